@@ -1,0 +1,1 @@
+"""The asv suite: README.md, one folder up, tells how to run it."""

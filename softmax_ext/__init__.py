@@ -1,0 +1,11 @@
+"""Softmax classification (multinomial logistic regression) at the speed of memory."""
+
+__version__ = "0.1.0"
+
+from ._dispatch import show_config  # first, so that its warning points at the line that imports the package
+
+# isort: split
+from . import optim, reference
+from .functional import LossGrad, loss_grad, predict_proba
+
+__all__ = ["LossGrad", "loss_grad", "optim", "predict_proba", "reference", "show_config"]

@@ -1,0 +1,204 @@
+"""Which compiled kernels run: the best ISA level that was built and that this processor has.
+
+Every line of a level's module, Cython's own included, is machine code of that level, so a module is imported only
+after `_cpu`, built for any processor, has said that it can run. `SOFTMAX_EXT_ISA` chooses another level, or
+`reference`: the public functions then run on `softmax_ext.reference`.
+"""
+
+import os
+import platform
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+LEVELS = ("avx512", "avx2", "baseline")
+REFERENCE = "reference"
+
+
+def built() -> tuple[str, ...]:
+    """ISA levels whose kernels were compiled, best first."""
+    return tuple(name for name in LEVELS if find_spec(f"softmax_ext._kernels_{name}"))
+
+
+def supported() -> tuple[str, ...]:
+    """ISA levels that this processor has, best first; none where nothing is compiled that could tell."""
+    return cpu.supported() if cpu else ()
+
+
+def available() -> tuple[str, ...]:
+    """ISA levels that can run here, best first: built and supported."""
+    return tuple(name for name in built() if name in supported())
+
+
+def load(name: str) -> ModuleType | None:
+    """Import the kernels of one ISA level; None stands for the reference.
+
+    Raises
+    ------
+    ValueError
+        There is no level of that name.
+    RuntimeError
+        The level was not built, or this processor lacks it: its first instruction would end the process.
+    ImportError
+        Its file is there but cannot be loaded.
+    """
+    choices = f"available here: {', '.join((*available(), REFERENCE))}"
+    if name == REFERENCE:
+        return None
+    if name not in LEVELS:
+        raise ValueError(f"SOFTMAX_EXT_ISA: there is no ISA level {name!r}; {choices}")
+    if name not in built():
+        raise RuntimeError(f"SOFTMAX_EXT_ISA: softmax_ext was built without the ISA level {name!r}; {choices}")
+    if name not in supported():
+        raise RuntimeError(f"SOFTMAX_EXT_ISA: this processor lacks the ISA level {name!r}; {choices}")
+    return import_module(f"softmax_ext._kernels_{name}")
+
+
+@contextmanager
+def using(name: str) -> Iterator[ModuleType | None]:
+    """Run on another ISA level inside a `with` block: for tests and benchmarks, since it holds for every thread."""
+    global isa, kernels
+    before = isa, kernels
+    isa, kernels = name, load(name)
+    try:
+        yield kernels
+    finally:
+        isa, kernels = before
+
+
+def _choose() -> str:
+    """Take what the environment asks for, or else the best there is."""
+    if wanted := os.environ.get("SOFTMAX_EXT_ISA"):
+        return wanted
+    if not built():
+        warnings.warn(
+            "softmax_ext has no compiled kernels for this Python and runs on its slow NumPy reference; build them with "
+            "a C compiler: `pip install .` in its source folder (SOFTMAX_EXT_ISA=reference chooses this silently)",
+            RuntimeWarning,
+            stacklevel=4,  # this function, this module, softmax_ext/__init__.py, the user's import
+        )
+        return REFERENCE
+    return available()[0]
+
+
+# With kernels but without `_cpu` the installation is broken: say so, do not guess what the processor has.
+cpu = import_module("softmax_ext._cpu") if built() or find_spec("softmax_ext._cpu") else None
+isa = _choose()
+kernels = load(isa)
+
+
+class Caches(NamedTuple):
+    """Bytes of data cache that one core can use; 0 is unknown."""
+
+    l1: int
+    l2: int
+    l3: int
+
+
+@cache
+def caches(sysfs: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> Caches:
+    """Cache sizes from Linux, and from the C library where that is silent.
+
+    In this order, since glibc says nothing on ARM, and 384 MiB for the third level of a virtual EPYC that has 32.
+    """
+    sizes = [0, 0, 0]
+    for folder in sysfs.glob("index*"):
+        try:
+            level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+            if kind in ("Data", "Unified"):
+                sizes[int(level) - 1] = int(size.removesuffix("K")) * 1024
+        except (OSError, ValueError, IndexError):  # untold, told in another form, or a fourth level
+            continue
+    told = cpu.caches() if cpu else (0, 0, 0)
+    return Caches(*(size or other for size, other in zip(sizes, told, strict=True)))
+
+
+class Config(NamedTuple):
+    """How softmax_ext was built and what it runs on. `print` it for people, `_asdict()` it for machines."""
+
+    version: str
+    numpy: str
+    python: str
+    isa: str
+    isa_built: tuple[str, ...]
+    isa_supported: tuple[str, ...]
+    openmp: bool
+    threads: int
+    caches: Caches
+    compiler: str
+    flags: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """One fact a line."""
+        sizes = (f"L{level} {size // 1024} KiB" for level, size in enumerate(self.caches, start=1))
+        facts = {
+            "softmax_ext": self.version,
+            "NumPy": self.numpy,
+            "Python": self.python,
+            "ISA level": self.isa,
+            "  built": ", ".join(self.isa_built) or "none",
+            "  supported": ", ".join(self.isa_supported) or "unknown",
+            "OpenMP": "yes" if self.openmp else "no",
+            "threads": self.threads,
+            "caches": ", ".join(sizes),
+            "compiler": self.compiler,
+            "flags": self.flags.get(self.isa, "none"),
+        }
+        return "\n".join(f"{name:<13}{fact}" for name, fact in facts.items())
+
+
+def show_config() -> Config:
+    """Tell how softmax_ext was built and what it runs on.
+
+    Returns
+    -------
+    Config
+        A named tuple; its text is what a bug report should contain.
+
+        version, numpy, python : str
+            Versions.
+        isa : str
+            The ISA level in use, or "reference".
+        isa_built, isa_supported : tuple of str
+            Levels that were compiled, and levels that this processor has; best first.
+        openmp : bool
+            Whether the kernels were compiled with OpenMP.
+        threads : int
+            How many threads a call without `n_threads` runs on.
+        caches : tuple of int
+            L1 data, L2 and L3 cache that one core can use, in bytes; 0 is unknown.
+        compiler : str
+            The compiler and its version.
+        flags : dict of str to str
+            What it was given for each ISA level.
+
+    Examples
+    --------
+    >>> import softmax_ext
+    >>> config = softmax_ext.show_config()
+    >>> config.isa in ("avx512", "avx2", "baseline", "reference")
+    True
+    """
+    from . import __version__, _threads  # here, since both import this module
+
+    return Config(
+        version=__version__,
+        numpy=np.__version__,
+        python=platform.python_version(),
+        isa=isa,
+        isa_built=built(),
+        isa_supported=supported(),
+        openmp=cpu.has_openmp() if cpu else False,
+        threads=_threads.effective(),
+        caches=caches(),
+        compiler=cpu.COMPILER if cpu else "none",
+        flags=cpu.FLAGS if cpu else {},
+    )

@@ -1,0 +1,75 @@
+"""The demo's three pictures: the loss curve, the confusion matrix, each class's weights."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+Labels = NDArray[np.integer]
+
+
+def loss_curve(history: NDArray[np.float64], held_out: float, title: str) -> Figure:
+    """Plot the mean training loss of each epoch, with the held-out loss of the trained model as a dashed line."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    epochs = np.arange(1, len(history) + 1)
+    axes.plot(epochs, history, marker=".", label=f"training, mean over the epoch (last {history[-1]:.3f})")
+    axes.axhline(held_out, color="tab:orange", linestyle="--", label=f"held out, after training ({held_out:.3f})")
+    axes.set(title=title, xlabel="epoch", ylabel="cross-entropy loss (nats per image)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def confusion_matrix(y: Labels, predicted: Labels, classes: Sequence[str], title: str) -> Figure:
+    """Plot how many images of each true class (rows) went to each predicted class (columns)."""
+    K = len(classes)
+    counts = np.bincount(y.astype(np.intp) * K + predicted, minlength=K * K).reshape(K, K)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplots()
+    # The square root lets an error of 1 % of a class be seen beside a diagonal of 90 %.
+    image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    figure.colorbar(image, label="share of the true class", format=PercentFormatter(1), shrink=0.8)
+    long_names = max(map(len, classes)) > 2
+    axes.set_xticks(range(K), classes, rotation=45 if long_names else 0, ha="right" if long_names else "center")
+    axes.set_yticks(range(K), classes)
+    axes.set(title=title, xlabel="predicted class", ylabel="true class")
+    for i, j in zip(*np.nonzero(counts), strict=True):
+        axes.text(j, i, str(counts[i, j]), ha="center", va="center", color="white" if share[i, j] > 0.4 else "black")
+    return figure
+
+
+def weights(W: NDArray[np.floating], image: tuple[int, int], classes: Sequence[str], title: str) -> Figure:
+    """Plot each class's weights as an image: red pixels speak for the class, blue ones against it."""
+    columns = math.ceil(len(W) / 2)
+    # On Fashion-MNIST the largest weight is three times the 99th percentile: left to set the scale, it pales the rest.
+    limit = np.quantile(np.abs(W), 0.995) or 1.0
+    figure = Figure(figsize=(2 * columns + 1, 5), layout="constrained")
+    grid = figure.subplots(2, columns, squeeze=False)
+    for axes in grid.flat[len(W) :]:
+        axes.set_axis_off()
+    for axes, row, name in zip(grid.flat, W, classes, strict=False):
+        picture = axes.imshow(row.reshape(image), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        axes.set(title=name, xticks=[], yticks=[])
+    figure.colorbar(picture, ax=grid, label="weight: for the class (+) or against it (-)", extend="both", shrink=0.8)
+    figure.suptitle(title)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG under a temporary name in the same folder, then rename it: nobody sees half a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, format="png", backend="agg")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,205 @@
+"""The public functions: check, plan, borrow work space, run the kernels visit by visit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _dispatch, _threads, _workspace, reference
+from ._plan import plan, visits
+from ._validation import check_block, check_problem, check_scoring, is_native, native
+from .reference import LossGrad
+
+Array = npt.NDArray[Any]
+
+KIND = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}  # the kernels' names of the dtypes
+
+
+def loss_grad(
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    W: npt.ArrayLike,
+    b: npt.ArrayLike | None = None,
+    *,
+    sample_weight: npt.ArrayLike | None = None,
+    class_weight: npt.ArrayLike | Mapping[int, float] | str | None = None,
+    label_smoothing: float = 0.0,
+    n_threads: int | None = None,
+) -> LossGrad:
+    """Mean softmax cross-entropy and its gradient, in one pass over the batch.
+
+    With the scores Z = X Wᵀ + b, S their row-wise softmax, Y the targets (one-hot for labels) and m = Σ s_i::
+
+        loss = -1/m Σ_i s_i Σ_k Y_ik log S_ik      dW = 1/m Σ_i s_i (S - Y)_iᵀ X_i      db = 1/m Σ_i s_i (S - Y)_i
+
+    No array of N x K exists at any time. Every number of threads gives the same bits, and so does every layout of
+    the same X, at one ISA level.
+
+    Parameters
+    ----------
+    X : array_like, shape (N, D)
+        Samples, of any real dtype. Its dtype decides: float32 and float16 compute in float32, all others in float64.
+        An array of that dtype whose columns are contiguous is read in place, whatever its row stride; any other
+        is converted a part at a time.
+    y : array_like, shape (N,) or (N, K)
+        Labels in 0..K-1 of an integer dtype, or probabilities of a real dtype, which need not sum to one.
+    W : array_like, shape (K, D)
+        Weights, a row for each class, as in scikit-learn's ``coef_``.
+    b : array_like, shape (K,), optional
+        Bias of each class.
+    sample_weight : array_like, shape (N,), optional
+        Weights s_i, not negative, not all zero.
+    class_weight : array_like of shape (K,), mapping of label to weight, or "balanced", optional
+        Multiplies s_i by the weight of sample i's label, before m is taken, as in scikit-learn.
+    label_smoothing : float, default 0
+        ε in [0, 1]: the targets become (1 - ε) Y + ε / K, as in PyTorch.
+    n_threads : int, optional
+        Threads to use: by default the process's share of the machine; negative counts from all, as in joblib.
+        Small problems run on one thread whatever is asked for.
+
+    Returns
+    -------
+    LossGrad
+        Named tuple of loss (float), dW (K, D) and db (K,) of the computing dtype, C-contiguous; db is None without b.
+
+    Raises
+    ------
+    ValueError
+        A shape or length does not fit, a label is out of range, a weight or probability is negative or not finite,
+        all weights are zero, X is empty or complex. The message names the argument, the value and its index.
+    TypeError
+        A dtype is not what the argument needs: labels that are not integers, X of strings or objects.
+
+    Notes
+    -----
+    Values of X, W and b that are not finite follow PyTorch: a row with NaN or +inf among its scores has a NaN loss, a
+    score of -inf is a class of probability 0. The gradient is that of equation (6) of the derivation.
+    A sum over all samples is taken in double; within a tile of some hundred samples, and for more than two million
+    weights throughout, in the computing dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5]])
+    >>> loss, dW, db = loss_grad(X, [0, 1, 1], np.zeros((2, 2)), np.zeros(2))
+    >>> print(f"{loss:.6f}")
+    0.693147
+    >>> dW.round(4)
+    array([[ 0.4167, -0.4167],
+           [-0.4167,  0.4167]])
+    """
+    threads = _threads.effective(n_threads)
+    kernels = _dispatch.kernels
+    given = check_problem(X, y, W, b, sample_weight, class_weight, label_smoothing)
+    samples, dtype, labels, targets, weights, bias, s, m, smoothing = given
+    if kernels is None:
+        exact = reference.loss_grad(
+            X, y, W, b, sample_weight=sample_weight, class_weight=class_weight, label_smoothing=label_smoothing
+        )
+        return LossGrad(exact.loss, _rounded(exact.dW, dtype), None if exact.db is None else _rounded(exact.db, dtype))
+    N, D = samples.shape
+    K = weights.shape[0]
+    way = plan(N, D, K, dtype.itemsize, _dispatch.isa)
+    if not way.parallel:
+        threads = 1
+    work, sums = way.shared + threads * way.work, max(way.slices, 1) * way.sums
+    in_place = is_native(samples, dtype) and (targets is None or is_native(targets, dtype))
+    run, Y, part, loss = kernels.loss_grad[KIND[dtype]], None, s, 0.0
+    dW = np.empty((K, D), dtype)
+    db = None if bias is None else np.empty(K, dtype)
+    buffer = _workspace.take(work * dtype.itemsize + sums * 8)
+    try:
+        spaces = _workspace.split(buffer, work, dtype, sums)
+        for visit in visits(way, N, D, dtype.itemsize, in_place):
+            rows = visit.rows
+            if targets is not None:
+                Y = native(targets[rows], dtype)
+                check_block(Y, rows.start)
+            loss = run(
+                samples[rows] if in_place else native(samples[rows], dtype),
+                None if labels is None else labels[rows],
+                Y,
+                None if s is None else s[rows],
+                smoothing, weights, bias, way, visit[:6], *spaces, dW, db, m, threads,
+            )  # fmt: skip
+    finally:
+        _workspace.give(buffer)
+    return LossGrad(loss, dW, db)
+
+
+def predict_proba(
+    X: npt.ArrayLike,
+    W: npt.ArrayLike,
+    b: npt.ArrayLike | None = None,
+    *,
+    out: Array | None = None,
+    n_threads: int | None = None,
+) -> Array:
+    """Probabilities of the classes, S = softmax(X Wᵀ + b).
+
+    Parameters
+    ----------
+    X : array_like, shape (N, D)
+        Samples; see `loss_grad`.
+    W : array_like, shape (K, D)
+        Weights.
+    b : array_like, shape (K,), optional
+        Bias of each class.
+    out : ndarray, shape (N, K), optional
+        Where to put the result: C-contiguous, writeable, of the computing dtype, apart from the inputs.
+    n_threads : int, optional
+        Threads to use; see `loss_grad`.
+
+    Returns
+    -------
+    ndarray, shape (N, K)
+        float32 if X computes in float32, else float64; `out` itself if given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `loss_grad`; `out` is untouched then.
+
+    Notes
+    -----
+    Equation (1) of the derivation, with the largest score of the row subtracted before the exponential.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> predict_proba([[1.0, 2.0]], [[0.0, 0.0], [0.0, np.log(3) / 2]])
+    array([[0.25, 0.75]])
+    """
+    threads = _threads.effective(n_threads)
+    kernels = _dispatch.kernels
+    samples, dtype, weights, bias, checked = check_scoring(X, W, b, out)
+    N, D = samples.shape
+    K = weights.shape[0]
+    S: Array = np.empty((N, K), dtype) if checked is None else checked
+    if kernels is None:
+        S[...] = _rounded(reference.predict_proba(X, W, b), dtype)
+        return S if out is None else out
+    way = plan(N, D, K, dtype.itemsize, _dispatch.isa)
+    if not way.parallel:
+        threads = 1
+    work = way.shared + threads * way.work
+    in_place = is_native(samples, dtype)
+    run = kernels.predict_proba[KIND[dtype]]
+    buffer = _workspace.take(work * dtype.itemsize)
+    try:
+        space, _ = _workspace.split(buffer, work, dtype, 0)
+        for visit in visits(way, N, D, dtype.itemsize, in_place):
+            rows = samples[visit.rows] if in_place else native(samples[visit.rows], dtype)
+            run(rows, weights, bias, way, visit[:6], space, S[visit.rows], threads)
+    finally:
+        _workspace.give(buffer)
+    return S if out is None else out
+
+
+def _rounded(exact: Array, dtype: np.dtype[Any]) -> Array:
+    """Cast the reference's float64, silently where that overflows, as the kernels do."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return exact.astype(dtype)

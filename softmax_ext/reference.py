@@ -1,0 +1,196 @@
+"""The specification: softmax regression in plain NumPy float64, the derivation step by step.
+
+    X (N, D) samples   W (K, D), b (K,) parameters   Y (N, K) targets   s (N,) sample weights, m = Σ_i s_i
+
+Steps (1) to (6) are those of the derivation. Its w has a column for each class, so its w_jz (feature j, class z) is
+W[z, j] here. One sample is x (D,), y (K,); its posterior is p (K,), a row of S.
+
+Values that are not finite go by PyTorch's semantics, row by row: a row of scores with a NaN, with +inf, or of nothing
+but -inf is NaN in S, in its loss and in its residual. A single -inf gives S_ik = 0 and the residual -Y_ik exactly;
+the loss of the sample with that label is +inf. In probability targets Y_ik = 0 beside it makes the loss NaN, which is
+0 times log 0, while the gradient stays finite. A sample weight of 0 does not hide such a row, 0 times NaN is NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ._validation import check_block, check_problem, check_scoring
+
+Array = npt.NDArray[Any]
+quiet = np.errstate(all="ignore")
+
+
+class LossGrad(NamedTuple):
+    """The mean loss J and its gradient."""
+
+    loss: float
+    dW: Array  # (K, D): ∂J/∂W
+    db: Array | None  # (K,): ∂J/∂b, None without a bias
+
+
+@quiet
+def scores(X: Array, W: Array, b: Array | None = None) -> Array:
+    """Z = X Wᵀ + b, (N, K)."""
+    Z: Array = X @ W.T if b is None else X @ W.T + b
+    return Z
+
+
+@quiet
+def softmax(Z: Array) -> Array:
+    """(1) The posterior S_ik = P(y = k | x_i) = exp(Z_ik) / Σ_j exp(Z_ij), shifted by the row's maximum."""
+    E = np.exp(Z - Z.max(axis=1, keepdims=True))
+    S: Array = E / E.sum(axis=1, keepdims=True)
+    return S
+
+
+@quiet
+def log_softmax(Z: Array) -> Array:
+    """Return log S. The sum's largest term, 1, is left to log1p: a confident row keeps the digits of the others."""
+    U = Z - Z.max(axis=1, keepdims=True)
+    E = np.exp(U)
+    E[np.arange(len(Z)), Z.argmax(axis=1)] -= 1
+    log_S: Array = U - np.log1p(E.sum(axis=1, keepdims=True))
+    return log_S
+
+
+def one_hot(y: Array, K: int) -> Array:
+    """Y_ik = 1 where k = y_i, else 0."""
+    Y: Array = (y[:, np.newaxis] == np.arange(K)).astype(np.float64)
+    return Y
+
+
+def smooth(Y: Array, label_smoothing: float) -> Array:
+    """(1 - ε) Y + ε / K."""
+    ε = label_smoothing
+    smoothed: Array = (1 - ε) * Y + ε / Y.shape[1]
+    return smoothed
+
+
+@quiet
+def loss(Z: Array, y: Array, s: Array | None = None, label_smoothing: float = 0.0) -> float:
+    """(2) J = -1/m Σ_i s_i Σ_k Y_ik log S_ik, the negative log likelihood; y is (N,) labels or (N, K) probabilities.
+
+    With labels only the terms that exist are added: log S_i,y_i, and ε/K Σ_k log S_ik if ε is not 0.
+    """
+    log_S, ε = log_softmax(Z), label_smoothing
+    s = np.ones(len(Z)) if s is None else s
+    if y.ndim == 2:
+        log_likelihood = (smooth(y, ε) * log_S).sum(axis=1)
+    else:
+        log_likelihood = log_S[np.arange(len(y)), y]
+        if ε:
+            log_likelihood = (1 - ε) * log_likelihood + ε * log_S.mean(axis=1)
+    return float(-(s * log_likelihood).sum() / s.sum())
+
+
+def dlog_posterior(x: Array, p: Array) -> Array:
+    """(3) ∂log p_k/∂w_jz = x_j (δ_kz - p_z), as [k, j, z]."""
+    δ = np.eye(len(p))
+    derivatives: Array = np.einsum("j,kz->kjz", x, δ - p)
+    return derivatives
+
+
+def dposterior(x: Array, p: Array) -> Array:
+    """(3) ∂p_k/∂w_jz, as [k, j, z]: x_j p_z (1 - p_z) if k = z, else -x_j p_k p_z."""
+    cases = np.where(np.eye(len(p), dtype=bool), p * (1 - p), -np.outer(p, p))
+    derivatives: Array = np.einsum("j,kz->kjz", x, cases)
+    return derivatives
+
+
+@quiet
+def residual(S: Array, Y: Array) -> Array:
+    """(4) -Σ_k Y_ik (δ_kz - S_iz) collapsed: R = S Σ_k Y_ik - Y, which is S - Y where the targets sum to one."""
+    R: Array = S * Y.sum(axis=1, keepdims=True) - Y
+    return R
+
+
+def dloss_component(X: Array, R: Array, s: Array, j: int, z: int) -> float:
+    """(5) ∂J/∂w_jz = -1/m Σ_i s_i x_ij (Y_iz - S_iz), with R = S - Y."""
+    return float(sum(s[i] * X[i, j] * R[i, z] for i in range(len(X))) / sum(s))
+
+
+@quiet
+def dloss(X: Array, R: Array, s: Array) -> Array:
+    """(6) ∂J/∂W = -1/m (Y - S)ᵀ X, each row weighed by s_i; with X = 1 (N, 1) it is ∂J/∂b."""
+    dW: Array = (s[:, np.newaxis] * R).T @ X / s.sum()
+    return dW
+
+
+def loss_grad(
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    W: npt.ArrayLike,
+    b: npt.ArrayLike | None = None,
+    *,
+    sample_weight: npt.ArrayLike | None = None,
+    class_weight: npt.ArrayLike | dict[int, float] | str | None = None,
+    label_smoothing: float = 0.0,
+    n_threads: int | None = None,
+) -> LossGrad:
+    """Mean softmax loss and its gradient, as `softmax_ext.loss_grad`, in float64 whatever X is.
+
+    Parameters
+    ----------
+    X : (N, D) array of a real dtype
+    y : (N,) integer labels in 0..K-1, or (N, K) probabilities of a real dtype
+        Probabilities need not sum to one.
+    W : (K, D) array, b : (K,) array or None
+        Cast to the dtype that X computes in: float32 for float32 and float16, else float64.
+    sample_weight : (N,) array or None
+    class_weight : (K,) array, dict of label to weight (others weigh 1), "balanced" or None
+        Multiplies the sample weights; integer labels only.
+    label_smoothing : float in [0, 1]
+        ε: the targets are (1 - ε) Y + ε / K.
+    n_threads : ignored
+
+    Returns
+    -------
+    LossGrad
+        loss float, dW (K, D) float64, db (K,) float64 or None.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The argument, the offending value and its index are named.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> J, dW, db = loss_grad([[1.0, 2.0]], [0], np.zeros((2, 2)), np.zeros(2))
+    >>> round(J, 6), dW.tolist(), db.tolist()
+    (0.693147, [[-0.5, -1.0], [0.5, 1.0]], [-0.5, 0.5])
+    """
+    given = check_problem(X, y, W, b, sample_weight, class_weight, label_smoothing)
+    X, W, b = _float64(given.X), _float64(given.W), None if given.b is None else _float64(given.b)
+    s = np.ones(len(X)) if given.s is None else given.s
+    if given.y is not None:
+        y, Y = given.y, one_hot(given.y, len(W))
+    else:
+        y = Y = _float64(given.Y)
+        check_block(Y, start=0)
+    Z = scores(X, W, b)
+    R = residual(softmax(Z), smooth(Y, given.smoothing))
+    J = loss(Z, y, s, given.smoothing)
+    return LossGrad(J, dloss(X, R, s), None if b is None else dloss(np.ones((len(X), 1)), R, s)[:, 0])
+
+
+def predict_proba(X: npt.ArrayLike, W: npt.ArrayLike, b: npt.ArrayLike | None = None) -> Array:
+    """Return the posterior S (N, K) of every row of X, as `softmax_ext.predict_proba`, in float64 whatever X is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> predict_proba([[1.0, 2.0]], np.zeros((2, 2))).tolist()
+    [[0.5, 0.5]]
+    """
+    given = check_scoring(X, W, b, out=None)
+    return softmax(scores(_float64(given.X), _float64(given.W), None if given.b is None else _float64(given.b)))
+
+
+@quiet
+def _float64(x: Any) -> Array:
+    return np.asarray(x, np.float64)

@@ -1,0 +1,41 @@
+"""Which ISA levels this processor has, its caches, its OpenMP threads, and how the package was compiled."""
+
+include "build_config.pxi"  # FLAGS: what setup.py passed to the compiler for each ISA level
+
+
+cdef extern from "cpu.h" nogil:
+    const char* _COMPILER "COMPILER"
+    bint has_avx2()
+    bint has_avx512()
+    long cache_bytes(int level)
+    bint _has_openmp "has_openmp"()
+    int _openmp_max_threads "openmp_max_threads"()
+    bint _prepare_fork "prepare_fork"()
+
+
+COMPILER = _COMPILER.decode().strip()
+
+
+def supported():
+    """Names of the ISA levels that this processor and its operating system have, best first."""
+    return ("avx512",) * has_avx512() + ("avx2",) * has_avx2() + ("baseline",)
+
+
+def caches():
+    """Bytes of L1 data, L2 and L3 cache by the C library: 0 is unknown, and virtual machines make them up."""
+    return cache_bytes(1), cache_bytes(2), cache_bytes(3)
+
+
+def has_openmp():
+    """Whether this build uses OpenMP."""
+    return _has_openmp()
+
+
+def openmp_max_threads():
+    """The size of OpenMP's next team: OMP_NUM_THREADS, the affinity at start, or what threadpoolctl has set since."""
+    return _openmp_max_threads()
+
+
+def prepare_fork():
+    """Let go of this thread's OpenMP team; whether a child forked now may start one of its own."""
+    return _prepare_fork()

@@ -1,0 +1,152 @@
+/* simd.h, products.h and _rows.h, once for float and once for double: NAME(f) is f_f32 or f_f64.
+ *
+ * The instruction set is the compiler's: setup.py builds one module per level.  Only this page asks for it.
+ */
+#ifndef SOFTMAX_EXT_FLOAT_TYPES_H
+#define SOFTMAX_EXT_FLOAT_TYPES_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__clang__)
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("unroll")
+#elif defined(__GNUC__) && __GNUC__ >= 12
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define SIMD_SCALAR 1
+#define INLINE static inline
+#define UNROLL
+#endif
+
+/* Bytes of a vector; and how many registers a block of a product may fill: MAX_ROWS[V] rows of V vectors of
+ * sums, beside V vectors of B and one of A.  x86-64 has 32 registers with AVX-512 and 16 without. */
+#if defined(SIMD_SCALAR)
+#define SIMD_BYTES 0
+#define MAX_V 2
+#define DOTS_CLASSES 6
+static const ptrdiff_t MAX_ROWS[] = {0, 6, 4};
+#elif defined(__AVX512F__)
+#define SIMD_BYTES 64
+#define MAX_V 3
+#define DOTS_CLASSES 13
+static const ptrdiff_t MAX_ROWS[] = {0, 12, 12, 8};
+#else
+#ifdef __AVX__
+#define SIMD_BYTES 32
+#else
+#define SIMD_BYTES 16
+#endif
+#define MAX_V 2
+#define DOTS_CLASSES 6
+static const ptrdiff_t MAX_ROWS[] = {0, 12, 6};
+#endif
+
+#define LINE 64 /* bytes of a cache line */
+#ifdef SIMD_SCALAR
+#define PREFETCH(p) ((void)(p))
+#else
+#define PREFETCH(p) __builtin_prefetch((p), 0, 2)
+#endif
+#if defined(__AVX512F__)
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#elif defined(__SSE2__) && !defined(SIMD_SCALAR)
+#define IN_REGISTER(v) __asm__("" : "+x"(v))
+#else
+#define IN_REGISTER(v) ((void)(v))
+#endif
+#if !defined(SIMD_SCALAR) && defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+/* Where part `i` of `parts` nearly equal parts of `total` things begins. */
+INLINE ptrdiff_t part(ptrdiff_t total, ptrdiff_t parts, ptrdiff_t i) { return total * i / parts; }
+INLINE ptrdiff_t parts_of(ptrdiff_t total, ptrdiff_t most) { return (total + most - 1) / most; }
+INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+/* e^r = 1 + r + r^2 q(r) on |r| <= ln 2 / 2, q by Remez's exchange on the relative error (0.05 and 0.03 ULP),
+ * highest power first; and fdlibm's coefficients of log((1 + s) / (1 - s)). */
+#ifdef __FMA__
+#define LINEAR , 1
+#else
+#define LINEAR
+#endif
+static const float exp_coefficients_f32[] = {0x1.6a2422p-10f, 0x1.1239e2p-7f, 0x1.5558f2p-5f, 0x1.555492p-3f, 0x1.fffffcp-2f LINEAR};
+static const double exp_coefficients_f64[] = {
+    0x1.ad7fc7ce23364p-26, 0x1.28ad71fe0ca08p-22, 0x1.71df2517fe6e3p-19, 0x1.a0199a0d3b33ap-16, 0x1.a01a012a72951p-13,
+    0x1.6c16c18429ca3p-10, 0x1.1111111127b94p-7, 0x1.555555555087ep-5, 0x1.55555555554fap-3, 0x1.000000000000ap-1 LINEAR};
+static const float log_coefficients_f32[] = {0xf89e26p-26f, 0x91e9eep-25f, 0xccce13p-25f, 0xaaaaaap-24f};
+static const double log_coefficients_f64[] = {
+    1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01, 2.222219843214978396e-01,
+    2.857142874366239149e-01, 3.999999999940941908e-01, 6.666666666666735130e-01};
+
+#define real float
+#define bits int32_t
+#define NAME(f) f##_f32
+#define MANTISSA_BITS 23
+#define EXPONENT_BIAS 127
+#define SUBNORMAL_SHIFT 64
+#define TWO_TO_MINUS_SHIFT 0x1p-64f
+#define EXP_LOWEST -104.0f
+#define ROUND_MAGIC 0x1.8p23f
+#define LN2_HIGH 0.693359375f      /* 9 bits: n LN2_HIGH is exact without FMA */
+#define LN2_LOW -2.12194440e-4f
+#define SQRT_HALF_BITS 0x3f3504f3
+#if SIMD_BYTES == 64
+#define SIMD_MAX(a, b) ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define SIMD_SCALE(p, n) ((vec)_mm512_scalef_ps((__m512)(p), (__m512)(n))) /* p 2^n */
+#define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#elif SIMD_BYTES == 32
+#define SIMD_MAX(a, b) ((vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#elif SIMD_BYTES == 16
+#ifdef __SSE2__
+#define SIMD_MAX(a, b) ((vec)_mm_max_ps((__m128)(a), (__m128)(b)))
+#endif
+#define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#else
+#define SIMD_LOW(a, b) (a) /* one lane: the loops that shuffle run no round */
+#define SIMD_HIGH(a, b) (b)
+#endif
+#include "float_body.h"
+
+#define real double
+#define bits int64_t
+#define NAME(f) f##_f64
+#define MANTISSA_BITS 52
+#define EXPONENT_BIAS 1023
+#define SUBNORMAL_SHIFT 512
+#define TWO_TO_MINUS_SHIFT 0x1p-512
+#define EXP_LOWEST -746.0
+#define ROUND_MAGIC 0x1.8p52
+#define LN2_HIGH 6.93147180369123816490e-01 /* 32 bits */
+#define LN2_LOW 1.90821492927058770002e-10
+#define SQRT_HALF_BITS 0x3fe6a09e667f3bcd
+#if SIMD_BYTES == 64
+#define SIMD_MAX(a, b) ((vec)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
+#define SIMD_SCALE(p, n) ((vec)_mm512_scalef_pd((__m512d)(p), (__m512d)(n))) /* p 2^n */
+#define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#elif SIMD_BYTES == 32
+#define SIMD_MAX(a, b) ((vec)_mm256_max_pd((__m256d)(a), (__m256d)(b)))
+#define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#elif SIMD_BYTES == 16
+#ifdef __SSE2__
+#define SIMD_MAX(a, b) ((vec)_mm_max_pd((__m128d)(a), (__m128d)(b)))
+#endif
+#define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 2)
+#define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)
+#else
+#define SIMD_LOW(a, b) (a)
+#define SIMD_HIGH(a, b) (b)
+#endif
+#include "float_body.h"
+
+#endif

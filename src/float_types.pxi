@@ -1,0 +1,101 @@
+# The functions of products.h and _rows.h by one name each: Cython cannot specialise an extern function itself.
+
+cdef extern from "float_types.h" nogil:
+    Py_ssize_t last_panel_f32(Py_ssize_t) noexcept
+    Py_ssize_t last_panel_f64(Py_ssize_t) noexcept
+    const Py_ssize_t lanes_f32, lanes_f64, MAX_V
+    const int STORE, ADD, ADD_DOUBLE
+    void pack_panels_f32(const float *, Py_ssize_t, Py_ssize_t, float *) noexcept
+    void pack_panels_f64(const double *, Py_ssize_t, Py_ssize_t, double *) noexcept
+    void pack_rows_f32(const float *, Py_ssize_t, Py_ssize_t, float *) noexcept
+    void pack_rows_f64(const double *, Py_ssize_t, Py_ssize_t, double *) noexcept
+    void scores_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const float *, Py_ssize_t, float *, Py_ssize_t) noexcept
+    void scores_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, const double *, Py_ssize_t, double *, Py_ssize_t) noexcept
+    void dots_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const float *, const char *, Py_ssize_t, float *, Py_ssize_t) noexcept
+    void dots_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, const double *, const char *, Py_ssize_t, double *, Py_ssize_t) noexcept
+    double residuals_f32(float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Py_ssize_t *, const float *, Py_ssize_t, const double *, double, double *, float *) noexcept
+    double residuals_f64(double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Py_ssize_t *, const double *, Py_ssize_t, const double *, double, double *, double *) noexcept
+    void probabilities_f32(float *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept
+    void probabilities_f64(double *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept
+    void add_columns_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *) noexcept
+    void add_columns_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *) noexcept
+    void outer_f32(const float *, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const char *, void *, Py_ssize_t, Py_ssize_t, int) noexcept
+    void outer_f64(const double *, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const char *, void *, Py_ssize_t, Py_ssize_t, int) noexcept
+    void exps_f32(const float *, Py_ssize_t, float *) noexcept
+    void exps_f64(const double *, Py_ssize_t, double *) noexcept
+
+
+cdef inline Py_ssize_t lanes(const floating *kind) noexcept nogil:
+    return lanes_f32 if floating is float else lanes_f64
+
+
+cdef inline Py_ssize_t last_panel(const floating *kind, Py_ssize_t N) noexcept nogil:
+    return last_panel_f32(N) if floating is float else last_panel_f64(N)
+
+
+cdef inline void pack_panels(const floating *W, Py_ssize_t K, Py_ssize_t D, floating *packed) noexcept nogil:
+    if floating is float:
+        pack_panels_f32(W, K, D, packed)
+    else:
+        pack_panels_f64(W, K, D, packed)
+
+
+cdef inline void pack_rows(const floating *W, Py_ssize_t K, Py_ssize_t D, floating *packed) noexcept nogil:
+    if floating is float:
+        pack_rows_f32(W, K, D, packed)
+    else:
+        pack_rows_f64(W, K, D, packed)
+
+
+cdef inline void scores(
+    const floating *X, Py_ssize_t n, Py_ssize_t D, Py_ssize_t ldx, const floating *packed, const floating *bias,
+    Py_ssize_t K, floating *Z, Py_ssize_t ldz,
+) noexcept nogil:
+    if floating is float:
+        scores_f32(X, n, D, ldx, packed, bias, K, Z, ldz)
+    else:
+        scores_f64(X, n, D, ldx, packed, bias, K, Z, ldz)
+
+
+cdef inline void dots(
+    const floating *X, Py_ssize_t n, Py_ssize_t D, Py_ssize_t ldx, const floating *packed, const floating *bias,
+    const char *next, Py_ssize_t K, floating *Z, Py_ssize_t ldz,
+) noexcept nogil:
+    if floating is float:
+        dots_f32(X, n, D, ldx, packed, bias, next, K, Z, ldz)
+    else:
+        dots_f64(X, n, D, ldx, packed, bias, next, K, Z, ldz)
+
+
+cdef inline double residuals(
+    floating *Z, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldz, const Py_ssize_t *y, const floating *Y, Py_ssize_t ldy,
+    const double *s, double smoothing, double *base, floating *t,
+) noexcept nogil:
+    if floating is float:
+        return residuals_f32(Z, n, K, ldz, y, Y, ldy, s, smoothing, base, t)
+    else:
+        return residuals_f64(Z, n, K, ldz, y, Y, ldy, s, smoothing, base, t)
+
+
+cdef inline void probabilities(floating *Z, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldz) noexcept nogil:
+    if floating is float:
+        probabilities_f32(Z, n, K, ldz)
+    else:
+        probabilities_f64(Z, n, K, ldz)
+
+
+cdef inline void add_columns(const floating *R, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldr, double *db) noexcept nogil:
+    if floating is float:
+        add_columns_f32(R, n, K, ldr, db)
+    else:
+        add_columns_f64(R, n, K, ldr, db)
+
+
+cdef inline void outer(
+    const floating *A, Py_ssize_t M, Py_ssize_t lda, const floating *B, Py_ssize_t N, Py_ssize_t ldb, Py_ssize_t n,
+    const char *next, void *C, Py_ssize_t ldc, Py_ssize_t wanted, int out,
+) noexcept nogil:
+    if floating is float:
+        outer_f32(A, M, lda, B, N, ldb, n, next, C, ldc, wanted, out)
+    else:
+        outer_f64(A, M, lda, B, N, ldb, n, next, C, ldc, wanted, out)

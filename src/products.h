@@ -1,0 +1,285 @@
+/* The two products of the pass, blocked for registers:
+ *
+ *     scores     Z = X W^T + b          n rows of X times all classes
+ *     gradient   dW += R^T X            or its transpose, whichever wastes fewer lanes
+ *
+ * Both come down to `block`: C[m, :] += sum_p A[m, p] B[p, :] for a few rows m and up to MAX_V vectors of columns,
+ * with the sums in registers (Goto and van de Geijn 2008).  A is read one element at a time and broadcast, so
+ * any strides do; B is read by vectors.
+ *
+ *     scores:               A = X  (m a sample,  p a feature)   B = W packed: per panel of classes D x (V L)
+ *     gradient:             A = R  (m a class,   p a sample)    B = X as it lies in memory
+ *     transposed gradient:  A = X  (m a feature, p a sample)    B = R
+ *
+ * With few classes and many features W^T's lanes would be half empty: `dots` then runs its lanes along the features
+ * of two rows and all classes at once, and adds across the lanes at the end.
+ */
+
+/* What a block does with its sums. */
+#define STORE 0
+#define ADD 1
+#define ADD_DOUBLE 2
+
+/* am, ap, bp, cm: elements from one row (m) or depth (p) to the next.  init: a row to start from, or NULL for 0.
+ * next: where to prefetch from, a line for every step of p, or NULL. */
+#define BLOCK_ARGUMENTS                                                                                        \
+    ptrdiff_t P, const real *A, ptrdiff_t am, ptrdiff_t ap, const real *B, ptrdiff_t bp, const char *next,      \
+        const real *init, void *C, ptrdiff_t cm, int out
+typedef void (*NAME(block_function))(BLOCK_ARGUMENTS);
+
+INLINE void NAME(block)(const int M, const int V, BLOCK_ARGUMENTS)
+{
+    vec sum[12][MAX_V]; /* not [M][V]: a variable-length array is not kept in registers */
+    UNROLL for (int m = 0; m < M; m++)
+        UNROLL for (int v = 0; v < V; v++) {
+            sum[m][v] = NAME(set1)(0);
+            if (init) sum[m][v] = NAME(load)(init + v * L);
+        }
+    /* A pointer for every four rows: with one for each, twelve rows would not fit the address registers. */
+    const real *rows[3] = {A, A + 4 * am, A + 8 * am};
+    for (ptrdiff_t p = 0; p < P; p++) {
+        vec row[MAX_V];
+        UNROLL for (int v = 0; v < V; v++) row[v] = NAME(load)(B + v * L);
+        if (next) PREFETCH(next + p * LINE);
+        UNROLL for (int m = 0; m < M; m++) {
+            const vec a = NAME(set1)(rows[m / 4][m % 4 * am]);
+            UNROLL for (int v = 0; v < V; v++) sum[m][v] += a * row[v];
+        }
+        UNROLL for (int m = 0; m < M; m += 4) rows[m / 4] += ap;
+        B += bp;
+    }
+    UNROLL for (int m = 0; m < M; m++)
+        UNROLL for (int v = 0; v < V; v++) {
+            if (out == ADD_DOUBLE) {
+                real lane[NAME(lanes)];
+                NAME(store)(lane, sum[m][v]);
+                double *c = (double *)C + m * cm + v * L;
+                for (int l = 0; l < L; l++) c[l] += lane[l];
+            } else {
+                real *c = (real *)C + m * cm + v * L;
+                if (out == ADD) sum[m][v] += NAME(load)(c);
+                NAME(store)(c, sum[m][v]);
+            }
+        }
+}
+
+/* One function per size and per stride of A that is 1: along its rows (scores) or down its columns (gradients). */
+#if MAX_V == 3
+#define SIZES(X)                                                                                               \
+    X(1, 1) X(2, 1) X(3, 1) X(4, 1) X(5, 1) X(6, 1) X(7, 1) X(8, 1) X(9, 1) X(10, 1) X(11, 1) X(12, 1)         \
+    X(1, 2) X(2, 2) X(3, 2) X(4, 2) X(5, 2) X(6, 2) X(7, 2) X(8, 2) X(9, 2) X(10, 2) X(11, 2) X(12, 2)         \
+    X(1, 3) X(2, 3) X(3, 3) X(4, 3) X(5, 3) X(6, 3) X(7, 3) X(8, 3)
+#else
+#define SIZES(X)                                                                                               \
+    X(1, 1) X(2, 1) X(3, 1) X(4, 1) X(5, 1) X(6, 1) X(7, 1) X(8, 1) X(9, 1) X(10, 1) X(11, 1) X(12, 1)         \
+    X(1, 2) X(2, 2) X(3, 2) X(4, 2) X(5, 2) X(6, 2)
+#endif
+#define DEFINE(M, V)                                                                                           \
+    static void NAME(along_##M##x##V)(BLOCK_ARGUMENTS)                                                         \
+    {                                                                                                          \
+        (void)ap;                                                                                              \
+        NAME(block)(M, V, P, A, am, 1, B, bp, next, init, C, cm, out);                                        \
+    }                                                                                                          \
+    static void NAME(down_##M##x##V)(BLOCK_ARGUMENTS)                                                          \
+    {                                                                                                          \
+        (void)am;                                                                                              \
+        NAME(block)(M, V, P, A, 1, ap, B, bp, next, init, C, cm, out);                                        \
+    }
+SIZES(DEFINE)
+#undef DEFINE
+static const NAME(block_function) NAME(along)[MAX_V + 1][13] = {
+#define ENTRY(M, V) [V][M] = NAME(along_##M##x##V),
+    SIZES(ENTRY)
+#undef ENTRY
+};
+static const NAME(block_function) NAME(down)[MAX_V + 1][13] = {
+#define ENTRY(M, V) [V][M] = NAME(down_##M##x##V),
+    SIZES(ENTRY)
+#undef ENTRY
+};
+#undef SIZES
+#undef BLOCK_ARGUMENTS
+
+/* Columns as whole vectors; they fall into parts_of(vectors, MAX_V) panels. */
+INLINE ptrdiff_t NAME(vectors)(ptrdiff_t columns) { return parts_of(columns, L); }
+
+/* W (K, D) -> panels of classes, each D x (V L), one after the other; lanes beyond K are 0. */
+static void NAME(pack_panels)(const real *W, ptrdiff_t K, ptrdiff_t D, real *packed)
+{
+    const ptrdiff_t nv = NAME(vectors)(K), panels = parts_of(nv, MAX_V);
+    for (ptrdiff_t i = 0; i < panels; i++) {
+        const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
+        for (ptrdiff_t v = 0; v < V; v++) {
+            const ptrdiff_t k0 = (first + v) * L, some = smaller(L, K - k0);
+            real *to = packed + first * L * D + v * L;
+            ptrdiff_t d = 0;
+            for (; d + L <= D; d += L) {
+                vec t[NAME(lanes)];
+                for (ptrdiff_t l = 0; l < L; l++) t[l] = l < some ? NAME(load)(W + (k0 + l) * D + d) : NAME(set1)(0);
+                NAME(transpose)(t);
+                for (ptrdiff_t l = 0; l < L; l++) NAME(store)(to + (d + l) * V * L, t[l]);
+            }
+            for (; d < D; d++)
+                for (ptrdiff_t l = 0; l < L; l++) to[d * V * L + l] = l < some ? W[(k0 + l) * D + d] : 0;
+        }
+    }
+}
+
+/* Features that `scores` sums in one sweep: a panel of W, 256 x 48 floats, then fits a 48 KiB L1. */
+#define DEPTH 256
+
+/* Z = X W^T + bias for n rows, from W packed by pack_panels; bias has every lane of Z's rows. */
+static void NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed,
+                         const real *bias, ptrdiff_t K, real *Z, ptrdiff_t ldz)
+{
+    const ptrdiff_t nv = NAME(vectors)(K), panels = parts_of(nv, MAX_V), depths = parts_of(D, DEPTH);
+    for (ptrdiff_t q = 0; q < depths; q++) {
+        const ptrdiff_t d = part(D, depths, q), P = part(D, depths, q + 1) - d;
+        for (ptrdiff_t i = 0; i < panels; i++) {
+            const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
+            const ptrdiff_t groups = parts_of(n, MAX_ROWS[V]);
+            const real *B = packed + first * L * D + d * V * L;
+            for (ptrdiff_t g = 0; g < groups; g++) {
+                const ptrdiff_t r = part(n, groups, g), M = part(n, groups, g + 1) - r;
+                NAME(along)[V][M](P, X + r * ldx + d, ldx, 1, B, V * L, NULL, q ? NULL : bias + first * L,
+                                  Z + r * ldz + first * L, ldz, q ? ADD : STORE);
+            }
+        }
+    }
+}
+
+/* C (M, N) += A^T B over n samples, A (n, M), B (n, N): the gradient with A = R and B = X, its transpose the other
+ * way round.  A last panel that would end past B's row begins early instead and repeats columns of the one before it,
+ * so its columns stand that much further along C's row.  B's row has at least one panel's columns.
+ * Only the first `wanted` columns of C are there to be written. */
+static void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb,
+                        ptrdiff_t n, const char *next, void *C, ptrdiff_t ldc, ptrdiff_t wanted, int out)
+{
+    const size_t size = out == ADD_DOUBLE ? sizeof(double) : sizeof(real);
+    const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V);
+    for (ptrdiff_t i = 0; i < panels; i++) {
+        const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
+        const ptrdiff_t column = smaller(first * L, N - V * L), groups = parts_of(M, MAX_ROWS[V]);
+        for (ptrdiff_t g = 0; g < groups; g++) {
+            const ptrdiff_t m = part(M, groups, g), rows = part(M, groups, g + 1) - m;
+            char *c = (char *)C + (m * ldc + first * L) * size;
+            if ((first + V) * L <= wanted) {
+                NAME(down)[V][rows](n, A + m, 1, lda, B + column, ldb, next, NULL, c, ldc, out);
+            } else {
+                real sums[12 * MAX_V * NAME(lanes)];
+                NAME(down)[V][rows](n, A + m, 1, lda, B + column, ldb, next, NULL, sums, V * L, STORE);
+                for (ptrdiff_t r = 0; r < rows; r++)
+                    for (ptrdiff_t j = 0; j < wanted - first * L; j++) {
+                        const real sum = sums[r * V * L + j];
+                        if (out == ADD_DOUBLE) ((double *)c)[r * ldc + j] += sum;
+                        else ((real *)c)[r * ldc + j] = sum + (out == ADD ? ((real *)c)[r * ldc + j] : 0);
+                    }
+            }
+            next = next ? next + n * LINE : NULL;
+        }
+    }
+}
+
+/* The first column that `outer` keeps elsewhere: from here on by as many as the last panel repeats. */
+INLINE ptrdiff_t NAME(last_panel)(ptrdiff_t N)
+{
+    const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V);
+    return part(nv, panels, panels - 1) * L;
+}
+
+/* W (K, D) -> rows of whole vectors for `dots`.  The last vector of X's row begins at D - L, and so does W's: the
+ * lanes that it repeats are 0. */
+static void NAME(pack_rows)(const real *W, ptrdiff_t K, ptrdiff_t D, real *packed)
+{
+    const ptrdiff_t nv = NAME(vectors)(D), whole = (nv - 1) * L;
+    for (ptrdiff_t k = 0; k < K; k++) {
+        real *to = packed + k * nv * L;
+        memcpy(to, W + k * D, whole * sizeof(real));
+        for (ptrdiff_t l = 0; l < L; l++) to[whole + l] = D - L + l < whole ? 0 : W[k * D + D - L + l];
+    }
+}
+
+/* Most classes that `dots` takes: a row's sums, not yet added across their lanes, wait in as many vectors. */
+#define DOTS_MOST 32
+
+/* Bytes of W that `dots` sweeps at a time, for all rows of the tile: two thirds of a 48 KiB L1, the rest is X's.
+ * 10 x 784 doubles in two sweeps instead of one: 155 ns a row, not 208 (AMD Zen 5, AVX-512). */
+#define DOTS_BYTES 32768
+
+/* Vectors `from` to `to` of R rows and M classes. */
+INLINE void NAME(dots_block)(const int R, const int M, const real *X, ptrdiff_t D, ptrdiff_t ldx, ptrdiff_t from,
+                             ptrdiff_t to, const real *packed, const char *next, vec *sum)
+{
+    const ptrdiff_t ldw = NAME(vectors)(D) * L;
+    vec s[2][DOTS_CLASSES];
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int m = 0; m < M; m++) s[r][m] = NAME(set1)(0);
+    for (ptrdiff_t v = from; v < to; v++) {
+        const real *x = X + smaller(v * L, D - L);
+        vec row[2];
+        UNROLL for (int r = 0; r < R; r++) row[r] = NAME(load)(x + r * ldx);
+        if (next) PREFETCH(next + (v - from) * LINE);
+        UNROLL for (int m = 0; m < M; m++) {
+            vec w = *(const vec *)(packed + m * ldw + v * L);
+            IN_REGISTER(w); /* else GCC loads it twice, once in each product */
+            UNROLL for (int r = 0; r < R; r++) s[r][m] += row[r] * w;
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int m = 0; m < M; m++) sum[r * DOTS_MOST + m] = s[r][m];
+}
+
+#if DOTS_CLASSES == 13
+#define SIZES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13)
+#else
+#define SIZES(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#endif
+#define DOTS_ARGUMENTS                                                                                         \
+    const real *X, ptrdiff_t D, ptrdiff_t ldx, ptrdiff_t from, ptrdiff_t to, const real *packed,               \
+        const char *next, vec *sum
+typedef void (*NAME(dots_function))(DOTS_ARGUMENTS);
+#define DEFINE(M)                                                                                              \
+    static void NAME(dots_1x##M)(DOTS_ARGUMENTS)                                                               \
+    {                                                                                                          \
+        NAME(dots_block)(1, M, X, D, ldx, from, to, packed, next, sum);                                        \
+    }                                                                                                          \
+    static void NAME(dots_2x##M)(DOTS_ARGUMENTS)                                                               \
+    {                                                                                                          \
+        NAME(dots_block)(2, M, X, D, ldx, from, to, packed, next, sum);                                        \
+    }
+SIZES(DEFINE)
+#undef DEFINE
+static const NAME(dots_function) NAME(dots_functions)[3][DOTS_CLASSES + 1] = {
+#define ENTRY(M) [1][M] = NAME(dots_1x##M), [2][M] = NAME(dots_2x##M),
+    SIZES(ENTRY)
+#undef ENTRY
+};
+#undef SIZES
+
+/* The same Z as `scores`, from W packed by pack_rows; D >= L, K <= DOTS_MOST. */
+static void NAME(dots)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed, const real *bias,
+                       const char *next, ptrdiff_t K, real *Z, ptrdiff_t ldz)
+{
+    const ptrdiff_t nv = NAME(vectors)(D), groups = parts_of(K, DOTS_CLASSES);
+    const ptrdiff_t sweeps = parts_of(nv * K * (ptrdiff_t)sizeof(vec), DOTS_BYTES);
+    vec sum[2 * DOTS_MOST];
+    for (ptrdiff_t i = K; i < DOTS_MOST; i++) sum[i] = sum[DOTS_MOST + i] = NAME(set1)(0);
+    for (ptrdiff_t q = 0; q < sweeps; q++) {
+        const ptrdiff_t from = part(nv, sweeps, q), to = part(nv, sweeps, q + 1);
+        for (ptrdiff_t r = 0; r < n; r += 2) {
+            const ptrdiff_t rows = smaller(2, n - r);
+            for (ptrdiff_t g = 0; g < groups; g++) {
+                const ptrdiff_t k = part(K, groups, g), M = part(K, groups, g + 1) - k;
+                NAME(dots_functions)[rows][M](X + r * ldx, D, ldx, from, to, packed + k * nv * L, next, sum + k);
+                next = next ? next + (to - from) * LINE : NULL;
+            }
+            for (ptrdiff_t i = 0; i < rows; i++)
+                for (ptrdiff_t k = 0; k < K; k += L) {
+                    real *z = Z + (r + i) * ldz + k;
+                    vec t[NAME(lanes)];
+                    UNROLL for (int l = 0; l < L; l++) t[l] = sum[i * DOTS_MOST + k + l];
+                    NAME(store)(z, NAME(sums)(t) + NAME(load)(q ? z : bias + k));
+                }
+        }
+    }
+}

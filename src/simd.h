@@ -1,0 +1,135 @@
+/* Vectors of L lanes of `real`, and the few functions that the fused pass needs of them.
+ *
+ * GCC's and Clang's vector extensions; any other compiler gets L = 1, the same code as plain loops.
+ * Never compile this with -ffast-math: NaN must stay NaN, and the rounding below must not be reassociated.
+ *
+ *   exp_le0(x)    e^x for x <= 0 or NaN.  Cody and Waite's reduction x = n ln 2 + r, |r| <= ln 2 / 2, a minimax
+ *                 polynomial in r, and 2^n built from its bits; a subnormal result is rounded once.
+ *   log1p_ge0(t)  log(1 + t) for t >= 0 or NaN: fdlibm's reduction of u = 1 + t; what that addition rounded
+ *                 away comes back as (t - (u - 1)) / u, so that a tiny t keeps its digits.
+ */
+
+#ifndef SIMD_SCALAR
+#define ALIGNED(bytes) __attribute__((vector_size(SIMD_BYTES), aligned(bytes), may_alias))
+typedef real NAME(vec) ALIGNED(SIMD_BYTES);
+typedef real NAME(unaligned) ALIGNED(sizeof(real));
+typedef bits NAME(ivec) ALIGNED(SIMD_BYTES);
+#undef ALIGNED
+#else
+typedef real NAME(vec), NAME(unaligned);
+typedef bits NAME(ivec);
+#endif
+#define vec NAME(vec)
+#define ivec NAME(ivec)
+enum { NAME(lanes) = sizeof(vec) / sizeof(real) };
+#define L ((ptrdiff_t)NAME(lanes))
+
+INLINE vec NAME(load)(const real *p) { return *(const NAME(unaligned) *)p; }
+INLINE void NAME(store)(real *p, vec v) { *(NAME(unaligned) *)p = v; }
+INLINE vec NAME(set1)(real x) { return x - (vec){0}; }
+INLINE real NAME(first)(vec v) { real x; memcpy(&x, &v, sizeof x); return x; }
+INLINE vec NAME(from_bits)(ivec i) { union { ivec i; vec v; } u = {i}; return u.v; }
+INLINE ivec NAME(to_bits)(vec v) { union { vec v; ivec i; } u = {v}; return u.i; }
+
+/* A comparison's lanes are 0 or -1, but one lane alone is 0 or 1 in C. */
+#ifndef SIMD_SCALAR
+#define MASK(truth) (truth)
+#else
+#define MASK(truth) (-(ivec)(truth))
+#endif
+INLINE vec NAME(keep)(ivec mask, vec v) { return NAME(from_bits)(mask & NAME(to_bits)(v)); }
+INLINE vec NAME(drop)(ivec mask, vec v) { return NAME(from_bits)(~mask & NAME(to_bits)(v)); }
+
+/* a > b ? a : b, lane by lane: b where either is NaN, as x86's instruction has it. */
+INLINE vec NAME(max)(vec a, vec b)
+{
+#ifdef SIMD_MAX
+    return SIMD_MAX(a, b);
+#else
+    const ivec greater = MASK(a > b);
+    return NAME(from_bits)((greater & NAME(to_bits)(a)) | (~greater & NAME(to_bits)(b)));
+#endif
+}
+
+/* v[i][l] -> v[l][i] by log2(L) perfect shuffles. */
+INLINE void NAME(transpose)(vec *v)
+{
+    UNROLL for (int step = 1; step < L; step *= 2) {
+        vec t[NAME(lanes)];
+        UNROLL for (int i = 0; i < L / 2; i++) {
+            t[2 * i] = SIMD_LOW(v[i], v[i + L / 2]);
+            t[2 * i + 1] = SIMD_HIGH(v[i], v[i + L / 2]);
+        }
+        UNROLL for (int i = 0; i < L; i++) v[i] = t[i];
+    }
+}
+
+/* Lane l of the result is the sum of v[l]'s lanes: the same shuffles, halved by an addition each time. */
+INLINE vec NAME(sums)(vec *v)
+{
+    UNROLL for (int half = (int)L / 2; half >= 1; half /= 2)
+        UNROLL for (int i = 0; i < half; i++) v[i] = SIMD_LOW(v[i], v[i + half]) + SIMD_HIGH(v[i], v[i + half]);
+    return v[0];
+}
+
+/* The sum of v's lanes, in every lane; and their maximum, or NaN where all but NaN is -inf. */
+INLINE vec NAME(sum_lanes)(vec v)
+{
+    UNROLL for (int step = 1; step < L; step *= 2) v = SIMD_LOW(v, v) + SIMD_HIGH(v, v);
+    return v;
+}
+INLINE vec NAME(max_lanes)(vec v)
+{
+    UNROLL for (int step = 1; step < L; step *= 2) v = NAME(max)(SIMD_LOW(v, v), SIMD_HIGH(v, v));
+    return v;
+}
+
+INLINE vec NAME(exp_le0)(vec x)
+{
+    x = NAME(max)(NAME(set1)(EXP_LOWEST), x); /* e^EXP_LOWEST rounds to 0; the order of arguments lets NaN pass */
+    const vec shifted = x * (real)1.4426950408889634074 + ROUND_MAGIC;
+    const vec n = shifted - ROUND_MAGIC, reduced = x - n * LN2_HIGH, r = reduced - n * LN2_LOW;
+    vec p = NAME(set1)(NAME(exp_coefficients)[0]);
+    UNROLL for (size_t i = 1; i < sizeof(NAME(exp_coefficients)) / sizeof(real); i++)
+        p = p * r + NAME(exp_coefficients)[i];
+#ifdef __FMA__
+    p = p * r + 1;
+#else
+    /* Without FMA this would err by 1.2 ULP: r's own rounding goes into its square's term, as in fdlibm. */
+    p = 1 + (r + (r * (p * r) + ((reduced - r) - n * LN2_LOW)));
+#endif
+#ifdef SIMD_SCALE
+    return SIMD_SCALE(p, n);
+#else
+    /* 2^(n + SUBNORMAL_SHIFT) is always normal: only the last product can round into the subnormals. */
+    const ivec power = (NAME(to_bits)(shifted) + (EXPONENT_BIAS + SUBNORMAL_SHIFT)) << MANTISSA_BITS;
+    return p * NAME(from_bits)(power) * TWO_TO_MINUS_SHIFT;
+#endif
+}
+
+INLINE vec NAME(log1p_ge0)(vec t)
+{
+    const vec u = t + 1;
+    /* u = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)): less sqrt(1/2)'s bits, the exponent is k. */
+    const ivec k = (NAME(to_bits)(u) - SQRT_HALF_BITS) >> MANTISSA_BITS;
+    const vec f = NAME(from_bits)(NAME(to_bits)(u) - (k << MANTISSA_BITS)) - 1;
+    const vec kr = NAME(from_bits)(k + NAME(to_bits)(NAME(set1)(ROUND_MAGIC))) - ROUND_MAGIC;
+    const vec s = f / (f + 2), z = s * s, half = f * f * (real)0.5;
+    vec q = NAME(set1)(NAME(log_coefficients)[0]);
+    UNROLL for (size_t i = 1; i < sizeof(NAME(log_coefficients)) / sizeof(real); i++)
+        q = q * z + NAME(log_coefficients)[i];
+    const vec lost = (t - (u - 1)) / u;
+    return kr * LN2_HIGH - ((half - (s * (half + q * z) + (kr * LN2_LOW + lost))) - f);
+}
+
+
+/* e^x of n numbers, for the tests. */
+static void NAME(exps)(const real *x, ptrdiff_t n, real *out)
+{
+    for (ptrdiff_t i = 0; i < n; i += L) {
+        real lane[NAME(lanes)];
+        for (ptrdiff_t l = 0; l < L; l++) lane[l] = x[smaller(i + l, n - 1)];
+        NAME(store)(lane, NAME(exp_le0)(NAME(load)(lane)));
+        for (ptrdiff_t l = 0; l < smaller(L, n - i); l++) out[i + l] = lane[l];
+    }
+}

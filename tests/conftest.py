@@ -1,0 +1,110 @@
+"""Fixtures of all tests: every ISA level and dtype as parameters, seeds, problems, and one table of tolerances.
+
+SOFTMAX_EXT_TEST_SEED chooses the seeds: a number, a range such as 0-99, or all (0-99). `--hypothesis-profile` chooses
+how many examples hypothesis draws: dev, ci, nightly.
+"""
+
+import os
+from typing import NamedTuple
+
+import hypothesis
+import numpy as np
+import pytest
+
+from softmax_ext import _dispatch, reference
+
+hypothesis.settings.register_profile("dev", max_examples=100, deadline=None)
+hypothesis.settings.register_profile("ci", max_examples=1000, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("nightly", max_examples=20_000, deadline=None)
+hypothesis.settings.load_profile("dev")
+
+
+class Tolerance(NamedTuple):
+    """How far a kernel may be from the float64 reference.
+
+    rtol bounds what the error of the scores does to the loss and, relative to its largest entry, to the gradient:
+    a score is a sum that reaches 100 in `make_problem`, so its rounding is up to 100 eps times a few, and passes
+    unchanged to relative errors of S. Plain NumPy in float32 reaches 1.5e-5 for the loss, 1.8e-5 for the gradient and
+    5.2e-5 for S over the sizes of test_kernels and 60 seeds; float64 scales with eps, and the reference errs as well.
+    atol is the rounding of a residual S - Y near 0, times the gradient of one such residual: plain NumPy reaches
+    eps / 2.
+    """
+
+    dtype: np.dtype
+    rtol: float
+    atol: float
+
+
+TOLERANCES = [Tolerance(np.dtype(np.float32), 4e-5, 5e-7), Tolerance(np.dtype(np.float64), 2e-13, 1e-15)]
+
+
+def seeds():
+    text = os.environ.get("SOFTMAX_EXT_TEST_SEED", "42")
+    first, _, last = ("0-99" if text == "all" else text).partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def pytest_generate_tests(metafunc):
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", seeds())
+
+
+@pytest.fixture(params=_dispatch.available() or (_dispatch.REFERENCE,))
+def isa(request):
+    """Every ISA level that runs here, one after the other in this process."""
+    with _dispatch.using(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=TOLERANCES, ids=lambda tolerance: tolerance.dtype.name)
+def tolerance(request):
+    return request.param
+
+
+@pytest.fixture
+def dtype(tolerance):
+    return tolerance.dtype
+
+
+@pytest.fixture
+def make_problem():
+    """(X, y, W, b) and the keywords of `loss_grad`, by name."""
+
+    def make(N, D, K, dtype, seed=0, *, labels="labels", weights="unweighted", bias=True):
+        rng = np.random.default_rng([seed, N, D, K])
+        X = rng.standard_normal((N, D))
+        X[::3] *= 20  # else every probability is about 1 / K, and a wrong exp or maximum passes
+        W = rng.standard_normal((K, D)) / np.sqrt(D)
+        y = rng.integers(0, K, N)
+        if labels == "probabilities":  # of which some are 0 and few rows sum to one
+            y = (rng.exponential(size=(N, K)) * rng.integers(0, 2, (N, K))).astype(dtype)
+        keywords = {}
+        if weights in ("sample_weight", "both"):
+            keywords["sample_weight"] = rng.exponential(size=N) * (np.arange(N) % 4 != 1)
+        if weights in ("class_weight", "both"):
+            keywords["class_weight"] = rng.exponential(size=K) + 0.1
+        b = rng.standard_normal(K).astype(dtype) if bias else None
+        return (X.astype(dtype), y, W.astype(dtype), b), keywords
+
+    return make
+
+
+@pytest.fixture
+def assert_like_reference(tolerance):
+    """Compare a LossGrad with the reference's for the same arguments."""
+
+    def check(got, arguments, keywords):
+        want = reference.loss_grad(*arguments, **keywords)
+        X, _, W, b = arguments
+        s = keywords.get("sample_weight", np.ones(len(X)))
+        one_residual = (s[:, np.newaxis] * np.abs(X)).sum(axis=0).max() / s.sum()
+        assert type(got.loss) is float
+        np.testing.assert_allclose(got.loss, want.loss, rtol=tolerance.rtol, atol=0)
+        pairs = [(got.dW, want.dW, one_residual), (got.db, want.db, 1)]
+        for ours, theirs, scale in pairs if b is not None else pairs[:1]:
+            assert ours.dtype == tolerance.dtype and ours.shape == theirs.shape and ours.flags.c_contiguous
+            atol = tolerance.rtol * np.abs(theirs).max() + tolerance.atol * scale
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=0 if len(W) == 1 else atol)
+        assert (got.db is None) == (b is None)
+
+    return check

@@ -1,0 +1,271 @@
+"""Digits: exp to the last place, confident rows, sums that must vanish, and values that are not finite."""
+
+import itertools
+import math
+
+import mpmath
+import numpy as np
+import pytest
+
+from softmax_ext import _dispatch, loss_grad, predict_proba, reference
+
+inf, nan = np.inf, np.nan
+
+
+@pytest.fixture
+def exp(isa):
+    """The exp of one ISA level, on arrays of either dtype."""
+    if isa == _dispatch.REFERENCE:
+        pytest.skip("the reference has NumPy's")
+    kernels = _dispatch.kernels
+
+    def exp(x):
+        out = np.empty_like(x)
+        (kernels.exp_f32 if x.dtype == np.float32 else kernels.exp_f64)(x, out)
+        return out
+
+    return exp
+
+
+def ulps(got, exact):
+    """Distance in units of the last place of the exact value rounded to got's dtype, subnormal spacing included."""
+    return np.abs(got.astype(exact.dtype) - exact) / np.spacing(exact.astype(got.dtype)).astype(exact.dtype)
+
+
+def bits_between(low, high, dtype, count, seed):
+    """Negative numbers of which every bit pattern in the interval is as likely as any other, plus the ends."""
+    kind = np.uint32 if dtype == np.float32 else np.uint64
+    first, last = (int(np.array(x, dtype).view(kind)) for x in (high, low))
+    patterns = np.random.default_rng(seed).integers(first, last + 1, count, kind)
+    return np.concatenate([[low, high], patterns.view(dtype)]).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype, low", [(np.float32, -104.0), (np.float64, -745.0)])
+def test_the_samples_of_exp_reach_from_subnormal_arguments_to_subnormal_results(dtype, low):
+    x = bits_between(low, -1e-40, dtype, 1000, 0)
+    assert x.min() == low and x.max() == np.array(-1e-40, dtype) and (x < 0).all()
+
+
+def test_exp_f32_within_2_ulp(exp, seed):
+    """Against NumPy's float64 exp, whose own error is nine digits below."""
+    x = np.concatenate([
+        np.linspace(-104, 0, 1_500_000, dtype=np.float32),
+        bits_between(-104, -1e-40, np.float32, 1_500_000, seed),
+    ])  # fmt: skip
+    errors = ulps(exp(x), np.exp(x.astype(np.float64)))
+    worst = errors.argmax()
+    assert errors[worst] <= 2, f"{errors[worst]} ULP at {x[worst]!r}"
+
+
+def test_exp_f64_within_1_ulp(exp, seed):
+    """Against long double, whose 64 bits leave the oracle an error of 2^-11 ULP."""
+    if np.finfo(np.longdouble).nmant < 63:
+        pytest.skip("long double is double here; the points of mpmath remain")
+    x = np.concatenate([np.linspace(-746, 0, 1_000_000), bits_between(-746, -1e-310, np.float64, 1_000_000, seed)])
+    errors = ulps(exp(x), np.exp(x.astype(np.longdouble)))
+    worst = errors.argmax()
+    assert errors[worst] <= 1, f"{errors[worst]} ULP at {x[worst]!r}"
+
+
+def test_exp_f64_on_points_of_mpmath(exp, seed):
+    x = np.random.default_rng(seed).uniform(-708, 0, 2000)
+    with mpmath.workdps(50):
+        errors = [
+            abs(mpmath.mpf(float(y)) - mpmath.exp(mpmath.mpf(float(t)))) / mpmath.mpf(float(np.spacing(y)))
+            for t, y in zip(x, exp(x), strict=True)
+        ]
+    assert max(errors) <= 1
+
+
+def test_exp_of_special_values(exp, dtype):
+    limits = np.finfo(dtype)
+    smallest = limits.smallest_subnormal
+    x = np.array([nan, -inf, 0.0, -0.0, -smallest, -limits.tiny, -limits.max, -1e30], dtype)
+    np.testing.assert_array_equal(exp(x), np.array([nan, 0, 1, 1, 1, 1, 0, 0], dtype))
+    for length in range(1, 70):  # every position in a vector, and every tail
+        for i in range(length):
+            x = np.full(length, -1.0, dtype)
+            x[i] = nan
+            np.testing.assert_array_equal(np.isnan(exp(x)), np.isnan(x))
+
+
+def test_exp_results_below_the_normal_range(exp, dtype):
+    """Down to the smallest subnormal number, whose half is the last to round to it."""
+    limits = np.finfo(dtype)
+    lowest = math.log(float(limits.tiny)) - limits.nmant * math.log(2)
+    x = np.linspace(lowest - 0.6, math.log(float(limits.tiny)), 10_000).astype(dtype)
+    exact = np.exp(x.astype(np.float64 if dtype == np.float32 else np.longdouble))
+    got = exp(x)
+    assert (got[exact < 0.45 * limits.smallest_subnormal] == 0).all()
+    assert (got[exact > limits.smallest_subnormal] > 0).all()
+    assert (ulps(got, exact) <= 1).all()
+
+
+def test_exp_depends_on_its_argument_alone(exp, dtype):
+    """Not on its place in a vector, nor on the neighbours."""
+    x = np.random.default_rng(0).uniform(-90, 0, 67).astype(dtype)
+    together = exp(x)
+    for start, stop in itertools.combinations(range(len(x) + 1), 2):
+        np.testing.assert_array_equal(exp(x[start:stop]), together[start:stop])
+
+
+@pytest.mark.parametrize("K", [2, 3, 10, 16, 17, 67, 300])
+def test_a_confident_row_keeps_the_digits_of_its_loss(isa, tolerance, K, seed):
+    float32 = tolerance.dtype == np.float32
+    rng = np.random.default_rng([seed, K])
+    for margin in np.linspace(10, 80 if float32 else 700, 50).astype(tolerance.dtype):
+        label = rng.integers(0, K)
+        Z = (rng.uniform(-2, 0, K) - margin).astype(tolerance.dtype)
+        Z[label] = 0
+        exact = np.log1p(np.exp(np.delete(Z, label).astype(np.longdouble)).sum())
+        J = loss_grad(np.ones((1, 1), tolerance.dtype), [label], Z[:, np.newaxis]).loss
+        np.testing.assert_allclose(J, float(exact), rtol=1e-5 if float32 else 1e-12, atol=0)
+
+
+def test_the_largest_score_may_stand_in_any_column(isa, dtype):
+    """So far above the others that without it exp overflows."""
+    for K in (*range(1, 68), 300, 1000):
+        X, W, y = np.eye(K, dtype=dtype), 2000 * np.eye(K, dtype=dtype), np.arange(K)
+        np.testing.assert_array_equal(predict_proba(X, W), np.eye(K))
+        assert loss_grad(X, y, W).loss == 0
+        assert loss_grad(X, (y + 1) % K, W).loss == (2000 if K > 1 else 0)
+
+
+def test_equal_scores_are_as_many_maxima(isa, tolerance):
+    """What W = 0 starts with: the loss is log K, and each row's residual 1 / K, or 1 / K - 1 at its label."""
+    eps = float(np.finfo(tolerance.dtype).eps)
+    for K in (*range(1, 68), 300, 1000):
+        X, W, b = np.ones((2, 3), tolerance.dtype), np.zeros((K, 3), tolerance.dtype), np.full(K, 3, tolerance.dtype)
+        got, residual = loss_grad(X, [0, K - 1], W, b), np.full(K, 1 / K)
+        residual[0] -= 0.5
+        residual[-1] -= 0.5
+        np.testing.assert_allclose(got.loss, math.log(K), rtol=4 * eps, atol=0)
+        np.testing.assert_allclose(got.db, residual, rtol=0, atol=4 * eps)
+        np.testing.assert_allclose(got.dW, np.outer(residual, np.ones(3)), rtol=0, atol=4 * eps)
+        np.testing.assert_allclose(predict_proba(X, W, b), 1 / K, rtol=4 * eps)
+
+
+@pytest.mark.parametrize("shape", [(500, 20, 1), (500, 20, 2), (2000, 20, 10), (500, 20, 67), (200, 5, 1000)], ids=str)
+def test_posteriors_sum_to_one(isa, dtype, shape, seed, make_problem):
+    (X, _, W, b), _ = make_problem(*shape, dtype, seed)
+    K = shape[2]
+    sums = predict_proba(X, W, b).astype(np.longdouble).sum(axis=1)
+    bound = 1e-14 * math.sqrt(K) if dtype == np.float64 else 2e-7 * max(1, math.sqrt(K) / 8)
+    assert np.abs(1 - sums).max() <= bound
+
+
+@pytest.mark.parametrize("labels", ["labels", "probabilities"])
+@pytest.mark.parametrize("shape", [(9, 5, 2), (500, 20, 10), (500, 20, 67), (60, 5, 1000)], ids=str)
+def test_gradients_sum_to_zero_over_the_classes(isa, dtype, shape, labels, seed, make_problem):
+    """Σ_k R_ik = 0: so do the columns of dW, and db."""
+    (X, y, W, b), _ = make_problem(*shape, dtype, seed, labels=labels)
+    _, dW, db = loss_grad(X, y, W, b)
+    a_row = 1e-13 if dtype == np.float64 else 1e-6
+    targets = 1 if labels == "labels" else y.sum(axis=1).max()
+    assert np.abs(dW.astype(np.longdouble).sum(axis=0)).max() <= a_row * targets * np.abs(X).mean(axis=0).max()
+    assert abs(db.astype(np.longdouble).sum()) <= a_row * targets
+
+
+def test_the_mean_over_many_rows_loses_nothing(isa, dtype):
+    """Against the kernel's own losses of single rows, which are few different ones, added by fsum."""
+    rng = np.random.default_rng(0)
+    z, W = rng.integers(0, 100, 300_000), np.array([[0], [1]], dtype)
+    y = rng.integers(0, 2, len(z))
+    one = {
+        (v, label): loss_grad(np.array([[v]], dtype) / 8, [label], W).loss for v in range(100) for label in (0, 1)
+    }  # fmt: skip
+    exact = math.fsum(one[row] for row in zip(z.tolist(), y.tolist(), strict=True)) / len(z)
+    J = loss_grad(z[:, np.newaxis].astype(dtype) / 8, y, W).loss
+    np.testing.assert_allclose(J, exact, rtol=1e-9 if dtype == np.float32 else 1e-13, atol=0)
+
+
+# One feature for each class k spoils a row there: its value in that row, which is 0 in others, and its weight in
+# class k and in the other classes. Half the largest number times 10 overflows; 0 times infinity is NaN.
+NOT_FINITE = {
+    "+inf": ("huge", 10, 0),
+    "-inf": ("huge", -10, 0),
+    "+inf among -inf": (inf, 1, -1),
+    "nan among -inf": (inf, 0, -1),
+    "all -inf": (inf, -1, -1),
+    "all nan": (nan, 1, 1),
+}
+
+
+@pytest.fixture(params=NOT_FINITE)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def spoilt(kind, make_problem):
+    """X, W and b of which row 2 k is spoilt at class k, and the odd rows are not."""
+    value, at_k, elsewhere = NOT_FINITE[kind]
+
+    def make(K, dtype, spoil=True):
+        (X, _, W, b), _ = make_problem(2 * K, 5, K, np.float32)
+        X[::3] /= 20
+        marks = np.zeros((2 * K, K), dtype)
+        if spoil:
+            np.fill_diagonal(marks[::2], np.finfo(dtype).max / 2 if value == "huge" else value)
+        weights = np.where(np.eye(K, dtype=bool), at_k, elsewhere)
+        return np.hstack([X, marks]).astype(dtype), np.hstack([W, weights]).astype(dtype), b.astype(dtype)
+
+    return make
+
+
+def test_a_row_that_is_not_finite_stays_by_itself(isa, tolerance, kind, spoilt):
+    """At every class of 1..67. The reference gets float64 numbers, which overflow in the same places."""
+    dtype = tolerance.dtype
+    for K in range(1, 68):
+        S = predict_proba(*spoilt(K, dtype))
+        np.testing.assert_allclose(S, reference.predict_proba(*spoilt(K, np.float64)), rtol=tolerance.rtol)
+        np.testing.assert_array_equal(S[1::2], predict_proba(*spoilt(K, dtype, spoil=False))[1::2])
+        if kind == "-inf" and K > 1:
+            assert (S[::2].diagonal() == 0).all() and np.isfinite(S).all()
+        else:
+            assert np.isnan(S[::2]).all()
+
+
+@pytest.mark.parametrize("K", [1, 2, 3, 7, 9, 16, 17, 33, 67])
+@pytest.mark.parametrize("labels", ["labels", "probabilities"])
+def test_loss_and_gradient_of_a_row_that_is_not_finite(isa, tolerance, kind, labels, K, spoilt):
+    X, W, b = spoilt(K, tolerance.dtype)
+    X64, W64, b64 = spoilt(K, np.float64)
+    for k in range(K):
+        for label in {k, 0, K - 1}:
+            y = np.array([label]) if labels == "labels" else np.eye(K)[[label]]
+            got = loss_grad(X[2 * k][np.newaxis], y, W, b)
+            want = reference.loss_grad(X64[2 * k][np.newaxis], y, W64, b64)
+            np.testing.assert_allclose(got.loss, want.loss, rtol=tolerance.rtol)
+            np.testing.assert_allclose(got.db, want.db, rtol=0, atol=tolerance.rtol)
+            np.testing.assert_array_equal(np.isnan(got.dW), np.isnan(want.dW))
+            if kind == "-inf" and K > 1:  # the softmax of the others, and exactly nothing or everything at k
+                assert got.db[k] == -(label == k) and np.isfinite(got.dW).all() and not (label != k and got.dW[k].any())
+                assert got.loss == inf if label == k else labels == "probabilities" or np.isfinite(got.loss)
+
+
+@pytest.mark.parametrize("K", [2, 3, 16, 17, 67])
+def test_a_bias_of_nan_is_found_at_every_class(isa, dtype, K, make_problem):
+    """Alone among finite scores, where a maximum that passes NaN by would not see it."""
+    for k in range(K):
+        (X, y, W, b), _ = make_problem(5, 4, K, dtype)
+        b[k] = nan
+        assert np.isnan(predict_proba(X, W, b)).all()
+        got = loss_grad(X, y, W, b)
+        assert np.isnan(got.loss) and np.isnan(got.dW).all() and np.isnan(got.db).all()
+
+
+def test_scores_of_which_no_difference_fits(isa, dtype):
+    huge = np.finfo(dtype).max
+    W = np.array([[huge], [-huge], [0], [huge]], dtype)
+    np.testing.assert_array_equal(predict_proba(np.ones((1, 1), dtype), W), [[0.5, 0, 0, 0.5]])
+    got = loss_grad(np.ones((1, 1), dtype), [0], W)
+    np.testing.assert_allclose(got.loss, math.log(2), rtol=1e-6)
+    np.testing.assert_array_equal(got.dW, [[-0.5], [0], [0], [0.5]])
+
+
+def test_scores_at_the_ends_of_the_range(isa, dtype):
+    limits = np.finfo(dtype)
+    for z in (limits.tiny, limits.smallest_subnormal, -limits.smallest_subnormal, -0.0, 0.0, limits.max, -limits.max):
+        W = np.full((3, 1), z, dtype)
+        np.testing.assert_allclose(predict_proba(np.ones((1, 1), dtype), W), 1 / 3, rtol=1e-6)

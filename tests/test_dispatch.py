@@ -1,0 +1,235 @@
+"""Which kernels an import takes: built, supported, asked for; and what it does when one of these fails."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import softmax_ext
+from softmax_ext import _dispatch, _threads
+
+PACKAGE = Path(softmax_ext.__file__).parent
+CALL = "import numpy as np; softmax_ext.loss_grad(np.eye(3), np.arange(3), np.eye(3))"
+needs_kernels = pytest.mark.skipif(not _dispatch.available(), reason="nothing is compiled")
+
+
+def run_python(code, folder=PACKAGE.parent, isa=None):
+    """Run code in a fresh interpreter on the package in `folder`.
+
+    Without `site`: the finder of an editable install would supply the modules that a damaged copy lacks.
+    """
+    env = {name: value for name, value in os.environ.items() if name != "SOFTMAX_EXT_ISA"}
+    env["PYTHONPATH"] = os.pathsep.join([str(folder), *sys.path])
+    if isa is not None:
+        env["SOFTMAX_EXT_ISA"] = isa
+    command = [sys.executable, "-S", "-P", "-W", "always::RuntimeWarning", "-c", code]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+
+
+def output(code, *where):
+    """What it prints."""
+    result = run_python(code, *where)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def error(code, *where):
+    """Last line of its traceback."""
+    result = run_python(code, *where)
+    assert result.returncode == 1, result.stdout + result.stderr
+    return result.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the installed package, to be damaged."""
+    copy = tmp_path / "softmax_ext"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    assert output("import softmax_ext; print(softmax_ext.__file__)", tmp_path) == str(copy / "__init__.py")
+    return copy
+
+
+def compiled(package, name):
+    """File of one of the package's compiled modules."""
+    (path,) = (package / f"{name}{suffix}" for suffix in EXTENSION_SUFFIXES if (package / f"{name}{suffix}").exists())
+    return path
+
+
+WHAT_RUNS = "import softmax_ext; from softmax_ext import _dispatch as d; print(d.isa, d.kernels and d.kernels.__name__)"
+
+
+@pytest.mark.parametrize("isa", _dispatch.available())
+def test_environment_chooses_the_level(isa):
+    assert output(f"{WHAT_RUNS}; {CALL}", PACKAGE.parent, isa) == f"{isa} softmax_ext._kernels_{isa}"
+
+
+def test_environment_chooses_the_reference():
+    assert output(f"{WHAT_RUNS}; {CALL}", PACKAGE.parent, "reference") == "reference None"
+
+
+@needs_kernels
+@pytest.mark.parametrize("isa", [None, ""])
+def test_best_level_is_the_default(isa):
+    assert output(WHAT_RUNS, PACKAGE.parent, isa).split()[0] == _dispatch.available()[0]
+
+
+@pytest.mark.parametrize("isa", ["sse9", "AVX2", "avx2 "])
+def test_unknown_level_is_an_error_that_lists_the_names(isa):
+    message = error("import softmax_ext", PACKAGE.parent, isa)
+    assert message.startswith("ValueError: SOFTMAX_EXT_ISA")
+    assert repr(isa) in message
+    assert ", ".join((*_dispatch.available(), "reference")) in message
+
+
+@needs_kernels
+def test_processor_without_a_level(package):
+    """A processor that has the baseline only, as `_cpu` tells it, never sees another level's code."""
+    compiled(package, "_cpu").unlink()
+    (package / "_cpu.py").write_text(
+        "supported, has_openmp, openmp_max_threads = lambda: ('baseline',), lambda: False, lambda: 1"
+    )
+    assert output(WHAT_RUNS, package.parent) == "baseline softmax_ext._kernels_baseline"
+    for isa in set(_dispatch.built()) - {"baseline"}:
+        message = error("import softmax_ext", package.parent, isa)
+        assert message.startswith(f"RuntimeError: SOFTMAX_EXT_ISA: this processor lacks the ISA level {isa!r}")
+        assert message.endswith("baseline, reference")
+
+
+@needs_kernels
+def test_level_that_was_not_built(package):
+    best, *others = _dispatch.available()
+    compiled(package, f"_kernels_{best}").unlink()
+    message = error("import softmax_ext", package.parent, best)
+    assert message.startswith(f"RuntimeError: SOFTMAX_EXT_ISA: softmax_ext was built without the ISA level {best!r}")
+    if others:
+        assert output(WHAT_RUNS, package.parent).split()[0] == others[0]
+
+
+@pytest.fixture
+def source_only(package):
+    """The package as a checkout has it before anything is built."""
+    for suffix in EXTENSION_SUFFIXES:
+        for path in package.glob(f"*{suffix}"):
+            path.unlink()
+    return package
+
+
+def test_without_kernels_one_warning_says_how_to_build(source_only):
+    code = f"import softmax_ext\n{CALL}\n{CALL}\n{WHAT_RUNS}"
+    result = run_python(code, source_only.parent)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "reference None"
+    assert result.stderr.count("RuntimeWarning") == 1
+    assert result.stderr.startswith("<string>:1: RuntimeWarning")  # the user's import, not a line of the package
+    assert "pip install ." in result.stderr
+
+
+def test_without_kernels_the_reference_can_be_asked_for(source_only):
+    result = run_python(f"{WHAT_RUNS}; {CALL}; print(softmax_ext.show_config())", source_only.parent, "reference")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert "supported  unknown" in result.stdout
+
+
+@needs_kernels
+def test_file_that_cannot_be_loaded_is_an_error(package):
+    best = _dispatch.available()[0]
+    compiled(package, f"_kernels_{best}").write_bytes(b"no machine code")
+    assert error("import softmax_ext", package.parent).startswith("ImportError")
+
+
+@needs_kernels
+def test_kernels_without_cpu_module_are_an_error(package):
+    compiled(package, "_cpu").unlink()
+    assert error("import softmax_ext", package.parent) == "ModuleNotFoundError: No module named 'softmax_ext._cpu'"
+
+
+@pytest.mark.parametrize("isa", [*_dispatch.available(), "reference"])
+def test_using_swaps_and_restores(isa):
+    before = _dispatch.isa, _dispatch.kernels
+    with pytest.raises(ZeroDivisionError), _dispatch.using(isa) as kernels:
+        assert (_dispatch.isa, _dispatch.kernels) == (isa, kernels)
+        assert kernels is _dispatch.load(isa)
+        1 / 0  # noqa: B018
+    assert (_dispatch.isa, _dispatch.kernels) == before
+
+
+def test_using_an_unknown_level_changes_nothing():
+    before = _dispatch.isa, _dispatch.kernels
+    with pytest.raises(ValueError, match="sse9"), _dispatch.using("sse9"):
+        pytest.fail("entered")
+    assert (_dispatch.isa, _dispatch.kernels) == before
+
+
+@pytest.mark.skipif(not shutil.which("objdump"), reason="needs objdump (Debian: binutils)")
+@pytest.mark.parametrize(
+    ("isa", "has", "lacks"),
+    [("avx512", ["zmm"], []), ("avx2", ["ymm", "vfmadd"], ["zmm"]), ("baseline", ["xmm"], ["ymm", "zmm", "vfmadd"])],
+)
+def test_level_is_that_levels_machine_code(isa, has, lacks):
+    """Levels that agree in every result may still be one and the same code (faiss#5210 ran scalar code everywhere)."""
+    if "avx2" not in _dispatch.built() or isa not in _dispatch.built():
+        pytest.skip("only one level is built for this kind of processor")
+    path = find_spec(f"softmax_ext._kernels_{isa}").origin
+    code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", path], capture_output=True, text=True, check=True)
+    assert [word for word in has if code.stdout.count(word) < 100] == []
+    assert [word for word in lacks if word in code.stdout] == []
+
+
+def test_show_config():
+    config = softmax_ext.show_config()
+    assert (config.version, config.numpy) == (softmax_ext.__version__, np.__version__)
+    assert (config.isa, config.isa_built) == (_dispatch.isa, _dispatch.built())
+    assert config.threads == _threads.effective()
+    assert str(config) == repr(config)
+    for fact in (config.version, config.isa, config.compiler, str(config.threads), config.flags.get(config.isa, "")):
+        assert fact in str(config)
+    assert json.loads(json.dumps(config._asdict()))["isa"] == config.isa
+
+
+@needs_kernels
+def test_show_config_tells_the_build():
+    config = softmax_ext.show_config()
+    assert config.isa_supported[-1] == "baseline"
+    assert set(config.flags) == set(config.isa_built)
+    assert all("-ffast-math" not in flags and "-march=native" not in flags for flags in config.flags.values())
+    assert config.openmp == any("openmp" in flags for flags in config.flags.values())
+
+
+def test_caches_from_sysfs(tmp_path):
+    told = ["1 Data 48K", "1 Instruction 32K", "2 Unified 2048K", "3 Unified 1M", "9 Data 1K"]
+    for index, row in enumerate(told):
+        folder = tmp_path / f"index{index}"
+        folder.mkdir()
+        for name, value in zip(("level", "type", "size"), row.split(), strict=True):
+            (folder / name).write_text(f"{value}\n")
+    (tmp_path / "index7").mkdir()  # without files
+    unknown = _dispatch.caches(tmp_path / "nothing here")
+    assert _dispatch.caches(tmp_path) == (48 * 1024, 2048 * 1024, unknown.l3)
+
+
+def test_subnormals_survive_the_import_and_a_call():
+    code = f"""
+import sys, numpy as np
+def subnormals():
+    return sys.float_info.min / 2, (np.full(64, 1e-40, np.float32) * np.float32(0.5)).tolist()
+before = subnormals()
+import softmax_ext
+assert subnormals() == before, "after the import"
+{CALL}
+assert subnormals() == before, "after a call"
+assert 0 not in before[1] and before[0]
+"""
+    output(code)
+
+
+def test_import_takes_no_optional_package():
+    code = "import sys, softmax_ext; print({'sklearn', 'matplotlib', 'rich', 'threadpoolctl'} & set(sys.modules))"
+    assert output(code) == "set()"

@@ -1,0 +1,268 @@
+"""loss_grad and predict_proba of every ISA level against the reference, and over every layout of the data.
+
+Sizes divide nothing, because the kernels work on tiles, vectors and register blocks whose ends must come out right.
+"""
+
+import subprocess
+import sys
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from softmax_ext import _dispatch, loss_grad, predict_proba, reference
+
+TARGETS = [(y, w) for y in ("labels", "probabilities") for w in ("unweighted", "sample_weight")]
+TARGETS += [("labels", "class_weight"), ("labels", "both")]
+
+# One shape or more for every way through the kernels: few and many classes, few and many features, one tile and many
+# slices, and a gradient of more than 16 MiB in double, beyond which it is not accumulated in double.
+SHAPES = [
+    (1, 1, 1), (20, 5, 1), (20, 5, 2), (252, 507, 123), (300, 33, 1000), (64, 1030, 200), (97, 784, 10),
+    (1000, 10, 300), (5003, 54, 7), (20011, 4, 3), (1797, 64, 10), (513, 17, 16), (515, 129, 17), (9, 1050, 2100),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("labels, weights", TARGETS)
+def test_small_sizes(isa, dtype, labels, weights, bias, n_threads, seed, make_problem, assert_like_reference):
+    """Every N in 1..9, K in 1..67 and D in 1..70, in another pairing for every seed and combination of the rest."""
+    rng = np.random.default_rng([seed, *f"{isa}{dtype}{labels}{weights}{bias}{n_threads}".encode()])
+    for N, D, K in zip(np.arange(70) % 9 + 1, rng.permutation(70) + 1, rng.permutation(70) % 67 + 1, strict=True):
+        arguments, keywords = make_problem(N, D, K, dtype, seed, labels=labels, weights=weights, bias=bias)
+        got = loss_grad(*arguments, **keywords, n_threads=n_threads)
+        assert_like_reference(got, arguments, keywords)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("labels, weights, bias", [("labels", "both", True), ("probabilities", "sample_weight", False)])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_shapes(isa, dtype, shape, labels, weights, bias, n_threads, seed, make_problem, assert_like_reference):
+    arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights=weights, bias=bias)
+    assert_like_reference(loss_grad(*arguments, **keywords, n_threads=n_threads), arguments, keywords)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.1, 1.0])
+@pytest.mark.parametrize("labels", ["labels", "probabilities"])
+@pytest.mark.parametrize("shape", [(7, 5, 1), (37, 23, 9), (300, 33, 100)], ids=str)
+def test_label_smoothing(isa, dtype, shape, labels, label_smoothing, seed, make_problem, assert_like_reference):
+    arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights="sample_weight")
+    keywords["label_smoothing"] = label_smoothing
+    assert_like_reference(loss_grad(*arguments, **keywords), arguments, keywords)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_predict_proba(isa, tolerance, shape, bias, n_threads, seed, make_problem):
+    (X, _, W, b), _ = make_problem(*shape, tolerance.dtype, seed, bias=bias)
+    out = np.full((len(X), len(W)), np.nan, tolerance.dtype)
+    S = predict_proba(X, W, b, out=out, n_threads=n_threads)
+    assert S is out
+    tiny = np.finfo(tolerance.dtype).tiny  # below it, digits go
+    np.testing.assert_allclose(S, reference.predict_proba(X, W, b), rtol=2 * tolerance.rtol, atol=tiny)
+    again = predict_proba(X, W, b, n_threads=n_threads)
+    assert again.dtype == tolerance.dtype and again.flags.c_contiguous
+    np.testing.assert_array_equal(again, S)
+
+
+def test_the_public_functions_run_on_the_reference(dtype, make_problem):
+    arguments, keywords = make_problem(20, 7, 5, dtype, weights="both")
+    X, _, W, b = arguments
+    with _dispatch.using("reference"):
+        got, S = loss_grad(*arguments, **keywords), predict_proba(X, W, b)
+        out = np.empty_like(S)
+        assert predict_proba(X, W, b, out=out) is out
+    want = reference.loss_grad(*arguments, **keywords)
+    assert got.loss == want.loss and got.dW.dtype == got.db.dtype == S.dtype == dtype
+    np.testing.assert_array_equal(got.dW, want.dW.astype(dtype))
+    np.testing.assert_array_equal(got.db, want.db.astype(dtype))
+    np.testing.assert_array_equal(S, reference.predict_proba(X, W, b).astype(dtype))
+    np.testing.assert_array_equal(out, S)
+
+
+def in_file(X, folder):
+    np.save(folder / "X.npy", X)
+    return np.load(folder / "X.npy", mmap_mode="r")
+
+
+def read_only(X):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+def rows_apart(X):
+    wide = np.full((len(X), X.shape[1] + 3), 99, X.dtype)
+    wide[:, 1:-2] = X
+    return wide[:, 1:-2]
+
+
+def misaligned(X):
+    return np.frombuffer(b"-" + X.tobytes(), X.dtype, offset=1).reshape(X.shape)
+
+
+# The same values in memory of another shape.
+LAYOUTS = {
+    "Fortran order": np.asfortranarray,
+    "rows apart": rows_apart,
+    "rows backwards": lambda X: X[::-1].copy()[::-1],
+    "columns backwards": lambda X: X[:, ::-1].copy()[:, ::-1],
+    "all backwards": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
+    "every second row": lambda X: X.repeat(2, axis=0)[::2],
+    "every third column": lambda X: X.repeat(3, axis=1)[:, ::3],
+    "other byte order": lambda X: X.astype(X.dtype.newbyteorder()),
+    "misaligned": misaligned,
+    "misaligned Fortran order": lambda X: misaligned(X.T.copy()).T,
+    "read only": read_only,
+}
+# The values that X must have, and a way to have them.
+VALUES = {
+    "float16": (lambda X: X.astype(np.float16), np.float32),
+    "int8": (lambda X: X.astype(np.int8), np.float64),
+    "uint64": (lambda X: (1000 * abs(X)).astype(np.uint64), np.float64),
+    "bool": (lambda X: X > 0, np.float64),
+    "longdouble": (lambda X: X.astype(np.longdouble), np.float64),
+    "one row for all": (lambda X: np.broadcast_to(X[0], X.shape), None),
+    "one column for all": (lambda X: np.broadcast_to(X[:, :1], X.shape), None),
+    "one number for all": (lambda X: np.broadcast_to(X[0, 0], X.shape), None),
+}
+BLOCKS = pytest.mark.parametrize("shape", [(37, 23, 5), (20011, 30, 7), (1003, 40, 150)], ids=str)
+
+
+def results(X, y, W, b, **keywords):
+    return *loss_grad(X, y, W, b, **keywords), predict_proba(X, W, b)
+
+
+def assert_same(arguments, others, **keywords):
+    """Bit for bit the same results."""
+    for ours, theirs in zip(results(*others, **keywords), results(*arguments, **keywords), strict=True):
+        assert np.asarray(ours).dtype == np.asarray(theirs).dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@BLOCKS
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_layouts_of_X(isa, dtype, layout, shape, make_problem):
+    (X, y, W, b), keywords = make_problem(*shape, dtype, weights="sample_weight")
+    assert_same((X, y, W, b), (layout(X), y, W, b), **keywords)
+
+
+@BLOCKS
+@pytest.mark.parametrize("change, computes_in", VALUES.values(), ids=VALUES)
+def test_dtypes_of_X(isa, dtype, change, computes_in, shape, make_problem):
+    (X, y, W, b), _ = make_problem(*shape, dtype)
+    X = change(X)
+    assert_same((np.array(X, computes_in or dtype, order="C"), y, W, b), (X, y, W, b))
+
+
+def test_memory_mapped_X(isa, dtype, tmp_path, make_problem):
+    (X, y, W, b), _ = make_problem(5003, 54, 7, dtype)
+    assert_same((X, y, W, b), (in_file(X, tmp_path), y, W, b))
+
+
+@BLOCKS
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_layouts_of_probabilities(isa, dtype, layout, shape, make_problem):
+    (X, Y, W, b), _ = make_problem(*shape, dtype, labels="probabilities")
+    assert_same((X, Y, W, b), (X, layout(Y), W, b))
+
+
+@pytest.mark.parametrize("kind", [bool, np.int8, np.uint64, np.float16, np.longdouble])
+def test_dtypes_of_probabilities(isa, dtype, kind, make_problem):
+    (X, Y, W, b), _ = make_problem(300, 9, 7, dtype, labels="probabilities")
+    Y = Y.astype(kind)
+    assert_same((X, Y.astype(dtype), W, b), (X, Y, W, b))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_layouts_of_the_parameters_and_weights(isa, dtype, layout, make_problem):
+    (X, y, W, b), keywords = make_problem(37, 23, 9, dtype, weights="both")
+
+    def vector(v):
+        return layout(v[:, np.newaxis])[:, 0]
+
+    changed = {name: vector(weight) for name, weight in keywords.items()}
+    ours = loss_grad(X, vector(y), layout(W), vector(b), **changed)
+    for one, other in zip(ours, loss_grad(X, y, W, b, **keywords), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_nothing_that_is_passed_is_changed(isa, dtype, make_problem):
+    for labels in ("labels", "probabilities"):
+        arguments, keywords = make_problem(300, 9, 7, dtype, labels=labels, weights="sample_weight")
+        before = [array.tobytes() for array in (*arguments, keywords["sample_weight"])]
+        loss_grad(*arguments, **keywords)
+        predict_proba(arguments[0], *arguments[2:])
+        assert [array.tobytes() for array in (*arguments, keywords["sample_weight"])] == before
+
+
+def test_results_belong_to_the_caller(isa, dtype, make_problem):
+    arguments, _ = make_problem(20, 9, 7, dtype)
+    first = loss_grad(*arguments)
+    kept = first.dW.copy(), first.db.copy()
+    second = loss_grad(*arguments)
+    assert not np.shares_memory(first.dW, second.dW) and not np.shares_memory(first.db, second.db)
+    second.dW[:], second.db[:] = 0, 0
+    np.testing.assert_array_equal(first.dW, kept[0])
+    np.testing.assert_array_equal(first.db, kept[1])
+
+
+sizes = st.tuples(st.integers(1, 40), st.integers(1, 90), st.integers(1, 90))
+slices = st.tuples(st.sampled_from([1, 2, -1, -3]), st.sampled_from([1, 2, -1, -3]))
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(sizes, slices, st.booleans(), st.sampled_from(TARGETS), st.integers(0, 2**32), st.integers(1, 3))
+def test_any_problem(isa, dtype, make_problem, assert_like_reference, size, steps, F, target, seed, n_threads):
+    (X, y, W, b), keywords = make_problem(*size, dtype, seed, labels=target[0], weights=target[1])
+    parent = np.zeros((size[0] * abs(steps[0]), size[1] * abs(steps[1])), dtype, order="F" if F else "C")
+    view = parent[:: steps[0], :: steps[1]]
+    view[:] = X
+    assert_like_reference(loss_grad(view, y, W, b, **keywords, n_threads=n_threads), (X, y, W, b), keywords)
+
+
+GUARDED = """
+import ctypes, itertools, mmap
+import numpy as np
+from softmax_ext import loss_grad, predict_proba
+
+PAGE = mmap.PAGESIZE
+libc = ctypes.CDLL(None, use_errno=True)
+
+def guarded(array, end):
+    "The array with its last byte, or its first, at a page that must not be touched."
+    pages = -(-array.nbytes // PAGE) + 2
+    memory = mmap.mmap(-1, pages * PAGE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for page in (0, pages - 1):
+        assert libc.mprotect(ctypes.c_void_p(address + page * PAGE), PAGE, 0) == 0
+    offset = (pages - 1) * PAGE - array.nbytes if end else PAGE
+    copy = np.ndarray(array.shape, array.dtype, memory, offset)
+    copy[...] = array
+    return copy
+
+rng = np.random.default_rng(0)
+for dtype, end in itertools.product(("f4", "f8"), (True, False)):
+    for K in range(1, 71):
+        N, D = K % 9 + 1, 71 - K
+        arrays = rng.random((N, D)), rng.random((K, D)), rng.random(K), rng.random((N, K))
+        X, W, b, Y = (guarded(array.astype(dtype), end) for array in arrays)
+        y, s = guarded(rng.integers(0, K, N), end), guarded(rng.random(N) + 0.1, end)
+        for target in (y, Y):
+            loss_grad(X, target, W, b, sample_weight=s)
+        loss_grad(X, y, W)
+        predict_proba(X, W, b, out=guarded(np.zeros((N, K), dtype), end))
+print("untouched")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
+def test_no_byte_outside_the_arrays_is_touched(isa, monkeypatch):
+    """In a process of its own, since the first touch ends it."""
+    monkeypatch.setenv("SOFTMAX_EXT_ISA", isa)
+    command = [sys.executable, "-P", "-X", "faulthandler", "-c", GUARDED]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.stdout.strip() == "untouched", f"exit status {result.returncode}\n{result.stderr}"

@@ -1,0 +1,170 @@
+"""What an sdist and a wheel hold, built in a copy of the source tree; and what a build without OpenMP says."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.parser import HeaderParser
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import softmax_ext
+from softmax_ext import _dispatch
+
+ROOT = Path(__file__).parents[1]
+NAME = f"softmax_ext-{softmax_ext.__version__}"
+FOLDERS = ["src", "softmax_ext", "tests", "benchmarks"]
+
+
+def version(distribution):
+    try:
+        return tuple(int(part) for part in metadata.version(distribution).split(".")[:2])
+    except metadata.PackageNotFoundError:
+        return (0,)
+
+
+pytestmark = [
+    pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="the source tree is not here"),
+    pytest.mark.skipif(
+        version("setuptools") < (77,) or version("Cython") < (3, 1), reason="needs setuptools >= 77 and Cython >= 3.1"
+    ),
+]
+
+
+def run(*command, folder, **env):
+    """Run a command with these variables added to the environment."""
+    return subprocess.run(command, cwd=folder, env=os.environ | env, capture_output=True, text=True, timeout=600)
+
+
+def build(kind, source, target, **env):
+    """Call the build backend as pip does; return the one file that it makes."""
+    code = f"from setuptools import build_meta; build_meta.build_{kind}({str(target)!r})"
+    result = run(sys.executable, "-c", code, folder=source, **env)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (made,) = target.iterdir()
+    return made
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory):
+    """A copy of what a checkout holds, so that a build neither finds nor leaves anything in the tree."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", ".*"))
+    return copy
+
+
+@pytest.fixture(scope="session")
+def sdist(source, tmp_path_factory):
+    """The unpacked sdist."""
+    packed = build("sdist", source, tmp_path_factory.mktemp("sdist"))
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(packed) as archive:
+        archive.extractall(folder, filter="data")
+    assert [path.name for path in folder.iterdir()] == [NAME]
+    return folder / NAME
+
+
+@pytest.fixture(scope="session")
+def wheel(sdist, tmp_path_factory):
+    """The unpacked wheel, made from the sdist; a debug build, since it compiles sooner and holds the same files."""
+    packed = build("wheel", sdist, tmp_path_factory.mktemp("wheel"), SOFTMAX_EXT_DEBUG="1")
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def run_python(code, package_root, **env):
+    """Run code in a fresh interpreter, without `site`: an editable install's finder would come first."""
+    path = os.pathsep.join([str(package_root), *sys.path])
+    result = run(sys.executable, "-S", "-P", "-c", code, folder=package_root, PYTHONPATH=path, **env)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def names(folder, *parts):
+    return {str(path.relative_to(folder)) for path in folder.joinpath(*parts).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("part", FOLDERS)
+def test_sdist_holds_the_source(part, source, sdist):
+    assert names(sdist, part) == names(source, part) != set()
+
+
+def test_sdist_holds_what_a_build_reads(sdist):
+    assert {"pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in"} <= names(sdist)
+    assert not (sdist / "build").exists()
+
+
+def test_wheel_holds_the_package_and_nothing_else(source, wheel):
+    python_files = names(source, "softmax_ext")
+    assert all(Path(name).suffix in (".py", ".pyi") or Path(name).name == "py.typed" for name in python_files)
+    compiled = {name for name in names(wheel, "softmax_ext") if Path(name).suffix in (".so", ".pyd")}
+    assert names(wheel, "softmax_ext") == python_files | compiled
+    modules = {"_cpu", *(f"_kernels_{isa}" for isa in _dispatch.built())}
+    assert {Path(name).name.partition(".")[0] for name in compiled} == modules
+    assert {path.name for path in wheel.iterdir()} == {"softmax_ext", f"{NAME}.dist-info"}
+
+
+def test_wheel_metadata(wheel):
+    info = wheel / f"{NAME}.dist-info"
+    fields = HeaderParser().parsestr((info / "METADATA").read_text())
+    assert (fields["Name"], fields["Version"]) == ("softmax_ext", softmax_ext.__version__)
+    assert (fields["License-Expression"], fields["Requires-Python"]) == ("BSD-3-Clause", ">=3.11")
+    assert {"sklearn", "demo", "test", "bench", "all"} <= set(fields.get_all("Provides-Extra"))
+    assert (info / "licenses" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    assert "softmax-ext = softmax_ext.cli:main" in (info / "entry_points.txt").read_text()
+
+
+@pytest.mark.parametrize("isa", _dispatch.available())
+def test_wheel_runs(isa, wheel):
+    """On every level, with the bounds checks and assertions that it was built with."""
+    code = """
+import numpy as np, softmax_ext
+X, y, W = np.eye(7, 5), np.arange(7) % 3, np.ones((3, 5))
+assert np.isclose(softmax_ext.loss_grad(X, y, W).loss, np.log(3))
+config = softmax_ext.show_config()
+print(softmax_ext.__file__, config.isa, *config.isa_built)
+"""
+    printed = run_python(code, wheel, SOFTMAX_EXT_ISA=isa)
+    assert printed == [str(wheel / "softmax_ext" / "__init__.py"), isa, *_dispatch.built()]
+
+
+@pytest.fixture
+def compiler_without_openmp(tmp_path):
+    """A C compiler that takes everything but -fopenmp."""
+    if sys.platform != "linux" or not shutil.which("cc"):
+        pytest.skip("needs a C compiler to wrap, and -fopenmp to be its flag")
+    script = tmp_path / "cc"
+    script.write_text('#!/bin/sh\ncase " $* " in *" -fopenmp "*) echo "no omp.h" >&2; exit 1;; esac\nexec cc "$@"\n')
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_missing_openmp_is_an_error_with_the_way_out(compiler_without_openmp, source):
+    command = sys.executable, "setup.py", "build_ext"
+    result = run(*command, folder=source, CC=compiler_without_openmp)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) <= 24, "more than a screen"
+    for way_out in ("apt install", "dnf install", "brew install libomp", "SOFTMAX_EXT_NO_OPENMP=1"):
+        assert way_out in result.stderr
+
+
+def test_build_without_openmp_runs_on_one_thread(compiler_without_openmp, source, tmp_path):
+    switches = {"SOFTMAX_EXT_NO_OPENMP": "1", "SOFTMAX_EXT_DEBUG": "1", "CC": compiler_without_openmp}
+    command = sys.executable, "setup.py", "build_ext", f"--build-temp={tmp_path}/temp", "--inplace"
+    assert run(*command, folder=source, **switches).returncode == 0
+    code = """
+import softmax_ext
+from softmax_ext import _threads
+print(softmax_ext.show_config().openmp, _threads.effective(), _threads.effective(7))
+"""
+    assert run_python(code, source) == ["False", "1", "1"]
