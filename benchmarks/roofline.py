@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 from suite.common import PINS, SHAPES, Shape, interleaved, make, typical
 
@@ -164,6 +165,7 @@ def draw_labels(axes, found: Measurement) -> None:
     for r in found.results:
         at, colour = (r.intensity, r.rate / 1e9), TYPES[r.shape.dtype][1]
         text = axes.annotate(r.label, at, PLACES[0], textcoords="offset points", color=colour, fontsize=8)
+        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
         for x, y in PLACES:
             text.set(position=(x, y), ha="left" if x > 0 else "right", va="center")
             box = text.get_window_extent()
