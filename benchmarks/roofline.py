@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Measure every shape against what this processor allows at best, print the table, and draw it as a roofline.
 
     python benchmarks/roofline.py              the measurement: on a machine that does nothing else
@@ -56,7 +55,7 @@ class Result(NamedTuple):
 class Measurement(NamedTuple):
     results: list[Result]
     peak: dict[str, float]  # operations a second, by dtype
-    bandwidth: float  # bytes a second, of the largest read
+    bandwidth: float  # bytes a second, of the fastest read of a LARGE X
 
 
 def main() -> None:

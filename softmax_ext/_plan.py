@@ -40,11 +40,11 @@ class Plan(NamedTuple):
     parallel: bool  # whether threads pay
     shared: int  # elements of work space for all threads,
     work: int  # and for each
-    sums: int  # doubles of a slice's sums
+    sums: int  # doubles of the sums of all slices
 
 
 class Visit(NamedTuple):
-    """One call of the kernel: some rows of a block. The kernels read the first six, in this order."""
+    """What one call of the kernel does: some rows of a block. The kernels read the fields in this order."""
 
     block: int  # rows of the block
     offset: int  # the first of these rows, counted from the block's
@@ -52,7 +52,6 @@ class Visit(NamedTuple):
     end: int
     first: bool  # the sums are cleared
     last: bool  # and here they are finished
-    rows: slice  # of X
 
 
 def _ceil(a: int, b: int) -> int:
@@ -68,8 +67,9 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
     cache = min(max(_dispatch.caches().l2 or MiB // 2, MiB // 4), 2 * MiB)
     flops = K * (4 * D + 20)  # of one sample
 
-    slices = SLICES
-    while slices > 1 and (N < 64 * slices or N * flops < 2**18 * slices):
+    parallel = N * flops >= PARALLEL_FLOPS
+    slices = SLICES if parallel else 1
+    while slices > 1 and (N < 64 * slices or N * flops < PARALLEL_FLOPS // 32 * slices):
         slices //= 2
     doubles = K * D * 8 <= 16 * MiB
     owned = K > 64 and K * D * 8 * min(slices, 16) > SUMS_BYTES
@@ -90,24 +90,25 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
             slices //= 2
         choice = (dots, copied, transposed, True, rows, tile, slices, 0)
         block = slices * tile * max(1, most // (slices * tile))
-    return Plan(*choice, block, N * flops >= PARALLEL_FLOPS, *kernels.sizes(choice, D, K, itemsize))
+    shared, work, sums = kernels.sizes(choice, D, K, itemsize)
+    return Plan(*choice, block, parallel, shared, work, sums * max(choice[6], 1))
 
 
-def visits(way: Plan, N: int, D: int, itemsize: int, in_place: bool) -> Iterator[Visit]:
-    """Cut N rows into the kernel's calls: blocks, and these into parts that can be converted at a time.
+def visits(way: Plan, N: int, row_bytes: int) -> Iterator[tuple[Visit, slice]]:
+    """Cut N rows, of row_bytes each if they must be converted and 0 if not, into the kernel's calls.
 
-    A part is whole slices or whole tiles of the block, so that how X is stored does not change a bit of the result.
+    A call gets whole slices or whole tiles of a block: so how X is stored does not change a bit of the result.
     """
     for start in range(0, N, way.block):
         block = min(way.block, N - start)
         pieces = way.slices or _ceil(block, way.tile)
-        group = pieces if in_place else max(1, pieces * CONVERTED_BYTES // (block * D * itemsize))
-        for begin in range(0, pieces, group):
-            end = min(begin + group, pieces)
+        together = max(1, pieces * CONVERTED_BYTES // (block * row_bytes)) if row_bytes else pieces
+        for begin in range(0, pieces, together):
+            end = min(begin + together, pieces)
             if way.slices:
                 a, b = begin * block // pieces, end * block // pieces
             else:
                 a, b = begin * way.tile, min(end * way.tile, block)
-            # The first visit of tiles clears the sums; of slices, each visit in the first block clears its own.
+            # The first call for tiles clears the sums; for slices, each call in the first block clears its own.
             first = start == 0 and (a == 0 or way.slices > 0)
-            yield Visit(block, a, begin, end, first, start + b == N, slice(start + a, start + b))
+            yield Visit(block, a, begin, end, first, start + b == N), slice(start + a, start + b)

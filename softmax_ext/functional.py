@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch, _threads, _workspace, reference
-from ._plan import plan, visits
+from ._plan import Plan, Visit, plan, visits
 from ._validation import check_block, check_problem, check_scoring, is_native, native
 from .reference import LossGrad
 
 Array = npt.NDArray[Any]
 
 KIND = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}  # the kernels' names of the dtypes
+ALL = slice(None)
 
 
 def loss_grad(
@@ -105,28 +106,17 @@ def loss_grad(
     way = plan(N, D, K, dtype.itemsize, _dispatch.isa)
     if not way.parallel:
         threads = 1
-    work, sums = way.shared + threads * way.work, max(way.slices, 1) * way.sums
-    in_place = is_native(samples, dtype) and (targets is None or is_native(targets, dtype))
-    run, Y, part, loss = kernels.loss_grad[KIND[dtype]], None, s, 0.0
+    run, loss = kernels.loss_grad[KIND[dtype]], 0.0
     dW = np.empty((K, D), dtype)
     db = None if bias is None else np.empty(K, dtype)
-    buffer = _workspace.take(work * dtype.itemsize + sums * 8)
+    space = _workspace.take(way.shared + threads * way.work, dtype, way.sums)
     try:
-        spaces = _workspace.split(buffer, work, dtype, sums)
-        for visit in visits(way, N, D, dtype.itemsize, in_place):
-            rows = visit.rows
-            if targets is not None:
-                Y = native(targets[rows], dtype)
-                check_block(Y, rows.start)
-            loss = run(
-                samples[rows] if in_place else native(samples[rows], dtype),
-                None if labels is None else labels[rows],
-                Y,
-                None if s is None else s[rows],
-                smoothing, weights, bias, way, visit[:6], *spaces, dW, db, m, threads,
-            )  # fmt: skip
+        for visit, part, Y, rows in _parts(way, samples, targets, dtype):
+            y = None if labels is None else labels[rows]
+            weight = None if s is None else s[rows]
+            loss = run(part, y, Y, weight, smoothing, weights, bias, way, visit, *space, dW, db, m, threads)
     finally:
-        _workspace.give(buffer)
+        _workspace.give(space)
     return LossGrad(loss, dW, db)
 
 
@@ -185,18 +175,36 @@ def predict_proba(
     way = plan(N, D, K, dtype.itemsize, _dispatch.isa)
     if not way.parallel:
         threads = 1
-    work = way.shared + threads * way.work
-    in_place = is_native(samples, dtype)
     run = kernels.predict_proba[KIND[dtype]]
-    buffer = _workspace.take(work * dtype.itemsize)
+    space = _workspace.take(way.shared + threads * way.work, dtype, 0)
     try:
-        space, _ = _workspace.split(buffer, work, dtype, 0)
-        for visit in visits(way, N, D, dtype.itemsize, in_place):
-            rows = samples[visit.rows] if in_place else native(samples[visit.rows], dtype)
-            run(rows, weights, bias, way, visit[:6], space, S[visit.rows], threads)
+        for visit, part, _, rows in _parts(way, samples, None, dtype):
+            run(part, weights, bias, way, visit, space.work, S[rows], threads)
     finally:
-        _workspace.give(buffer)
+        _workspace.give(space)
     return S if out is None else out
+
+
+def _parts(
+    way: Plan, X: Array, Y: Array | None, dtype: np.dtype[Any]
+) -> Iterable[tuple[Visit, Array, Array | None, slice]]:
+    """Yield each visit with its rows of X and Y, as a kernel reads them, and where they are."""
+    N = X.shape[0]
+    in_place = is_native(X, dtype) and (Y is None or is_native(Y, dtype))
+    if in_place and Y is None and N <= way.block:  # the small call: 2 µs sooner than through the generator
+        return ((Visit(N, 0, 0, way.slices, True, True), X, None, ALL),)
+    return _converted(way, X, Y, dtype, in_place)
+
+
+def _converted(
+    way: Plan, X: Array, Y: Array | None, dtype: np.dtype[Any], in_place: bool
+) -> Iterator[tuple[Visit, Array, Array | None, slice]]:
+    row_bytes = 0 if in_place else (X.shape[1] + (0 if Y is None else Y.shape[1])) * dtype.itemsize
+    for visit, rows in visits(way, X.shape[0], row_bytes):
+        targets = None if Y is None else native(Y[rows], dtype)
+        if targets is not None:
+            check_block(targets, rows.start)
+        yield visit, native(X[rows], dtype), targets, rows
 
 
 def _rounded(exact: Array, dtype: np.dtype[Any]) -> Array:

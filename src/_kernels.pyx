@@ -155,13 +155,6 @@ cdef void finish_rows(
             memcpy(<floating *>d.S + (row + i) * p.K, z + i * p.ldz, p.K * sizeof(floating))
 
 
-cdef void copy_rows(Shape *p, Batch *d, Py_ssize_t first, Py_ssize_t n, floating *copy) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        memcpy(copy + i * p.ldt, <const floating *>d.X + (first + i) * d.ldx, p.D * sizeof(floating))
-        memset(copy + i * p.ldt + p.D, 0, (p.ldt - p.D) * sizeof(floating))
-
-
 cdef Py_ssize_t slice_start(Shape *p, Batch *d, Py_ssize_t i) noexcept nogil:
     """Slice i's first row, among the rows that are here."""
     return i * d.block // p.slices - d.start
@@ -185,7 +178,7 @@ cdef void slice_pass(
         # The next tile is fetched in the order in which it lies, a line at each step of this one's products.
         next = NULL
         if p.copied:
-            copy_rows(p, d, first, n, copy)
+            copy_rows(tile, n, p.D, ldt, copy, p.ldt)
             tile, ldt = copy, p.ldt
         elif first + n < stop:
             next = <const char *>(tile + n * ldt)
@@ -256,6 +249,7 @@ cdef void owned_pass(
     """Rows, a tile of them at a time on all threads."""
     cdef floating *copy = Z + p.up * (p.ldz + 3)
     cdef floating *own = Z + p.buffer
+    cdef const floating *X = <const floating *>d.X
     cdef double *db = sums + p.sums - whole(p.K, 8) - (p.K * p.ldw if p.doubles else 0)
     cdef void *dW_sums = <void *>(db + whole(p.K, 8)) if p.doubles else <void *>dW
     cdef Py_ssize_t i, n, visits, first = 0, parts = whole(p.K, p.classes) // p.classes
@@ -265,7 +259,10 @@ cdef void owned_pass(
         n = min(p.tile, d.N - first)
         visits = whole(n, p.rows) // p.rows
         for i in prange(visits, schedule="dynamic", chunksize=1, num_threads=n_threads):
-            copy_rows(p, d, first + i * p.rows, min(p.rows, n - i * p.rows), copy + i * p.rows * p.ldt)
+            copy_rows(
+                X + (first + i * p.rows) * d.ldx, min(p.rows, n - i * p.rows), p.D, d.ldx, copy + i * p.rows * p.ldt,
+                p.ldt,
+            )
         for i in prange(parts, schedule="dynamic", chunksize=1, num_threads=n_threads):
             owned_scores(p, d, n, i, copy, own + threadid() * p.work, Z)
         for i in prange(visits, schedule="dynamic", chunksize=1, num_threads=n_threads):
@@ -286,10 +283,12 @@ cdef void add_slices(Shape *p, double *sums, Py_ssize_t begin, Py_ssize_t end) n
 
 cdef double finish(Shape *p, double *sums, double m, floating *dW, floating *db, int n_threads) noexcept nogil:
     """Add the slices and divide by m: dW and db, and the loss."""
-    cdef Py_ssize_t rows = p.D if p.transposed else p.K, i, j, k, column
+    cdef Py_ssize_t rows = p.D if p.transposed else p.K, i, j, k
+    cdef double scale = 1 / m
+    cdef floating *row
     cdef double *bias = sums + p.sums - whole(p.K, 8) - (rows * p.ldw if p.doubles else 0)
     cdef double *total = bias + whole(p.K, 8)
-    cdef Py_ssize_t last = last_panel(dW, p.columns), repeated = whole(p.columns, lanes(dW)) - p.columns
+    cdef Py_ssize_t last = min(last_panel(dW, p.columns), p.D), repeated = whole(p.columns, lanes(dW)) - p.columns
     if p.slices > 1:
         for i in prange(p.slices, schedule="static", num_threads=n_threads):
             add_slices(p, sums, i * p.sums // p.slices, (i + 1) * p.sums // p.slices)
@@ -297,15 +296,19 @@ cdef double finish(Shape *p, double *sums, double m, floating *dW, floating *db,
         sums[0] += sums[i]
     for k in range(p.K):
         if db != NULL:
-            db[k] = <floating>(bias[k] / m)
-        for j in range(p.D):
-            if not p.doubles:
-                dW[k * p.D + j] /= <floating>m
-            elif p.transposed:
-                dW[k * p.D + j] = <floating>(total[j * p.ldw + k] / m)
-            else:
-                column = j if j < last else j + repeated
-                dW[k * p.D + j] = <floating>(total[k * p.ldw + column] / m)
+            db[k] = <floating>(bias[k] * scale)
+        row = dW + k * p.D
+        if not p.doubles:
+            for j in range(p.D):
+                row[j] *= <floating>scale
+        elif p.transposed:
+            for j in range(p.D):
+                row[j] = <floating>(total[j * p.ldw + k] * scale)
+        else:
+            for j in range(last):
+                row[j] = <floating>(total[k * p.ldw + j] * scale)
+            for j in range(last, p.D):
+                row[j] = <floating>(total[k * p.ldw + j + repeated] * scale)
     return sums[0] / m
 
 

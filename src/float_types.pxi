@@ -21,6 +21,8 @@ cdef extern from "float_types.h" nogil:
     void add_columns_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *) noexcept
     void outer_f32(const float *, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const char *, void *, Py_ssize_t, Py_ssize_t, int) noexcept
     void outer_f64(const double *, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const char *, void *, Py_ssize_t, Py_ssize_t, int) noexcept
+    void copy_rows_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t) noexcept
+    void copy_rows_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *, Py_ssize_t) noexcept
     void exps_f32(const float *, Py_ssize_t, float *) noexcept
     void exps_f64(const double *, Py_ssize_t, double *) noexcept
 
@@ -99,3 +101,12 @@ cdef inline void outer(
         outer_f32(A, M, lda, B, N, ldb, n, next, C, ldc, wanted, out)
     else:
         outer_f64(A, M, lda, B, N, ldb, n, next, C, ldc, wanted, out)
+
+
+cdef inline void copy_rows(
+    const floating *X, Py_ssize_t n, Py_ssize_t D, Py_ssize_t ldx, floating *to, Py_ssize_t ldt,
+) noexcept nogil:
+    if floating is float:
+        copy_rows_f32(X, n, D, ldx, to, ldt)
+    else:
+        copy_rows_f64(X, n, D, ldx, to, ldt)

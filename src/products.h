@@ -125,6 +125,18 @@ static void NAME(pack_panels)(const real *W, ptrdiff_t K, ptrdiff_t D, real *pac
     }
 }
 
+/* n rows of X into rows of ldt, at least D in whole vectors; what lies beyond D is 0.  Not by memcpy: its call takes
+ * longer than a row of four features. */
+static void NAME(copy_rows)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, real *to, ptrdiff_t ldt)
+{
+    const ptrdiff_t whole = D / L * L;
+    for (ptrdiff_t i = 0; i < n; i++, X += ldx, to += ldt) {
+        for (ptrdiff_t j = 0; j < whole; j += L) NAME(store)(to + j, NAME(load)(X + j));
+        for (ptrdiff_t j = whole; j < ldt; j += L) NAME(store)(to + j, NAME(set1)(0));
+        for (ptrdiff_t j = whole; j < D; j++) to[j] = X[j];
+    }
+}
+
 /* Features that `scores` sums in one sweep: a panel of W, 256 x 48 floats, then fits a 48 KiB L1. */
 #define DEPTH 256
 
