@@ -13,6 +13,8 @@ from ._plan import Plan, Visit, plan, visits
 from ._validation import check_block, check_problem, check_scoring, is_native, native
 from .reference import LossGrad
 
+__all__ = ["LossGrad", "loss_grad", "predict_proba"]
+
 Array = npt.NDArray[Any]
 
 KIND = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}  # the kernels' names of the dtypes
@@ -112,9 +114,9 @@ def loss_grad(
     space = _workspace.take(way.shared + threads * way.work, dtype, way.sums)
     try:
         for visit, part, Y, rows in _parts(way, samples, targets, dtype):
-            y = None if labels is None else labels[rows]
+            label = None if labels is None else labels[rows]
             weight = None if s is None else s[rows]
-            loss = run(part, y, Y, weight, smoothing, weights, bias, way, visit, *space, dW, db, m, threads)
+            loss = run(part, label, Y, weight, smoothing, weights, bias, way, visit, *space, dW, db, m, threads)
     finally:
         _workspace.give(space)
     return LossGrad(loss, dW, db)

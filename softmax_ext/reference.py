@@ -13,6 +13,7 @@ the loss of the sample with that label is +inf. In probability targets Y_ik = 0 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,7 +128,7 @@ def loss_grad(
     b: npt.ArrayLike | None = None,
     *,
     sample_weight: npt.ArrayLike | None = None,
-    class_weight: npt.ArrayLike | dict[int, float] | str | None = None,
+    class_weight: npt.ArrayLike | Mapping[int, float] | str | None = None,
     label_smoothing: float = 0.0,
     n_threads: int | None = None,
 ) -> LossGrad:

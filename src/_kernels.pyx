@@ -221,7 +221,9 @@ cdef void owned_gradient(
     if d.b != NULL:
         add_columns(Z + k, n, classes, p.ldz, db + k)
     if p.doubles:
-        outer(Z + k, classes, p.ldz, copy, p.columns, p.ldt, n, NULL, <double *>dW + k * p.ldw, p.ldw, p.ldw, ADD_DOUBLE)
+        outer(
+            Z + k, classes, p.ldz, copy, p.columns, p.ldt, n, NULL, <double *>dW + k * p.ldw, p.ldw, p.ldw, ADD_DOUBLE,
+        )
     else:
         outer(
             Z + k, classes, p.ldz, copy, p.columns, p.ldt, n, NULL, <floating *>dW + k * p.D, p.D, p.D,
@@ -333,7 +335,7 @@ def loss_grad(
     const floating[:, ::1] W,       # IN
     const floating[::1] b,          # IN     or None
     plan,
-    visit,                          #        which rows these are: _plan.Visit
+    visit,                          # IN     which rows these are: a Visit
     floating[::1] work,             # WORK   kept from visit to visit, as are
     double[::1] sums,               # INOUT
     floating[:, ::1] dW,            # OUT
@@ -381,8 +383,8 @@ def predict_proba(
 ):
     """The same pass without targets and gradient."""
     cdef Py_ssize_t block, start, begin, end
-    cdef bint first, last
-    block, start, begin, end, first, last = visit
+    cdef bint first
+    block, start, begin, end, first = visit[:5]
     cdef Shape p = shape_of(plan, X.shape[1], W.shape[0], &work[0])
     cdef Batch d = batch_of(X, W, b, block, start)
     cdef floating *own = <floating *>aligned(&work[0])

@@ -9,18 +9,42 @@ cdef extern from "float_types.h" nogil:
     void pack_panels_f64(const double *, Py_ssize_t, Py_ssize_t, double *) noexcept
     void pack_rows_f32(const float *, Py_ssize_t, Py_ssize_t, float *) noexcept
     void pack_rows_f64(const double *, Py_ssize_t, Py_ssize_t, double *) noexcept
-    void scores_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const float *, Py_ssize_t, float *, Py_ssize_t) noexcept
-    void scores_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, const double *, Py_ssize_t, double *, Py_ssize_t) noexcept
-    void dots_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const float *, const char *, Py_ssize_t, float *, Py_ssize_t) noexcept
-    void dots_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, const double *, const char *, Py_ssize_t, double *, Py_ssize_t) noexcept
-    double residuals_f32(float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Py_ssize_t *, const float *, Py_ssize_t, const double *, double, double *, float *) noexcept
-    double residuals_f64(double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Py_ssize_t *, const double *, Py_ssize_t, const double *, double, double *, double *) noexcept
+    void scores_f32(
+        const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const float *, Py_ssize_t, float *,
+        Py_ssize_t,
+    ) noexcept
+    void scores_f64(
+        const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, const double *, Py_ssize_t,
+        double *, Py_ssize_t,
+    ) noexcept
+    void dots_f32(
+        const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const float *, const char *,
+        Py_ssize_t, float *, Py_ssize_t,
+    ) noexcept
+    void dots_f64(
+        const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, const double *, const char *,
+        Py_ssize_t, double *, Py_ssize_t,
+    ) noexcept
+    double residuals_f32(
+        float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Py_ssize_t *, const float *, Py_ssize_t,
+        const double *, double, double *, float *,
+    ) noexcept
+    double residuals_f64(
+        double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Py_ssize_t *, const double *, Py_ssize_t,
+        const double *, double, double *, double *,
+    ) noexcept
     void probabilities_f32(float *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept
     void probabilities_f64(double *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept
     void add_columns_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *) noexcept
     void add_columns_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *) noexcept
-    void outer_f32(const float *, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const char *, void *, Py_ssize_t, Py_ssize_t, int) noexcept
-    void outer_f64(const double *, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const char *, void *, Py_ssize_t, Py_ssize_t, int) noexcept
+    void outer_f32(
+        const float *, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const char *,
+        void *, Py_ssize_t, Py_ssize_t, int,
+    ) noexcept
+    void outer_f64(
+        const double *, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+        const char *, void *, Py_ssize_t, Py_ssize_t, int,
+    ) noexcept
     void copy_rows_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t) noexcept
     void copy_rows_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *, Py_ssize_t) noexcept
     void exps_f32(const float *, Py_ssize_t, float *) noexcept
