@@ -290,7 +290,6 @@ cdef double finish(Shape *p, double *sums, double m, floating *dW, floating *db,
     cdef floating *row
     cdef double *bias = sums + p.sums - whole(p.K, 8) - (rows * p.ldw if p.doubles else 0)
     cdef double *total = bias + whole(p.K, 8)
-    cdef Py_ssize_t last = min(last_panel(dW, p.columns), p.D), repeated = whole(p.columns, lanes(dW)) - p.columns
     if p.slices > 1:
         for i in prange(p.slices, schedule="static", num_threads=n_threads):
             add_slices(p, sums, i * p.sums // p.slices, (i + 1) * p.sums // p.slices)
@@ -307,10 +306,8 @@ cdef double finish(Shape *p, double *sums, double m, floating *dW, floating *db,
             for j in range(p.D):
                 row[j] = <floating>(total[j * p.ldw + k] * scale)
         else:
-            for j in range(last):
+            for j in range(p.D):
                 row[j] = <floating>(total[k * p.ldw + j] * scale)
-            for j in range(last, p.D):
-                row[j] = <floating>(total[k * p.ldw + j + repeated] * scale)
     return sums[0] / m
 
 

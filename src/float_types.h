@@ -49,7 +49,7 @@ static const ptrdiff_t MAX_ROWS[] = {0, 12, 6};
 #ifdef SIMD_SCALAR
 #define PREFETCH(p) ((void)(p))
 #else
-#define PREFETCH(p) __builtin_prefetch((p), 0, 2)
+#define PREFETCH(p) __builtin_prefetch((p), 0, 3)
 #endif
 #if defined(__AVX512F__)
 #define IN_REGISTER(v) __asm__("" : "+v"(v))

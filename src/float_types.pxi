@@ -1,8 +1,6 @@
 # The functions of products.h and _rows.h by one name each: Cython cannot specialise an extern function itself.
 
 cdef extern from "float_types.h" nogil:
-    Py_ssize_t last_panel_f32(Py_ssize_t) noexcept
-    Py_ssize_t last_panel_f64(Py_ssize_t) noexcept
     const Py_ssize_t lanes_f32, lanes_f64, MAX_V
     const int STORE, ADD, ADD_DOUBLE
     void pack_panels_f32(const float *, Py_ssize_t, Py_ssize_t, float *) noexcept
@@ -53,10 +51,6 @@ cdef extern from "float_types.h" nogil:
 
 cdef inline Py_ssize_t lanes(const floating *kind) noexcept nogil:
     return lanes_f32 if floating is float else lanes_f64
-
-
-cdef inline Py_ssize_t last_panel(const floating *kind, Py_ssize_t N) noexcept nogil:
-    return last_panel_f32(N) if floating is float else last_panel_f64(N)
 
 
 cdef inline void pack_panels(const floating *W, Py_ssize_t K, Py_ssize_t D, floating *packed) noexcept nogil:

@@ -160,43 +160,36 @@ static void NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx,
     }
 }
 
-/* C (M, N) += A^T B over n samples, A (n, M), B (n, N): the gradient with A = R and B = X, its transpose the other
- * way round.  A last panel that would end past B's row begins early instead and repeats columns of the one before it,
- * so its columns stand that much further along C's row.  B's row has at least one panel's columns.
- * Only the first `wanted` columns of C are there to be written. */
+/* C (M, N) += A^T B over n samples, A (n, M), B (n, N): the gradient with A = R and B = X, its transpose the other way
+ * round.  Panels of B's columns; the last one is moved inside the row, and of what it computes only its own columns
+ * count.  B's row has at least one panel's columns, C's row `wanted`.  Panels at cache lines instead won nothing. */
 static void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb,
                         ptrdiff_t n, const char *next, void *C, ptrdiff_t ldc, ptrdiff_t wanted, int out)
 {
-    const size_t size = out == ADD_DOUBLE ? sizeof(double) : sizeof(real);
-    const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V);
+    const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V), size = out == ADD_DOUBLE ? 8 : sizeof(real);
     for (ptrdiff_t i = 0; i < panels; i++) {
         const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
-        const ptrdiff_t column = smaller(first * L, N - V * L), groups = parts_of(M, MAX_ROWS[V]);
+        const ptrdiff_t begin = first * L, end = smaller(begin + V * L, smaller(N, wanted));
+        const ptrdiff_t column = smaller(begin, N - V * L), groups = parts_of(M, MAX_ROWS[V]);
         for (ptrdiff_t g = 0; g < groups; g++) {
             const ptrdiff_t m = part(M, groups, g), rows = part(M, groups, g + 1) - m;
-            char *c = (char *)C + (m * ldc + first * L) * size;
-            if ((first + V) * L <= wanted) {
+            char *c = (char *)C + (m * ldc + begin) * size;
+            if (end - begin == V * L) {
                 NAME(down)[V][rows](n, A + m, 1, lda, B + column, ldb, next, NULL, c, ldc, out);
             } else {
                 real sums[12 * MAX_V * NAME(lanes)];
                 NAME(down)[V][rows](n, A + m, 1, lda, B + column, ldb, next, NULL, sums, V * L, STORE);
-                for (ptrdiff_t r = 0; r < rows; r++)
-                    for (ptrdiff_t j = 0; j < wanted - first * L; j++) {
-                        const real sum = sums[r * V * L + j];
-                        if (out == ADD_DOUBLE) ((double *)c)[r * ldc + j] += sum;
-                        else ((real *)c)[r * ldc + j] = sum + (out == ADD ? ((real *)c)[r * ldc + j] : 0);
+                for (ptrdiff_t r = 0; r < rows; r++) {
+                    const real *sum = sums + r * V * L + begin - column;
+                    for (ptrdiff_t j = 0; j < end - begin; j++) {
+                        if (out == ADD_DOUBLE) ((double *)c)[r * ldc + j] += sum[j];
+                        else ((real *)c)[r * ldc + j] = sum[j] + (out == ADD ? ((real *)c)[r * ldc + j] : 0);
                     }
+                }
             }
             next = next ? next + n * LINE : NULL;
         }
     }
-}
-
-/* The first column that `outer` keeps elsewhere: from here on by as many as the last panel repeats. */
-INLINE ptrdiff_t NAME(last_panel)(ptrdiff_t N)
-{
-    const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V);
-    return part(nv, panels, panels - 1) * L;
 }
 
 /* W (K, D) -> rows of whole vectors for `dots`.  The last vector of X's row begins at D - L, and so does W's: the
