@@ -291,6 +291,8 @@ cdef double finish(Shape *p, double *sums, double m, floating *dW, floating *db,
     cdef double *bias = sums + p.sums - whole(p.K, 8) - (rows * p.ldw if p.doubles else 0)
     cdef double *total = bias + whole(p.K, 8)
     if p.slices > 1:
+        if p.slices * p.sums < 65536:  # sooner added than a team is called: 20 us
+            n_threads = 1
         for i in prange(p.slices, schedule="static", num_threads=n_threads):
             add_slices(p, sums, i * p.sums // p.slices, (i + 1) * p.sums // p.slices)
     for i in range(1, bias - sums):
