@@ -114,8 +114,8 @@ def loss_grad(
     space = _workspace.take(way.shared + threads * way.work, dtype, way.sums)
     try:
         for visit, part, Y, rows in _parts(way, samples, targets, dtype):
-            label = None if labels is None else labels[rows]
-            weight = None if s is None else s[rows]
+            label = labels if labels is None or rows is ALL else labels[rows]
+            weight = s if s is None or rows is ALL else s[rows]
             loss = run(part, label, Y, weight, smoothing, weights, bias, way, visit, *space, dW, db, m, threads)
     finally:
         _workspace.give(space)
@@ -191,10 +191,9 @@ def _parts(
     way: Plan, X: Array, Y: Array | None, dtype: np.dtype[Any]
 ) -> Iterable[tuple[Visit, Array, Array | None, slice]]:
     """Yield each visit with its rows of X and Y, as a kernel reads them, and where they are."""
-    N = X.shape[0]
     in_place = is_native(X, dtype) and (Y is None or is_native(Y, dtype))
-    if in_place and Y is None and N <= way.block:  # the small call: 2 µs sooner than through the generator
-        return ((Visit(N, 0, 0, way.slices, True, True), X, None, ALL),)
+    if way.single and in_place and Y is None:  # a small call is 2 µs sooner than through the generator
+        return ((way.single, X, None, ALL),)
     return _converted(way, X, Y, dtype, in_place)
 
 

@@ -33,7 +33,8 @@ cdef struct Shape:
     bint transposed         # dW^T is summed, with lanes along the classes
     bint doubles            # dW is summed in double; if not, in the result itself
     Py_ssize_t rows         # samples of one visit to the scores and the residuals
-    Py_ssize_t tile         # samples of one visit to the gradient, a multiple of rows
+    Py_ssize_t tile         # samples of one visit to the gradient
+    Py_ssize_t batch        # tiles whose gradients are summed before they are added in double
     Py_ssize_t slices       # 0: owned
     Py_ssize_t classes      # of a part, when owned
     Py_ssize_t up           # tile, in whole groups of L rows
@@ -76,7 +77,7 @@ cdef Shape shape_of(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
     cdef Shape p
     cdef Py_ssize_t L = lanes(kind), packed
     p.D, p.K = D, K
-    p.dots, p.copied, p.transposed, p.doubles, p.rows, p.tile, p.slices, p.classes = plan[:8]
+    p.dots, p.copied, p.transposed, p.doubles, p.rows, p.tile, p.batch, p.slices, p.classes = plan[:9]
     p.up = whole(p.tile, L)
     p.ldz = whole(K, L) if K <= 128 else odd_lines(K, kind)
     p.ldt = odd_lines(whole(D, L), kind)
@@ -86,7 +87,9 @@ cdef Shape shape_of(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
     p.packed = whole(packed, L) + (K * whole(D, L) if p.dots else D * whole(packed, L))
     p.packed = whole(p.packed, 64 // sizeof(floating))
     p.buffer = whole(p.up * (p.ldz + 3) + (p.tile * p.ldt if p.copied else 0), 64 // sizeof(floating))
-    p.work = p.buffer if p.slices else p.packed
+    p.work = p.packed
+    if p.slices:
+        p.work = p.buffer + (whole(K * p.ldw, 64 // sizeof(floating)) if p.batch > 1 else 0)
     p.sums = max(8, 0 if p.slices else whole(p.tile // p.rows + 1, 8)) + whole(K, 8)
     if p.doubles:
         p.sums += (D if p.transposed else K) * p.ldw
@@ -125,15 +128,15 @@ cdef void pack(Shape *p, Batch *d, Py_ssize_t k, Py_ssize_t classes, floating *p
         pack_panels(W, classes, p.D, packed + up)
 
 
-cdef void score_rows(
+cdef const char *score_rows(
     Shape *p, const floating *X, Py_ssize_t ldx, Py_ssize_t n, const floating *packed, Py_ssize_t classes,
     const char *next, floating *Z,
 ) noexcept nogil:
     cdef const floating *W = packed + whole(classes, lanes(packed))
     if p.dots:
-        dots(X, n, p.D, ldx, W, packed, next, classes, Z, p.ldz)
+        return dots(X, n, p.D, ldx, W, packed, next, classes, Z, p.ldz)
     else:
-        scores(X, n, p.D, ldx, W, packed, classes, Z, p.ldz)
+        return scores(X, n, p.D, ldx, W, packed, next, classes, Z, p.ldz)
 
 
 cdef void finish_rows(
@@ -165,8 +168,9 @@ cdef void slice_pass(
 ) noexcept nogil:
     """The rows of a slice, added to its sums.  next_slice: the one that this thread probably gets next."""
     cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, i, r, ldt
-    cdef Py_ssize_t after = slice_start(p, d, next_slice)
+    cdef Py_ssize_t after = slice_start(p, d, next_slice), summed = 0
     cdef floating *copy = Z + p.up * (p.ldz + 3)
+    cdef floating *partial = Z + p.buffer
     cdef double *db = sums + 8
     cdef double *dW = db + whole(p.K, 8)
     cdef const floating *X = <const floating *>d.X
@@ -187,18 +191,26 @@ cdef void slice_pass(
         r = 0
         while r < n:
             i = min(p.rows, n - r)
-            score_rows(p, tile + r * ldt, ldt, i, packed, p.K, next, Z + r * p.ldz)
+            next = score_rows(p, tile + r * ldt, ldt, i, packed, p.K, next, Z + r * p.ldz)
             finish_rows(p, d, first, r, i, Z, sums)
-            if p.dots and next != NULL:
-                next += i * ldt * <Py_ssize_t>sizeof(floating) // 2
             r += i
         if d.S == NULL:
             if d.b != NULL:
                 add_columns(Z, n, p.K, p.ldz, db)
             if p.transposed:
                 outer(tile, p.D, ldt, Z, p.columns, p.ldz, n, NULL, dW, p.ldw, p.ldw, ADD_DOUBLE)
-            else:
+            elif p.batch == 1:
                 outer(Z, p.K, p.ldz, tile, p.columns, ldt, n, next, dW, p.ldw, p.ldw, ADD_DOUBLE)
+            else:
+                outer(
+                    Z, p.K, p.ldz, tile, p.columns, ldt, n, next, partial, p.ldw, p.D, ADD if summed else STORE,
+                )
+                summed += 1
+                if summed == p.batch or first + n == stop:
+                    for i in range(p.K):
+                        for r in range(p.D):
+                            dW[i * p.ldw + r] += partial[i * p.ldw + r]
+                    summed = 0
         first += n
 
 

@@ -45,7 +45,6 @@ static const ptrdiff_t MAX_ROWS[] = {0, 12, 12, 8};
 static const ptrdiff_t MAX_ROWS[] = {0, 12, 6};
 #endif
 
-#define LINE 64 /* bytes of a cache line */
 #ifdef SIMD_SCALAR
 #define PREFETCH(p) ((void)(p))
 #else

@@ -7,19 +7,19 @@ cdef extern from "float_types.h" nogil:
     void pack_panels_f64(const double *, Py_ssize_t, Py_ssize_t, double *) noexcept
     void pack_rows_f32(const float *, Py_ssize_t, Py_ssize_t, float *) noexcept
     void pack_rows_f64(const double *, Py_ssize_t, Py_ssize_t, double *) noexcept
-    void scores_f32(
-        const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const float *, Py_ssize_t, float *,
+    const char *scores_f32(
+        const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const float *, const char *, Py_ssize_t, float *,
         Py_ssize_t,
     ) noexcept
-    void scores_f64(
-        const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, const double *, Py_ssize_t,
+    const char *scores_f64(
+        const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, const double *, const char *, Py_ssize_t,
         double *, Py_ssize_t,
     ) noexcept
-    void dots_f32(
+    const char *dots_f32(
         const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const float *, const char *,
         Py_ssize_t, float *, Py_ssize_t,
     ) noexcept
-    void dots_f64(
+    const char *dots_f64(
         const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, const double *, const char *,
         Py_ssize_t, double *, Py_ssize_t,
     ) noexcept
@@ -67,24 +67,24 @@ cdef inline void pack_rows(const floating *W, Py_ssize_t K, Py_ssize_t D, floati
         pack_rows_f64(W, K, D, packed)
 
 
-cdef inline void scores(
-    const floating *X, Py_ssize_t n, Py_ssize_t D, Py_ssize_t ldx, const floating *packed, const floating *bias,
-    Py_ssize_t K, floating *Z, Py_ssize_t ldz,
-) noexcept nogil:
-    if floating is float:
-        scores_f32(X, n, D, ldx, packed, bias, K, Z, ldz)
-    else:
-        scores_f64(X, n, D, ldx, packed, bias, K, Z, ldz)
-
-
-cdef inline void dots(
+cdef inline const char *scores(
     const floating *X, Py_ssize_t n, Py_ssize_t D, Py_ssize_t ldx, const floating *packed, const floating *bias,
     const char *next, Py_ssize_t K, floating *Z, Py_ssize_t ldz,
 ) noexcept nogil:
     if floating is float:
-        dots_f32(X, n, D, ldx, packed, bias, next, K, Z, ldz)
+        return scores_f32(X, n, D, ldx, packed, bias, next, K, Z, ldz)
     else:
-        dots_f64(X, n, D, ldx, packed, bias, next, K, Z, ldz)
+        return scores_f64(X, n, D, ldx, packed, bias, next, K, Z, ldz)
+
+
+cdef inline const char *dots(
+    const floating *X, Py_ssize_t n, Py_ssize_t D, Py_ssize_t ldx, const floating *packed, const floating *bias,
+    const char *next, Py_ssize_t K, floating *Z, Py_ssize_t ldz,
+) noexcept nogil:
+    if floating is float:
+        return dots_f32(X, n, D, ldx, packed, bias, next, K, Z, ldz)
+    else:
+        return dots_f64(X, n, D, ldx, packed, bias, next, K, Z, ldz)
 
 
 cdef inline double residuals(

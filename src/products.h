@@ -21,13 +21,13 @@
 #define ADD_DOUBLE 2
 
 /* am, ap, bp, cm: elements from one row (m) or depth (p) to the next.  init: a row to start from, or NULL for 0.
- * next: where to prefetch from, a line for every step of p, or NULL. */
+ * next: where to prefetch from, `pace` bytes for every step of p, or NULL. */
 #define BLOCK_ARGUMENTS                                                                                        \
     ptrdiff_t P, const real *A, ptrdiff_t am, ptrdiff_t ap, const real *B, ptrdiff_t bp, const char *next,      \
         const real *init, void *C, ptrdiff_t cm, int out
 typedef void (*NAME(block_function))(BLOCK_ARGUMENTS);
 
-INLINE void NAME(block)(const int M, const int V, BLOCK_ARGUMENTS)
+INLINE void NAME(block)(const int M, const int V, const int pace, BLOCK_ARGUMENTS)
 {
     vec sum[12][MAX_V]; /* not [M][V]: a variable-length array is not kept in registers */
     UNROLL for (int m = 0; m < M; m++)
@@ -40,7 +40,7 @@ INLINE void NAME(block)(const int M, const int V, BLOCK_ARGUMENTS)
     for (ptrdiff_t p = 0; p < P; p++) {
         vec row[MAX_V];
         UNROLL for (int v = 0; v < V; v++) row[v] = NAME(load)(B + v * L);
-        if (next) PREFETCH(next + p * LINE);
+        if (next) PREFETCH(next + p * pace);
         UNROLL for (int m = 0; m < M; m++) {
             const vec a = NAME(set1)(rows[m / 4][m % 4 * am]);
             UNROLL for (int v = 0; v < V; v++) sum[m][v] += a * row[v];
@@ -63,6 +63,9 @@ INLINE void NAME(block)(const int M, const int V, BLOCK_ARGUMENTS)
         }
 }
 
+/* The scores, of up to 12 rows at a step, fetch two thirds of the next tile; the gradient the rest. */
+#define SCORES_PACE (8 * (int)sizeof(real))
+
 /* One function per size and per stride of A that is 1: along its rows (scores) or down its columns (gradients). */
 #if MAX_V == 3
 #define SIZES(X)                                                                                               \
@@ -78,12 +81,12 @@ INLINE void NAME(block)(const int M, const int V, BLOCK_ARGUMENTS)
     static void NAME(along_##M##x##V)(BLOCK_ARGUMENTS)                                                         \
     {                                                                                                          \
         (void)ap;                                                                                              \
-        NAME(block)(M, V, P, A, am, 1, B, bp, next, init, C, cm, out);                                        \
+        NAME(block)(M, V, SCORES_PACE, P, A, am, 1, B, bp, next, init, C, cm, out);                                       \
     }                                                                                                          \
     static void NAME(down_##M##x##V)(BLOCK_ARGUMENTS)                                                          \
     {                                                                                                          \
         (void)am;                                                                                              \
-        NAME(block)(M, V, P, A, 1, ap, B, bp, next, init, C, cm, out);                                        \
+        NAME(block)(M, V, sizeof(vec), P, A, 1, ap, B, bp, next, init, C, cm, out);                                       \
     }
 SIZES(DEFINE)
 #undef DEFINE
@@ -140,9 +143,10 @@ static void NAME(copy_rows)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t l
 /* Features that `scores` sums in one sweep: a panel of W, 256 x 48 floats, then fits a 48 KiB L1. */
 #define DEPTH 256
 
-/* Z = X W^T + bias for n rows, from W packed by pack_panels; bias has every lane of Z's rows. */
-static void NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed,
-                         const real *bias, ptrdiff_t K, real *Z, ptrdiff_t ldz)
+/* Z = X W^T + bias for n rows, from W packed by pack_panels; bias has every lane of Z's rows.  Returns where it has
+ * prefetched to. */
+static const char *NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed,
+                                const real *bias, const char *next, ptrdiff_t K, real *Z, ptrdiff_t ldz)
 {
     const ptrdiff_t nv = NAME(vectors)(K), panels = parts_of(nv, MAX_V), depths = parts_of(D, DEPTH);
     for (ptrdiff_t q = 0; q < depths; q++) {
@@ -153,11 +157,13 @@ static void NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx,
             const real *B = packed + first * L * D + d * V * L;
             for (ptrdiff_t g = 0; g < groups; g++) {
                 const ptrdiff_t r = part(n, groups, g), M = part(n, groups, g + 1) - r;
-                NAME(along)[V][M](P, X + r * ldx + d, ldx, 1, B, V * L, NULL, q ? NULL : bias + first * L,
+                NAME(along)[V][M](P, X + r * ldx + d, ldx, 1, B, V * L, i ? NULL : next, q ? NULL : bias + first * L,
                                   Z + r * ldz + first * L, ldz, q ? ADD : STORE);
+                if (next && i == 0) next += P * SCORES_PACE;
             }
         }
     }
+    return next;
 }
 
 /* C (M, N) += A^T B over n samples, A (n, M), B (n, N): the gradient with A = R and B = X, its transpose the other way
@@ -187,7 +193,7 @@ static void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B
                     }
                 }
             }
-            next = next ? next + n * LINE : NULL;
+            next = next ? next + n * sizeof(vec) : NULL;
         }
     }
 }
@@ -223,7 +229,7 @@ INLINE void NAME(dots_block)(const int R, const int M, const real *X, ptrdiff_t 
         const real *x = X + smaller(v * L, D - L);
         vec row[2];
         UNROLL for (int r = 0; r < R; r++) row[r] = NAME(load)(x + r * ldx);
-        if (next) PREFETCH(next + (v - from) * LINE);
+        if (next) PREFETCH(next + (v - from) * sizeof(vec));
         UNROLL for (int m = 0; m < M; m++) {
             vec w = *(const vec *)(packed + m * ldw + v * L);
             IN_REGISTER(w); /* else GCC loads it twice, once in each product */
@@ -262,7 +268,7 @@ static const NAME(dots_function) NAME(dots_functions)[3][DOTS_CLASSES + 1] = {
 #undef SIZES
 
 /* The same Z as `scores`, from W packed by pack_rows; D >= L, K <= DOTS_MOST. */
-static void NAME(dots)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed, const real *bias,
+static const char *NAME(dots)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed, const real *bias,
                        const char *next, ptrdiff_t K, real *Z, ptrdiff_t ldz)
 {
     const ptrdiff_t nv = NAME(vectors)(D), groups = parts_of(K, DOTS_CLASSES);
@@ -275,9 +281,10 @@ static void NAME(dots)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, c
             const ptrdiff_t rows = smaller(2, n - r);
             for (ptrdiff_t g = 0; g < groups; g++) {
                 const ptrdiff_t k = part(K, groups, g), M = part(K, groups, g + 1) - k;
-                NAME(dots_functions)[rows][M](X + r * ldx, D, ldx, from, to, packed + k * nv * L, next, sum + k);
-                next = next ? next + (to - from) * LINE : NULL;
+                NAME(dots_functions)[rows][M](X + r * ldx, D, ldx, from, to, packed + k * nv * L, g ? NULL : next,
+                                                     sum + k);
             }
+            next = next ? next + (to - from) * sizeof(vec) : NULL;
             for (ptrdiff_t i = 0; i < rows; i++)
                 for (ptrdiff_t k = 0; k < K; k += L) {
                     real *z = Z + (r + i) * ldz + k;
@@ -287,4 +294,5 @@ static void NAME(dots)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, c
                 }
         }
     }
+    return next;
 }
