@@ -8,8 +8,8 @@ cdef extern from "float_types.h" nogil:
     void pack_rows_f32(const float *, Py_ssize_t, Py_ssize_t, float *) noexcept
     void pack_rows_f64(const double *, Py_ssize_t, Py_ssize_t, double *) noexcept
     const char *scores_f32(
-        const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const float *, const char *, Py_ssize_t, float *,
-        Py_ssize_t,
+        const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const float *, const char *, Py_ssize_t,
+        float *, Py_ssize_t,
     ) noexcept
     const char *scores_f64(
         const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, const double *, const char *, Py_ssize_t,
