@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from softmax_ext import _dispatch, loss_grad, predict_proba, reference
+from softmax_ext._plan import plan
 
 TARGETS = [(y, w) for y in ("labels", "probabilities") for w in ("unweighted", "sample_weight")]
 TARGETS += [("labels", "class_weight"), ("labels", "both")]
@@ -42,6 +43,23 @@ def test_small_sizes(isa, dtype, labels, weights, bias, n_threads, seed, make_pr
 def test_shapes(isa, dtype, shape, labels, weights, bias, n_threads, seed, make_problem, assert_like_reference):
     arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights=weights, bias=bias)
     assert_like_reference(loss_grad(*arguments, **keywords, n_threads=n_threads), arguments, keywords)
+
+
+@pytest.mark.parametrize("labels, weights", [TARGETS[0], TARGETS[-1]])
+@pytest.mark.parametrize("shape", [(2100, 70, 1500), (300, 53, 40000)], ids=["in double", "in the dtype"])
+def test_owned_classes_over_tiles(
+    isa, dtype, shape, labels, weights, seed, make_problem, assert_like_reference
+):
+    way = plan(*shape, dtype.itemsize, isa)
+    assert not way.slices and way.tile < shape[0] and way.doubles == (shape[2] == 1500)
+    arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights=weights)
+    got = loss_grad(*arguments, **keywords, n_threads=3)
+    assert_like_reference(got, arguments, keywords)
+    alone = loss_grad(*arguments, **keywords, n_threads=1)
+    for many, one in zip(got, alone, strict=True):
+        np.testing.assert_array_equal(many, one)
+    S = predict_proba(arguments[0], *arguments[2:])
+    np.testing.assert_allclose(S.sum(axis=1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("label_smoothing", [0.1, 1.0])
