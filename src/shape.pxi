@@ -1,0 +1,70 @@
+# A plan's choices, and the sizes of work space that follow from them.
+
+cdef struct Shape:
+    Py_ssize_t D, K
+    bint dots               # scores by dots, from W packed by pack_rows
+    bint copied             # the tile of X is copied into rows of ldt
+    bint transposed         # dW^T is summed, with lanes along the classes
+    bint doubles            # dW is summed in double; if not, in the result itself
+    Py_ssize_t rows         # samples of one visit to the scores and the residuals
+    Py_ssize_t tile         # samples of one visit to the gradient
+    Py_ssize_t batch        # tiles whose gradients are summed before they are added in double
+    Py_ssize_t slices       # 0: owned
+    Py_ssize_t classes      # of a part, when owned
+    Py_ssize_t up           # tile, in whole groups of L rows
+    Py_ssize_t ldz, ldt     # elements from row to row of Z and of the copied tile
+    Py_ssize_t columns      # of the gradient's rows as summed, and their distance
+    Py_ssize_t ldw
+    Py_ssize_t packed       # elements of W as packed at a time
+    Py_ssize_t buffer       # elements of Z, its rows' work space and the copied tile
+    Py_ssize_t work         # elements of a thread's own work space
+    Py_ssize_t sums         # doubles: 8 or more for losses, then db, then dW
+
+
+cdef Py_ssize_t whole(Py_ssize_t count, Py_ssize_t unit) noexcept nogil:
+    return (count + unit - 1) // unit * unit
+
+
+cdef Py_ssize_t odd_lines(Py_ssize_t count, const floating *kind) noexcept nogil:
+    """An odd number of cache lines: rows a power of two apart all fall into the same few sets of a cache."""
+    cdef Py_ssize_t line = 64 // sizeof(floating), lines = whole(count, line) // line
+    return (lines if lines < 8 or lines % 2 else lines + 1) * line
+
+
+cdef Shape shape_of(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
+    """The plan's choices and the sizes that follow from them."""
+    cdef Shape p
+    cdef Py_ssize_t L = lanes(kind), packed
+    p.D, p.K = D, K
+    p.dots, p.copied, p.transposed, p.doubles, p.rows, p.tile, p.batch, p.slices, p.classes = plan[:9]
+    p.up = whole(p.tile, L)
+    p.ldz = whole(K, L) if K <= 128 else odd_lines(K, kind)
+    p.ldt = odd_lines(whole(D, L), kind)
+    p.columns = whole(K, L) if p.transposed else whole(D, L) if p.copied else D
+    p.ldw = whole(p.columns, L) if p.doubles else D
+    packed = p.classes if p.slices == 0 else K
+    p.packed = whole(packed, L) + (K * whole(D, L) if p.dots else D * whole(packed, L))
+    p.packed = whole(p.packed, 64 // sizeof(floating))
+    p.buffer = whole(p.up * (p.ldz + 3) + (p.tile * p.ldt if p.copied else 0), 64 // sizeof(floating))
+    p.work = p.packed
+    if p.slices:
+        p.work = p.buffer + (whole(K * p.ldw, 64 // sizeof(floating)) if p.batch > 1 else 0)
+    p.sums = max(8, 0 if p.slices else whole(p.tile // p.rows + 1, 8)) + whole(K, 8)
+    if p.doubles:
+        p.sums += (D if p.transposed else K) * p.ldw
+    return p
+
+
+def lanes_of(Py_ssize_t itemsize):
+    """Numbers of this size in a vector."""
+    return lanes_f32 if itemsize == sizeof(float) else lanes_f64
+
+
+def sizes(plan, Py_ssize_t D, Py_ssize_t K, Py_ssize_t itemsize):
+    """Elements of work space for all threads together, for each of them, and doubles of a slice's sums."""
+    cdef Shape p
+    if itemsize == sizeof(float):
+        p = shape_of(plan, D, K, <const float *>NULL)
+    else:
+        p = shape_of(plan, D, K, <const double *>NULL)
+    return (p.packed if p.slices else p.buffer) + 64 // itemsize, p.work, p.sums
