@@ -47,9 +47,7 @@ def test_shapes(isa, dtype, shape, labels, weights, bias, n_threads, seed, make_
 
 @pytest.mark.parametrize("labels, weights", [TARGETS[0], TARGETS[-1]])
 @pytest.mark.parametrize("shape", [(2100, 70, 1500), (300, 53, 40000)], ids=["in double", "in the dtype"])
-def test_owned_classes_over_tiles(
-    isa, dtype, shape, labels, weights, seed, make_problem, assert_like_reference
-):
+def test_owned_classes_over_tiles(isa, dtype, shape, labels, weights, seed, make_problem, assert_like_reference):
     way = plan(*shape, dtype.itemsize, isa)
     assert not way.slices and way.tile < shape[0] and way.doubles == (shape[2] == 1500)
     arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights=weights)
