@@ -93,8 +93,8 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
 
     if K > 64 and K * D * 8 * min(slices, 16) > SUMS_BYTES:
         rows = 64
-        # Some sixteen parts, of whole vectors; W of a part, packed on the way, stays in half of the cache. 10000 x 4096 x
-        # 100 floats in two parts: 77 ms, in seven 58.
+        # Some sixteen parts, of whole vectors; W of a part, packed on the way, stays in half of the cache.
+        # 10000 x 4096 x 100 floats in two parts: 77 ms, in seven 58.
         classes = L * max(1, min(cache // 2 // (D * L * itemsize), _ceil(K, 16 * L)))
         tile = max(rows, min(1024, TILE_BYTES // (K * itemsize), CONVERTED_BYTES // (D * itemsize)) // rows * rows)
         tile = _ceil(_ceil(N, _ceil(N, tile)), L) * L  # of equal size
