@@ -23,8 +23,9 @@ MiB = 2**20
 # thread waits for the last of the team for milliseconds.
 PARALLEL_FLOPS = 2**23
 
-# Work of a block, between two of which Ctrl-C is looked for: 0.05 s here, 0.3 s on two slow cores.
-BLOCK_FLOPS = 2**34
+# Work of a block, between two of which Ctrl-C is looked for: some 10 ms here, under a second of one core at the
+# baseline level (tests/test_interrupt.py).
+BLOCK_FLOPS = 2**31
 # Bytes of X in a block, and what is converted of it at a time where X cannot be read in place.
 BLOCK_BYTES = 256 * MiB
 CONVERTED_BYTES = 24 * MiB
@@ -39,6 +40,8 @@ SUMS_BYTES = 12 * MiB
 DOUBLES_BYTES = 16 * MiB
 # Scores of a tile when owned. Each tile reads W and reads and writes dW, so few large ones: 320 rows of 32000 floats.
 TILE_BYTES = 40 * MiB
+# The most that the sums of all slices take where the classes are few.
+SLICED_BYTES = 40 * MiB
 
 
 class Plan(NamedTuple):
@@ -87,12 +90,14 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
     slices = SLICES if parallel else 1
     while slices > 1 and (N < SLICE_ROWS * slices or N * flops < PARALLEL_FLOPS // 32 * slices):
         slices //= 2
+    while K <= 64 and slices > 1 and slices * K * D * 8 > SLICED_BYTES:
+        slices //= 2
     # What a core's second cache holds of a tile; without a word from the system, what every processor since 2013 has.
     cache = min(max(_dispatch.caches().l2, MiB // 4), 2 * MiB)
-    most = max(1, min(BLOCK_BYTES // (D * itemsize), BLOCK_FLOPS // flops))
+    most = max(1, min(BLOCK_BYTES // (D * itemsize), BLOCK_FLOPS // (flops + 300)))  # 300: what a row costs at any K
 
     if K > 64 and K * D * 8 * min(slices, 16) > SUMS_BYTES:
-        rows = 64
+        rows = max(L, min(64, CONVERTED_BYTES // (itemsize * (D + K)) // L * L))
         # Some sixteen parts, of whole vectors; W of a part, packed on the way, stays in half of the cache.
         # 10000 x 4096 x 100 floats in two parts: 77 ms, in seven 58.
         classes = L * max(1, min(cache // 2 // (D * L * itemsize), _ceil(K, 16 * L)))
@@ -113,10 +118,12 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
         # A tile and its scores fill a quarter of the cache, for the next tile comes in meanwhile. 60000 x 784 x 10
         # floats: a tenth 6.95 ms, 0.15 6.25, a quarter 6.14, 0.35 6.64.
         rows = max(L, min(256, cache // 4 // (itemsize * (D + K)) // L * L))
-        tile = rows * _ceil(256, rows) if K > 64 and not transposed else rows
+        tile = rows
+        if K > 64 and not transposed:
+            tile *= max(1, min(_ceil(256, rows), 2 * MiB // (rows * (K + D) * itemsize)))
         # Some 256 samples, as elsewhere one tile has. With the doubles of 784 x 10 weights going through the second
         # cache for each 80 samples, the pass takes 6.44 ms instead of 5.98 (AVX2: 10.9 and 10.0).
-        batch = max(1, 256 // tile) if itemsize == 4 and not transposed else 1
+        batch = max(1, 256 // tile) if itemsize == 4 and not transposed and K * D <= 2**18 else 1
         choice = (dots, copied, transposed, True, rows, tile, batch, slices, 0)
         block = slices * tile * max(1, most // (slices * tile))
     shared, work, sums = kernels.sizes(choice, D, K, itemsize)
@@ -132,7 +139,7 @@ def visits(way: Plan, N: int, row_bytes: int) -> Iterator[tuple[Visit, slice]]:
     for start in range(0, N, way.block):
         block = min(way.block, N - start)
         pieces = way.slices or _ceil(block, way.tile)
-        together = max(1, pieces * CONVERTED_BYTES // (block * row_bytes)) if row_bytes else pieces
+        together = max(_ceil(pieces, block), pieces * CONVERTED_BYTES // (block * row_bytes)) if row_bytes else pieces
         for begin in range(0, pieces, together):
             end = min(begin + together, pieces)
             if way.slices:

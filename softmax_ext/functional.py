@@ -106,8 +106,7 @@ def loss_grad(
     N, D = samples.shape
     K = weights.shape[0]
     way = plan(N, D, K, dtype.itemsize, _dispatch.isa)
-    if not way.parallel:
-        threads = 1
+    threads = min(threads, way.slices or threads) if way.parallel else 1
     run, loss = kernels.loss_grad[KIND[dtype]], 0.0
     dW = np.empty((K, D), dtype)
     db = None if bias is None else np.empty(K, dtype)
@@ -175,8 +174,7 @@ def predict_proba(
         S[...] = _rounded(reference.predict_proba(X, W, b), dtype)
         return S if out is None else out
     way = plan(N, D, K, dtype.itemsize, _dispatch.isa)
-    if not way.parallel:
-        threads = 1
+    threads = min(threads, way.slices or threads) if way.parallel else 1
     run = kernels.predict_proba[KIND[dtype]]
     space = _workspace.take(way.shared + threads * way.work, dtype, 0)
     try:

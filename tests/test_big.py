@@ -1,0 +1,115 @@
+"""Sizes beyond 2**31, where a 32-bit index would wrap, against values known in closed form.
+
+With W = 0 and no b every posterior is 1 / K: the loss is log K, and the gradient a matter of counting,
+dW_k = 1/N Σ_i (1/K - Y_ik) x_i. Memory that was never written reads as zeros and takes none, and rows may lie on one
+another, so that X takes little.
+"""
+
+import math
+
+import numpy as np
+import pytest
+
+from softmax_ext import _dispatch, loss_grad, predict_proba, reference
+from softmax_ext._plan import plan
+
+pytestmark = pytest.mark.skipif(_dispatch.kernels is None, reason="the reference holds N x K scores")
+
+LIMIT = 2**31
+
+# Slices of the rows, and parts of the classes.
+D = 70_000
+WAYS = pytest.mark.parametrize(
+    "K", [pytest.param(3, id="slices"), pytest.param(65, id="owned", marks=pytest.mark.slow)]
+)
+# Where the gradient is not summed in double, 8e-6; a wrong row shows in the first digit.
+ABOUT = {"rtol": 5e-5, "atol": 1e-9}
+
+
+def zeros(rows, columns, kind=np.float32):
+    """Zeros that take memory where they are written only."""
+    try:
+        return np.zeros((rows, columns), kind)
+    except MemoryError:
+        pytest.skip("the system does not promise that much memory")
+
+
+def check(result, N, K, column_sums, sums_of_class):
+    """Σ_i x_i, and Σ x_i of each class's samples by the class."""
+    want = np.repeat(column_sums[np.newaxis] / K, K, axis=0)
+    for k, total in sums_of_class.items():
+        want[k] -= total
+    assert result.loss == pytest.approx(math.log(K), rel=1e-6)
+    np.testing.assert_allclose(result.dW, want / N, **ABOUT)
+
+
+@WAYS
+def test_rows_that_lie_on_one_another(K):
+    N = 70_000 if K == 3 else 31_000
+    assert N * D > LIMIT
+    row = np.linspace(-1, 1, D, dtype=np.float32)
+    y = np.arange(N) % min(K, 5)
+    result = loss_grad(np.broadcast_to(row, (N, D)), y, np.zeros((K, D), np.float32))
+    check(result, N, K, N * row.astype(float), {k: count * row.astype(float) for k, count in enumerate(np.bincount(y))})
+
+
+@pytest.mark.parametrize("layout", ["in place", pytest.param("converted", marks=pytest.mark.slow)])
+@WAYS
+def test_rows_beyond_2_31_elements(K, layout):
+    """All rows are zeros but some at the very beginning and the very end."""
+    N = 31_000
+    kind = np.float32 if layout == "in place" else np.float16
+    X = zeros(N, D, kind)
+    assert X.size > LIMIT
+    some = np.array([0, 1, N - 3, N - 1])
+    X[some] = np.arange(1, 5)[:, np.newaxis] + np.linspace(0, 1, D)
+    y = np.zeros(N, np.int8)
+    y[N - 1], y[1] = 2, 1
+    result = loss_grad(X, y, np.zeros((K, D), np.float32))
+    exact = X[some].astype(float)
+    check(result, N, K, exact.sum(axis=0), {0: exact[0] + exact[2], 1: exact[1], 2: exact[3]})
+    W = np.zeros((2, D), np.float32)
+    W[1, 0] = 1
+    S = predict_proba(X, W)
+    np.testing.assert_allclose(S, reference.predict_proba(X[:, :1], W[:, :1]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("step", [1, -1], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("D, K", [(54, 3), (100, 1000)], ids=["slices", "owned"])
+def test_rows_far_apart(D, K, step):
+    """One call of the kernel goes over the whole distance."""
+    N = min(plan(2**40, D, K, 4, _dispatch.isa).block, 2**19)
+    X = zeros(N, LIMIT * 5 // 4 // N)[::step, :D]  # a fifth of the rows lies beyond
+    some = np.array([0, 1, N - 2, N - 1])
+    X[some] = np.arange(1, 5)[:, np.newaxis] + np.linspace(0, 1, D)
+    y = np.zeros(N, np.int8)
+    y[N - 1] = y[1] = 1
+    result = loss_grad(X, y, np.zeros((K, D), np.float32))
+    S = predict_proba(X, np.eye(2, D, dtype=np.float32))
+    exact = X[some].astype(float)
+    check(result, N, K, exact.sum(axis=0), {0: exact[0] + exact[2], 1: exact[1] + exact[3]})
+    np.testing.assert_allclose(S, reference.predict_proba(X[:, :2], np.eye(2)), rtol=1e-6)
+
+
+def test_many_classes():
+    N, K = 16_500, 2**17
+    assert N * K > LIMIT
+    X = np.random.default_rng(0).standard_normal((N, 3)).astype(np.float32)
+    y = np.full(N, K - 1)
+    y[: N // 2] = np.arange(N // 2)
+    result = loss_grad(X, y, np.zeros((K, 3), np.float32), np.zeros(K, np.float32))
+    exact = X.astype(float)
+    check(result, N, K, exact.sum(axis=0), {**dict(enumerate(exact[: N // 2])), K - 1: exact[N // 2 :].sum(axis=0)})
+    counts = np.bincount(y, minlength=K)
+    np.testing.assert_allclose(result.db, (1 / K - counts / N), **ABOUT)
+
+
+def test_many_probabilities():
+    N, K = 16_500, 2**17
+    X = np.random.default_rng(0).standard_normal((N, 3)).astype(np.float32)
+    q = np.zeros(K, np.float32)
+    q[[0, 1, -1]] = 0.25, 0.5, 1
+    result = loss_grad(X, np.broadcast_to(q, (N, K)), np.zeros((K, 3), np.float32))
+    assert result.loss == pytest.approx(1.75 * math.log(K), rel=1e-6)
+    want = (1.75 / K - q.astype(float))[:, np.newaxis] * X.mean(axis=0, dtype=float)
+    np.testing.assert_allclose(result.dW, want, **ABOUT)

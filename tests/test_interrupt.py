@@ -1,0 +1,177 @@
+"""A long pass answers Ctrl-C within a second, leaves everything usable, and lets other Python threads run meanwhile."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from softmax_ext import _dispatch, loss_grad, predict_proba
+from softmax_ext._plan import plan
+
+needs_kernels = pytest.mark.skipif(not _dispatch.available(), reason="the reference runs in NumPy")
+needs_sigint = pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent SIGINT there")
+
+SECONDS = 1.0  # from the signal to KeyboardInterrupt
+
+# Every row of X is the same memory, so that a pass takes long and X takes none.
+LONG = """
+import sys
+import numpy as np
+from softmax_ext import _dispatch, loss_grad, optim, predict_proba, reference
+from softmax_ext._plan import plan
+
+call, layout, dtype = sys.argv[1:4]
+N, D, K, n_threads = map(int, sys.argv[4:])
+rng = np.random.default_rng(0)
+memory = rng.standard_normal(2 * D).astype("f2" if layout == "float16" else dtype)
+X = np.broadcast_to(memory[::2] if layout == "strided" else memory[:D], (N, D))
+y, W, b = rng.integers(0, K, N), (rng.standard_normal((K, D)) / D**0.5).astype(dtype), rng.random(K).astype(dtype)
+out = np.empty((N, K), dtype) if call == "predict_proba" else None
+
+def fit(batch_size):
+    optim.fit(X, y, optim.sgd(0.1), W=W, b=b, epochs=10**6, batch_size=batch_size, n_threads=n_threads)
+
+CALLS = {
+    "loss_grad": lambda: loss_grad(X, y, W, b, n_threads=n_threads),
+    "predict_proba": lambda: predict_proba(X, W, b, out=out, n_threads=n_threads),
+    "fit": lambda: fit(N),
+    "fit on batches": lambda: fit(256),
+}
+if call != "fit on batches":
+    way = plan(N, D, K, W.itemsize, _dispatch.isa)
+    assert N * D * K >= 1e10 and N > 3 * way.block, way
+
+inputs = memory, y, W, b
+before = [array.tobytes() for array in inputs]
+print("running", flush=True)
+try:
+    CALLS[call]()
+    print("finished", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+assert [array.tobytes() for array in inputs] == before
+
+few = X[:300] * rng.standard_normal((300, 1)).astype(dtype), y[:300], W, b
+(loss, dW, db), want = loss_grad(*few, n_threads=n_threads), reference.loss_grad(*few)
+S, probabilities = predict_proba(few[0], W, b), reference.predict_proba(few[0], W, b)
+assert abs(loss - want.loss) <= 1e-4 * want.loss
+for ours, theirs in ((dW, want.dW), (db, want.db), (S, probabilities)):
+    assert abs(ours - theirs).max() <= 1e-4 * abs(theirs).max()
+print("right", flush=True)
+"""
+
+SLICES, OWNED, TRANSPOSED = (2_500_000, 20_000, 10), (250_000, 1000, 1000), (10_000_000, 10, 4000)
+CASES = {
+    "slices": ("loss_grad", "in place", "f4", *SLICES),
+    "transposed": ("loss_grad", "in place", "f8", *TRANSPOSED),
+    "owned": ("loss_grad", "in place", "f4", *OWNED),
+    "float16, slices": ("loss_grad", "float16", "f4", *SLICES),
+    "strided, owned": ("loss_grad", "strided", "f8", *OWNED),
+    "probabilities, slices": ("predict_proba", "in place", "f4", *SLICES),
+    "probabilities, owned": ("predict_proba", "in place", "f4", *OWNED),
+    "probabilities, float16": ("predict_proba", "float16", "f4", *OWNED),
+    "fit": ("fit", "in place", "f4", *SLICES),
+    "fit on batches": ("fit on batches", "in place", "f4", 10_000, 1000, 10),
+}
+
+
+def interrupt(isa, case, n_threads):
+    """Send SIGINT in the middle of a call; return what the process printed, and the seconds until it answered."""
+    command = [sys.executable, "-c", LONG, *map(str, case), str(n_threads)]
+    env = os.environ | {"SOFTMAX_EXT_ISA": isa}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=env, **pipes) as process:
+        limit = threading.Timer(30, process.kill)
+        limit.start()
+        try:
+            lines = [process.stdout.readline().strip()]
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            begin = time.perf_counter()
+            lines += [process.stdout.readline().strip()]
+            seconds = time.perf_counter() - begin
+            rest, errors = process.communicate()
+        finally:
+            limit.cancel()
+            process.kill()
+    assert process.returncode == 0, f"exit status {process.returncode} after {lines}\n{errors}"
+    return [*lines, *rest.splitlines()], seconds
+
+
+@needs_sigint
+@needs_kernels
+@pytest.mark.parametrize("level", dict.fromkeys((*_dispatch.available()[:1], *_dispatch.available()[-1:])))
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_interrupt(level, case):
+    """On the fastest level and the slowest, whose blocks take longest."""
+    lines, seconds = interrupt(level, case, 2)
+    assert lines == ["running", "interrupted", "right"]
+    assert seconds < SECONDS
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", [(1, 2), (2, 65), (10, 1000), (3, 2**17), (784, 10), (1024, 1000)], ids=str)
+def test_a_block_takes_less_than_a_second(shape, dtype):
+    """On the slowest level and one thread, by an eighth of a block. With few features, exponentials take the time."""
+    level = _dispatch.available()[-1]
+    D, K = shape
+    block = plan(2**40, D, K, dtype.itemsize, level).block
+    N = max(block // 8, 1)
+    X = np.broadcast_to(np.linspace(-1, 1, D, dtype=dtype), (N, D))
+    y, W = np.arange(N) % K, np.ones((K, D), dtype)
+    with _dispatch.using(level):
+        begin = time.perf_counter()
+        loss_grad(X, y, W, n_threads=1)
+        seconds = time.perf_counter() - begin
+    assert seconds * block / N < SECONDS
+
+
+# A pass of some tenths of a second, within one block where it can be, for every way of cutting the work.
+PASSES = {
+    "slices": (500_000, 2000, 10), "transposed": (400_000, 10, 1000), "many classes": (400_000, 384, 100),
+    "owned": (60_000, 256, 1000),
+}  # fmt: skip
+CALLS = [*(("loss_grad", way) for way in PASSES), ("predict_proba", "slices"), ("predict_proba", "owned")]
+
+
+@pytest.fixture
+def no_switches():
+    """A thread gets the interpreter's lock only from one that releases it of its own accord, for a second at least."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference runs in NumPy")
+@pytest.mark.parametrize("layout", ["in place", "strided"])
+@pytest.mark.parametrize("call, way", CALLS)
+def test_other_threads_run_during_a_pass(call, way, layout, no_switches):
+    N, D, K = PASSES[way]
+    row = np.random.default_rng(0).standard_normal(2 * D).astype(np.float32)
+    X = np.broadcast_to(row[:D] if layout == "in place" else row[::2], (N, D))
+    y, W = np.zeros(N, np.int64), np.ones((K, D), np.float32)
+    out = np.empty((N if call == "predict_proba" else 0, K), np.float32)
+    stop, wakes = threading.Event(), []
+
+    def tick():
+        while not stop.wait(0.001):
+            wakes.append(time.perf_counter())
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
+    begin = time.perf_counter()
+    if call == "loss_grad":
+        loss_grad(X, y, W)
+    else:
+        predict_proba(X, W, out=out)
+    end = time.perf_counter()
+    stop.set()
+    ticking.join()
+    during = sum(begin < wake < end for wake in wakes)
+    assert during >= 5, f"{during} in {end - begin:.3f} s"

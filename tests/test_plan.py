@@ -1,0 +1,327 @@
+"""The plan of a pass: valid and within its memory for every shape, whatever the caches; its visits; its explanation."""
+
+import doctest
+import importlib
+import inspect
+import itertools
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from softmax_ext import _dispatch, _plan, explain_plan, functional, loss_grad, predict_proba
+from softmax_ext._dispatch import Caches
+from softmax_ext._plan import MiB, Plan, plan, visits
+
+needs_kernels = pytest.mark.skipif(not _dispatch.available(), reason="nothing is compiled, so nothing is planned")
+
+# What every pass with 8 threads may take; and another gradient where that and W as packed need as much.
+MOST_BYTES = 64 * MiB
+
+N_OF_ALL = (1, 7, 128, 255, 256, 4096, 60_000, 10**7, 2**40)
+D_OF_ALL = (1, 7, 16, 54, 192, 784, 4096, 70_000)
+K_OF_ALL = (1, 2, 10, 16, 64, 65, 300, 1000, 32_000, 2**17)
+ITEMSIZES = pytest.mark.parametrize("itemsize", [4, 8])
+
+
+@pytest.fixture
+def fresh_plans():
+    """For a test that changes what plans are made from."""
+    plan.cache_clear()
+    yield
+    plan.cache_clear()
+
+
+def all_plans(itemsize, isa):
+    for N, D, K in itertools.product(N_OF_ALL, D_OF_ALL, K_OF_ALL):
+        yield (N, D, K), plan(N, D, K, itemsize, isa)
+
+
+def work_bytes(way, itemsize, threads):
+    return (way.shared + threads * way.work) * itemsize + way.sums * 8
+
+
+def assert_valid(way, N, D, K, itemsize):
+    assert way.rows >= 1 and way.tile >= 1 and way.batch >= 1
+    assert way.slices == 0 or (way.slices <= _plan.SLICES and way.slices & (way.slices - 1) == 0)
+    assert (way.classes > 0) == (way.slices == 0)
+    at_once = way.tile * max(way.slices, 1)  # rows that are always handed over together
+    assert way.block >= 1 and way.block % at_once == 0
+    assert way.block == at_once or way.block * D * itemsize <= _plan.BLOCK_BYTES
+    assert way.block == at_once or way.block * K * D * 4 <= _plan.BLOCK_FLOPS
+    if way.slices:  # W is packed for all threads, each has the scores of its tile
+        assert way.shared >= K * D and way.work >= way.tile * K
+    else:  # a tile and its scores for all threads, each packs W of a part
+        assert way.shared >= way.tile * (D + K) and way.work >= min(way.classes, K) * D
+    assert way.sums >= max(way.slices, 1) * K * (D + 1 if way.doubles else 1)
+
+
+@needs_kernels
+@ITEMSIZES
+def test_every_shape_has_a_valid_plan(isa, itemsize):
+    for shape, way in all_plans(itemsize, isa):
+        assert_valid(way, *shape, itemsize)
+
+
+@needs_kernels
+@ITEMSIZES
+def test_work_space_of_eight_threads_is_bounded(isa, itemsize):
+    over = {}
+    for (N, D, K), way in all_plans(itemsize, isa):
+        gradient = K * D * 8
+        size = work_bytes(way, itemsize, min(8, way.slices or 8) if way.parallel else 1)
+        if size > MOST_BYTES + (gradient if 2 * gradient > MOST_BYTES else 0):
+            over[N, D, K] = f"{size / MiB:.0f} MiB, where a gradient in double takes {gradient / MiB:.0f}"
+    assert not over
+
+
+@needs_kernels
+@ITEMSIZES
+@pytest.mark.parametrize("slices", [1, 2, 4, 8, 16, 32])
+def test_classes_are_owned_where_the_sums_of_slices_cost_too_much(isa, itemsize, slices):
+    N, D = _plan.SLICE_ROWS * slices, 384
+    K = _plan.SUMS_BYTES // (8 * D * min(slices, 16))  # the most whose sums fit
+    last, first = plan(N, D, K, itemsize, isa), plan(N, D, K + 1, itemsize, isa)
+    assert (last.slices, last.classes, last.doubles) == (slices, 0, True)
+    assert first.slices == 0 and 0 < first.classes < K
+
+
+@needs_kernels
+@ITEMSIZES
+def test_owned_gradients_are_summed_in_double_up_to_a_size(isa, itemsize):
+    N, D, K = 10_000, 1024, _plan.DOUBLES_BYTES // 8 // 1024
+    ways = [plan(N, D, classes, itemsize, isa) for classes in (K, K + 1)]
+    assert [way.slices for way in ways] == [0, 0]
+    assert [way.doubles for way in ways] == [True, False]
+
+
+@needs_kernels
+@ITEMSIZES
+def test_few_classes_are_never_owned(isa, itemsize):
+    for (_, _, K), way in all_plans(itemsize, isa):
+        assert (way.slices > 0 and way.doubles) or K > 64
+
+
+# Shapes far from the crossovers, and the choices that the comments in _plan.py measure.
+WAYS = {
+    "MNIST": ((60_000, 784, 10), {"dots": True, "copied": False, "transposed": False, "slices": 32}),
+    "digits": ((1797, 64, 10), {"dots": False, "transposed": False}),
+    "features that fill the lanes": ((60_000, 1000, 16), {"dots": False}),
+    "covtype": ((581_012, 54, 7), {"dots": False, "transposed": False, "slices": 32}),
+    "many classes on ten features": ((100_000, 10, 1000), {"dots": False, "transposed": True, "slices": 32}),
+    "embeddings": ((100_000, 384, 100), {"dots": False, "transposed": False, "slices": 32}),
+    "a thousand classes": ((20_000, 256, 1000), {"dots": False, "copied": True, "slices": 0, "doubles": True}),
+    "vocabulary": ((4096, 1024, 32_000), {"dots": False, "copied": True, "slices": 0, "doubles": False}),
+}
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape, choices", WAYS.values(), ids=WAYS)
+def test_choices_where_they_were_measured(isa, shape, choices):
+    if isa == "baseline":
+        pytest.skip("measured with vectors of eight and sixteen")
+    way = plan(*shape, 4, isa)
+    assert {name: getattr(way, name) for name in choices} == choices
+
+
+@needs_kernels
+@pytest.mark.parametrize("axis", ["N", "D", "K"])
+@pytest.mark.parametrize("others", list(itertools.product([1, 10, 1000], repeat=2)), ids=str)
+def test_more_work_never_pays_less_in_threads(isa, axis, others):
+    def parallel(size, itemsize=4):
+        shape = list(others)
+        shape.insert("NDK".index(axis), size)
+        return plan(*shape, itemsize, isa).parallel
+
+    assert not parallel(1) or others == (1000, 1000)
+    least, most = 0, 2**26  # bisect: no threads at `least`, threads at `most`
+    assert parallel(most)
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (least, middle) if parallel(middle) else (middle, most)
+    sizes = [2**i for i in range(27)] + [least, most]
+    assert all(parallel(size) == parallel(size, 8) == (size >= most) for size in sizes if size)
+    assert others[0] * others[1] * least * 4 < _plan.PARALLEL_FLOPS
+
+
+@needs_kernels
+def test_one_thread_cuts_no_slices(isa):
+    for _, way in itertools.chain(all_plans(4, isa), all_plans(8, isa)):
+        assert way.parallel or way.slices <= 1
+
+
+@needs_kernels
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(20, 9, 7), (5003, 54, 7), (701, 33, 1000), (300, 1030, 200)], ids=str)
+def test_the_number_of_threads_changes_no_plan(isa, dtype, shape, order, make_problem, monkeypatch, fresh_plans):
+    assert list(inspect.signature(plan).parameters) == ["N", "D", "K", "itemsize", "isa"]
+    monkeypatch.setattr(_plan, "CONVERTED_BYTES", 2**16)  # so that X is converted in many parts
+    seen = []
+
+    def record(way, *arguments):
+        parts = list(parts_of(way, *arguments))
+        seen.append((way, [(visit, rows) for visit, *_, rows in parts]))
+        return parts
+
+    parts_of = functional._parts
+    monkeypatch.setattr(functional, "_parts", record)
+    (X, y, W, b), _ = make_problem(*shape, dtype)
+    X = np.array(X, order=order)
+    for limit, n_threads in ((None, 1), (None, 2), (None, 7), (None, None), (1, None)):
+        plan.cache_clear()
+        with threadpool_limits(limit, user_api="openmp"):
+            loss_grad(X, y, W, b, n_threads=n_threads)
+            predict_proba(X, W, b, n_threads=n_threads)
+    assert len(seen) == 10 and all(one == seen[0] for one in seen)
+
+
+@pytest.fixture(params=[Caches(0, 0, 0), Caches(1, 1, 1), Caches(2**60, 2**60, 2**60)], ids=["0", "1", "2**60"])
+def odd_caches(request, monkeypatch, fresh_plans):
+    """A system that does not tell its cache sizes, or tells absurd ones."""
+    monkeypatch.setattr(_dispatch, "caches", lambda: request.param)
+
+
+@needs_kernels
+@ITEMSIZES
+def test_plans_are_valid_whatever_the_caches(isa, itemsize, odd_caches):
+    for shape, way in all_plans(itemsize, isa):
+        assert_valid(way, *shape, itemsize)
+        assert way.rows <= 64 or way.rows * (shape[1] + shape[2]) * itemsize <= 2 * MiB
+
+
+@pytest.mark.parametrize("shape", [(252, 507, 123), (5003, 54, 7), (1000, 10, 300), (300, 1030, 200)], ids=str)
+def test_results_are_right_whatever_the_caches(
+    isa, dtype, shape, odd_caches, make_problem, assert_like_reference
+):  # fmt: skip
+    arguments, keywords = make_problem(*shape, dtype, weights="both")
+    assert_like_reference(loss_grad(*arguments, **keywords), arguments, keywords)
+
+
+@st.composite
+def cuts(draw):
+    """A plan as far as `visits` reads it, N, and the bytes of a row that must be converted."""
+    slices, tile = draw(st.sampled_from([0, 1, 2, 4, 32])), draw(st.integers(1, 300))
+    block = tile * max(slices, 1) * draw(st.integers(1, 20))
+    way = Plan(**dict.fromkeys(Plan._fields, 1))._replace(slices=slices, tile=tile, block=block)
+    row_bytes = st.just(0) | st.integers(1, 2**12) | st.integers(1, 2 * _plan.CONVERTED_BYTES)
+    return way, draw(st.integers(1, 4 * block)), draw(row_bytes)
+
+
+@hypothesis.given(cuts())
+@hypothesis.example((Plan(**dict.fromkeys(Plan._fields, 1))._replace(slices=2, tile=8, block=16), 257, 2**25))
+def test_visits(cut):
+    way, N, row_bytes = cut
+    made = list(visits(way, N, row_bytes))
+    stop = end = 0
+    for visit, rows in made:
+        # All rows, once, in their order, and some in every visit; a block after the other.
+        assert rows.start == stop and rows.stop > rows.start and rows.step is None
+        start = rows.start - visit.offset
+        assert start % way.block == 0 and visit.block == min(way.block, N - start)
+        pieces = way.slices or -(-visit.block // way.tile)
+        # Whole slices or tiles, each once.
+        assert visit.begin == (end if visit.offset else 0) < visit.end <= pieces
+        if way.slices:
+            bounds = [i * visit.block // way.slices for i in (visit.begin, visit.end)]
+        else:
+            bounds = [visit.begin * way.tile, min(visit.end * way.tile, visit.block)]
+        assert [visit.offset, rows.stop - start] == bounds
+        stop, end = rows.stop, visit.end
+        assert (stop == start + visit.block) == (end == pieces)
+        # No more is converted at a time than is said, but for what cannot be cut.
+        converted = (rows.stop - rows.start) * row_bytes
+        assert converted <= 2 * _plan.CONVERTED_BYTES or visit.end - visit.begin == 1 or rows.stop - rows.start == 1
+    assert stop == N
+    assert [visit.last for visit, _ in made] == [False] * (len(made) - 1) + [True]
+    firsts = [visit.first for visit, _ in made]
+    if way.slices:  # a slice's sums are cleared by the visit that begins it
+        assert firsts == [rows.start < way.block for _, rows in made]
+    else:
+        assert firsts == [True] + [False] * (len(made) - 1)
+    if row_bytes == 0:
+        assert len(made) == -(-N // way.block)
+
+
+@needs_kernels
+@ITEMSIZES
+def test_what_one_visit_does_is_a_single_visit(isa, itemsize):
+    for (N, _, _), way in all_plans(itemsize, isa):
+        assert (way.single is None) == (N > way.block)
+        if way.single:
+            ((visit, rows),) = visits(way, N, 0)
+            assert rows == slice(0, N)
+            # Who owns classes visits all tiles, whatever `end` says.
+            assert way.single == (visit if way.slices else visit._replace(end=0))
+
+
+def explained(text):
+    """The lines by their names."""
+    first, *lines = text.splitlines()
+    return {"": first, **dict(line.split(": ", 1) for line in lines)}
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", [shape for shape, _ in WAYS.values()] + [(1, 1, 1), (32, 10, 3)], ids=str)
+def test_explanation_names_the_choices(isa, dtype, shape):
+    text = explain_plan(*shape, dtype)
+    N, D, K = shape
+    way = plan(N, D, K, dtype.itemsize, isa)
+    lines = explained(text)
+    assert lines[""] == f"loss_grad for X ({N}, {D}), {K} classes, {dtype}"
+    assert lines["ISA level"] == f"{isa}, vectors of {_dispatch.kernels.lanes_of(dtype.itemsize)}"
+    assert lines["threads"].startswith("as asked for" if way.parallel else "one,")
+    assert lines["scores"].startswith("lanes along the features" if way.dots else "lanes along the classes")
+    assert lines["gradient"].startswith("lanes along the classes" if way.transposed else "lanes along the features")
+    assert ("summed in double" in lines["gradient"]) == way.doubles
+    assert lines["tiles"].startswith(f"{way.rows} samples for the scores, {way.tile} for the gradient")
+    assert ("copied" in lines["tiles"]) == way.copied
+    owned, sliced = f"parts of {way.classes} classes", f"{way.slices} slices of the samples"
+    assert lines["cut"].startswith(sliced if way.slices else owned)
+    assert lines["blocks"] == f"{min(way.block, N)} samples at a time"
+    mib, each = (float(part.split(" MiB")[0]) for part in lines["work space"].split(", and "))
+    assert mib == pytest.approx(work_bytes(way, dtype.itemsize, threads=0) / MiB, abs=0.051)
+    assert each == pytest.approx(way.work * dtype.itemsize / MiB, abs=0.0051)
+
+
+def test_explanation_shows_itself_as_text():
+    text = explain_plan(60_000, 784, 10)
+    assert isinstance(text, str) and repr(text) == str(text) and "'" not in repr(text)
+    assert text == explain_plan(np.int64(60_000), 784, 10, "float32")
+
+
+def test_explanation_of_the_reference():
+    with _dispatch.using("reference"):
+        lines = explain_plan(60_000, 784, 10, np.float64).splitlines()
+    assert lines == [
+        "loss_grad for X (60000, 784), 10 classes, float64",
+        "runs on softmax_ext.reference, in NumPy and float64",
+    ]
+
+
+@pytest.mark.parametrize("name", ["N", "D", "K"])
+@pytest.mark.parametrize("size", [0, -1, np.int8(-128)])
+def test_explanation_refuses_a_size_below_one(name, size):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got {size}"):
+        explain_plan(**{"N": 2, "D": 3, "K": 4, name: size})
+
+
+@pytest.mark.parametrize("name", ["N", "D", "K"])
+@pytest.mark.parametrize("size", [1.5, 1.0, "1", None])
+def test_explanation_refuses_what_is_no_integer(name, size):
+    with pytest.raises(TypeError):
+        explain_plan(**{"N": 2, "D": 3, "K": 4, name: size})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int64", ">f4", np.longdouble, bool])
+def test_explanation_refuses_another_dtype(dtype):
+    with pytest.raises(ValueError, match=f"dtype must be float32 or float64, got {np.dtype(dtype)}"):
+        explain_plan(2, 3, 4, dtype)
+
+
+@pytest.mark.parametrize("module", ["_plan", "functional", "reference", "optim", "_dispatch", "_threads"])
+def test_examples(module):
+    result = doctest.testmod(importlib.import_module(f"softmax_ext.{module}"))
+    assert result.failed == 0
+    assert result.attempted > 0 or module == "_threads", "no example was found"
