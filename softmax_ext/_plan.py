@@ -23,9 +23,9 @@ MiB = 2**20
 # thread waits for the last of the team for milliseconds.
 PARALLEL_FLOPS = 2**23
 
-# Work of a block, between two of which Ctrl-C is looked for: some 10 ms here, under a second of one core at the
-# baseline level (tests/test_interrupt.py).
-BLOCK_FLOPS = 2**31
+# Work of a block for each lane of a vector; between two blocks Ctrl-C is looked for. Some 30 ms here, and under a
+# second of one core at the baseline level (tests/test_interrupt.py). Smaller blocks are slower: their slices are short.
+BLOCK_FLOPS = 2**29
 # Bytes of X in a block, and what is converted of it at a time where X cannot be read in place.
 BLOCK_BYTES = 256 * MiB
 CONVERTED_BYTES = 24 * MiB
@@ -94,7 +94,9 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
         slices //= 2
     # What a core's second cache holds of a tile; without a word from the system, what every processor since 2013 has.
     cache = min(max(_dispatch.caches().l2, MiB // 4), 2 * MiB)
-    most = max(1, min(BLOCK_BYTES // (D * itemsize), BLOCK_FLOPS // (flops + 300)))  # 300: what a row costs at any K
+    most = max(
+        1, min(BLOCK_BYTES // (D * itemsize), BLOCK_FLOPS * L // (flops + 300))
+    )  # 300: what a row costs at any K
 
     if K > 64 and K * D * 8 * min(slices, 16) > SUMS_BYTES:
         rows = max(L, min(64, CONVERTED_BYTES // (itemsize * (D + K)) // L * L))

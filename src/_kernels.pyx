@@ -98,7 +98,7 @@ cdef void slice_pass(
     Shape *p, Batch *d, Py_ssize_t slice, Py_ssize_t next_slice, const floating *packed, floating *Z, double *sums,
 ) noexcept nogil:
     """The rows of a slice, added to its sums.  next_slice: the one that this thread probably gets next."""
-    cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, i, r, ldt
+    cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, i, r, ldt, tiles
     cdef Py_ssize_t after = slice_start(p, d, next_slice), summed = 0
     cdef floating *copy = Z + p.up * (p.ldz + 3)
     cdef floating *partial = Z + p.buffer
@@ -108,7 +108,8 @@ cdef void slice_pass(
     cdef const floating *tile
     cdef const char *next
     while first < stop:
-        n = min(p.tile, stop - first)
+        tiles = whole(stop - first, p.tile) // p.tile
+        n = (stop - first + tiles - 1) // tiles  # of nearly equal size
         tile, ldt = X + first * d.ldx, d.ldx
         # The next tile is fetched in the order in which it lies, a line at each step of this one's products.
         next = NULL

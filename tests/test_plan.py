@@ -50,7 +50,8 @@ def assert_valid(way, N, D, K, itemsize):
     at_once = way.tile * max(way.slices, 1)  # rows that are always handed over together
     assert way.block >= 1 and way.block % at_once == 0
     assert way.block == at_once or way.block * D * itemsize <= _plan.BLOCK_BYTES
-    assert way.block == at_once or way.block * K * D * 4 <= _plan.BLOCK_FLOPS
+    lanes = 64 // itemsize
+    assert way.block == at_once or way.block * K * D * 4 <= _plan.BLOCK_FLOPS * lanes
     if way.slices:  # W is packed for all threads, each has the scores of its tile
         assert way.shared >= K * D and way.work >= way.tile * K
     else:  # a tile and its scores for all threads, each packs W of a part
