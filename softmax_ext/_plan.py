@@ -191,8 +191,11 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32) -> E
     >>> text.splitlines()[0]
     'loss_grad for X (60000, 784), 10 classes, float32'
     """
-    sizes = {name: operator.index(size) for name, size in (("N", N), ("D", D), ("K", K))}
+    sizes = {"N": N, "D": D, "K": K}
     for name, size in sizes.items():
+        if not hasattr(size, "__index__"):
+            raise TypeError(f"{name} must be an integer, got {size!r}")
+        sizes[name] = operator.index(size)
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
     kind = np.dtype(dtype)
