@@ -34,13 +34,13 @@ CONVERTED_BYTES = 24 * MiB
 SLICES = 32
 SLICE_ROWS = 128
 # What the sums of sixteen slices may take. 20000 x 256 x 1000 floats would take 31 MiB: 52.5 ms, owned 44.6 ms.
-# 100000 x 384 x 100 take 4.7 MiB: 38.6 ms, owned 83 ms, for it has two parts of the classes only.
+# 100000 x 384 x 100 take 4.7 MiB: 40.0 ms, owned 44.8 ms.
 SUMS_BYTES = 12 * MiB
 # The most of a gradient that is summed in double when owned.
 DOUBLES_BYTES = 16 * MiB
 # Scores of a tile when owned. Each tile reads W and reads and writes dW, so few large ones: 320 rows of 32000 floats.
 TILE_BYTES = 40 * MiB
-# The most that the sums of all slices take where the classes are few.
+# The most that the sums of all slices take where the classes are few: for the promise of 64 MiB, not for speed.
 SLICED_BYTES = 40 * MiB
 
 
@@ -94,9 +94,8 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
         slices //= 2
     # What a core's second cache holds of a tile; without a word from the system, what every processor since 2013 has.
     cache = min(max(_dispatch.caches().l2, MiB // 4), 2 * MiB)
-    most = max(
-        1, min(BLOCK_BYTES // (D * itemsize), BLOCK_FLOPS * L // (flops + 300))
-    )  # 300: what a row costs at any K
+    # A row costs the work of some 300 operations at any K.
+    most = max(1, min(BLOCK_BYTES // (D * itemsize), BLOCK_FLOPS * L // (flops + 300)))
 
     if K > 64 and K * D * 8 * min(slices, 16) > SUMS_BYTES:
         rows = max(L, min(64, CONVERTED_BYTES // (itemsize * (D + K)) // L * L))

@@ -111,7 +111,7 @@ cdef void slice_pass(
         tiles = whole(stop - first, p.tile) // p.tile
         n = (stop - first + tiles - 1) // tiles  # of nearly equal size
         tile, ldt = X + first * d.ldx, d.ldx
-        # The next tile is fetched in the order in which it lies, a line at each step of this one's products.
+        # The next tile is fetched in the order in which it lies, a vector or less at each step of this one's products.
         next = NULL
         if p.copied:
             copy_rows(tile, n, p.D, ldt, copy, p.ldt)
