@@ -58,12 +58,24 @@ INLINE vec NAME(sum_of_columns)(const vec *z, ptrdiff_t K)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
+/* z_k -> exp(z_k - top), EXPS of them in step. */
+INLINE void NAME(exp_columns)(vec *z, ptrdiff_t K, vec top)
+{
+    for (; K >= EXPS; K -= EXPS, z += EXPS) {
+        vec e[EXPS];
+        UNROLL for (int v = 0; v < EXPS; v++) e[v] = z[v] - top;
+        NAME(exps_le0)(EXPS, e);
+        UNROLL for (int v = 0; v < EXPS; v++) z[v] = e[v];
+    }
+    for (ptrdiff_t k = 0; k < K; k++) z[k] = NAME(exp_le0)(z[k] - top);
+}
+
 INLINE void NAME(probability_columns)(real *Z, ptrdiff_t ldz, ptrdiff_t K)
 {
     vec z[COLUMNS_MOST];
     NAME(load_columns)(Z, ldz, K, z);
     const vec top = NAME(top_of_columns)(z, K);
-    for (ptrdiff_t k = 0; k < K; k++) z[k] = NAME(exp_le0)(z[k] - top);
+    NAME(exp_columns)(z, K, top);
     const vec sum = NAME(sum_of_columns)(z, K);
     for (ptrdiff_t k = 0; k < K; k++) z[k] /= sum;
     NAME(store_columns)(Z, ldz, K, z);
@@ -74,14 +86,15 @@ INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_
                                    const double *s, double smoothing, double *base, real *t)
 {
     vec z[COLUMNS_MOST];
-    bits label[NAME(lanes)];
-    real weight[NAME(lanes)], tops[NAME(lanes)];
-    for (ptrdiff_t l = 0; l < L; l++) {
-        label[l] = l < n ? (bits)y[l] : 0;
-        weight[l] = s && l < n ? (real)s[l] : 1;
+    bits label[NAME(lanes)] = {0};
+    real tops[NAME(lanes)];
+    for (ptrdiff_t l = 0; l < n; l++) label[l] = (bits)y[l];
+    vec weights = NAME(set1)(1); /* not by way of memory: a vector of eight stores waits for all of them */
+    if (s) {
+        real weight[NAME(lanes)] = {0};
+        for (ptrdiff_t l = 0; l < n; l++) weight[l] = (real)s[l];
+        weights = NAME(load)(weight);
     }
-    ivec target;
-    memcpy(&target, label, sizeof target);
     NAME(load_columns)(Z, ldz, K, z);
     const vec top = NAME(top_of_columns)(z, K);
     NAME(store)(tops, top);
@@ -92,16 +105,18 @@ INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_
             for (ptrdiff_t k = 0; k < K; k++) below += (double)tops[l] - (double)Z[l * ldz + k];
             base[l] = (smoothing < 1 ? (1 - smoothing) * base[l] : 0) + smoothing / K * below;
         }
+    ivec target;
+    memcpy(&target, label, sizeof target);
+    NAME(exp_columns)(z, K, top);
     vec own = NAME(set1)(0);
     for (ptrdiff_t k = 0; k < K; k++) {
-        const vec e = NAME(exp_le0)(z[k] - top);
         const ivec is_own = MASK(target == (bits)k);
-        own += NAME(keep)(is_own, e);
-        z[k] = NAME(drop)(is_own, e);
+        own += NAME(keep)(is_own, z[k]);
+        z[k] = NAME(drop)(is_own, z[k]);
     }
     const vec others = NAME(sum_of_columns)(z, K), total = others + own;
     NAME(store)(t, others + (own - 1));
-    const vec weights = NAME(load)(weight), scale = weights / total, even = weights * (real)(smoothing / K);
+    const vec scale = weights / total, even = weights * (real)(smoothing / K);
     const vec of_own = weights * (real)smoothing - weights * (others / total);
     for (ptrdiff_t k = 0; k < K; k++)
         z[k] = z[k] * scale - even + NAME(keep)(MASK(target == (bits)k), of_own);
@@ -121,22 +136,28 @@ INLINE vec NAME(top_of_row)(const real *z, ptrdiff_t lanes)
     return NAME(max_lanes)(NAME(max)(NAME(max)(top[0], top[1]), NAME(max)(top[2], top[3])));
 }
 
+/* z -> exp(z - top) of `count` vectors, added to as many sums. */
+INLINE void NAME(exp_step)(const int count, real *z, vec top, vec *sum)
+{
+    vec e[EXPS];
+    UNROLL for (int v = 0; v < count; v++) e[v] = NAME(load)(z + v * L) - top;
+    NAME(exps_le0)(count, e);
+    UNROLL for (int v = 0; v < count; v++) {
+        NAME(store)(z + v * L, e[v]);
+        sum[v] += e[v];
+    }
+}
+
 /* z -> exp(z - top); their sum, in every lane. */
 INLINE vec NAME(exp_row)(real *z, ptrdiff_t lanes, vec top)
 {
-    vec sum[4];
-    UNROLL for (int v = 0; v < 4; v++) sum[v] = NAME(set1)(0);
-    ptrdiff_t k = 0;
-    for (; k + 4 * L <= lanes; k += 4 * L)
-        UNROLL for (int v = 0; v < 4; v++) {
-            const vec e = NAME(exp_le0)(NAME(load)(z + k + v * L) - top);
-            NAME(store)(z + k + v * L, e);
-            sum[v] += e;
-        }
-    for (; k < lanes; k += L) {
-        const vec e = NAME(exp_le0)(NAME(load)(z + k) - top);
-        NAME(store)(z + k, e);
-        sum[0] += e;
+    vec sum[EXPS];
+    UNROLL for (int v = 0; v < EXPS; v++) sum[v] = NAME(set1)(0);
+    for (; lanes >= EXPS * L; lanes -= EXPS * L, z += EXPS * L) NAME(exp_step)(EXPS, z, top, sum);
+    switch (lanes / L) {
+    case 3: NAME(exp_step)(3, z, top, sum); break;
+    case 2: NAME(exp_step)(2, z, top, sum); break;
+    case 1: NAME(exp_step)(1, z, top, sum); break;
     }
     return NAME(sum_lanes)((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }

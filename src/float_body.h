@@ -11,6 +11,7 @@
 #undef SUBNORMAL_SHIFT
 #undef TWO_TO_MINUS_SHIFT
 #undef EXP_LOWEST
+#undef EXP_ZERO
 #undef ROUND_MAGIC
 #undef LN2_HIGH
 #undef LN2_LOW

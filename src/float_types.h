@@ -28,11 +28,13 @@
 #define SIMD_BYTES 0
 #define MAX_V 2
 #define DOTS_CLASSES 6
+#define EXPS 4
 static const ptrdiff_t MAX_ROWS[] = {0, 6, 4};
 #elif defined(__AVX512F__)
 #define SIMD_BYTES 64
 #define MAX_V 3
 #define DOTS_CLASSES 13
+#define EXPS 4
 static const ptrdiff_t MAX_ROWS[] = {0, 12, 12, 8};
 #else
 #ifdef __AVX__
@@ -42,13 +44,14 @@ static const ptrdiff_t MAX_ROWS[] = {0, 12, 12, 8};
 #endif
 #define MAX_V 2
 #define DOTS_CLASSES 6
+#define EXPS 4
 static const ptrdiff_t MAX_ROWS[] = {0, 12, 6};
 #endif
 
 #ifdef SIMD_SCALAR
 #define PREFETCH(p) ((void)(p))
 #else
-#define PREFETCH(p) __builtin_prefetch((p), 0, 3)
+#define PREFETCH(p) __builtin_prefetch((p), 0, 2)
 #endif
 #if defined(__AVX512F__)
 #define IN_REGISTER(v) __asm__("" : "+v"(v))
@@ -89,14 +92,17 @@ static const double log_coefficients_f64[] = {
 #define EXPONENT_BIAS 127
 #define SUBNORMAL_SHIFT 64
 #define TWO_TO_MINUS_SHIFT 0x1p-64f
-#define EXP_LOWEST -104.0f
+#define EXP_LOWEST -105.0f
+#define EXP_ZERO -151.0f
 #define ROUND_MAGIC 0x1.8p23f
 #define LN2_HIGH 0.693359375f      /* 9 bits: n LN2_HIGH is exact without FMA */
 #define LN2_LOW -2.12194440e-4f
 #define SQRT_HALF_BITS 0x3f3504f3
 #if SIMD_BYTES == 64
 #define SIMD_MAX(a, b) ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
-#define SIMD_SCALE(p, n) ((vec)_mm512_scalef_ps((__m512)(p), (__m512)(n))) /* p 2^n */
+#define SIMD_SCALE(p, n) /* n == EXP_ZERO ? 0 : p 2^n */                                                       \
+    ((vec)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)(n), _mm512_set1_ps(EXP_ZERO), _CMP_NEQ_UQ),       \
+                                 (__m512)(p), (__m512)(n)))
 #define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #elif SIMD_BYTES == 32
@@ -123,13 +129,16 @@ static const double log_coefficients_f64[] = {
 #define SUBNORMAL_SHIFT 512
 #define TWO_TO_MINUS_SHIFT 0x1p-512
 #define EXP_LOWEST -746.0
+#define EXP_ZERO -1076.0
 #define ROUND_MAGIC 0x1.8p52
 #define LN2_HIGH 6.93147180369123816490e-01 /* 32 bits */
 #define LN2_LOW 1.90821492927058770002e-10
 #define SQRT_HALF_BITS 0x3fe6a09e667f3bcd
 #if SIMD_BYTES == 64
 #define SIMD_MAX(a, b) ((vec)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
-#define SIMD_SCALE(p, n) ((vec)_mm512_scalef_pd((__m512d)(p), (__m512d)(n))) /* p 2^n */
+#define SIMD_SCALE(p, n)                                                                                       \
+    ((vec)_mm512_maskz_scalef_pd(_mm512_cmp_pd_mask((__m512d)(n), _mm512_set1_pd(EXP_ZERO), _CMP_NEQ_UQ),      \
+                                 (__m512d)(p), (__m512d)(n)))
 #define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
 #define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 #elif SIMD_BYTES == 32
