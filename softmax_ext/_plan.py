@@ -45,7 +45,7 @@ SLICED_BYTES = 40 * MiB
 
 
 class Plan(NamedTuple):
-    """The choices for one shape. The kernels read the first nine, in this order."""
+    """The choices for one shape. The kernels read the first ten, in this order."""
 
     dots: bool  # scores with lanes along the features, added across at the end
     copied: bool  # each tile of X is copied into padded rows
@@ -56,6 +56,7 @@ class Plan(NamedTuple):
     batch: int  # tiles whose gradients are summed in X's dtype, before they are added in double
     slices: int  # parts of a block's rows with sums of their own, or 0: parts of the classes own theirs
     classes: int  # in such a part
+    parts: int  # between two looks for Ctrl-C within a tile, or 0: none
     block: int  # samples
     parallel: bool  # whether threads pay
     shared: int  # elements of work space for all threads,
@@ -93,7 +94,7 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
     while K <= 64 and slices > 1 and slices * K * D * 8 > SLICED_BYTES:
         slices //= 2
     # What a core's second cache holds of a tile; without a word from the system, what every processor since 2013 has.
-    cache = min(max(_dispatch.caches().l2, MiB // 4), 2 * MiB)
+    cache = min(max(_dispatch.caches().l2, MiB // 4), MiB)
     # A row costs the work of some 300 operations at any K.
     most = max(1, min(BLOCK_BYTES // (D * itemsize), BLOCK_FLOPS * L // (flops + 300)))
 
@@ -102,10 +103,16 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
         # Some sixteen parts, of whole vectors; W of a part, packed on the way, stays in half of the cache.
         # 10000 x 4096 x 100 floats in two parts: 77 ms, in seven 58.
         classes = L * max(1, min(cache // 2 // (D * L * itemsize), _ceil(K, 16 * L)))
-        tile = max(rows, min(1024, TILE_BYTES // (K * itemsize), CONVERTED_BYTES // (D * itemsize)) // rows * rows)
+        # Scores and samples in some 6 MiB: 5000 x 1024 x 2000 doubles take 437 ms, and floats 200, in tiles of 1000,
+        # 332 and 175 in tiles of half that; but each tile reads W, and reads and writes dW, so not below 320 samples.
+        tile = min(1024, max(320, 6 * MiB // (itemsize * (D + K))))
+        tile = max(rows, min(tile, TILE_BYTES // (K * itemsize), CONVERTED_BYTES // (D * itemsize)) // rows * rows)
         tile = _ceil(_ceil(N, _ceil(N, tile)), L) * L  # of equal size
         doubles = K * D * 8 <= DOUBLES_BYTES
-        choice = (False, True, False, doubles, rows, tile, 1, 0, classes)
+        # A tile alone may take seconds: 320 x 4096 features x 32000 classes.
+        parts = max(1, 2 * BLOCK_FLOPS * L // (tile * classes * flops // K))
+        parts = parts if parts * classes < K else 0
+        choice = (False, True, False, doubles, rows, tile, 1, 0, classes, parts)
         block = tile * max(1, most // tile)
     else:
         # 784 features, 10 classes: 65 ns a row by dots, 103 by scores, where 6 of 16 lanes are empty; AVX2 123, 185.
@@ -116,16 +123,14 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
         # Rows that are no whole vectors are copied where that is little beside the products, or cannot be avoided;
         # rows at a power of two apart, since they share few sets of a cache.
         copied = (D % L != 0 and (D < 3 * L or K > 64)) or (K > 64 and D * itemsize % 1024 == 0)
-        # A tile and its scores fill a quarter of the cache, for the next tile comes in meanwhile. 60000 x 784 x 10
-        # floats: a tenth 6.95 ms, 0.15 6.25, a quarter 6.14, 0.35 6.64.
-        rows = max(L, min(256, cache // 4 // (itemsize * (D + K)) // L * L))
-        tile = rows
-        if K > 64 and not transposed:
-            tile *= max(1, min(_ceil(256, rows), 2 * MiB // (rows * (K + D) * itemsize)))
-        # Some 256 samples, as elsewhere one tile has. With the doubles of 784 x 10 weights going through the second
-        # cache for each 80 samples, the pass takes 6.44 ms instead of 5.98 (AVX2: 10.9 and 10.0).
-        batch = max(1, 256 // tile) if itemsize == 4 and not transposed and K * D <= 2**18 else 1
-        choice = (dots, copied, transposed, True, rows, tile, batch, slices, 0)
+        # A tile and its scores fill a quarter of the cache, up to 1 MiB of it, for the next tile comes in meanwhile; its scores,
+        # which the gradient reads down the columns, half of a first cache. On an Intel Xeon (Emerald Rapids, 2 MiB)
+        # 60000 x 784 x 10 floats take 8.95 ms in tiles of 64, 11.2 of 160; 100000 x 384 x 100 take 59 and, of 256, 68.
+        rows = tile = max(L, min(64, cache // 4 // (itemsize * (D + K)) // L * L))
+        # The sums of 256 samples are added in double at once: with the doubles of 784 x 10 weights going through the
+        # second cache for each 80 samples, the pass took 6.44 ms instead of 5.98 (AVX2: 10.9 and 10.0).
+        batch = max(1, 256 // tile) if K * D <= 2**18 else 1
+        choice = (dots, copied, transposed, True, rows, tile, batch, slices, 0, 0)
         block = slices * tile * max(1, most // (slices * tile))
     shared, work, sums = kernels.sizes(choice, D, K, itemsize)
     single = Visit(N, 0, 0, choice[7], True, True) if N <= block else None

@@ -18,6 +18,7 @@ number of threads gives the same bits.  Two cuts (softmax_ext/_plan.py chooses):
 
 Nothing here allocates or raises; softmax_ext/_validation.py has seen every input.
 """
+from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
@@ -107,6 +108,8 @@ cdef void slice_pass(
     cdef const floating *X = <const floating *>d.X
     cdef const floating *tile
     cdef const char *next
+    cdef void *to
+    cdef int out
     while first < stop:
         tiles = whole(stop - first, p.tile) // p.tile
         n = (stop - first + tiles - 1) // tiles  # of nearly equal size
@@ -129,20 +132,19 @@ cdef void slice_pass(
         if d.S == NULL:
             if d.b != NULL:
                 add_columns(Z, n, p.K, p.ldz, db)
+            to, out = <void *>dW, ADD_DOUBLE
+            if p.batch > 1:
+                to, out = <void *>partial, ADD if summed else STORE
             if p.transposed:
-                outer(tile, p.D, ldt, Z, p.columns, p.ldz, n, NULL, dW, p.ldw, p.ldw, ADD_DOUBLE)
-            elif p.batch == 1:
-                outer(Z, p.K, p.ldz, tile, p.columns, ldt, n, next, dW, p.ldw, p.ldw, ADD_DOUBLE)
+                outer(tile, p.D, ldt, Z, p.columns, p.ldz, n, NULL, to, p.ldw, p.columns, out)
             else:
-                outer(
-                    Z, p.K, p.ldz, tile, p.columns, ldt, n, next, partial, p.ldw, p.D, ADD if summed else STORE,
-                )
-                summed += 1
-                if summed == p.batch or first + n == stop:
-                    for i in range(p.K):
-                        for r in range(p.D):
-                            dW[i * p.ldw + r] += partial[i * p.ldw + r]
-                    summed = 0
+                outer(Z, p.K, p.ldz, tile, p.columns, ldt, n, next, to, p.ldw, p.columns, out)
+            summed += 1
+            if p.batch > 1 and (summed == p.batch or first + n == stop):
+                for i in range(p.D if p.transposed else p.K):
+                    for r in range(p.columns):
+                        dW[i * p.ldw + r] += partial[i * p.ldw + r]
+                summed = 0
         first += n
 
 
@@ -189,16 +191,22 @@ cdef void slices_pass(
         slice_pass(p, d, i, i + n_threads, packed, own + threadid() * p.work, sums + i * p.sums)
 
 
-cdef void owned_pass(
+cdef int look_for_interrupt() except -1 nogil:
+    with gil:
+        return PyErr_CheckSignals()
+
+
+cdef int owned_pass(
     Shape *p, Batch *d, bint fresh, floating *Z, double *sums, floating *dW, int n_threads,
-) noexcept nogil:
+) except -1 nogil:
     """Rows, a tile of them at a time on all threads."""
     cdef floating *copy = Z + p.up * (p.ldz + 3)
     cdef floating *own = Z + p.buffer
     cdef const floating *X = <const floating *>d.X
     cdef double *db = sums + p.sums - whole(p.K, 8) - (p.K * p.ldw if p.doubles else 0)
     cdef void *dW_sums = <void *>(db + whole(p.K, 8)) if p.doubles else <void *>dW
-    cdef Py_ssize_t i, n, visits, first = 0, parts = whole(p.K, p.classes) // p.classes
+    cdef Py_ssize_t i, n, visits, k, end, first = 0, parts = whole(p.K, p.classes) // p.classes
+    cdef Py_ssize_t together = p.parts if p.parts else parts
     if fresh and d.S == NULL:
         memset(sums, 0, p.sums * sizeof(double))
     while first < d.N:
@@ -209,14 +217,26 @@ cdef void owned_pass(
                 X + (first + i * p.rows) * d.ldx, min(p.rows, n - i * p.rows), p.D, d.ldx, copy + i * p.rows * p.ldt,
                 p.ldt,
             )
-        for i in prange(parts, schedule="dynamic", chunksize=1, num_threads=n_threads):
-            owned_scores(p, d, n, i, copy, own + threadid() * p.work, Z)
+        k = 0
+        while k < parts:
+            end = min(k + together, parts)
+            for i in prange(k, end, schedule="dynamic", chunksize=1, num_threads=n_threads):
+                owned_scores(p, d, n, i, copy, own + threadid() * p.work, Z)
+            if p.parts:
+                look_for_interrupt()
+            k = end
         for i in prange(visits, schedule="dynamic", chunksize=1, num_threads=n_threads):
             finish_rows(p, d, first, i * p.rows, min(p.rows, n - i * p.rows), Z, sums + i)
-        if d.S == NULL:
-            for i in prange(parts, schedule="dynamic", chunksize=1, num_threads=n_threads):
+        k = 0 if d.S == NULL else parts
+        while k < parts:
+            end = min(k + together, parts)
+            for i in prange(k, end, schedule="dynamic", chunksize=1, num_threads=n_threads):
                 owned_gradient(p, d, n, i, copy, Z, db, dW_sums, fresh and first == 0)
+            if p.parts:
+                look_for_interrupt()
+            k = end
         first += n
+    return 0
 
 
 cdef void add_slices(Shape *p, double *sums, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:

@@ -11,6 +11,7 @@ cdef struct Shape:
     Py_ssize_t batch        # tiles whose gradients are summed before they are added in double
     Py_ssize_t slices       # 0: owned
     Py_ssize_t classes      # of a part, when owned
+    Py_ssize_t parts        # between two looks for Ctrl-C within a tile, or 0
     Py_ssize_t up           # tile, in whole groups of L rows
     Py_ssize_t ldz, ldt     # elements from row to row of Z and of the copied tile
     Py_ssize_t columns      # of the gradient's rows as summed, and their distance
@@ -36,7 +37,7 @@ cdef Shape shape_of(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
     cdef Shape p
     cdef Py_ssize_t L = lanes(kind), packed
     p.D, p.K = D, K
-    p.dots, p.copied, p.transposed, p.doubles, p.rows, p.tile, p.batch, p.slices, p.classes = plan[:9]
+    p.dots, p.copied, p.transposed, p.doubles, p.rows, p.tile, p.batch, p.slices, p.classes, p.parts = plan[:10]
     p.up = whole(p.tile, L)
     p.ldz = whole(K, L) if K <= 128 else odd_lines(K, kind)
     p.ldt = odd_lines(whole(D, L), kind)
@@ -48,7 +49,7 @@ cdef Shape shape_of(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
     p.buffer = whole(p.up * (p.ldz + 3) + (p.tile * p.ldt if p.copied else 0), 64 // sizeof(floating))
     p.work = p.packed
     if p.slices:
-        p.work = p.buffer + (whole(K * p.ldw, 64 // sizeof(floating)) if p.batch > 1 else 0)
+        p.work = p.buffer + (whole((D if p.transposed else K) * p.ldw, 64 // sizeof(floating)) if p.batch > 1 else 0)
     p.sums = max(8, 0 if p.slices else whole(p.tile // p.rows + 1, 8)) + whole(K, 8)
     if p.doubles:
         p.sums += (D if p.transposed else K) * p.ldw

@@ -44,7 +44,7 @@ CALLS = {
 }
 if call != "fit on batches":
     way = plan(N, D, K, W.itemsize, _dispatch.isa)
-    assert N * D * K >= 1e10 and N > 3 * way.block, way
+    assert N * D * K >= 1e10 and (N > 3 * way.block or way.parts), way
 
 inputs = memory, y, W, b
 before = [array.tobytes() for array in inputs]
@@ -71,9 +71,11 @@ CASES = {
     "transposed": ("loss_grad", "in place", "f8", *TRANSPOSED),
     "owned": ("loss_grad", "in place", "f4", *OWNED),
     "float16, slices": ("loss_grad", "float16", "f4", *SLICES),
+    "owned, one tile": ("loss_grad", "in place", "f4", 1280, 4096, 12_000),
     "strided, owned": ("loss_grad", "strided", "f8", *OWNED),
     "probabilities, slices": ("predict_proba", "in place", "f4", *SLICES),
     "probabilities, owned": ("predict_proba", "in place", "f4", *OWNED),
+    "probabilities, one tile": ("predict_proba", "in place", "f4", 2560, 4096, 12_000),
     "probabilities, float16": ("predict_proba", "float16", "f4", *OWNED),
     "fit": ("fit", "in place", "f4", *SLICES),
     "fit on batches": ("fit on batches", "in place", "f4", 10_000, 1000, 10),
