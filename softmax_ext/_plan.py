@@ -123,9 +123,9 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
         # Rows that are no whole vectors are copied where that is little beside the products, or cannot be avoided;
         # rows at a power of two apart, since they share few sets of a cache.
         copied = (D % L != 0 and (D < 3 * L or K > 64)) or (K > 64 and D * itemsize % 1024 == 0)
-        # A tile and its scores fill a quarter of the cache, up to 1 MiB of it, for the next tile comes in meanwhile; its scores,
-        # which the gradient reads down the columns, half of a first cache. On an Intel Xeon (Emerald Rapids, 2 MiB)
-        # 60000 x 784 x 10 floats take 8.95 ms in tiles of 64, 11.2 of 160; 100000 x 384 x 100 take 59 and, of 256, 68.
+        # A tile and its scores fill a quarter of the second cache, up to 1 MiB of it, for the next tile comes in
+        # meanwhile; its scores, which the gradient reads down the columns, stay in the first. On an Intel Xeon (Emerald
+        # Rapids) 60000 x 784 x 10 floats take 8.95 ms in tiles of 64, 11.2 of 160; 100000 x 384 x 100 59, 68 of 256.
         rows = tile = max(L, min(64, cache // 4 // (itemsize * (D + K)) // L * L))
         # The sums of 256 samples are added in double at once: with the doubles of 784 x 10 weights going through the
         # second cache for each 80 samples, the pass took 6.44 ms instead of 5.98 (AVX2: 10.9 and 10.0).
