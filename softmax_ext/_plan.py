@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
+from ._solvers import FEW
 
 MiB = 2**20
 
@@ -45,7 +46,7 @@ SLICED_BYTES = 40 * MiB
 
 
 class Plan(NamedTuple):
-    """The choices for one shape. The kernels read the first ten, in this order."""
+    """The choices for one shape. The kernels read the first eleven, in this order."""
 
     dots: bool  # scores with lanes along the features, added across at the end
     copied: bool  # each tile of X is copied into padded rows
@@ -57,6 +58,7 @@ class Plan(NamedTuple):
     slices: int  # parts of a block's rows with sums of their own, or 0: parts of the classes own theirs
     classes: int  # in such a part
     parts: int  # between two looks for Ctrl-C within a tile, or 0: none
+    hessian: bool  # for the product with a Hessian, which has the scores of a second matrix
     block: int  # samples
     parallel: bool  # whether threads pay
     shared: int  # elements of work space for all threads,
@@ -81,7 +83,7 @@ def _ceil(a: int, b: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
+def plan(N: int, D: int, K: int, itemsize: int, isa: str, hessian: bool = False) -> Plan:
     """Choose the way of one pass over (N, D) numbers of itemsize bytes and K classes."""
     kernels = _dispatch.load(isa)
     assert kernels is not None
@@ -112,7 +114,7 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
         # A tile alone may take seconds: 320 x 4096 features x 32000 classes.
         parts = max(1, 2 * BLOCK_FLOPS * L // (tile * classes * flops // K))
         parts = parts if parts * classes < K else 0
-        choice = (False, True, False, doubles, rows, tile, 1, 0, classes, parts)
+        choice = (False, True, False, doubles, rows, tile, 1, 0, classes, parts, hessian)
         block = tile * max(1, most // tile)
     else:
         # 784 features, 10 classes: 65 ns a row by dots, 103 by scores, where 6 of 16 lanes are empty; AVX2 123, 185.
@@ -130,7 +132,7 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str) -> Plan:
         # The sums of 256 samples are added in double at once: with the doubles of 784 x 10 weights going through the
         # second cache for each 80 samples, the pass took 6.44 ms instead of 5.98 (AVX2: 10.9 and 10.0).
         batch = max(1, 256 // tile) if K * D <= 2**18 else 1
-        choice = (dots, copied, transposed, True, rows, tile, batch, slices, 0, 0)
+        choice = (dots, copied, transposed, True, rows, tile, batch, slices, 0, 0, hessian)
         block = slices * tile * max(1, most // (slices * tile))
     shared, work, sums = kernels.sizes(choice, D, K, itemsize)
     single = Visit(N, 0, 0, choice[7], True, True) if N <= block else None
@@ -168,7 +170,7 @@ class Explanation(str):
 
 
 def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32) -> Explanation:
-    """Tell which way `loss_grad` takes for a shape, and why.
+    """Tell which way `loss_grad`, and a fit with ``solver="auto"``, takes for a shape, and why.
 
     Parameters
     ----------
@@ -229,6 +231,12 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32) -> E
         if way.slices
         else f"cut: parts of {way.classes} classes, for a gradient for each slice of the samples would cost too much",
         f"blocks: {min(way.block, N)} samples at a time",
+        'solver="auto": '
+        + (
+            "Newton's method with the whole Hessian, for there are few parameters"
+            if K * (D + 1) <= FEW
+            else "L-BFGS with the Fisher preconditioner, then Newton's method by conjugate gradients"
+        ),
         f"work space: {size / MiB:.1f} MiB, and {way.work * kind.itemsize / MiB:.2f} MiB for each thread",
     ]
     return Explanation("\n".join(lines))

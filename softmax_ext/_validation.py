@@ -88,6 +88,30 @@ def check_block(Y: Array, start: int) -> None:
     _check_nonnegative(Y, "y", start)
 
 
+def check_nonnegative_number(value: object, name: str) -> float:
+    """Return a finite real number that is not negative as a float."""
+    number = _real_number(value, name)
+    if not 0 <= number < np.inf:
+        raise ValueError(f"{name} must be finite and not negative, got {number}")
+    return number
+
+
+def count_classes(y: npt.ArrayLike) -> int:
+    """Infer K from `y`; whether `y` is fit for use is not asked here."""
+    y = np.asarray(y)
+    if y.ndim == 2:
+        return max(int(y.shape[1]), 1)
+    if y.dtype.kind not in "iu" or y.size == 0:
+        return 1
+    K = int(y.max()) + 1
+    if y.size < K:  # as with identifiers in place of labels, for which W might not even fit into memory
+        raise ValueError(
+            f"y has the label {K - 1} in {y.size} samples: pass K, the number of classes, if it is right, "
+            "or encode the labels with np.unique(y, return_inverse=True)[1]"
+        )
+    return max(K, 1)
+
+
 def is_native(block: Array, dtype: np.dtype[Any]) -> bool:
     """Tell whether a kernel can read these rows in place: dtype, byte order, alignment fit, columns are contiguous.
 

@@ -88,6 +88,14 @@ def loss(Z: Array, y: Array, s: Array | None = None, label_smoothing: float = 0.
     return float(-(s * log_likelihood).sum() / s.sum())
 
 
+@quiet
+def losses(Z: Array, y: Array) -> Array:
+    """Each sample's own loss, -Σ_k Y_ik log S_ik, (N,)."""
+    log_S = log_softmax(Z)
+    each: Array = -(y * log_S).sum(axis=1) if y.ndim == 2 else -log_S[np.arange(len(y)), y]
+    return each
+
+
 def dlog_posterior(x: Array, p: Array) -> Array:
     """(3) ∂log p_k/∂w_jz = x_j (δ_kz - p_z), as [k, j, z]."""
     δ = np.eye(len(p))
@@ -119,6 +127,22 @@ def dloss(X: Array, R: Array, s: Array) -> Array:
     """(6) ∂J/∂W = -1/m (Y - S)ᵀ X, each row weighed by s_i; with X = 1 (N, 1) it is ∂J/∂b."""
     dW: Array = (s[:, np.newaxis] * R).T @ X / s.sum()
     return dW
+
+
+@quiet
+def hessian_product(X: Array, S: Array, V: Array, c: Array, s: Array) -> tuple[Array, Array]:
+    """Return the Hessian of J times (V, c): 1/m Σ_i s_i A_iᵀ X_i and 1/m Σ_i s_i A_i, A = S ∘ (Q - Σ_k S_ik Q_ik)."""
+    Q = scores(X, V, c)
+    A = S * (Q - (S * Q).sum(axis=1, keepdims=True))
+    return dloss(X, A, s), dloss(np.ones((len(X), 1)), A, s)[:, 0]
+
+
+@quiet
+def hessian(X: Array, S: Array, s: Array) -> Array:
+    """Return the Hessian's blocks, as [k, d, l, e]: 1/m Σ_i s_i S_ik (δ_kl - S_il) x_id x_ie."""
+    curvature = S[:, :, np.newaxis] * (np.eye(S.shape[1]) - S[:, np.newaxis, :])
+    blocks: Array = np.einsum("i,ikl,id,ie->kdle", s / s.sum(), curvature, X, X, optimize=True)
+    return blocks
 
 
 def loss_grad(

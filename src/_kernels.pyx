@@ -9,6 +9,8 @@ Rows are cut into tiles.  A tile's one buffer Z holds its scores, then its resid
     Z  <- residuals(Z, y | Y)     _rows.h, and the loss
     dW <- dW + Z^T tile           products.h; the tile is still in cache
 
+The Hessian times (V, c) is the same pass with a second buffer Q = X V^T + c and, for R, A = S o (Q - sum_k S_k Q_k).
+
 Work is cut by the problem's shape, never by the number of threads, and what is summed is summed in a fixed order: every
 number of threads gives the same bits.  Two cuts (softmax_ext/_plan.py chooses):
 
@@ -26,68 +28,8 @@ from libc.string cimport memcpy, memset
 
 include "float_types.pxi"
 include "shape.pxi"
-
-
-cdef struct Batch:          # rows of a block, as the caller has them
-    Py_ssize_t block        # rows of the block, which its slices share out
-    Py_ssize_t start        # the first row here, and how many there are
-    Py_ssize_t N
-    Py_ssize_t ldx, ldy
-    const void *X
-    const void *Y           # targets, or NULL
-    const Py_ssize_t *y     # labels, or NULL
-    const double *s         # or NULL
-    double smoothing
-    const void *W
-    const void *b           # or NULL
-    void *S                 # where probabilities go, or NULL
-
-
-cdef void *aligned(void *at) noexcept nogil:
-    return <void *>((<size_t>at + 63) // 64 * 64)
-
-
-cdef void pack(Shape *p, Batch *d, Py_ssize_t k, Py_ssize_t classes, floating *packed) noexcept nogil:
-    """The bias of some classes, with -inf in the lanes beyond, then their W in the order in which scores read it."""
-    cdef Py_ssize_t i, up = whole(classes, lanes(packed))
-    cdef const floating *b = <const floating *>d.b
-    cdef const floating *W = <const floating *>d.W + k * p.D
-    for i in range(up):
-        packed[i] = <floating>-INFINITY if i >= classes else 0 if b == NULL else b[k + i]
-    if p.dots:
-        pack_rows(W, classes, p.D, packed + up)
-    else:
-        pack_panels(W, classes, p.D, packed + up)
-
-
-cdef const char *score_rows(
-    Shape *p, const floating *X, Py_ssize_t ldx, Py_ssize_t n, const floating *packed, Py_ssize_t classes,
-    const char *next, floating *Z,
-) noexcept nogil:
-    cdef const floating *W = packed + whole(classes, lanes(packed))
-    if p.dots:
-        return dots(X, n, p.D, ldx, W, packed, next, classes, Z, p.ldz)
-    else:
-        return scores(X, n, p.D, ldx, W, packed, next, classes, Z, p.ldz)
-
-
-cdef void finish_rows(
-    Shape *p, Batch *d, Py_ssize_t first, Py_ssize_t r, Py_ssize_t n, floating *Z, double *loss,
-) noexcept nogil:
-    """Scores of the tile's rows r to r + n, rows first + r and on of the batch: to residuals and the loss, or to S."""
-    cdef floating *z = Z + r * p.ldz
-    cdef double *base = <double *>(Z + p.up * p.ldz)
-    cdef const floating *Y = <const floating *>d.Y
-    cdef Py_ssize_t row = first + r, i
-    if d.S == NULL:
-        loss[0] += residuals(
-            z, n, p.K, p.ldz, NULL if d.y == NULL else d.y + row, NULL if Y == NULL else Y + row * d.ldy, d.ldy,
-            NULL if d.s == NULL else d.s + row, d.smoothing, base + r, <floating *>(base + p.up) + r,
-        )
-    else:
-        probabilities(z, n, p.K, p.ldz)
-        for i in range(n):
-            memcpy(<floating *>d.S + (row + i) * p.K, z + i * p.ldz, p.K * sizeof(floating))
+include "tile.pxi"
+include "fisher.pxi"
 
 
 cdef Py_ssize_t slice_start(Shape *p, Batch *d, Py_ssize_t i) noexcept nogil:
@@ -101,7 +43,7 @@ cdef void slice_pass(
     """The rows of a slice, added to its sums.  next_slice: the one that this thread probably gets next."""
     cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, i, r, ldt, tiles
     cdef Py_ssize_t after = slice_start(p, d, next_slice), summed = 0
-    cdef floating *copy = Z + p.up * (p.ldz + 3)
+    cdef floating *copy = Z + p.copy
     cdef floating *partial = Z + p.buffer
     cdef double *db = sums + 8
     cdef double *dW = db + whole(p.K, 8)
@@ -127,9 +69,11 @@ cdef void slice_pass(
         while r < n:
             i = min(p.rows, n - r)
             next = score_rows(p, tile + r * ldt, ldt, i, packed, p.K, next, Z + r * p.ldz)
+            if d.kind == HESSIAN:
+                next = score_rows(p, tile + r * ldt, ldt, i, packed + p.one, p.K, next, Z + r * p.ldz + p.Q)
             finish_rows(p, d, first, r, i, Z, sums)
             r += i
-        if d.S == NULL:
+        if summing(d):
             if d.b != NULL:
                 add_columns(Z, n, p.K, p.ldz, db)
             to, out = <void *>dW, ADD_DOUBLE
@@ -149,11 +93,12 @@ cdef void slice_pass(
 
 
 cdef void owned_scores(
-    Shape *p, Batch *d, Py_ssize_t n, Py_ssize_t i, const floating *copy, floating *packed, floating *Z,
+    Shape *p, const void *W, const void *b, floating beyond, Py_ssize_t n, Py_ssize_t i, const floating *copy,
+    floating *packed, floating *Z,
 ) noexcept nogil:
     """Part i of the classes: its columns of the tile's scores, from W packed on the way."""
     cdef Py_ssize_t k = i * p.classes, classes = min(p.classes, p.K - k), r = 0
-    pack(p, d, k, classes, packed)
+    pack(p, W, b, k, classes, beyond, packed)
     while r < n:
         score_rows(p, copy + r * p.ldt, p.ldt, min(p.rows, n - r), packed, classes, NULL, Z + r * p.ldz + k)
         r += p.rows
@@ -181,7 +126,7 @@ cdef void clear_and_pass(
     Shape *p, Batch *d, Py_ssize_t i, Py_ssize_t next_slice, bint fresh, const floating *packed, floating *own,
     double *sums,
 ) noexcept nogil:
-    if fresh and d.S == NULL:
+    if fresh and d.kind != PROBABILITIES:
         memset(sums + i * p.sums, 0, p.sums * sizeof(double))
     slice_pass(p, d, i, next_slice, packed, own, sums + i * p.sums)
 
@@ -193,7 +138,9 @@ cdef void slices_pass(
     cdef floating *own = packed + p.packed
     cdef Py_ssize_t i
     if fresh:
-        pack(p, d, 0, p.K, packed)
+        pack(p, d.W, d.b, 0, p.K, <floating>-INFINITY, packed)
+        if d.kind == HESSIAN:
+            pack(p, d.V, d.c, 0, p.K, <floating>0, packed + p.one)
     if n_threads == 1:  # a team of one costs libgomp half a microsecond
         for i in range(begin, end):
             clear_and_pass(p, d, i, i + 1, fresh, packed, own, sums)
@@ -211,14 +158,14 @@ cdef int owned_pass(
     Shape *p, Batch *d, bint fresh, floating *Z, double *sums, floating *dW, int n_threads,
 ) except -1 nogil:
     """Rows, a tile of them at a time on all threads."""
-    cdef floating *copy = Z + p.up * (p.ldz + 3)
+    cdef floating *copy = Z + p.copy
     cdef floating *own = Z + p.buffer
     cdef const floating *X = <const floating *>d.X
     cdef double *db = sums + p.sums - whole(p.K, 8) - (p.K * p.ldw if p.doubles else 0)
     cdef void *dW_sums = <void *>(db + whole(p.K, 8)) if p.doubles else <void *>dW
     cdef Py_ssize_t i, n, visits, k, end, first = 0, parts = whole(p.K, p.classes) // p.classes
     cdef Py_ssize_t together = p.parts if p.parts else parts
-    if fresh and d.S == NULL:
+    if fresh and d.kind != PROBABILITIES:
         memset(sums, 0, p.sums * sizeof(double))
     while first < d.N:
         n = min(p.tile, d.N - first)
@@ -232,13 +179,17 @@ cdef int owned_pass(
         while k < parts:
             end = min(k + together, parts)
             for i in prange(k, end, schedule="dynamic", chunksize=1, num_threads=n_threads):
-                owned_scores(p, d, n, i, copy, own + threadid() * p.work, Z)
+                owned_scores(
+                    p, d.W, d.b, <floating>-INFINITY, n, i, copy, own + threadid() * p.work, Z,
+                )
+                if d.kind == HESSIAN:
+                    owned_scores(p, d.V, d.c, <floating>0, n, i, copy, own + threadid() * p.work, Z + p.Q)
             if p.parts:
                 look_for_interrupt()
             k = end
         for i in prange(visits, schedule="dynamic", chunksize=1, num_threads=n_threads):
             finish_rows(p, d, first, i * p.rows, min(p.rows, n - i * p.rows), Z, sums + i)
-        k = 0 if d.S == NULL else parts
+        k = 0 if summing(d) else parts
         while k < parts:
             end = min(k + together, parts)
             for i in prange(k, end, schedule="dynamic", chunksize=1, num_threads=n_threads):
@@ -259,19 +210,22 @@ cdef void add_slices(Shape *p, double *sums, Py_ssize_t begin, Py_ssize_t end) n
 
 
 cdef double finish(Shape *p, double *sums, double m, floating *dW, floating *db, int n_threads) noexcept nogil:
-    """Add the slices and divide by m: dW and db, and the loss."""
+    """Add the slices and divide by m: dW and db where wanted, and the loss."""
     cdef Py_ssize_t rows = p.D if p.transposed else p.K, i, j, k
     cdef double scale = 1 / m
     cdef floating *row
     cdef double *bias = sums + p.sums - whole(p.K, 8) - (rows * p.ldw if p.doubles else 0)
     cdef double *total = bias + whole(p.K, 8)
+    cdef Py_ssize_t count = bias - sums if dW == NULL else p.sums
     if p.slices > 1:
-        if p.slices * p.sums < 65536:  # sooner added than a team is called: 20 us
+        if p.slices * count < 65536:  # sooner added than a team is called: 20 us
             n_threads = 1
         for i in prange(p.slices, schedule="static", num_threads=n_threads):
-            add_slices(p, sums, i * p.sums // p.slices, (i + 1) * p.sums // p.slices)
+            add_slices(p, sums, i * count // p.slices, (i + 1) * count // p.slices)
     for i in range(1, bias - sums):
         sums[0] += sums[i]
+    if dW == NULL:
+        return sums[0] / m
     for k in range(p.K):
         if db != NULL:
             db[k] = <floating>(bias[k] * scale)
@@ -288,15 +242,37 @@ cdef double finish(Shape *p, double *sums, double m, floating *dW, floating *db,
     return sums[0] / m
 
 
+cdef double visited(
+    Shape *p, Batch *d, visit, floating[::1] work, double[::1] sums, floating[:, ::1] dW, floating[::1] db, double m,
+    int n_threads,
+) except? -1:
+    """Rows of a block, on all threads; the last visit returns the loss and leaves dW and db."""
+    cdef Py_ssize_t begin, end
+    cdef bint first, last
+    cdef floating *own = <floating *>aligned(&work[0])
+    cdef floating *gradient = NULL if dW is None else &dW[0, 0]
+    cdef floating *bias = NULL if db is None else &db[0]
+    cdef double *into = NULL if sums is None else &sums[0]
+    cdef double loss = 0
+    d.block, d.start, begin, end, first, last = visit
+    with nogil:
+        if p.slices:
+            slices_pass(p, d, begin, end, first, own, into, n_threads)
+        else:
+            owned_pass(p, d, first, own, into, gradient, n_threads)
+        if last and d.kind != PROBABILITIES:
+            loss = finish(p, into, m, gradient, bias, n_threads)
+    return loss
+
+
 cdef Batch batch_of(
-    const floating[:, :] X, const floating[:, ::1] W, const floating[::1] b, Py_ssize_t block, Py_ssize_t start,
+    Kind kind, const floating[:, :] X, const floating[:, ::1] W, const floating[::1] b,
 ) noexcept:
     cdef Batch d
-    d.block, d.start, d.N, d.ldx = block, start, X.shape[0], X.strides[0] // <Py_ssize_t>sizeof(floating)
-    d.X, d.W, d.b = <const void *>&X[0, 0], <const void *>&W[0, 0], NULL
-    if b is not None:
-        d.b = <const void *>&b[0]
-    d.y, d.s, d.Y, d.S, d.ldy, d.smoothing = NULL, NULL, NULL, NULL, 0, 0
+    memset(&d, 0, sizeof(d))
+    d.kind, d.N, d.ldx = kind, X.shape[0], X.strides[0] // <Py_ssize_t>sizeof(floating)
+    d.X, d.W = <const void *>&X[0, 0], <const void *>&W[0, 0]
+    d.b = NULL if b is None else <const void *>&b[0]
     return d
 
 
@@ -312,37 +288,52 @@ def loss_grad(
     visit,                          # IN     which rows these are: a Visit
     floating[::1] work,             # WORK   kept from visit to visit, as are
     double[::1] sums,               # INOUT
-    floating[:, ::1] dW,            # OUT
+    floating[:, ::1] dW,            # OUT    or None, for the loss alone
     floating[::1] db,               # OUT    or None
     double m,
     int n_threads,
+    double[:, ::1] losses=None,     # OUT    each row's loss and top - z_y, or None
 ):
     """Add rows to the sums; the first visit clears them, the last one returns the loss."""
-    cdef Py_ssize_t block, start, begin, end
-    cdef bint first, last
-    block, start, begin, end, first, last = visit
     cdef Shape p = shape_of(plan, X.shape[1], W.shape[0], &work[0])
-    cdef Batch d = batch_of(X, W, b, block, start)
-    cdef floating *own = <floating *>aligned(&work[0])
-    cdef floating *dbias = NULL
-    cdef double loss = 0
+    cdef Batch d = batch_of(LOSS if dW is None else GRADIENT, X, W, b)
     d.smoothing = smoothing
+    if s is not None:
+        d.s = &s[0]
     if y is not None:
         d.y = &y[0]
     if Y is not None:
         d.Y, d.ldy = <const void *>&Y[0, 0], Y.strides[0] // <Py_ssize_t>sizeof(floating)
+    if losses is not None:
+        d.losses = &losses[0, 0]
+    return visited(&p, &d, visit, work, sums, dW, db, m, n_threads)
+
+
+def hessp(
+    const floating[:, :] X,         # IN     rows of a block, columns contiguous
+    const double[::1] s,            # IN     their weights, or None
+    const floating[:, ::1] W,       # IN
+    const floating[::1] b,          # IN     or None
+    const floating[:, ::1] V,       # IN     what the Hessian is multiplied by
+    const floating[::1] c,          # IN     and its bias, where W has one
+    plan,
+    visit,
+    floating[::1] work,             # WORK
+    double[::1] sums,               # INOUT
+    floating[:, ::1] dW,            # OUT    the product
+    floating[::1] db,               # OUT    or None
+    double m,
+    int n_threads,
+):
+    """Add rows to the sums of A^T X, A = S o (Q - sum_k S_k Q_k), Q = X V^T + c."""
+    cdef Shape p = shape_of(plan, X.shape[1], W.shape[0], &work[0])
+    cdef Batch d = batch_of(HESSIAN, X, W, b)
     if s is not None:
         d.s = &s[0]
-    if db is not None:
-        dbias = &db[0]
-    with nogil:
-        if p.slices:
-            slices_pass(&p, &d, begin, end, first, own, &sums[0], n_threads)
-        else:
-            owned_pass(&p, &d, first, own, &sums[0], &dW[0, 0], n_threads)
-        if last:
-            loss = finish(&p, &sums[0], m, &dW[0, 0], dbias, n_threads)
-    return loss
+    d.V = <const void *>&V[0, 0]
+    if c is not None:
+        d.c = <const void *>&c[0]
+    visited(&p, &d, visit, work, sums, dW, db, m, n_threads)
 
 
 def predict_proba(
@@ -356,18 +347,10 @@ def predict_proba(
     int n_threads,
 ):
     """The same pass without targets and gradient."""
-    cdef Py_ssize_t block, start, begin, end
-    cdef bint first
-    block, start, begin, end, first = visit[:5]
     cdef Shape p = shape_of(plan, X.shape[1], W.shape[0], &work[0])
-    cdef Batch d = batch_of(X, W, b, block, start)
-    cdef floating *own = <floating *>aligned(&work[0])
+    cdef Batch d = batch_of(PROBABILITIES, X, W, b)
     d.S = &S[0, 0]
-    with nogil:
-        if p.slices:
-            slices_pass(&p, &d, begin, end, first, own, NULL, n_threads)
-        else:
-            owned_pass(&p, &d, first, own, NULL, <floating *>NULL, n_threads)
+    visited[floating](&p, &d, visit, work, None, None, None, 1, n_threads)
 
 
 def exp_f32(const float[::1] x, float[::1] out):

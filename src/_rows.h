@@ -251,6 +251,20 @@ static double NAME(residuals)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, 
     return loss;
 }
 
+/* S -> s_i A in place, A = S o (Q - sum_k S_k Q_k): what the Hessian's product has for a residual. */
+static void NAME(curvatures)(real *S, const real *Q, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, const double *s)
+{
+    for (ptrdiff_t i = 0; i < n; i++, S += ldz, Q += ldz) {
+        const ptrdiff_t whole = K / L * L;
+        vec sum = NAME(set1)(0);
+        for (ptrdiff_t k = 0; k < whole; k += L) sum += NAME(load)(S + k) * NAME(load)(Q + k);
+        real mean = NAME(first)(NAME(sum_lanes)(sum));
+        for (ptrdiff_t k = whole; k < K; k++) mean += S[k] * Q[k];
+        const real weight = s ? (real)s[i] : 1;
+        for (ptrdiff_t k = 0; k < K; k++) S[k] *= weight * (Q[k] - mean);
+    }
+}
+
 /* db += the columns' sums. */
 static void NAME(add_columns)(const real *R, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldr, double *db)
 {

@@ -2,6 +2,7 @@
 #include "simd.h"
 #include "products.h"
 #include "_rows.h"
+#include "fisher.h"
 
 #undef real
 #undef bits
@@ -20,6 +21,7 @@
 #undef SIMD_SCALE
 #undef SIMD_LOW
 #undef SIMD_HIGH
+#undef PANEL
 #undef vec
 #undef ivec
 #undef L

@@ -33,6 +33,8 @@ cdef extern from "float_types.h" nogil:
     ) noexcept
     void probabilities_f32(float *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept
     void probabilities_f64(double *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept
+    void curvatures_f32(float *, const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *) noexcept
+    void curvatures_f64(double *, const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *) noexcept
     void add_columns_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *) noexcept
     void add_columns_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *) noexcept
     void outer_f32(
@@ -43,6 +45,23 @@ cdef extern from "float_types.h" nogil:
         const double *, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t,
         const char *, void *, Py_ssize_t, Py_ssize_t, int,
     ) noexcept
+    void outer_upper_f32(
+        const float *, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *,
+    ) noexcept
+    void outer_upper_f64(
+        const double *, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *,
+    ) noexcept
+    void weigh_rows_f32(
+        const float *, Py_ssize_t, Py_ssize_t, int, const Py_ssize_t *, const float *, Py_ssize_t, float *, Py_ssize_t,
+    ) noexcept
+    void weigh_rows_f64(
+        const double *, Py_ssize_t, Py_ssize_t, int, const Py_ssize_t *, const double *, Py_ssize_t, double *,
+        Py_ssize_t,
+    ) noexcept
+    void factor_f32(float *, Py_ssize_t, Py_ssize_t, float *, float, float *) noexcept
+    void factor_f64(double *, Py_ssize_t, Py_ssize_t, double *, double, double *) noexcept
+    void solve_f32(const float *, Py_ssize_t, Py_ssize_t, const float *, float *) noexcept
+    void solve_f64(const double *, Py_ssize_t, Py_ssize_t, const double *, double *) noexcept
     void copy_rows_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t) noexcept
     void copy_rows_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *, Py_ssize_t) noexcept
     void exps_f32(const float *, Py_ssize_t, float *) noexcept
@@ -102,6 +121,15 @@ cdef inline void probabilities(floating *Z, Py_ssize_t n, Py_ssize_t K, Py_ssize
         probabilities_f32(Z, n, K, ldz)
     else:
         probabilities_f64(Z, n, K, ldz)
+
+
+cdef inline void curvatures(
+    floating *S, const floating *Q, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldz, const double *s,
+) noexcept nogil:
+    if floating is float:
+        curvatures_f32(S, Q, n, K, ldz, s)
+    else:
+        curvatures_f64(S, Q, n, K, ldz, s)
 
 
 cdef inline void add_columns(const floating *R, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldr, double *db) noexcept nogil:

@@ -12,12 +12,16 @@ cdef struct Shape:
     Py_ssize_t slices       # 0: owned
     Py_ssize_t classes      # of a part, when owned
     Py_ssize_t parts        # between two looks for Ctrl-C within a tile, or 0
+    bint hessian            # there is room for the scores Q of a second matrix V
     Py_ssize_t up           # tile, in whole groups of L rows
     Py_ssize_t ldz, ldt     # elements from row to row of Z and of the copied tile
     Py_ssize_t columns      # of the gradient's rows as summed, and their distance
     Py_ssize_t ldw
-    Py_ssize_t packed       # elements of W as packed at a time
-    Py_ssize_t buffer       # elements of Z, its rows' work space and the copied tile
+    Py_ssize_t one          # elements of W as packed at a time,
+    Py_ssize_t packed       # and of V with it
+    Py_ssize_t Q            # where in the buffer Q is, and the copied tile
+    Py_ssize_t copy
+    Py_ssize_t buffer       # elements of Z, its rows' work space, Q and the copied tile
     Py_ssize_t work         # elements of a thread's own work space
     Py_ssize_t sums         # doubles: 8 or more for losses, then db, then dW
 
@@ -35,21 +39,25 @@ cdef Py_ssize_t odd_lines(Py_ssize_t count, const floating *kind) noexcept nogil
 cdef Shape shape_of(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
     """The plan's choices and the sizes that follow from them."""
     cdef Shape p
-    cdef Py_ssize_t L = lanes(kind), packed
+    cdef Py_ssize_t L = lanes(kind), line = 64 // sizeof(floating), packed
     p.D, p.K = D, K
-    p.dots, p.copied, p.transposed, p.doubles, p.rows, p.tile, p.batch, p.slices, p.classes, p.parts = plan[:10]
+    p.dots, p.copied, p.transposed, p.doubles, p.rows, p.tile = plan[:6]
+    p.batch, p.slices, p.classes, p.parts, p.hessian = plan[6:11]
     p.up = whole(p.tile, L)
     p.ldz = whole(K, L) if K <= 128 else odd_lines(K, kind)
     p.ldt = odd_lines(whole(D, L), kind)
     p.columns = whole(K, L) if p.transposed else whole(D, L) if p.copied else D
     p.ldw = whole(p.columns, L) if p.doubles else D
     packed = p.classes if p.slices == 0 else K
-    p.packed = whole(packed, L) + (K * whole(D, L) if p.dots else D * whole(packed, L))
-    p.packed = whole(p.packed, 64 // sizeof(floating))
-    p.buffer = whole(p.up * (p.ldz + 3) + (p.tile * p.ldt if p.copied else 0), 64 // sizeof(floating))
+    p.one = whole(packed, L) + (K * whole(D, L) if p.dots else D * whole(packed, L))
+    p.one = whole(p.one, line)
+    p.packed = p.one * (2 if p.hessian and p.slices else 1)
+    p.Q = whole(p.up * (p.ldz + 3), line)
+    p.copy = p.Q + (whole(p.up * p.ldz, line) if p.hessian else 0)
+    p.buffer = whole(p.copy + (p.tile * p.ldt if p.copied else 0), line)
     p.work = p.packed
     if p.slices:
-        p.work = p.buffer + (whole((D if p.transposed else K) * p.ldw, 64 // sizeof(floating)) if p.batch > 1 else 0)
+        p.work = p.buffer + (whole((D if p.transposed else K) * p.ldw, line) if p.batch > 1 else 0)
     p.sums = max(8, 0 if p.slices else whole(p.tile // p.rows + 1, 8)) + whole(K, 8)
     if p.doubles:
         p.sums += (D if p.transposed else K) * p.ldw

@@ -1,0 +1,83 @@
+/* The Fisher preconditioner's block of one class, M = sum_i a_i^2 x_i x_i^T + penalty, and its Cholesky factor.
+ *
+ *     M = T (U^T U) T,   T = diag(M)^1/2,   U upper triangular, in rows of ld, a multiple of L
+ *
+ * Blocked so that nearly all of it is `outer`: the Gram matrix by tiles of samples, the factor by right-looking panels
+ * of PANEL rows (Golub and Van Loan 2013, section 4.2).  Only the upper triangle is computed, in columns of MAX_V
+ * vectors.  With diag(M) scaled to 1 no pivot is over 1; one below the ridge is raised to it, for M may be singular.
+ */
+
+#define PANEL 32 /* a multiple of L */
+
+/* C += A^T B, C (M, N), over n rows of A and B: the columns up to the diagonal, by panels.  All in rows of ld. */
+static void NAME(outer_upper)(const real *A, ptrdiff_t M, const real *B, ptrdiff_t N, ptrdiff_t n, ptrdiff_t ld, real *C)
+{
+    for (ptrdiff_t c = 0; c < N; c += MAX_V * L) {
+        const ptrdiff_t columns = smaller(MAX_V * L, N - c);
+        NAME(outer)(A, smaller(c + columns, M), ld, B + c, columns, ld, n, NULL, C + c, ld, columns, ADD);
+    }
+}
+
+/* Rows a_i (x_i, 1 if there are `ones`) for i = rows[0], rows[1], ...; zero beyond, in rows of ld. */
+static void NAME(weigh_rows)(const real *X, ptrdiff_t D, ptrdiff_t ldx, int ones, const ptrdiff_t *rows, const real *a,
+                             ptrdiff_t n, real *to, ptrdiff_t ld)
+{
+    for (ptrdiff_t i = 0; i < n; i++, to += ld) {
+        const real *x = X + rows[i] * ldx;
+        const real weight = a[i];
+        for (ptrdiff_t j = 0; j < D; j++) to[j] = weight * x[j];
+        for (ptrdiff_t j = D; j < ld; j++) to[j] = 0;
+        if (ones) to[D] = weight;
+    }
+}
+
+/* M -> T and U, in place; panel has room for PANEL rows. */
+static void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge, real *panel)
+{
+    for (ptrdiff_t i = 0; i < P; i++) {
+        const real size = (real)sqrt(U[i * ld + i]);
+        T[i] = size > 0 ? 1 / size : 1; /* from here on T is inverted */
+    }
+    for (ptrdiff_t i = 0; i < P; i++) {
+        for (ptrdiff_t j = i; j < P; j++) U[i * ld + j] *= T[i] * T[j];
+        U[i * ld + i] += ridge;
+    }
+    for (ptrdiff_t first = 0; first < P; first += PANEL) {
+        const ptrdiff_t n = smaller(PANEL, P - first), next = first + n;
+        for (ptrdiff_t i = first; i < next; i++) {
+            real *row = U + i * ld;
+            for (ptrdiff_t p = first; p < i; p++) {
+                const real *above = U + p * ld, share = above[i];
+                for (ptrdiff_t j = i; j < ld; j++) row[j] -= share * above[j];
+            }
+            const real pivot = row[i] > ridge ? row[i] : ridge, scale = 1 / (real)sqrt(pivot);
+            for (ptrdiff_t j = i; j < ld; j++) row[j] *= scale;
+            row[i] = pivot * scale;
+        }
+        if (next >= P) return;
+        for (ptrdiff_t i = 0; i < n; i++)
+            for (ptrdiff_t j = next; j < ld; j++) panel[i * ld + j] = -U[(first + i) * ld + j];
+        NAME(outer_upper)(panel + next, P - next, U + first * ld + next, ld - next, n, ld, U + next * (ld + 1));
+    }
+}
+
+/* g -> M^-1 g. */
+static void NAME(solve)(const real *U, ptrdiff_t P, ptrdiff_t ld, const real *T, real *g)
+{
+    for (ptrdiff_t i = 0; i < P; i++) g[i] *= T[i];
+    for (ptrdiff_t i = 0; i < P; i++) {
+        const real *row = U + i * ld, share = g[i] / row[i];
+        g[i] = share;
+        for (ptrdiff_t j = i + 1; j < P; j++) g[j] -= share * row[j];
+    }
+    for (ptrdiff_t i = P - 1; i >= 0; i--) {
+        const real *row = U + i * ld;
+        vec sum = NAME(set1)(0);
+        ptrdiff_t j = i + 1;
+        for (; j + L <= P; j += L) sum += NAME(load)(row + j) * NAME(load)(g + j);
+        real rest = NAME(first)(NAME(sum_lanes)(sum));
+        for (; j < P; j++) rest += row[j] * g[j];
+        g[i] = (g[i] - rest) / row[i];
+    }
+    for (ptrdiff_t i = 0; i < P; i++) g[i] *= T[i];
+}
