@@ -8,5 +8,15 @@ from ._dispatch import show_config  # first, so that its warning points at the l
 from . import optim, reference
 from ._plan import explain_plan
 from .functional import LossGrad, loss_grad, predict_proba
+from .objective import SoftmaxObjective
 
-__all__ = ["LossGrad", "explain_plan", "loss_grad", "optim", "predict_proba", "reference", "show_config"]
+__all__ = [
+    "LossGrad",
+    "SoftmaxObjective",
+    "explain_plan",
+    "loss_grad",
+    "optim",
+    "predict_proba",
+    "reference",
+    "show_config",
+]

@@ -1,6 +1,7 @@
-"""First-order optimisers for mini-batches, and `fit`, a short training loop on `loss_grad`.
+"""First-order optimisers for mini-batches with `fit`, a short training loop on `loss_grad`; `lbfgs` and `newton`.
 
-An optimiser is a pair of functions, in optax's shape::
+The last two take an objective, and all samples at a time (softmax_ext/_solvers.py). Any other optimiser is a pair of
+functions, in optax's shape::
 
     state = optimizer.init(params)
     state = optimizer.update(grads, state, params)
@@ -22,8 +23,14 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._validation import Inputs, check_block, check_problem
+from ._solvers import Solution, lbfgs, newton
+from ._validation import Inputs, check_block, check_problem, count_classes
 from .functional import loss_grad
+
+__all__ = [
+    "AdamState", "FitResult", "MomentumState", "Optimizer", "SGDState", "Solution", "adam", "constant", "cosine_decay",
+    "exponential_decay", "fit", "inverse_time_decay", "lbfgs", "momentum", "nesterov", "newton", "sgd",
+]  # fmt: skip
 
 Array = NDArray[np.floating[Any]]
 Params = Sequence[Array]
@@ -562,7 +569,7 @@ def _start(
     if K is not None:
         K = _at_least_one("K", K)
     if W is None:
-        rows = _count_classes(y) if K is None else K
+        rows = count_classes(y) if K is None else K
         W = np.zeros((rows, np.shape(X)[1] if np.ndim(X) == 2 else 1))
         b = np.zeros(rows) if b is None else b
     inputs = check_problem(X, y, W, b, *weighting)
@@ -571,22 +578,6 @@ def _start(
     if K not in (None, len(inputs.W)):
         raise ValueError(f"K is {K}, but W has {len(inputs.W)} rows: leave K out")
     return inputs, inputs.W.copy(), None if inputs.b is None else inputs.b.copy()
-
-
-def _count_classes(y: ArrayLike) -> int:
-    """Infer K from `y`; whether `y` is fit for use is not asked here."""
-    y = np.asarray(y)
-    if y.ndim == 2:
-        return max(int(y.shape[1]), 1)
-    if y.dtype.kind not in "iu" or y.size == 0:
-        return 1
-    K = int(y.max()) + 1
-    if y.size < K:  # as with identifiers in place of labels, for which W might not even fit into memory
-        raise ValueError(
-            f"y has the label {K - 1} in {y.size} samples: pass K, the number of classes, if it is right, "
-            "or encode the labels with np.unique(y, return_inverse=True)[1]"
-        )
-    return max(K, 1)
 
 
 def _batches(

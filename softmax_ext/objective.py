@@ -1,0 +1,305 @@
+"""The penalised loss as a function of one flat vector, with all that an optimiser asks for.
+
+    f(w) = J(W, b) + l2/2 Σ_kd W_kd²        w = [W, row after row; b]
+
+J and its derivatives are those of softmax_ext/reference.py, computed by the fused pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _dispatch, _threads, _workspace, reference
+from ._fisher import fisher
+from ._plan import Plan, Visit, plan
+from ._validation import check_block, check_nonnegative_number, check_problem, count_classes, native
+from .functional import ALL, KIND, parts, predict_proba
+
+__all__ = ["BinomialObjective", "Evaluation", "SoftmaxObjective"]
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+MiB = 2**20
+
+
+class Evaluation(NamedTuple):
+    """What one pass without a gradient tells."""
+
+    value: float  # f(w)
+    losses: Vector  # (N,): each sample's own -Σ_k Y_ik log S_ik, without weight and penalty
+    accuracy: float  # weighted part of the samples whose label has the highest score; nan for probability targets
+
+
+class SoftmaxObjective:
+    r"""Mean softmax cross-entropy with an L2 penalty, as a function of one flat vector of parameters.
+
+    .. math:: f(w) = -\frac{1}{m} \sum_i s_i \sum_k Y_{ik} \log S_{ik} + \frac{l_2}{2} \sum_{kd} W_{kd}^2
+
+    Its minimum is scikit-learn's for ``l2 = 1 / (C m)``, m = Σ s_i. Every method is one pass over X; all numbers of
+    threads give the same bits.
+
+    Parameters
+    ----------
+    X : array_like, shape (N, D)
+        Samples; see `loss_grad`. Not copied: do not change it while the objective is in use.
+    y : array_like, shape (N,) or (N, K)
+        Labels in 0..K-1, of which the largest tells K, or probabilities.
+    l2 : float >= 0
+        Penalty on W; b is free.
+    sample_weight, class_weight : optional
+        As in `loss_grad`.
+    fit_intercept : bool, default True
+        Whether there is b.
+    n_threads : int, optional
+        As in `loss_grad`.
+
+    Attributes
+    ----------
+    N, D, K : int
+        Samples, features, classes.
+    size : int
+        Entries of w: K D, and K more with an intercept.
+    dtype : dtype
+        float32 or float64: what X computes in. w, gradients and products are float64 all the same.
+    m : float
+        Σ s_i.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `loss_grad`; if `l2` is negative or not finite; from the methods, if w is not a vector of `size` entries.
+
+    Examples
+    --------
+    With any optimiser that wants a function and its gradient:
+
+    >>> import numpy as np
+    >>> from scipy.optimize import minimize
+    >>> from softmax_ext import SoftmaxObjective
+    >>> X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
+    >>> objective = SoftmaxObjective(X, [0, 0, 1, 1, 2, 2], l2=0.01)
+    >>> found = minimize(objective.value_and_grad, np.zeros(objective.size), jac=True, hessp=objective.hessp,
+    ...                  method="trust-krylov")
+    >>> bool(found.success), bool(abs(objective.value_and_grad(found.x)[1]).max() < 1e-4)
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        l2: float = 0.0,
+        sample_weight: npt.ArrayLike | None = None,
+        class_weight: npt.ArrayLike | Mapping[int, float] | str | None = None,
+        fit_intercept: bool = True,
+        n_threads: int | None = None,
+    ) -> None:
+        self.K = self._count_classes(y)
+        start = np.zeros((self.K, np.shape(X)[1] if np.ndim(X) == 2 else 1))
+        given = check_problem(X, y, start, None, sample_weight, class_weight, 0.0)
+        self._X, self.dtype, self._y, self._s, self.m = given.X, given.dtype, given.y, given.s, given.m
+        self._Y: Array | None = None
+        if given.Y is not None:
+            check_block(given.Y, 0)
+            self._Y = native(given.Y, self.dtype)
+        self.N, self.D = given.X.shape
+        self.l2 = check_nonnegative_number(l2, "l2")
+        self.fit_intercept = bool(fit_intercept)
+        self.n_threads = _threads.effective(n_threads)
+
+    def _count_classes(self, y: npt.ArrayLike) -> int:
+        return count_classes(y)
+
+    @property
+    def rows(self) -> range:
+        """The classes whose parameters w holds."""
+        return range(self.K)
+
+    @property
+    def size(self) -> int:
+        """Entries of w."""
+        return int(len(self.rows) * (self.D + self.fit_intercept))
+
+    def value(self, w: npt.ArrayLike) -> float:
+        """Return f(w), by a pass without the gradient's product."""
+        W, b = self._parameters(w)
+        return self._loss(W, b, None) + self._penalty(w)
+
+    def value_and_grad(self, w: npt.ArrayLike) -> tuple[float, Vector]:
+        """Return f(w) and its gradient, (size,) float64."""
+        W, b = self._parameters(w)
+        loss, dW, db = 0.0, np.empty_like(W), None if b is None else np.empty_like(b)
+        if _dispatch.kernels is None:
+            loss, dW, db = reference.loss_grad(self._X, self._target, W, b, sample_weight=self._s)
+        else:
+            run, way = _dispatch.kernels.loss_grad[KIND[self.dtype]], self._plan()
+            for visit, X, Y, _, y, s, space in self._visits(way):
+                loss = run(X, y, Y, s, 0.0, W, b, way, visit, *space, dW, db, self.m, self._team(way))
+        grad = self._flat(dW, db)
+        self._penalise(grad, w)
+        return loss + self._penalty(w), grad
+
+    def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
+        """Return the Hessian at w times v, (size,) float64, by one pass of three products."""
+        W, b = self._parameters(w)
+        V, c = self._parameters(v)
+        dV, dc = np.empty_like(W), None if b is None else np.empty_like(b)
+        if _dispatch.kernels is None:
+            X = np.asarray(self._X, np.float64)
+            zeros = np.zeros(self.K)
+            S = reference.softmax(reference.scores(X, W, b))
+            dV, dc = reference.hessian_product(X, S, V, zeros if c is None else c, self._weights())
+        else:
+            run, way = _dispatch.kernels.hessp[KIND[self.dtype]], self._plan(hessian=True)
+            for visit, X, _, _, _, s, space in self._visits(way):
+                run(X, s, W, b, V, c, way, visit, *space, dV, dc, self.m, self._team(way))
+        product = self._flat(dV, dc)
+        self._penalise(product, v)
+        return product
+
+    def hessian(self, w: npt.ArrayLike) -> Vector:
+        """Return the Hessian at w, (size, size) float64: for few parameters, since it costs N size² operations."""
+        W, b = self._parameters(w)
+        rows, P = self.rows, self.D + self.fit_intercept
+        H = np.zeros((len(rows), P, len(rows), P))
+        at_once = max(1, 8 * MiB // (8 * P * (len(rows) + 1)))
+        for start in range(0, self.N, at_once):
+            X = self._augmented(slice(start, start + at_once))
+            S = self._probabilities(self._X[start : start + at_once], W, b)[:, rows.start : rows.stop]
+            s = self._weights()[start : start + at_once, np.newaxis]
+            XS = S[:, :, np.newaxis] * X[:, np.newaxis, :]
+            flat = XS.reshape(len(X), -1)
+            H -= ((s * flat).T @ flat).reshape(H.shape)
+            for k in range(len(rows)):
+                H[k, :, k, :] += (s * XS[:, k]).T @ X
+        H /= self.m
+        order = np.arange(len(rows) * P).reshape(len(rows), P)
+        order = np.concatenate([order[:, : self.D].ravel(), order[:, self.D :].ravel()])
+        matrix: Vector = H.reshape(self.size, self.size)[np.ix_(order, order)]
+        penalised = np.arange(len(rows) * self.D)
+        matrix[penalised, penalised] += self.l2
+        return matrix
+
+    def evaluate(self, w: npt.ArrayLike) -> Evaluation:
+        """Return f(w), each sample's loss and the accuracy, from one pass."""
+        W, b = self._parameters(w)
+        losses = np.empty((self.N, 2))
+        loss = self._loss(W, b, losses)
+        accuracy = float("nan")
+        if self._y is not None:  # the label's score is no less than the highest
+            accuracy = float(np.average(losses[:, 1] == 0, weights=self._s))
+        return Evaluation(loss + self._penalty(w), losses[:, 0].copy(), accuracy)
+
+    def _loss(self, W: Array, b: Array | None, losses: Array | None) -> float:
+        if _dispatch.kernels is None:
+            Z = reference.scores(np.asarray(self._X, np.float64), W, b)
+            if losses is not None:
+                losses[:, 0] = reference.losses(Z, self._target)
+                losses[:, 1] = 0 if self._y is None else Z.max(axis=1) - Z[np.arange(self.N), self._y]
+            return reference.loss(Z, self._target, self._s)
+        run, way, loss = _dispatch.kernels.loss_grad[KIND[self.dtype]], self._plan(), 0.0
+        for visit, X, Y, rows, y, s, space in self._visits(way):
+            each = None if losses is None else losses[rows]
+            loss = run(X, y, Y, s, 0.0, W, b, way, visit, *space, None, None, self.m, self._team(way), each)
+        return loss
+
+    @property
+    def _target(self) -> Array:
+        return self._y if self._Y is None else self._Y  # type: ignore[return-value]
+
+    def _weights(self) -> Vector:
+        return np.ones(self.N) if self._s is None else self._s
+
+    def _plan(self, *, hessian: bool = False) -> Plan:
+        return plan(self.N, self.D, self.K, self.dtype.itemsize, _dispatch.isa, hessian)
+
+    def _team(self, way: Plan) -> int:
+        return min(self.n_threads, way.slices or self.n_threads) if way.parallel else 1
+
+    def _visits(
+        self, way: Plan
+    ) -> Iterator[tuple[Visit, Array, Array | None, slice, Array | None, Vector | None, _workspace.Space]]:
+        """Yield the kernel's calls, each with its rows of all that the objective holds, and work space."""
+        space = _workspace.take(way.shared + self._team(way) * way.work, self.dtype, way.sums)
+        try:
+            for visit, X, Y, rows in parts(way, self._X, self._Y, self.dtype, checked=True):
+                whole = rows is ALL
+                y = self._y if self._y is None or whole else self._y[rows]
+                s = self._s if self._s is None or whole else self._s[rows]
+                yield visit, X, Y, rows, y, s, space
+        finally:
+            _workspace.give(space)
+
+    def _parameters(self, w: npt.ArrayLike) -> tuple[Array, Array | None]:
+        """Return W (K, D) and b (K,), in the dtype of the pass."""
+        w = np.asarray(w)
+        if w.shape != (self.size,):
+            raise ValueError(
+                f"w must be a vector of K D{' + K' * self.fit_intercept} = {self.size} entries, got {w.shape}"
+            )
+        split = len(self.rows) * self.D
+        with np.errstate(over="ignore"):
+            W = w[:split].reshape(-1, self.D).astype(self.dtype)
+            b = w[split:].astype(self.dtype) if self.fit_intercept else None
+        return W, b
+
+    def _flat(self, dW: Array, db: Array | None) -> Vector:
+        pieces = [dW.ravel()] if db is None else [dW.ravel(), db]
+        return np.concatenate(pieces, dtype=np.float64)
+
+    def _penalty(self, w: npt.ArrayLike) -> float:
+        W = np.asarray(w)[: len(self.rows) * self.D]
+        return 0.5 * self.l2 * float(W @ W) if self.l2 else 0.0
+
+    def _penalise(self, grad: Vector, w: npt.ArrayLike) -> None:
+        if self.l2:
+            split = len(self.rows) * self.D
+            grad[:split] += self.l2 * np.asarray(w)[:split]
+
+    def _augmented(self, rows: slice) -> Vector:
+        """Return some rows of X, with a column of ones where there is an intercept."""
+        X = self._X[rows]
+        augmented = np.empty((len(X), self.D + self.fit_intercept))
+        augmented[:, : self.D] = X
+        augmented[:, self.D :] = 1
+        return augmented
+
+    def _probabilities(self, X: Array, W: Array, b: Array | None) -> Array:
+        return predict_proba(X, W, b, n_threads=self.n_threads)
+
+    @cached_property
+    def mean_squares(self) -> Vector:
+        """The mean of each feature's square, over some thousand rows; 1 for the intercept."""
+        X = self._augmented(slice(None, None, max(1, self.N // 4096)))
+        means: Vector = np.einsum("ij,ij->j", X, X) / len(X)
+        return means
+
+    def preconditioner(self, w: Vector) -> Callable[[Vector], Vector]:
+        """Return a function that multiplies a vector by an approximate inverse of the Hessian at w."""
+        return fisher(self, w)
+
+
+class BinomialObjective(SoftmaxObjective):
+    """`SoftmaxObjective` of two classes, parametrised as in scikit-learn: w is class 1's row, class 0's is zero."""
+
+    def _count_classes(self, y: npt.ArrayLike) -> int:
+        return 2
+
+    @property
+    def rows(self) -> range:
+        """Only class 1 has parameters."""
+        return range(1, 2)
+
+    def _parameters(self, w: npt.ArrayLike) -> tuple[Array, Array | None]:
+        W, b = super()._parameters(w)
+        return np.vstack([np.zeros_like(W), W]), None if b is None else np.concatenate([np.zeros_like(b), b])
+
+    def _flat(self, dW: Array, db: Array | None) -> Vector:
+        return super()._flat(dW[1:], None if db is None else db[1:])

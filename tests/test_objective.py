@@ -1,0 +1,173 @@
+"""SoftmaxObjective and BinomialObjective against the reference, finite differences and each other."""
+
+import numpy as np
+import pytest
+
+from softmax_ext import SoftmaxObjective, _dispatch, loss_grad, reference
+from softmax_ext.objective import BinomialObjective
+
+SHAPES = [(1, 1, 2), (5, 3, 1), (37, 10, 7), (150, 4, 3), (83, 250, 10), (301, 9, 65), (130, 40, 129), (70, 5, 1100)]
+OWNED = (40, 2000, 100)  # beyond what a gradient for each slice may take: the classes are cut
+INTERCEPT = pytest.mark.parametrize("intercept", [True, False], ids=["intercept", "none"])
+
+
+@pytest.fixture
+def make(make_problem):
+    """An objective, w, v and the float64 arrays that they stand for."""
+
+    def make(N, D, K, dtype, *, labels="labels", weights="sample_weight", intercept=True, l2=0.3, n_threads=None):
+        (X, y, W, b), keywords = make_problem(N, D, K, dtype, labels=labels, weights=weights)
+        if labels == "labels":
+            y[-1] = K - 1  # which tells K
+            if K > N:
+                y[:] = np.arange(N) + K - N
+        rng = np.random.default_rng(N)
+        V, c = rng.standard_normal(W.shape).astype(dtype), rng.standard_normal(K).astype(dtype)
+        if N == 1:
+            keywords = {}
+        objective = SoftmaxObjective(X, y, l2=l2, fit_intercept=intercept, n_threads=n_threads, **keywords)
+        w, v = (np.concatenate([A.ravel(), a] if intercept else [A.ravel()]).astype(float) for A, a in ((W, b), (V, c)))
+        return objective, w, v, (X.astype(float), y, W.astype(float), b.astype(float) if intercept else None), keywords
+
+    return make
+
+
+def flat(W, b):
+    return W.ravel() if b is None else np.concatenate([W.ravel(), b])
+
+
+def close(got, want, tolerance, factor=1.0):
+    np.testing.assert_allclose(got, want, rtol=0, atol=factor * tolerance.rtol * max(np.abs(want).max(), 1e-3))
+
+
+@INTERCEPT
+@pytest.mark.parametrize("labels", ["labels", "probabilities"])
+@pytest.mark.parametrize("shape", [*SHAPES, OWNED], ids=str)
+def test_value_and_gradient(isa, tolerance, shape, labels, intercept, make):
+    if shape[2] > shape[0]:
+        labels = "probabilities"  # labels tell K only if there are as many samples
+    objective, w, _, (X, y, W, b), keywords = make(*shape, tolerance.dtype, labels=labels, intercept=intercept)
+    J, dW, db = reference.loss_grad(X, y, W, b, **keywords)
+    value, grad = objective.value_and_grad(w)
+    penalty = 0.15 * (W**2).sum()
+    assert type(value) is float and grad.dtype == np.float64 and grad.shape == (objective.size,)
+    np.testing.assert_allclose([value, objective.value(w)], J + penalty, rtol=tolerance.rtol)
+    assert objective.value(w) == value, "the loss alone is the same sum"
+    close(grad, flat(dW + 0.3 * W, db), tolerance)
+
+
+@INTERCEPT
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[2] <= shape[0]] + [OWNED], ids=str)
+def test_hessian_product(isa, tolerance, shape, intercept, make):
+    labels = "probabilities" if shape[2] > shape[0] else "labels"
+    objective, w, v, (X, _, W, b), keywords = make(*shape, tolerance.dtype, labels=labels, intercept=intercept)
+    K, D = W.shape
+    V, c = v[: K * D].reshape(K, D), v[K * D :] if intercept else np.zeros(K)
+    S = reference.softmax(reference.scores(X, W, b))
+    s = keywords.get("sample_weight", np.ones(len(X)))
+    dV, dc = reference.hessian_product(X, S, V, c, s)
+    close(objective.hessp(w, v), flat(dV + 0.3 * V, dc if intercept else None), tolerance, 10)
+
+
+@INTERCEPT
+@pytest.mark.parametrize("shape", [(37, 3, 4), (150, 4, 3), (9, 12, 2)], ids=str)
+def test_hessian_is_the_matrix_of_its_products(shape, tolerance, intercept, make):
+    objective, w, _, (X, _, W, b), keywords = make(*shape, tolerance.dtype, intercept=intercept)
+    H = objective.hessian(w)
+    rows = np.array([objective.hessp(w, column) for column in np.eye(objective.size)])
+    close(H, rows, tolerance, 10)
+    S = reference.softmax(reference.scores(X, W, b))
+    K, D = W.shape
+    blocks = reference.hessian(X, S, keywords["sample_weight"]).reshape(K * D, K * D) + 0.3 * np.eye(K * D)
+    close(H[: K * D, : K * D], blocks, tolerance, 10)
+
+
+@pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
+def test_derivatives_are_those_of_the_value(Objective):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((50, 4)), rng.integers(0, 2, 50)
+    objective = Objective(X, y, l2=0.1, sample_weight=rng.random(50))
+    w, v, step = rng.standard_normal(objective.size), rng.standard_normal(objective.size), 1e-5
+    up, down = objective.value_and_grad(w + step * v), objective.value_and_grad(w - step * v)
+    _, grad = objective.value_and_grad(w)
+    np.testing.assert_allclose((up[0] - down[0]) / (2 * step), grad @ v, rtol=1e-8)
+    np.testing.assert_allclose((up[1] - down[1]) / (2 * step), objective.hessp(w, v), rtol=1e-7, atol=1e-9)
+
+
+def test_binomial_is_the_softmax_with_a_zero_row():
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((60, 5)), rng.integers(0, 2, 60)
+    two, one = SoftmaxObjective(X, y), BinomialObjective(X, y, l2=0.5)
+    coef, b = rng.standard_normal(5), 0.3
+    w = np.concatenate([np.zeros(5), coef, [0, b]])
+    np.testing.assert_allclose(one.value(np.append(coef, b)), two.value(w) + 0.25 * coef @ coef)
+    of_two = two.hessian(w)[[5, 6, 7, 8, 9, 11]][:, [5, 6, 7, 8, 9, 11]] + np.diag([0.5] * 5 + [0])
+    np.testing.assert_allclose(one.hessian(np.append(coef, b)), of_two, atol=1e-12)
+
+
+@pytest.mark.parametrize("labels", ["labels", "probabilities"])
+def test_evaluate(isa, tolerance, labels, make):
+    objective, w, _, (X, y, W, b), keywords = make(301, 9, 7, tolerance.dtype, labels=labels)
+    Z = reference.scores(X, W, b)
+    got = objective.evaluate(w)
+    assert got.value == objective.value(w)
+    np.testing.assert_allclose(got.losses, reference.losses(Z, y), rtol=tolerance.rtol, atol=tolerance.rtol)
+    if labels == "labels":
+        right = np.average(Z.argmax(axis=1) == y, weights=keywords["sample_weight"])
+        np.testing.assert_allclose(got.accuracy, right, atol=1e-12)
+    else:
+        assert np.isnan(got.accuracy)
+
+
+@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference has no threads")
+@pytest.mark.parametrize("shape", [(3000, 30, 10), (1500, 10, 200), OWNED], ids=str)
+def test_every_number_of_threads_gives_the_same_bits(isa, dtype, shape, make):
+    results = []
+    for n_threads in (1, 2, 3):
+        objective, w, v, *_ = make(*shape, dtype, labels="probabilities", n_threads=n_threads)
+        solve = objective.preconditioner(w)
+        results.append((*objective.value_and_grad(w), objective.value(w), objective.hessp(w, v), solve(v)))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("layout", [np.asfortranarray, lambda X: X[:, ::-1][:, ::-1], lambda X: X.astype(">f8")])
+def test_layouts_of_X_give_the_same_bits(layout):
+    rng = np.random.default_rng(3)
+    X, y = rng.standard_normal((500, 20)), rng.integers(0, 5, 500)
+    plain, other = SoftmaxObjective(X, y), SoftmaxObjective(layout(X), y)
+    w, v = rng.standard_normal((2, plain.size))
+    for a, b in [(plain.value_and_grad(w)[1], other.value_and_grad(w)[1]), (plain.hessp(w, v), other.hessp(w, v))]:
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(plain.preconditioner(w)(v), other.preconditioner(w)(v))
+
+
+def test_without_a_penalty_the_loss_is_that_of_loss_grad(isa, dtype, make):
+    objective, w, _, (X, y, W, b), keywords = make(150, 4, 3, dtype, l2=0.0)
+    want = loss_grad(X.astype(dtype), y, W, b, **keywords)
+    value, grad = objective.value_and_grad(w)
+    assert value == want.loss
+    np.testing.assert_array_equal(grad, flat(want.dW, want.db))
+
+
+@pytest.mark.parametrize(
+    "arguments, error",
+    [
+        ({"l2": -1.0}, r"l2 must be finite and not negative, got -1\.0"),
+        ({"l2": np.nan}, "l2 must be finite"),
+        ({"y": [0, 5]}, "y has the label 5 in 2 samples"),
+        ({"sample_weight": [0, 0]}, "sample_weight sums to 0"),
+        ({"y": [[0.5, -0.5], [1, 0]]}, r"y\[0, 1\] = -0\.5 must be finite and not negative"),
+    ],
+)
+def test_bad_arguments(arguments, error):
+    with pytest.raises(ValueError, match=error):
+        SoftmaxObjective(**({"X": np.ones((2, 3)), "y": [0, 1]} | arguments))
+
+
+@pytest.mark.parametrize("method", ["value", "value_and_grad", "hessian", "evaluate"])
+def test_w_of_another_size_is_refused(method):
+    objective = SoftmaxObjective(np.ones((2, 3)), [0, 1])
+    with pytest.raises(ValueError, match=r"w must be a vector of K D \+ K = 8 entries, got \(9,\)"):
+        getattr(objective, method)(np.zeros(9))
