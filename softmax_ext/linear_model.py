@@ -1,0 +1,498 @@
+"""`LogisticRegression` with scikit-learn's interface: the only module that imports scikit-learn."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+import scipy.special
+
+try:
+    import sklearn
+    from sklearn.base import BaseEstimator, _fit_context
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
+    from sklearn.utils import compute_class_weight
+    from sklearn.utils._param_validation import Interval, StrOptions
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        f"softmax_ext.linear_model needs scikit-learn >= 1.6 ({error}): pip install 'softmax_ext[sklearn]'"
+    ) from error
+
+try:  # since 1.9
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Nothing: this scikit-learn has no `set_callbacks`."""
+
+
+from ._solvers import Solution, minimize
+from ._validation import _class_weights
+from .functional import predict_proba
+from .objective import BinomialObjective, SoftmaxObjective
+
+__all__ = ["LogisticRegression"]
+
+Array = npt.NDArray[Any]
+Observer = Callable[[int, float, float], object]  # (iteration, objective, gradient); true stops
+
+PENALTY_IS_DEPRECATED = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 8)  # and n_jobs without effect
+
+# What runs here for each of scikit-learn's solvers, and how scikit-learn's warning of that solver begins: programs
+# filter by these words.
+SOLVERS = {
+    "lbfgs": ("auto", "lbfgs failed to converge after {n} iteration(s)"),
+    "liblinear": ("auto", "Liblinear failed to converge, increase the number of iterations."),
+    "newton-cg": ("newton", "newton-cg failed to converge after {n} iteration(s)"),
+    "newton-cholesky": ("newton", "Newton solver did not converge after {n} iterations"),
+    "sag": ("auto", "The max_iter was reached which means the coef_ did not converge"),
+    "saga": ("auto", "The max_iter was reached which means the coef_ did not converge"),
+}
+
+
+class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator):  # type: ignore[misc]
+    r"""Softmax (multinomial logistic) regression with an L2 penalty or none: scikit-learn's, sooner.
+
+    The surface is that of `sklearn.linear_model.LogisticRegression` 1.9, and so is the model: with m = Σ s_i it is
+    the minimum of
+
+    .. math:: -\frac{1}{m} \sum_i s_i \sum_k Y_{ik} \log S_{ik} + \frac{1}{2 C m} \sum_{kd} W_{kd}^2
+
+    in which the intercept is not penalised. With two classes there is one row of coefficients, that of
+    ``classes_[1]``; the other class's is zero.
+
+    Parameters
+    ----------
+    penalty : {"l2", None}, optional
+        As in scikit-learn, where it is deprecated since 1.8: use `C`. None is ``C=np.inf``.
+    C : float > 0, default 1.0
+        Inverse strength of the penalty; ``np.inf`` for none.
+    l1_ratio : 0, optional
+        Only L2: anything else raises ValueError.
+    dual : bool, default False
+        True is accepted with ``solver="liblinear"``, and changes nothing.
+    tol : float >= 0, default 1e-4
+        The fit stops when no component of the gradient of the objective above is larger.
+    fit_intercept : bool, default True
+        Whether there is an intercept.
+    intercept_scaling : float > 0, default 1
+        Accepted, without effect: the intercept is never penalised, not even with ``solver="liblinear"``.
+    class_weight : dict of label to weight, or "balanced", optional
+        Multiplies the sample weights, before m is taken. "balanced" is Σ s / (K Σ_{y_i = k} s_i).
+    random_state : int or RandomState, optional
+        Accepted, without effect: nothing here is random.
+    solver : {"lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"}, default "lbfgs"
+        The optimum is the same. The newton ones are Newton's method from the given start; all others let
+        softmax_ext choose (`explain_plan` tells what). As in scikit-learn, liblinear is for two classes.
+    max_iter : int >= 0, default 100
+        Most iterations; ConvergenceWarning if they do not do.
+    verbose : int, default 0
+        Above 0 shows a progress bar, or prints a line for each iteration where `rich` is not installed.
+    warm_start : bool, default False
+        Whether to begin at the coefficients of the previous fit.
+    n_jobs : int, optional
+        Without effect, and deprecated, as in scikit-learn: use `n_threads`.
+    n_threads : int, optional
+        Threads to use, which never changes a bit of the result; see `loss_grad`.
+    callback : callable, optional
+        Called after each iteration with its number, from 1, the objective, and the largest absolute component of
+        the gradient. If it returns true, the fit stops there.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (K,)
+        The labels, sorted; 0..K-1 after a fit to probabilities.
+    coef_ : ndarray, shape (K, D), or (1, D) for two classes
+        Coefficients, of X's dtype.
+    intercept_ : ndarray, shape (K,), or (1,)
+        Intercepts; zeros without.
+    n_iter_ : ndarray of int32, shape (1,)
+        Iterations.
+    n_features_in_ : int
+        D.
+    feature_names_in_ : ndarray of str, shape (D,)
+        Names of X's columns, if X had them.
+    loss_curve_ : ndarray, shape (n_iter_ + 1,)
+        Objective at the start and after each iteration.
+    converged_ : bool
+        Whether the gradient is within `tol`.
+    convergence_report_ : str
+        What ran, and why it stopped, in a few lines.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, as scikit-learn; for L1 and elastic net.
+
+    See Also
+    --------
+    softmax_ext.loss_grad : The function that is minimised, without the penalty.
+
+    Notes
+    -----
+    For more than two classes the coefficients are only determined up to a vector that is added to all rows. Those
+    given sum to zero over the classes, which the minimum of the penalised objective does of itself. [1]_
+
+    What scikit-learn has and this has not: sparse X, L1 and elastic net, array API.
+
+    References
+    ----------
+    .. [1] Zhu and Hastie, "Classification of gene microarrays by penalized logistic regression", Biostatistics 5
+       (2004), 427-443.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from softmax_ext.linear_model import LogisticRegression
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegression().fit(X, y)
+    >>> model.predict(X[:2])
+    array([0, 0])
+    >>> model.score(X, y)
+    0.9733333333333334
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "penalty": [StrOptions({"l1", "l2", "elasticnet", "deprecated"}), None],
+        "C": [Interval(Real, 0, None, closed="right")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
+        "dual": ["boolean"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "fit_intercept": ["boolean"],
+        "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "random_state": ["random_state"],
+        "solver": [StrOptions(set(SOLVERS))],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "n_jobs": [None, Integral],
+        "n_threads": [None, Integral],
+        "callback": [None, callable],
+    }
+
+    def __init__(
+        self,
+        penalty: str | None = "deprecated",
+        *,
+        C: float = 1.0,
+        l1_ratio: float | None = 0.0,
+        dual: bool = False,
+        tol: float = 1e-4,
+        fit_intercept: bool = True,
+        intercept_scaling: float = 1,
+        class_weight: dict[Any, float] | str | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        solver: str = "lbfgs",
+        max_iter: int = 100,
+        verbose: int = 0,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
+        n_threads: int | None = None,
+        callback: Observer | None = None,
+    ) -> None:
+        self.penalty = penalty
+        self.C = C
+        self.l1_ratio = l1_ratio
+        self.dual = dual
+        self.tol = tol
+        self.fit_intercept = fit_intercept
+        self.intercept_scaling = intercept_scaling
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.solver = solver
+        self.max_iter = max_iter
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+        self.n_threads = n_threads
+        self.callback = callback
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array_like or data frame, shape (N, D)
+            Samples. float32 is kept; all else is converted to float64.
+        y : array_like, shape (N,) or (N, K)
+            Labels of at least two classes; or, if it is two-dimensional with K >= 2 columns of a floating dtype,
+            probabilities of the classes 0..K-1, not negative, whose rows need not sum to one.
+        sample_weight : array_like, shape (N,), optional
+            Weights s_i, not negative, not all zero; one each by default.
+
+        Returns
+        -------
+        LogisticRegression
+            The estimator itself.
+        """
+        C = self._inverse_penalty()
+        X, y, targets, s = self._check_data(X, y, sample_weight)
+        m = float(len(X) if s is None else s.sum())
+        objective = (BinomialObjective if len(self.classes_) == 2 else SoftmaxObjective)(
+            X,
+            targets,
+            l2=1 / (C * m),
+            sample_weight=s,
+            fit_intercept=self.fit_intercept,
+            n_threads=self.n_threads,
+        )
+        method, not_converged = SOLVERS[self.solver]
+        solve = functools.partial(minimize, objective, self._start(), method, tol=self.tol)
+        with ExitStack() as stack:
+            observers: list[Observer] = [] if self.callback is None else [self.callback]
+            if self.verbose:
+                observers.append(stack.enter_context(_progress(self.max_iter)))
+            if hasattr(self, "_skl_callbacks"):
+                observers.append(stack.enter_context(self._scikit_learn_callbacks(X, y, sample_weight, solve)))
+            # A list, since all are to be called, also behind one that stops.
+            call = (lambda *state: any([bool(observe(*state)) for observe in observers])) if observers else None
+            solution = solve(max_iter=self.max_iter, callback=call)
+            self._keep(solution, X.dtype)
+        if not self.converged_ and solution.n_iter >= self.max_iter:
+            warnings.warn(
+                f"{not_converged.format(n=solution.n_iter)}: the largest component of the gradient is "
+                f"{solution.gradient:.1e}, tol={self.tol}. Increase the number of iterations to improve the "
+                f"convergence (max_iter={self.max_iter}).",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array_like or data frame, shape (N, D)
+            Samples.
+
+        Returns
+        -------
+        ndarray, shape (N, K)
+            In the order of `classes_`; of the wider dtype of X and `coef_`.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False)
+        W, b = self.coef_, self.intercept_
+        if scipy.sparse.issparse(W):
+            W = W.toarray()
+        if len(W) == 1:
+            W, b = _with_zero(W), _with_zero(b)
+        return predict_proba(X.astype(np.result_type(X, W), copy=False), W, b, n_threads=self.n_threads)
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of the probabilities, without taking the logarithm of a probability.
+
+        Parameters
+        ----------
+        X : array_like or data frame, shape (N, D)
+            Samples.
+
+        Returns
+        -------
+        ndarray, shape (N, K)
+            In the order of `classes_`: finite for finite scores, also where `predict_proba` is 0.
+        """
+        Z = self.decision_function(X)
+        if Z.ndim == 1:
+            Z = np.column_stack([np.zeros_like(Z), Z])
+        log_S: Array = scipy.special.log_softmax(Z, axis=1)
+        return log_S
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = self.solver != "liblinear"
+        return tags
+
+    def _inverse_penalty(self) -> float:
+        """Return C, which is infinite without a penalty; warn and refuse as scikit-learn does."""
+        penalty, C = self.penalty, float(self.C)
+        if penalty == "deprecated":
+            if self.l1_ratio is None and PENALTY_IS_DEPRECATED:
+                _deprecated("'l1_ratio=None' was deprecated in version 1.8 of scikit-learn: use l1_ratio=0")
+            penalty = ("l1" if self.l1_ratio == 1 else "elasticnet") if self.l1_ratio else "l2"
+        else:
+            if PENALTY_IS_DEPRECATED:
+                _deprecated(
+                    "'penalty' was deprecated in version 1.8 of scikit-learn: leave it out for penalty='l2', and use "
+                    "C=np.inf instead of penalty=None"
+                )
+            if self.l1_ratio and penalty in ("l2", None):
+                warnings.warn(
+                    f"Inconsistent values: penalty={penalty} with l1_ratio={self.l1_ratio}, which is ignored: "
+                    "leave out penalty",
+                    stacklevel=4,
+                )
+        if self.n_jobs is not None and PENALTY_IS_DEPRECATED:
+            _deprecated(f"'n_jobs' has no effect since version 1.8 of scikit-learn, got {self.n_jobs}: use n_threads")
+        if penalty is None:
+            if C != 1:
+                warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=4)
+            C = np.inf
+        elif penalty != "l2":
+            refused = f"Solver {self.solver} supports only 'l2' or None penalties, got {penalty} penalty."
+            if self.solver == "liblinear" and penalty == "elasticnet":
+                refused = "Only 'saga' solver supports elasticnet penalty, got solver=liblinear."
+            raise ValueError(
+                f"{refused} softmax_ext has the L2 penalty (l1_ratio=0) and none (C=np.inf), with every solver; for "
+                "L1 and elastic net use sklearn.linear_model.LogisticRegression(solver='saga')"
+            )
+        if self.solver != "liblinear" and self.dual:
+            raise ValueError(f"Solver {self.solver} supports only dual=False, got dual={self.dual}")
+        if self.solver == "liblinear" and C == np.inf:
+            raise ValueError("C=np.inf as well as penalty=None is not supported for the liblinear solver: use lbfgs")
+        return C
+
+    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array, Array | None]:
+        """Return X, y, what the objective takes for y, and the weights s; set `classes_`."""
+        soft = _are_probabilities(y)
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft)
+        if soft:
+            self.classes_, targets = np.arange(y.shape[1]), y
+        else:
+            check_classification_targets(y)
+            self.classes_, targets = np.unique(y, return_inverse=True)
+        K = len(self.classes_)
+        if K < 2:
+            raise ValueError(
+                "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
+                f"{self.classes_[0]!r}"
+            )
+        if K > 2 and self.solver == "liblinear":
+            raise ValueError(
+                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3): use any other"
+            )
+        s = None
+        if sample_weight is not None:
+            s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if self.class_weight is not None:
+            if soft:
+                raise ValueError("class_weight needs labels, but y holds probabilities: use sample_weight")
+            if self.class_weight == "balanced":
+                c = _class_weights("balanced", targets, s, K)
+            else:
+                c = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+            s = c[targets] if s is None else s * c[targets]
+        if s is not None and not s.any():
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        return X, y, targets, s
+
+    def _start(self) -> npt.NDArray[np.float64]:
+        """Return where the fit begins, as the objective wants it: [W, row after row; b]."""
+        K, D = len(self.classes_), self.n_features_in_
+        shape = (1 if K == 2 else K, D)
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return np.zeros(shape[0] * (D + bool(self.fit_intercept)))
+        if self.coef_.shape != shape:
+            raise ValueError(
+                f"Initialization coef is of shape {self.coef_.shape}, expected shape {shape}: warm_start=True needs "
+                "as many classes and features as the previous fit had"
+            )
+        W = self.densify().coef_
+        return np.concatenate([W.ravel(), self.intercept_] if self.fit_intercept else [W.ravel()], dtype=np.float64)
+
+    def _keep(self, solution: Solution, dtype: np.dtype[Any]) -> None:
+        for name, value in self._coefficients(solution.w, dtype).items():
+            setattr(self, name, value)
+        self.n_iter_ = np.array([solution.n_iter], np.int32)
+        self.loss_curve_ = solution.curve
+        self.converged_ = solution.converged
+        self.convergence_report_ = solution.report
+
+    def _coefficients(self, w: Array, dtype: np.dtype[Any]) -> dict[str, Array]:
+        D = self.n_features_in_
+        rows = 1 if len(self.classes_) == 2 else len(self.classes_)
+        W = w[: rows * D].reshape(rows, D)
+        b = w[rows * D :] if self.fit_intercept else np.zeros(rows)
+        if rows > 1:  # S is the same, the penalty is no larger
+            W, b = W - W.mean(axis=0), b - b.mean()
+        return {"coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
+
+    @contextmanager
+    def _scikit_learn_callbacks(
+        self, X: Array, y: Array, sample_weight: Any, solve: Callable[..., Solution]
+    ) -> Iterator[Observer]:
+        """Tell those of `set_callbacks` what happens, in the order in which scikit-learn's lbfgs does.
+
+        One that asks for the fitted estimator of an iteration gets it by a fit of as many iterations, which ends at
+        the same bits.
+        """
+
+        @functools.cache
+        def coefficients(iteration: int) -> dict[str, Array]:
+            return self._coefficients(solve(max_iter=iteration).w, X.dtype)
+
+        def begin(iteration: int) -> Any:
+            task = root.subcontext(task_name="iteration")
+            task.call_on_fit_task_begin(**data, reconstruction_attributes=lambda: coefficients(iteration))
+            return task
+
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        data = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+        root = self._init_callback_context(max_subtasks=self.max_iter + 1)
+        root.call_on_fit_task_begin(**data)
+        task = begin(0)
+
+        def observe(iteration: int, value: float, gradient: float) -> bool:
+            nonlocal task
+            stop = task.call_on_fit_task_end(**data, reconstruction_attributes=lambda: coefficients(iteration))
+            task = begin(iteration)
+            return bool(stop)
+
+        yield observe
+        task.call_on_fit_task_end(estimator=self)  # of the iteration that did not take place
+        root.call_on_fit_task_end(**data, reconstruction_attributes={})
+
+
+def _are_probabilities(y: Any) -> bool:
+    try:
+        Y = np.asarray(y)
+    except (TypeError, ValueError):  # such as a ragged list; scikit-learn will say what is wrong
+        return False
+    return Y.ndim == 2 and Y.shape[1] >= 2 and Y.dtype.kind == "f"
+
+
+def _with_zero(rows: Array) -> Array:
+    """Put the zero row of class 0 before that of class 1."""
+    both = np.zeros((2, *rows.shape[1:]), rows.dtype)
+    both[1] = rows[0]
+    return both
+
+
+def _deprecated(message: str) -> None:
+    warnings.warn(message, FutureWarning, stacklevel=5)
+
+
+@contextmanager
+def _progress(max_iter: int) -> Iterator[Observer]:
+    """Show the iterations: as a bar, or line by line without rich."""
+    try:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    except ImportError:
+        yield lambda iteration, value, gradient: print(
+            f"iteration {iteration}: objective {value:.6g}, gradient {gradient:.1e}"
+        )
+        return
+    with Progress(
+        TextColumn("LogisticRegression"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    ) as bar:
+        task = bar.add_task("", total=max_iter)
+        yield lambda iteration, value, gradient: bar.update(
+            task, completed=iteration, description=f"objective {value:.6g}, gradient {gradient:.1e}"
+        )
