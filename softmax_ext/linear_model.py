@@ -372,7 +372,8 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
             )
         if K > 2 and self.solver == "liblinear":
             raise ValueError(
-                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3): use any other"
+                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3): use any other. "
+                "Only binary classification is supported. The type of the target is multiclass."
             )
         s = None
         if sample_weight is not None:
