@@ -283,7 +283,8 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
         ndarray, shape (N, K)
             In the order of `classes_`; of the wider dtype of X and `coef_`.
         """
-        check_is_fitted(self)
+        if not hasattr(self, "coef_"):  # check_is_fitted takes 5 µs of the 50 that a row takes
+            check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         W, b = self.coef_, self.intercept_
         if scipy.sparse.issparse(W):
