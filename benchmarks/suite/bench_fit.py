@@ -1,0 +1,50 @@
+"""Whole fits on raw data, against scikit-learn's, and what an iteration is made of."""
+
+import warnings
+
+import numpy as np
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.linear_model import LogisticRegression as Sklearn
+
+from softmax_ext import SoftmaxObjective
+from softmax_ext.linear_model import LogisticRegression
+
+from .common import SHAPES, make
+
+DATA = {"digits": load_digits, "wine": load_wine, "breast-cancer": load_breast_cancer}
+
+
+class Fit:
+    params = (list(DATA), ["softmax_ext", "scikit-learn"])
+    param_names = ("data", "by")
+
+    def setup(self, data, by):
+        self.X, self.y = DATA[data](return_X_y=True)
+        self.Model = LogisticRegression if by == "softmax_ext" else Sklearn
+
+    def time_fit(self, data, by):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scikit-learn's do not converge
+            self.Model().fit(self.X, self.y)
+
+
+class Objective:
+    params = (["digits-f32", "mnist-f32", "covtype-f64", "embed-f32"],)
+    param_names = ("shape",)
+
+    def setup(self, shape):
+        X, y, W = make(SHAPES[shape])
+        self.objective = SoftmaxObjective(X, y, l2=1e-4)
+        self.w = np.append(W.ravel(), np.zeros(len(W)))
+
+    def time_value(self, shape):
+        self.objective.value(self.w)
+
+    def time_value_and_grad(self, shape):
+        self.objective.value_and_grad(self.w)
+
+    def time_hessp(self, shape):
+        self.objective.hessp(self.w, self.w)
+
+    def time_preconditioner(self, shape):
+        self.objective.preconditioner(self.w)
