@@ -21,7 +21,7 @@ sklearn = pytest.importorskip("sklearn", "1.6")
 from sklearn import datasets  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 from sklearn.exceptions import ConvergenceWarning, NotFittedError  # noqa: E402
-from sklearn.linear_model import LogisticRegression as TheirLogisticRegression  # noqa: E402
+from sklearn.linear_model import LogisticRegression as ScikitLearns  # noqa: E402
 from sklearn.model_selection import GridSearchCV, cross_validate  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
@@ -40,6 +40,15 @@ DATA = {
 }
 BINARY_AND_NOT = pytest.mark.parametrize("K", [2, 3])
 tight = functools.partial(LogisticRegression, tol=1e-9, max_iter=1000)
+
+
+class Theirs(ScikitLearns):
+    """scikit-learn's, without its warnings."""
+
+    def fit(self, X, y, sample_weight=None):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return super().fit(X, y, sample_weight)
 
 
 @functools.cache
@@ -100,7 +109,7 @@ def test_scikit_learns_suite():
 
 @pytest.mark.skipif(VERSION != (1, 9), reason="the surface is that of 1.9")
 def test_the_surface_is_scikit_learns():
-    theirs = TheirLogisticRegression
+    theirs = ScikitLearns
     ours, wanted = (inspect.signature(estimator).parameters for estimator in (LogisticRegression, theirs))
     for name, parameter in wanted.items():
         assert (ours[name].default, ours[name].kind) == (parameter.default, parameter.kind)
@@ -131,10 +140,8 @@ def test_without_scikit_learn_the_error_says_what_to_install():
 def scikit_learns_best(name, standardised, C):
     X, y = load(name, standardised)
     models = []
-    for solver in ("newton-cholesky", "lbfgs")[: 1 if name == "digits" else 2]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = TheirLogisticRegression(C=C, tol=1e-10, max_iter=1000, solver=solver).fit(X, y)
+    for solver in ("newton-cholesky", "lbfgs")[: 1 + (standardised and name != "digits")]:  # lbfgs needs seconds there
+        model = Theirs(C=C, tol=1e-10, max_iter=1000, solver=solver).fit(X, y)
         models.append((objective(model, X, y, C), model))
     return min(models, key=lambda pair: pair[0])
 
@@ -171,7 +178,7 @@ def test_every_solver_ends_at_the_same_model(solver, fit_intercept, K, C):
     if solver == "liblinear" and (K > 2 or C == np.inf):
         pytest.skip("liblinear refuses that")
     X, y = problem(K)
-    theirs = TheirLogisticRegression(C=C, fit_intercept=fit_intercept, tol=1e-10, solver="newton-cholesky").fit(X, y)
+    theirs = Theirs(C=C, fit_intercept=fit_intercept, tol=1e-10, solver="newton-cholesky").fit(X, y)
     ours = tight(C=C, fit_intercept=fit_intercept, solver=solver).fit(X, y)
     assert_same_model(ours, theirs, X)
     if C < np.inf or K == 2:  # otherwise theirs may be any of many
@@ -211,7 +218,7 @@ def test_a_weight_is_a_number_of_copies(K, C):
     s = np.arange(len(X)) % 4
     weighted = tight(C=C).fit(X, y, sample_weight=s)
     assert_same_model(weighted, tight(C=C).fit(X.repeat(s, axis=0), y.repeat(s)), X)
-    theirs = TheirLogisticRegression(C=C, tol=1e-10, max_iter=1000).fit(X, y, sample_weight=s)
+    theirs = Theirs(C=C, tol=1e-10, max_iter=1000).fit(X, y, sample_weight=s)
     assert objective(weighted, X, y, C, s) <= objective(theirs, X, y, C, s) * (1 + 1e-9)
 
 
@@ -229,7 +236,7 @@ def test_class_weights_multiply_sample_weights(K, weighted):
     balance = ones.sum() / (K * np.bincount(y, ones))
     balanced = tight(class_weight="balanced").fit(X, names[y], sample_weight=s)
     assert_same_model(balanced, tight().fit(X, names[y], sample_weight=ones * balance[y]), X)
-    theirs = functools.partial(TheirLogisticRegression, tol=1e-10, max_iter=1000)
+    theirs = functools.partial(Theirs, tol=1e-10, max_iter=1000)
     assert_same_model(by_class, theirs(class_weight=given).fit(X, names[y], sample_weight=s), X)
     if VERSION >= (1, 7) or s is None:  # before, "balanced" did not look at the sample weights
         assert_same_model(balanced, theirs(class_weight="balanced").fit(X, names[y], sample_weight=s), X)
@@ -286,7 +293,7 @@ def test_labels_come_back(labels, K):
     X, y = problem(K)
     labels = np.asarray(labels)
     ours = LogisticRegression().fit(X, labels[y])
-    theirs = TheirLogisticRegression().fit(X, labels[y])
+    theirs = Theirs().fit(X, labels[y])
     predicted = ours.predict(X)
     assert predicted.dtype == theirs.predict(X).dtype
     np.testing.assert_array_equal(predicted, theirs.predict(X))
@@ -305,6 +312,8 @@ def test_boolean_labels():
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_data_frames_and_their_names(library):
     frames = pytest.importorskip(library)
+    if library == "polars" and VERSION < (1, 8):
+        pytest.skip("this scikit-learn does not read the names of this polars")
     X, y = problem(3)
     frame = frames.DataFrame({name: X[:, j] for j, name in enumerate("abcd")})
     model = LogisticRegression().fit(frame, frames.Series(y.astype(str)))
@@ -327,12 +336,12 @@ def test_float32_is_kept_and_all_else_is_float64(given, K):
     X, y = problem(K)
     X = (X > 0).astype(given)
     model = LogisticRegression().fit(X, y)
-    theirs = TheirLogisticRegression().fit(X, y)
-    assert model.coef_.dtype == model.intercept_.dtype == theirs.coef_.dtype
+    theirs = Theirs().fit(X, y)
+    assert model.coef_.dtype == model.intercept_.dtype == ("float32" if given == "float32" else "float64")
     for method in ("predict_proba", "predict_log_proba", "decision_function"):
-        ours, wanted = getattr(model, method)(X), getattr(theirs, method)(X)
-        assert ours.dtype == wanted.dtype
-        np.testing.assert_allclose(ours, wanted, atol=0.02)
+        S = getattr(model, method)(X)
+        assert S.dtype == model.coef_.dtype
+        np.testing.assert_allclose(S, getattr(theirs, method)(X), atol=0.02)
 
 
 @pytest.mark.parametrize("given", ["float32", "float64", "float16", "int64"])
@@ -340,8 +349,9 @@ def test_float32_is_kept_and_all_else_is_float64(given, K):
 def test_predicting_in_another_dtype_than_that_of_the_fit(given, fitted):
     X, y = problem(3)
     model = LogisticRegression().fit(X.astype(fitted), y)
-    theirs = TheirLogisticRegression().fit(X.astype(fitted), y)
-    assert model.predict_proba(X.astype(given)).dtype == theirs.predict_proba(X.astype(given)).dtype
+    S = model.predict_proba(X.astype(given))
+    assert S.dtype == np.result_type(given, fitted) == model.predict_log_proba(X.astype(given)).dtype
+    np.testing.assert_allclose(S.sum(axis=1), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -405,10 +415,9 @@ def test_one_row_costs_little_more_than_its_validation(K):
     model = LogisticRegression().fit(X, y)
     x = X[:1]
 
-    def best(call):
-        return min(timeit.repeat(call, number=100, repeat=20))
-
-    assert best(lambda: model.predict_proba(x)) < 1.6 * best(lambda: validate_data(model, x, reset=False))
+    calls = [lambda: model.predict_proba(x), lambda: validate_data(model, x, reset=False)]
+    whole, validation = np.min([[timeit.timeit(call, number=50) for call in calls] for _ in range(40)], axis=0)
+    assert whole < 2 * validation  # 1.2 with scikit-learn 1.9, whose validation takes longest
 
 
 # Stopping
@@ -559,12 +568,14 @@ def test_metadata_routing_in_a_pipeline_and_a_search():
     s = np.arange(len(X)) % 3 + 1.0
     with sklearn.config_context(enable_metadata_routing=True):
         model = LogisticRegression().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        search = GridSearchCV(model, {"C": [0.01, 1.0]}).fit(X, y, sample_weight=s)
         pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), model)
-        search = GridSearchCV(pipeline, {"logisticregression__C": [0.1, 1.0]}).fit(X, y, sample_weight=s)
+        pipeline.fit(X, y, sample_weight=s)
         assert cross_validate(model, X, y, params={"sample_weight": s})["test_score"].mean() > 0.5
-    direct = LogisticRegression(C=search.best_params_["logisticregression__C"])
-    direct.fit(StandardScaler().fit_transform(X), y, sample_weight=s)
-    np.testing.assert_array_equal(search.predict_proba(X), direct.predict_proba(StandardScaler().fit_transform(X)))
+    direct = LogisticRegression(**search.best_params_).fit(X, y, sample_weight=s)
+    np.testing.assert_array_equal(search.predict_proba(X), direct.predict_proba(X))
+    Z = StandardScaler().fit_transform(X)
+    np.testing.assert_array_equal(pipeline.predict_proba(X), LogisticRegression().fit(Z, y, s).predict_proba(Z))
 
 
 def test_skipped_parameter_validation_is_respected():
