@@ -7,6 +7,17 @@ from ._dispatch import show_config  # first, so that its warning points at the l
 # isort: split
 from . import optim, reference
 from ._plan import explain_plan
-from .functional import LossGrad, loss_grad, predict_proba
+from .functional import LossGrad, log_softmax, logsumexp, loss_grad, predict_proba, softmax
 
-__all__ = ["LossGrad", "explain_plan", "loss_grad", "optim", "predict_proba", "reference", "show_config"]
+__all__ = [
+    "LossGrad",
+    "explain_plan",
+    "log_softmax",
+    "logsumexp",
+    "loss_grad",
+    "optim",
+    "predict_proba",
+    "reference",
+    "show_config",
+    "softmax",
+]

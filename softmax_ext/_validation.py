@@ -88,6 +88,14 @@ def check_block(Y: Array, start: int) -> None:
     _check_nonnegative(Y, "y", start)
 
 
+def check_result(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Check the `out` of a function that takes any strides, and that its input may overlap."""
+    array = _check_shape_and_dtype(out, shape, dtype)
+    if not (array.flags.aligned and array.flags.writeable):
+        raise ValueError("out must be aligned and writeable: use np.empty(shape, dtype)")
+    return array
+
+
 def is_native(block: Array, dtype: np.dtype[Any]) -> bool:
     """Tell whether a kernel can read these rows in place: dtype, byte order, alignment fit, columns are contiguous.
 
@@ -249,16 +257,21 @@ def _real_number(value: object, name: str) -> float:
 
 
 def _check_out(out: object, shape: tuple[int, int], dtype: np.dtype[Any], inputs: dict[str, Array | None]) -> Array:
+    array = _check_shape_and_dtype(out, shape, dtype)
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned and flags.writeable):
+        raise ValueError("out must be C-contiguous, aligned and writeable: use np.empty((N, K), dtype)")
+    for name, given in inputs.items():
+        if given is not None and np.may_share_memory(array, given):
+            raise ValueError(f"out overlaps {name}, which is read while out is written: pass an array of its own")
+    return array
+
+
+def _check_shape_and_dtype(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape or out.dtype != dtype:
         raise ValueError(f"out must be {shape} of native {dtype}, got {out.shape} of {out.dtype.str} ({out.dtype})")
-    flags = out.flags
-    if not (flags.c_contiguous and flags.aligned and flags.writeable):
-        raise ValueError("out must be C-contiguous, aligned and writeable: use np.empty((N, K), dtype)")
-    for name, array in inputs.items():
-        if array is not None and np.may_share_memory(out, array):
-            raise ValueError(f"out overlaps {name}, which is read while out is written: pass an array of its own")
     return np.asarray(out)
 
 

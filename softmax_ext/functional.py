@@ -12,8 +12,9 @@ from . import _dispatch, _threads, _workspace, reference
 from ._plan import Plan, Visit, plan, visits
 from ._validation import check_block, check_problem, check_scoring, is_native, native
 from .reference import LossGrad
+from .special import log_softmax, logsumexp, softmax
 
-__all__ = ["LossGrad", "loss_grad", "predict_proba"]
+__all__ = ["LossGrad", "log_softmax", "logsumexp", "loss_grad", "predict_proba", "softmax"]
 
 Array = npt.NDArray[Any]
 

@@ -18,6 +18,7 @@ number of threads gives the same bits.  Two cuts (softmax_ext/_plan.py chooses):
 
 Nothing here allocates or raises; softmax_ext/_validation.py has seen every input.
 """
+from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange, threadid
@@ -368,6 +369,9 @@ def predict_proba(
             slices_pass(&p, &d, begin, end, first, own, NULL, n_threads)
         else:
             owned_pass(&p, &d, first, own, NULL, <floating *>NULL, n_threads)
+
+
+include "given.pxi"
 
 
 def exp_f32(const float[::1] x, float[::1] out):

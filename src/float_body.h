@@ -2,6 +2,7 @@
 #include "simd.h"
 #include "products.h"
 #include "_rows.h"
+#include "_given.h"
 
 #undef real
 #undef bits
@@ -16,8 +17,11 @@
 #undef LN2_HIGH
 #undef LN2_LOW
 #undef SQRT_HALF_BITS
+#undef EXP_OVERFLOWS
 #undef SIMD_MAX
 #undef SIMD_SCALE
+#undef SIMD_LOAD_SOME
+#undef SIMD_STORE_SOME
 #undef SIMD_LOW
 #undef SIMD_HIGH
 #undef vec

@@ -45,6 +45,13 @@ cdef extern from "float_types.h" nogil:
     ) noexcept
     void copy_rows_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t) noexcept
     void copy_rows_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *, Py_ssize_t) noexcept
+    const int LOGSUMEXP
+    int given_f32_ "given_f32"(
+        int, const float *, Py_ssize_t, float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *,
+    ) noexcept
+    int given_f64_ "given_f64"(
+        int, const double *, Py_ssize_t, double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *,
+    ) noexcept
     void exps_f32(const float *, Py_ssize_t, float *) noexcept
     void exps_f64(const double *, Py_ssize_t, double *) noexcept
 
@@ -128,3 +135,13 @@ cdef inline void copy_rows(
         copy_rows_f32(X, n, D, ldx, to, ldt)
     else:
         copy_rows_f64(X, n, D, ldx, to, ldt)
+
+
+cdef inline int given(
+    int what, const floating *x, Py_ssize_t ldx, floating *out, Py_ssize_t ldo, Py_ssize_t n, Py_ssize_t K,
+    const floating *end,
+) noexcept nogil:
+    if floating is float:
+        return given_f32_(what, x, ldx, out, ldo, n, K, end)
+    else:
+        return given_f64_(what, x, ldx, out, ldo, n, K, end)
