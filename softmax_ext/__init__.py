@@ -7,10 +7,23 @@ from ._dispatch import show_config  # first, so that its warning points at the l
 # isort: split
 from . import optim, reference
 from ._plan import explain_plan
-from .functional import LossGrad, log_softmax, logsumexp, loss_grad, predict_proba, softmax
+from .functional import (
+    CrossEntropyGrad,
+    LossGrad,
+    cross_entropy,
+    cross_entropy_grad,
+    log_softmax,
+    logsumexp,
+    loss_grad,
+    predict_proba,
+    softmax,
+)
 
 __all__ = [
+    "CrossEntropyGrad",
     "LossGrad",
+    "cross_entropy",
+    "cross_entropy_grad",
     "explain_plan",
     "log_softmax",
     "logsumexp",

@@ -135,29 +135,62 @@ INLINE void NAME(store_packed)(real *out, ptrdiff_t K, const vec *z)
     }
 }
 
-/* n <= L rows of K <= COLUMNS_MOST.  Nothing is read from `end` on. */
-INLINE int NAME(few_rows)(const int what, const real *x, ptrdiff_t ldx, real *out, ptrdiff_t ldo, ptrdiff_t n,
-                          ptrdiff_t K, const real *end)
+/* n <= L rows of K <= COLUMNS_MOST scores, a lane each.  `end`: the rows are ldx apart, and nothing is read from there
+ * on.  NULL: they are columns, side by side, whose scores are ldx apart.
+ * Cache lines of far columns are fetched ahead, those of the result as well: 64 x 100 x 1000 floats along the second axis
+ * took 20 ms on one thread without that, and 6.5 with it. */
+INLINE void NAME(read_few)(const real *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t K, const real *end, const real *out,
+                           ptrdiff_t ldo, vec *z)
 {
     const ptrdiff_t ldp = parts_of(K, L) * L;
-    vec z[COLUMNS_MOST];
     real padded[NAME(lanes) * COLUMNS_MOST];
-    if (n == L && ldx >= K && x + (L - 1) * ldx + ldp <= end) {
+    if (!end && n == L) {
+        for (ptrdiff_t k = 0; k < K; k++) {
+            z[k] = NAME(load)(x + k * ldx);
+            PREFETCH(x + k * ldx + L);
+            if (out) PREFETCH(out + k * ldo + L);
+        }
+    } else if (!end) {
+        for (ptrdiff_t k = 0; k < K; k++) z[k] = NAME(load_some)(x + k * ldx, n);
+    } else if (n == L && ldx >= K && x + (L - 1) * ldx + ldp <= end) {
         NAME(load_columns)(x, ldx, K, z);
     } else {
         memset(padded, 0, L * ldp * sizeof(real));
         for (ptrdiff_t i = 0; i < n; i++) memcpy(padded + i * ldp, x + i * ldx, K * sizeof(real));
         NAME(load_columns)(padded, ldp, K, z);
     }
-    const int found = NAME(given_columns)(what, z, K, n);
-    if (what == LOGSUMEXP) {
-        NAME(store)(padded, z[0]);
-        for (ptrdiff_t i = 0; i < n; i++) out[i * ldo] = padded[i];
+}
+
+INLINE void NAME(write_few)(real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K, int columns, const vec *z)
+{
+    const ptrdiff_t ldp = parts_of(K, L) * L;
+    real padded[NAME(lanes) * COLUMNS_MOST];
+    if (columns && n == L) {
+        for (ptrdiff_t k = 0; k < K; k++) NAME(store)(out + k * ldo, z[k]);
+    } else if (columns) {
+        for (ptrdiff_t k = 0; k < K; k++) NAME(store_some)(out + k * ldo, n, z[k]);
     } else if (n == L && ldo == K) {
         NAME(store_packed)(out, K, z);
     } else {
         NAME(store_columns)(padded, ldp, K, z);
         for (ptrdiff_t i = 0; i < n; i++) memcpy(out + i * ldo, padded + i * ldp, K * sizeof(real));
+    }
+}
+
+INLINE int NAME(few)(const int what, const real *x, ptrdiff_t ldx, real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K,
+                     const real *end)
+{
+    vec z[COLUMNS_MOST];
+    NAME(read_few)(x, ldx, n, K, end, what == LOGSUMEXP ? NULL : out, ldo, z);
+    const int found = NAME(given_columns)(what, z, K, n);
+    if (what != LOGSUMEXP) {
+        NAME(write_few)(out, ldo, n, K, !end, z);
+    } else if (!end || ldo == 1) {
+        NAME(store_some)(out, n, z[0]);
+    } else {
+        real lane[NAME(lanes)];
+        NAME(store)(lane, z[0]);
+        for (ptrdiff_t i = 0; i < n; i++) out[i * ldo] = lane[i];
     }
     return found;
 }
@@ -286,34 +319,18 @@ INLINE int NAME(long_columns)(const int what, const int count, const real *x, pt
 #undef STORE_AT
 }
 
-/* n columns of K scores, kx apart.  Up to COLUMNS_MOST, the same sums as in few_rows: a column gets the bits of a row.
- * The cache lines of the result, far apart, are fetched ahead: 64 x 100 x 1000 floats along the second axis took 20 ms
- * on one thread without that, and 6.5 with it. */
-INLINE int NAME(any_columns)(const int what, const real *x, ptrdiff_t kx, real *out, ptrdiff_t ko, ptrdiff_t K,
-                             ptrdiff_t n)
+/* Up to COLUMNS_MOST, a column gets the bits of a row. */
+INLINE int NAME(any_columns)(const int what, const real *x, ptrdiff_t kx, real *out, ptrdiff_t ko, ptrdiff_t n,
+                             ptrdiff_t K)
 {
     int found = 0;
     if (K > COLUMNS_MOST)
         for (; n >= EXPS * L; n -= EXPS * L, x += EXPS * L, out += EXPS * L)
             found |= NAME(long_columns)(what, EXPS, x, kx, out, ko, K, L);
     for (; n > 0; n -= L, x += L, out += L) {
-        const ptrdiff_t some = smaller(n, L), results = what == LOGSUMEXP ? 1 : K;
-        vec z[COLUMNS_MOST];
-        if (K > COLUMNS_MOST) {
-            found |= NAME(long_columns)(what, 1, x, kx, out, ko, K, some);
-        } else if (some == L) {
-            for (ptrdiff_t k = 0; k < K; k++) {
-                z[k] = NAME(load)(x + k * kx);
-                PREFETCH(x + k * kx + L);
-                if (what != LOGSUMEXP) PREFETCH(out + k * ko + L);
-            }
-            found |= NAME(given_columns)(what, z, K, L);
-            for (ptrdiff_t k = 0; k < results; k++) NAME(store)(out + k * ko, z[k]);
-        } else {
-            for (ptrdiff_t k = 0; k < K; k++) z[k] = NAME(load_some)(x + k * kx, some);
-            found |= NAME(given_columns)(what, z, K, some);
-            for (ptrdiff_t k = 0; k < results; k++) NAME(store_some)(out + k * ko, some, z[k]);
-        }
+        const ptrdiff_t some = smaller(n, L);
+        found |= K > COLUMNS_MOST ? NAME(long_columns)(what, 1, x, kx, out, ko, K, some)
+                                  : NAME(few)(what, x, kx, out, ko, some, K, NULL);
     }
     return found;
 }
@@ -326,7 +343,7 @@ INLINE int NAME(any_rows)(const int what, const real *x, ptrdiff_t ldx, real *ou
         for (ptrdiff_t i = 0; i < n; i++) found |= NAME(long_row)(what, x + i * ldx, out + i * ldo, K);
     else
         for (ptrdiff_t i = 0; i < n; i += L)
-            found |= NAME(few_rows)(what, x + i * ldx, ldx, out + i * ldo, ldo, smaller(L, n - i), K, end);
+            found |= NAME(few)(what, x + i * ldx, ldx, out + i * ldo, ldo, smaller(L, n - i), K, end);
     return found;
 }
 
@@ -341,7 +358,7 @@ static int NAME(given)(int what, const real *x, ptrdiff_t ldx, real *out, ptrdif
     feclearexcept(FE_OVERFLOW);
 #define CASE(W)                                                                                                \
     case W:                                                                                                    \
-        found = end ? NAME(any_rows)(W, x, ldx, out, ldo, n, K, end) : NAME(any_columns)(W, x, ldx, out, ldo, K, n); \
+        found = end ? NAME(any_rows)(W, x, ldx, out, ldo, n, K, end) : NAME(any_columns)(W, x, ldx, out, ldo, n, K); \
         break;
     switch (what) {
         CASE(SOFTMAX)

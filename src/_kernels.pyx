@@ -372,6 +372,7 @@ def predict_proba(
 
 
 include "given.pxi"
+include "losses.pxi"
 
 
 def exp_f32(const float[::1] x, float[::1] out):

@@ -86,11 +86,11 @@ INLINE void NAME(probability_columns)(real *Z, ptrdiff_t ldz, ptrdiff_t K)
     NAME(store_columns)(Z, ldz, K, z);
 }
 
-/* Labels y, weights s (1 for none) of L rows; n of them exist. */
-INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_t K, const ptrdiff_t *y,
-                                   const double *s, double smoothing, double *base, real *t)
+/* Scores -> residuals of L rows, a lane each, of which n exist, with labels y and weights s (1 for none). */
+INLINE void NAME(residual_lanes)(vec *z, ptrdiff_t n, ptrdiff_t K, const ptrdiff_t *y, const double *s,
+                                 double smoothing, double *base, real *t)
 {
-    vec z[COLUMNS_MOST];
+    const real *score = (const real *)z;
     bits label[NAME(lanes)] = {0};
     real tops[NAME(lanes)];
     for (ptrdiff_t l = 0; l < n; l++) label[l] = (bits)y[l];
@@ -100,14 +100,13 @@ INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_
         for (ptrdiff_t l = 0; l < n; l++) weight[l] = (real)s[l];
         weights = NAME(load)(weight);
     }
-    NAME(load_columns)(Z, ldz, K, z);
     const vec top = NAME(top_of_columns)(z, K, NULL);
     NAME(store)(tops, top);
-    for (ptrdiff_t l = 0; l < n; l++) base[l] = (double)tops[l] - (double)Z[l * ldz + y[l]];
+    for (ptrdiff_t l = 0; l < n; l++) base[l] = (double)tops[l] - (double)score[y[l] * L + l];
     if (smoothing > 0)
         for (ptrdiff_t l = 0; l < n; l++) {
             double below = 0;
-            for (ptrdiff_t k = 0; k < K; k++) below += (double)tops[l] - (double)Z[l * ldz + k];
+            for (ptrdiff_t k = 0; k < K; k++) below += (double)tops[l] - (double)score[k * L + l];
             base[l] = (smoothing < 1 ? (1 - smoothing) * base[l] : 0) + smoothing / K * below;
         }
     ivec target;
@@ -125,6 +124,14 @@ INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_
     const vec of_own = weights * (real)smoothing - weights * (others / total);
     for (ptrdiff_t k = 0; k < K; k++)
         z[k] = z[k] * scale - even + NAME(keep)(MASK(target == (bits)k), of_own);
+}
+
+INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_t K, const ptrdiff_t *y,
+                                   const double *s, double smoothing, double *base, real *t)
+{
+    vec z[COLUMNS_MOST];
+    NAME(load_columns)(Z, ldz, K, z);
+    NAME(residual_lanes)(z, n, K, y, s, smoothing, base, t);
     NAME(store_columns)(Z, ldz, K, z);
 }
 

@@ -3,6 +3,7 @@
 #include "products.h"
 #include "_rows.h"
 #include "_given.h"
+#include "_losses.h"
 
 #undef real
 #undef bits

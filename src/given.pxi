@@ -13,7 +13,7 @@ cdef struct Run:            # axes that can be gone through as one
 
 
 cdef bint append(Run *runs, int *count, int most, Py_ssize_t size, Py_ssize_t x, Py_ssize_t out) noexcept:
-    """One more axis, of smaller stride than those before: does it continue the last run, or fit in another?"""
+    """One more axis, inside those before: does it continue the last run, or fit in another?"""
     cdef Run *last = runs + count[0] - 1
     if size == 1:
         return True
@@ -27,8 +27,13 @@ cdef bint append(Run *runs, int *count, int most, Py_ssize_t size, Py_ssize_t x,
     return True
 
 
-cdef bint arrange(const Py_buffer *x, const Py_buffer *out, unsigned long long axes, bint sums, Given *g) noexcept:
-    """Bring the axes into the form of Given, if they have it.  sums: the result is without `axes`, a bit each."""
+cdef bint arrange(
+    const Py_buffer *x, const Py_buffer *out, unsigned long long axes, bint sums, bint in_order, Given *g,
+) noexcept:
+    """Bring the axes into the form of Given, if they have it: by their strides, or in their order.
+
+    sums: the result is without `axes`, which are a bit each.
+    """
     cdef int order[64]
     cdef Py_ssize_t strides[64]  # of the result
     cdef int i, j, d, keeps = 0, ks = 0
@@ -42,7 +47,7 @@ cdef bint arrange(const Py_buffer *x, const Py_buffer *out, unsigned long long a
             strides[d] = out.strides[j]
             j += 1
         i = d
-        while i > 0 and abs(x.strides[order[i - 1]]) < abs(x.strides[d]):
+        while i > 0 and not in_order and abs(x.strides[order[i - 1]]) < abs(x.strides[d]):
             order[i] = order[i - 1]
             i -= 1
         order[i] = d
@@ -84,6 +89,30 @@ cdef enum:
 cdef struct Parts:          # of the outer rows and of the columns
     Py_ssize_t rows, columns
     Py_ssize_t across       # parts of the columns
+    Py_ssize_t count        # of all
+    Py_ssize_t visit        # between two looks for Ctrl-C
+    int n_threads
+
+
+cdef Parts parts_of_given(const Given *g, int n_threads, const floating *kind) noexcept nogil:
+    cdef Parts p
+    cdef Py_ssize_t unit = 4 * lanes(kind)
+    p.columns = g.inner
+    if g.inner > unit:
+        p.columns = min(whole(g.inner, unit), max(unit, PART // g.K // unit * unit))
+    p.across = whole(g.inner, p.columns) // p.columns
+    p.rows = max(1, PART // (g.K * p.columns))
+    if g.inner == 1 and p.rows > unit:
+        p.rows = p.rows // unit * unit
+    p.count = whole(g.outer, p.rows) // p.rows * p.across
+    p.n_threads = 1 if g.outer * g.K * g.inner < PARALLEL else n_threads
+    p.visit = max(p.n_threads, VISIT // (p.rows * g.K * p.columns))
+    return p
+
+
+cdef const floating *end_of(const Given *g, const floating *x) noexcept nogil:
+    """What lies behind the last row; as if behind the first number where rows overlap or run backwards."""
+    return x + ((g.outer - 1) * g.xo + g.K if g.xo >= g.K else 1)
 
 
 cdef int given_part(
@@ -95,11 +124,7 @@ cdef int given_part(
     cdef floating *out = <floating *>g.out
     cdef int found = 0
     if g.inner == 1:
-        # Whole vectors of the last rows would be read beyond the array, and of overlapping rows beyond anything.
-        return given(
-            what, x + first * g.xo, g.xo, out + first * g.oo, g.oo, rows, g.K,
-            x + ((g.outer - 1) * g.xo + g.K if g.xo >= g.K else 1),
-        )
+        return given(what, x + first * g.xo, g.xo, out + first * g.oo, g.oo, rows, g.K, end_of(g, x))
     for o in range(first, first + rows):
         found |= given(
             what, x + o * g.xo + column, g.xk, out + o * g.oo + column, g.ok, columns, g.K, <const floating *>NULL,
@@ -108,35 +133,26 @@ cdef int given_part(
 
 
 cdef int given_parts(const Given *g, int what, int n_threads, const floating *kind) except -1 nogil:
-    cdef Py_ssize_t unit = 4 * lanes(kind), i, begin = 0, end, parts, visit
-    cdef Parts p
+    cdef Parts p = parts_of_given(g, n_threads, kind)
+    cdef Py_ssize_t i, begin = 0, end
     cdef int found = 0
-    p.columns = g.inner
-    if g.inner > unit:
-        p.columns = min(whole(g.inner, unit), max(unit, PART // g.K // unit * unit))
-    p.across = whole(g.inner, p.columns) // p.columns
-    p.rows = max(1, PART // (g.K * p.columns))
-    if g.inner == 1 and p.rows > unit:
-        p.rows = p.rows // unit * unit
-    parts = whole(g.outer, p.rows) // p.rows * p.across
-    if g.outer * g.K * g.inner < PARALLEL:
-        n_threads = 1
-    visit = max(n_threads, VISIT // (p.rows * g.K * p.columns))
-    while begin < parts:
-        end = min(begin + visit, parts)
-        if n_threads == 1:
+    while begin < p.count:
+        end = min(begin + p.visit, p.count)
+        if p.n_threads == 1:
             for i in range(begin, end):
                 found |= given_part(g, &p, what, i, kind)
         else:
-            for i in prange(begin, end, schedule="dynamic", num_threads=n_threads):  # its |= is the same in any order
+            for i in prange(begin, end, schedule="dynamic", num_threads=p.n_threads):  # its |= is one in any order
                 found |= given_part(g, &p, what, i, kind)
-        if end < parts:
+        if end < p.count:
             look_for_interrupt()
         begin = end
     return found
 
 
-cdef int given_array(int what, object x, object out, unsigned long long axes, int n_threads, const floating *kind) except -2:
+cdef int given_array(
+    int what, object x, object out, unsigned long long axes, int n_threads, const floating *kind,
+) except -2:
     cdef Py_buffer source, target
     cdef Given g
     cdef int found = -1
@@ -144,7 +160,7 @@ cdef int given_array(int what, object x, object out, unsigned long long axes, in
     try:
         PyObject_GetBuffer(out, &target, PyBUF_STRIDES | PyBUF_WRITABLE)
         try:
-            if arrange(&source, &target, axes, what == LOGSUMEXP, &g):
+            if arrange(&source, &target, axes, what == LOGSUMEXP, False, &g):
                 with nogil:
                     found = given_parts(&g, what, n_threads, kind)
         finally:

@@ -1,6 +1,11 @@
 """softmax, log_softmax and logsumexp against SciPy: values, shapes, dtypes, warnings, errors; out, threads, digits."""
 
 import inspect
+import os
+import signal
+import subprocess
+import sys
+import time
 import warnings
 
 import hypothesis
@@ -349,3 +354,46 @@ def test_rearranged_is_a_copy():
         copy = _rearranged(x, axes)
         np.testing.assert_array_equal(copy, x)
         assert not np.shares_memory(copy, x)
+
+
+# All rows are the same memory, so that a call takes long and its scores take none.
+LONG = """
+import sys
+import numpy as np
+import softmax_ext
+
+name, K = sys.argv[1], int(sys.argv[2])
+N = 4 * 10**9 // K
+x = np.broadcast_to(np.linspace(0, 1, K), (N, K))
+y = np.zeros(N if name == "cross_entropy" else 0, int)
+out = np.lib.stride_tricks.as_strided(np.empty(K), (N, K), (0, 8))
+CALLS = {
+    "softmax": lambda: softmax_ext.softmax(x, 1, out=out, n_threads=1),
+    "logsumexp": lambda: softmax_ext.logsumexp(x, 1),
+    "cross_entropy": lambda: softmax_ext.cross_entropy(x, y),
+}
+print("running", flush=True)
+try:
+    CALLS[name]()
+    print("finished", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@needs_kernels
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent SIGINT there")
+@pytest.mark.parametrize("K", [100, 10_000])
+@pytest.mark.parametrize("name", ["softmax", "logsumexp", "cross_entropy"])
+def test_interrupt(name, K):
+    """A long call ends within a second of Ctrl-C, on the slowest level."""
+    env = os.environ | {"SOFTMAX_EXT_ISA": _dispatch.available()[-1]}
+    command = [sys.executable, "-c", LONG, name, str(K)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().strip() == "running"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        begin = time.perf_counter()
+        printed, _ = process.communicate(timeout=60)
+        assert printed.strip() == "interrupted"
+        assert time.perf_counter() - begin < 1.5  # with the end of the process
