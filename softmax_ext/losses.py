@@ -15,7 +15,6 @@ __all__ = ["CrossEntropyGrad", "cross_entropy", "cross_entropy_grad"]
 Array = npt.NDArray[Any]
 
 KIND = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}  # the kernels' names of the dtypes
-COLUMNS_MOST = 128  # classes up to which rows with labels need no work space, as in _rows.h
 
 
 class CrossEntropyGrad(NamedTuple):
@@ -154,13 +153,11 @@ def _run(
                     dlogits[...] = R * weights
         else:
             _kernel(given, spread, s, scale, losses, dlogits, threads)
-    if kept is not None:
-        losses[~kept] = 0
     with np.errstate(all="ignore"):
-        if s is not None and c is not None and spread is None:
+        if c is not None and spread is None:
             losses *= c.astype(np.float64)[y]
-            if kept is not None:
-                losses[~kept] = 0
+        if kept is not None:
+            losses[~kept] = 0
         if reduction == "none":
             loss: Any = losses.astype(dtype).reshape(np.delete(Z.shape, axis))
         else:
@@ -209,25 +206,21 @@ def _kernel(
     """Run the kernel on the scores as they lie, or on a copy of them where it could not go through them."""
     assert _dispatch.kernels is not None
     run = _dispatch.kernels.given_losses[KIND[given.dtype]]
-    Z, dtype, axis, y, Y = given[:5]
-    K, L = Z.shape[axis], _dispatch.kernels.lanes_of(dtype.itemsize)
-    needed = Y is not None or spread is not None or K > COLUMNS_MOST
-    space = _workspace.take(threads * 2 * L * (K + L) if needed else 1, dtype, 0)
+    Z, dtype, axis, y, Y, _, _, smoothing = given
+    L = _dispatch.kernels.lanes_of(dtype.itemsize)
+    space = _workspace.take(threads * 2 * L * (Z.shape[axis] + L), dtype, 0)  # two tiles of L rows for each thread
+    options = s, spread, smoothing, scale, space.work, losses
     try:
-
-        def done(Z: Array, Y: Array | None, out: Array | None) -> bool:
-            return bool(run(Z, axis, y, Y, s, spread, given.smoothing, scale, space.work, losses, out, threads))
-
         native = Z.dtype == dtype and Z.flags.aligned
-        apart = dlogits is None or not np.may_share_memory(Z, dlogits)
-        in_place = dlogits is not None and Z.__array_interface__ == dlogits.__array_interface__
-        if native and (apart or in_place) and done(Z, Y, dlogits):
+        if dlogits is not None and np.may_share_memory(Z, dlogits):
+            native = native and Z.__array_interface__ == dlogits.__array_interface__
+        if native and run(Z, axis, y, Y, *options, dlogits, threads):
             return
         copy = np.empty(Z.shape, dtype)
         with np.errstate(all="ignore"):
             np.copyto(copy, Z)
         Y = None if Y is None else np.ascontiguousarray(Y)
-        assert done(copy, Y, copy if dlogits is not None else None)
+        run(copy, axis, y, Y, *options, None if dlogits is None else copy, threads)
         if dlogits is not None:
             np.copyto(dlogits, copy)
     finally:

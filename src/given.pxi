@@ -85,7 +85,7 @@ cdef bint arrange(
 cdef enum:
     PART = 1 << 15           # numbers that one thread does at a time
     PARALLEL = 1 << 17       # fewer are done by one thread, in some 50 us
-    VISIT = 1 << 27          # between two looks for Ctrl-C: a third of a second at 2 ns each
+    VISIT = 1 << 25          # between two looks for Ctrl-C: a third of a second at 10 ns each
 
 
 cdef struct Parts:          # of the outer rows and of the columns
