@@ -397,3 +397,49 @@ def test_interrupt(name, K):
         printed, _ = process.communicate(timeout=60)
         assert printed.strip() == "interrupted"
         assert time.perf_counter() - begin < 1.5  # with the end of the process
+
+
+# Memory that ends where a page without access begins, so that a read or write beyond an array ends the process.
+GUARDED = """
+import ctypes, mmap
+import numpy as np
+import softmax_ext
+from softmax_ext import _dispatch
+
+PAGE, PAGES = mmap.PAGESIZE, 60
+whole = mmap.mmap(-1, (PAGES + 2) * PAGE)
+address = ctypes.addressof(ctypes.c_char.from_buffer(whole))
+mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+for page in (0, PAGES + 1):
+    assert mprotect(address + page * PAGE, PAGE, 0) == 0
+memory = np.frombuffer(whole, np.uint8)[PAGE:-PAGE]
+
+def place(shape, dtype, at_end):
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return (memory[-size:] if at_end else memory[:size]).view(dtype).reshape(shape)
+
+for level in _dispatch.available():
+    with _dispatch.using(level):
+        for dtype in (np.float32, np.float64):
+            for shape in [(1, 3), (17, 1), (35, 10), (19, 100), (5, 129), (3, 1003), (130, 7), (130, 77), (2, 9, 33)]:
+                for at_end in (False, True):
+                    x = place(shape, dtype, at_end)
+                    x[...] = 0
+                    for view in (x, x[::-1], x[..., ::-1], x.T):
+                        for axis in range(x.ndim):
+                            softmax_ext.softmax(view, axis, out=view)
+                            softmax_ext.log_softmax(view, axis)
+                            softmax_ext.logsumexp(view, axis)
+                        labels = np.zeros(np.delete(view.shape, 1), int)
+                        softmax_ext.cross_entropy_grad(view, labels, out=view)
+                        softmax_ext.cross_entropy_grad(view, view.copy(), np.ones(view.shape[1]), out=view)
+print("inside")
+"""
+
+
+@needs_kernels
+@pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")
+def test_nothing_beyond_the_arrays_is_touched():
+    result = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout) == (0, "inside\n"), result.stderr
