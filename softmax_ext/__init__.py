@@ -7,16 +7,32 @@ from ._dispatch import show_config  # first, so that its warning points at the l
 # isort: split
 from . import optim, reference
 from ._plan import explain_plan
-from .functional import LossGrad, loss_grad, predict_proba
+from .functional import (
+    CrossEntropyGrad,
+    LossGrad,
+    cross_entropy,
+    cross_entropy_grad,
+    log_softmax,
+    logsumexp,
+    loss_grad,
+    predict_proba,
+    softmax,
+)
 from .objective import SoftmaxObjective
 
 __all__ = [
+    "CrossEntropyGrad",
     "LossGrad",
     "SoftmaxObjective",
+    "cross_entropy",
+    "cross_entropy_grad",
     "explain_plan",
+    "log_softmax",
+    "logsumexp",
     "loss_grad",
     "optim",
     "predict_proba",
     "reference",
     "show_config",
+    "softmax",
 ]

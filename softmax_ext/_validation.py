@@ -20,7 +20,7 @@ F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
 COMPUTES_IN = dict.fromkeys("ef", F4) | dict.fromkeys("dg?bBhHiIlLqQ", F8)
 SHAPES = {
     "X": "(N, D)", "W": "(K, D)", "b": "(K,)", "y": "(N,) labels or (N, K) probabilities",
-    "sample_weight": "(N,)", "class_weight": "(K,)",
+    "sample_weight": "(N,)", "class_weight": "(K,)", "weight": "(K,)",
 }  # fmt: skip
 
 Array = npt.NDArray[Any]
@@ -48,6 +48,89 @@ class Scoring(NamedTuple):
     W: Array
     b: Array | None
     out: Array | None  # (N, K), C-contiguous, aligned, native, writeable, of `dtype`, apart from the inputs
+
+
+class Scores(NamedTuple):
+    """What `check_scores` hands to the kernels: scores, with their classes along `axis`."""
+
+    Z: Array  # the caller's own, of any real dtype and layout
+    dtype: np.dtype[Any]  # what Z's dtype computes in
+    axis: int
+    y: npt.NDArray[np.intp] | None  # labels of the rows in C order, a copy of ours; 0 for those that are ignored
+    Y: Array | None  # probabilities, of `dtype` and Z's shape
+    kept: npt.NDArray[np.bool_] | None  # which rows are not ignored; None for all
+    c: Array | None  # (K,), C-contiguous, of `dtype`: class weights
+    smoothing: float
+
+
+def check_scores(
+    logits: object,
+    target: object,
+    weight: object,
+    ignore_index: object,
+    label_smoothing: object,
+    reduction: object,
+) -> Scores:
+    """Check the inputs of `cross_entropy`; weights and probabilities may be any numbers, as in PyTorch."""
+    Z = logits if type(logits) is np.ndarray else _as_array(logits, "logits")
+    if Z.dtype.char not in COMPUTES_IN:
+        raise _not_real(Z, "logits")
+    if Z.ndim == 0:
+        raise TypeError(f"logits must be an array, (K,), (N, K) or (N, K, d1, ...), got a scalar: {Z[()]!r}")
+    dtype, axis = COMPUTES_IN[Z.dtype.char], min(Z.ndim - 1, 1)
+    K = Z.shape[axis]
+    if K == 0:
+        raise ValueError(f"logits have no classes: shape {Z.shape} has length 0 along axis {axis}")
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
+    smoothing, c = _check_smoothing(label_smoothing), None
+    if weight is not None:
+        c = _check_real(weight, "weight", 1)
+        if c.shape[0] != K:
+            raise ValueError(f"weight has {c.shape[0]} entries, but logits have {K} classes along axis {axis}")
+        c = _contiguous(c, dtype)
+    if isinstance(ignore_index, (bool, np.bool)) or not isinstance(ignore_index, (int, np.integer)):
+        raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}")
+    given = target if type(target) is np.ndarray else _as_array(target, "target")
+    if given.shape == Z.shape:
+        if given.dtype.kind != "f":
+            raise TypeError(
+                f"target has logits' shape {Z.shape}, so it must hold probabilities of a floating dtype, got "
+                f"{given.dtype}: labels have shape {Z.shape[:axis] + Z.shape[axis + 1 :]}"
+            )
+        if ignore_index >= 0:
+            raise ValueError(f"ignore_index = {ignore_index} needs integer labels, but target holds probabilities")
+        native = given if given.dtype == dtype and given.flags.aligned else _cast(given, dtype)
+        return Scores(Z, dtype, axis, None, native, None, c, smoothing)
+    labels, kept = _check_targets(given, Z.shape[:axis] + Z.shape[axis + 1 :], K, int(ignore_index))
+    return Scores(Z, dtype, axis, labels, None, kept, c, smoothing)
+
+
+def _check_targets(
+    target: Array, shape: tuple[int, ...], K: int, ignore_index: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_] | None]:
+    """Copy labels to intp, and check the copy; and tell which rows are not ignored."""
+    if target.shape != shape:
+        raise ValueError(
+            f"target must be labels of shape {shape} or probabilities of logits' shape, got shape {target.shape}"
+        )
+    if target.dtype.kind not in "iu":
+        raise TypeError(f"target must hold integer labels, or probabilities of logits' shape, got dtype {target.dtype}")
+    labels = target.astype(np.int64, order="C").reshape(-1)
+    unsigned = labels.view(np.uint64)
+    if not labels.size or (unsigned.item(unsigned.argmax()) < K and not 0 <= ignore_index < K):
+        return labels.astype(np.intp, copy=False), None
+    kept = labels != ignore_index
+    wrong = (unsigned >= K) & kept
+    if wrong.any():
+        i = np.unravel_index(int(wrong.argmax()), shape)
+        raise ValueError(
+            f"{_entry('target', i)} = {target[i]} is out of range: labels must be in 0..{K - 1}, or ignore_index"
+        )
+    if kept.all():
+        return labels.astype(np.intp, copy=False), None
+    labels[~kept] = 0
+    return labels.astype(np.intp, copy=False), kept
 
 
 def check_problem(
@@ -110,6 +193,14 @@ def count_classes(y: npt.ArrayLike) -> int:
             "or encode the labels with np.unique(y, return_inverse=True)[1]"
         )
     return max(K, 1)
+
+
+def check_result(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Check the `out` of a function that takes any strides, and that its input may overlap."""
+    array = _check_shape_and_dtype(out, shape, dtype)
+    if not (array.flags.aligned and array.flags.writeable):
+        raise ValueError("out must be aligned and writeable: use np.empty(shape, dtype)")
+    return array
 
 
 def is_native(block: Array, dtype: np.dtype[Any]) -> bool:
@@ -273,16 +364,21 @@ def _real_number(value: object, name: str) -> float:
 
 
 def _check_out(out: object, shape: tuple[int, int], dtype: np.dtype[Any], inputs: dict[str, Array | None]) -> Array:
+    array = _check_shape_and_dtype(out, shape, dtype)
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned and flags.writeable):
+        raise ValueError("out must be C-contiguous, aligned and writeable: use np.empty((N, K), dtype)")
+    for name, given in inputs.items():
+        if given is not None and np.may_share_memory(array, given):
+            raise ValueError(f"out overlaps {name}, which is read while out is written: pass an array of its own")
+    return array
+
+
+def _check_shape_and_dtype(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape or out.dtype != dtype:
         raise ValueError(f"out must be {shape} of native {dtype}, got {out.shape} of {out.dtype.str} ({out.dtype})")
-    flags = out.flags
-    if not (flags.c_contiguous and flags.aligned and flags.writeable):
-        raise ValueError("out must be C-contiguous, aligned and writeable: use np.empty((N, K), dtype)")
-    for name, array in inputs.items():
-        if array is not None and np.may_share_memory(out, array):
-            raise ValueError(f"out overlaps {name}, which is read while out is written: pass an array of its own")
     return np.asarray(out)
 
 

@@ -11,9 +11,21 @@ import numpy.typing as npt
 from . import _dispatch, _threads, _workspace, reference
 from ._plan import Plan, Visit, plan, visits
 from ._validation import check_block, check_problem, check_scoring, is_native, native
+from .losses import CrossEntropyGrad, cross_entropy, cross_entropy_grad
 from .reference import LossGrad
+from .special import log_softmax, logsumexp, softmax
 
-__all__ = ["LossGrad", "loss_grad", "predict_proba"]
+__all__ = [
+    "CrossEntropyGrad",
+    "LossGrad",
+    "cross_entropy",
+    "cross_entropy_grad",
+    "log_softmax",
+    "logsumexp",
+    "loss_grad",
+    "predict_proba",
+    "softmax",
+]
 
 Array = npt.NDArray[Any]
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ._validation import check_block, check_problem, check_scoring
+from ._validation import Scores, check_block, check_problem, check_scoring
 
 Array = npt.NDArray[Any]
 quiet = np.errstate(all="ignore")
@@ -214,6 +214,27 @@ def predict_proba(X: npt.ArrayLike, W: npt.ArrayLike, b: npt.ArrayLike | None = 
     """
     given = check_scoring(X, W, b, out=None)
     return softmax(scores(_float64(given.X), _float64(given.W), None if given.b is None else _float64(given.b)))
+
+
+@quiet
+def cross_entropy(given: Scores, class_weight: Array | None = None) -> tuple[Array, Array]:
+    """Return the losses of all rows of scores, and their residuals, an array like the scores.
+
+    T_ik = c_k ((1 - ε) Y_ik + ε / K), loss_i = -Σ_k T_ik log S_ik and R_i = S_i Σ_k T_ik - T_i, as in PyTorch. With
+    labels and ε = 0 the only term is the label's.
+    """
+    moved = np.moveaxis(_float64(given.Z), given.axis, -1)
+    Z = moved.reshape(-1, moved.shape[-1])
+    if given.y is not None:
+        Y = one_hot(given.y, Z.shape[1])
+    else:
+        Y = np.moveaxis(_float64(given.Y), given.axis, -1).reshape(Z.shape)
+    T = smooth(Y, given.smoothing) if given.smoothing else Y
+    T = T if class_weight is None else T * _float64(class_weight)
+    terms = T * log_softmax(Z)
+    if given.y is not None and not given.smoothing:
+        terms = terms[np.arange(len(Z)), given.y][:, np.newaxis]
+    return -terms.sum(axis=1), np.moveaxis(residual(softmax(Z), T).reshape(moved.shape), -1, given.axis)
 
 
 @quiet

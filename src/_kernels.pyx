@@ -20,6 +20,7 @@ number of threads gives the same bits.  Two cuts (softmax_ext/_plan.py chooses):
 
 Nothing here allocates or raises; softmax_ext/_validation.py has seen every input.
 """
+from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange, threadid
@@ -351,6 +352,10 @@ def predict_proba(
     cdef Batch d = batch_of(PROBABILITIES, X, W, b)
     d.S = &S[0, 0]
     visited[floating](&p, &d, visit, work, None, None, None, 1, n_threads)
+
+
+include "given.pxi"
+include "losses.pxi"
 
 
 def exp_f32(const float[::1] x, float[::1] out):

@@ -39,10 +39,15 @@ INLINE void NAME(store_columns)(real *Z, ptrdiff_t ldz, ptrdiff_t K, const vec *
     }
 }
 
-INLINE vec NAME(top_of_columns)(const vec *z, ptrdiff_t K)
+/* The maximum of the numbers; `nan` (or NULL) tells in which lanes there is a NaN beside them. */
+INLINE vec NAME(top_of_columns)(const vec *z, ptrdiff_t K, ivec *nan)
 {
     vec top = z[0];
-    for (ptrdiff_t k = 1; k < K; k++) top = NAME(max)(z[k], top);
+    if (nan) *nan = MASK(top != top);
+    for (ptrdiff_t k = 1; k < K; k++) {
+        if (nan) *nan |= MASK(z[k] != z[k]);
+        top = NAME(max)(z[k], top);
+    }
     return top;
 }
 
@@ -74,18 +79,18 @@ INLINE void NAME(probability_columns)(real *Z, ptrdiff_t ldz, ptrdiff_t K)
 {
     vec z[COLUMNS_MOST];
     NAME(load_columns)(Z, ldz, K, z);
-    const vec top = NAME(top_of_columns)(z, K);
+    const vec top = NAME(top_of_columns)(z, K, NULL);
     NAME(exp_columns)(z, K, top);
     const vec sum = NAME(sum_of_columns)(z, K);
     for (ptrdiff_t k = 0; k < K; k++) z[k] /= sum;
     NAME(store_columns)(Z, ldz, K, z);
 }
 
-/* Labels y, weights s (1 for none) of L rows; n of them exist. */
-INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_t K, const ptrdiff_t *y,
-                                   const double *s, double smoothing, double *base, real *t)
+/* Scores -> residuals of L rows, a lane each, of which n exist, with labels y and weights s (1 for none). */
+INLINE void NAME(residual_lanes)(vec *z, ptrdiff_t n, ptrdiff_t K, const ptrdiff_t *y, const double *s,
+                                 double smoothing, double *base, real *t)
 {
-    vec z[COLUMNS_MOST];
+    const real *score = (const real *)z;
     bits label[NAME(lanes)] = {0};
     real tops[NAME(lanes)];
     for (ptrdiff_t l = 0; l < n; l++) label[l] = (bits)y[l];
@@ -95,14 +100,13 @@ INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_
         for (ptrdiff_t l = 0; l < n; l++) weight[l] = (real)s[l];
         weights = NAME(load)(weight);
     }
-    NAME(load_columns)(Z, ldz, K, z);
-    const vec top = NAME(top_of_columns)(z, K);
+    const vec top = NAME(top_of_columns)(z, K, NULL);
     NAME(store)(tops, top);
-    for (ptrdiff_t l = 0; l < n; l++) base[l] = (double)tops[l] - (double)Z[l * ldz + y[l]];
+    for (ptrdiff_t l = 0; l < n; l++) base[l] = (double)tops[l] - (double)score[y[l] * L + l];
     if (smoothing > 0)
         for (ptrdiff_t l = 0; l < n; l++) {
             double below = 0;
-            for (ptrdiff_t k = 0; k < K; k++) below += (double)tops[l] - (double)Z[l * ldz + k];
+            for (ptrdiff_t k = 0; k < K; k++) below += (double)tops[l] - (double)score[k * L + l];
             base[l] = (smoothing < 1 ? (1 - smoothing) * base[l] : 0) + smoothing / K * below;
         }
     ivec target;
@@ -120,58 +124,75 @@ INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_
     const vec of_own = weights * (real)smoothing - weights * (others / total);
     for (ptrdiff_t k = 0; k < K; k++)
         z[k] = z[k] * scale - even + NAME(keep)(MASK(target == (bits)k), of_own);
+}
+
+INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_t K, const ptrdiff_t *y,
+                                   const double *s, double smoothing, double *base, real *t)
+{
+    vec z[COLUMNS_MOST];
+    NAME(load_columns)(Z, ldz, K, z);
+    NAME(residual_lanes)(z, n, K, y, s, smoothing, base, t);
     NAME(store_columns)(Z, ldz, K, z);
 }
 
-/* One row of `lanes` scores, a multiple of L: its top, in every lane.  Four vectors at a time, since one alone would
- * wait for its own last result. */
-INLINE vec NAME(top_of_row)(const real *z, ptrdiff_t lanes)
+/* One row of `lanes` scores, a multiple of L: its top, in every lane; `nan` as above.  Four vectors at a time, since one
+ * alone would wait for its own last result. */
+INLINE vec NAME(top_of_row)(const real *z, ptrdiff_t lanes, ivec *nan)
 {
     vec top[4];
     UNROLL for (int v = 0; v < 4; v++) top[v] = NAME(load)(z);
     ptrdiff_t k = 0;
     for (; k + 4 * L <= lanes; k += 4 * L)
-        UNROLL for (int v = 0; v < 4; v++) top[v] = NAME(max)(NAME(load)(z + k + v * L), top[v]);
-    for (; k < lanes; k += L) top[0] = NAME(max)(NAME(load)(z + k), top[0]);
+        UNROLL for (int v = 0; v < 4; v++) {
+            const vec x = NAME(load)(z + k + v * L);
+            if (nan) *nan |= MASK(x != x);
+            top[v] = NAME(max)(x, top[v]);
+        }
+    for (; k < lanes; k += L) {
+        const vec x = NAME(load)(z + k);
+        if (nan) *nan |= MASK(x != x);
+        top[0] = NAME(max)(x, top[0]);
+    }
     return NAME(max_lanes)(NAME(max)(NAME(max)(top[0], top[1]), NAME(max)(top[2], top[3])));
 }
 
-/* z -> exp(z - top) of `count` vectors, added to as many sums. */
-INLINE void NAME(exp_step)(const int count, real *z, vec top, vec *sum)
+/* e = exp(z - top) of `count` vectors, added to as many sums. */
+INLINE void NAME(exp_step)(const int count, const real *z, real *e, vec top, vec *sum)
 {
-    vec e[EXPS];
-    UNROLL for (int v = 0; v < count; v++) e[v] = NAME(load)(z + v * L) - top;
-    NAME(exps_le0)(count, e);
+    vec x[EXPS];
+    UNROLL for (int v = 0; v < count; v++) x[v] = NAME(load)(z + v * L) - top;
+    NAME(exps_le0)(count, x);
     UNROLL for (int v = 0; v < count; v++) {
-        NAME(store)(z + v * L, e[v]);
-        sum[v] += e[v];
+        NAME(store)(e + v * L, x[v]);
+        sum[v] += x[v];
     }
 }
 
-/* z -> exp(z - top); their sum, in every lane. */
-INLINE vec NAME(exp_row)(real *z, ptrdiff_t lanes, vec top)
+/* e = exp(z - top), where e may be z; their sum, in every lane. */
+INLINE vec NAME(exp_row)(const real *z, real *e, ptrdiff_t lanes, vec top)
 {
     vec sum[EXPS];
     UNROLL for (int v = 0; v < EXPS; v++) sum[v] = NAME(set1)(0);
-    for (; lanes >= EXPS * L; lanes -= EXPS * L, z += EXPS * L) NAME(exp_step)(EXPS, z, top, sum);
+    for (; lanes >= EXPS * L; lanes -= EXPS * L, z += EXPS * L, e += EXPS * L)
+        NAME(exp_step)(EXPS, z, e, top, sum);
     switch (lanes / L) {
-    case 3: NAME(exp_step)(3, z, top, sum); break;
-    case 2: NAME(exp_step)(2, z, top, sum); break;
-    case 1: NAME(exp_step)(1, z, top, sum); break;
+    case 3: NAME(exp_step)(3, z, e, top, sum); break;
+    case 2: NAME(exp_step)(2, z, e, top, sum); break;
+    case 1: NAME(exp_step)(1, z, e, top, sum); break;
     }
     return NAME(sum_lanes)((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 INLINE void NAME(probability_row)(real *z, ptrdiff_t lanes)
 {
-    const vec sum = NAME(exp_row)(z, lanes, NAME(top_of_row)(z, lanes));
+    const vec sum = NAME(exp_row)(z, z, lanes, NAME(top_of_row)(z, lanes, NULL));
     for (ptrdiff_t k = 0; k < lanes; k += L) NAME(store)(z + k, NAME(load)(z + k) / sum);
 }
 
 INLINE void NAME(residual_row)(real *z, ptrdiff_t K, ptrdiff_t lanes, ptrdiff_t y, double s, double smoothing,
                                double *base, real *t)
 {
-    const vec tops = NAME(top_of_row)(z, lanes);
+    const vec tops = NAME(top_of_row)(z, lanes, NULL);
     const real top = NAME(first)(tops), zy = z[y];
     *base = (double)top - (double)zy;
     if (smoothing > 0) {
@@ -180,7 +201,7 @@ INLINE void NAME(residual_row)(real *z, ptrdiff_t K, ptrdiff_t lanes, ptrdiff_t 
         *base = (smoothing < 1 ? (1 - smoothing) * *base : 0) + smoothing / K * below;
     }
     z[y] = -INFINITY;
-    const vec others = NAME(exp_row)(z, lanes, tops), own = NAME(exp_le0)(NAME(set1)(zy) - tops);
+    const vec others = NAME(exp_row)(z, z, lanes, tops), own = NAME(exp_le0)(NAME(set1)(zy) - tops);
     *t = NAME(first)(others + (own - 1));
     const vec total = others + own, scale = (real)s / total, even = NAME(set1)((real)(s * (smoothing / K)));
     for (ptrdiff_t k = 0; k < lanes; k += L) NAME(store)(z + k, NAME(load)(z + k) * scale - even);
@@ -190,7 +211,7 @@ INLINE void NAME(residual_row)(real *z, ptrdiff_t K, ptrdiff_t lanes, ptrdiff_t 
 INLINE void NAME(soft_residual_row)(real *z, const real *Y, ptrdiff_t K, ptrdiff_t lanes, double s, double smoothing,
                                     double *base, real *t)
 {
-    const vec tops = NAME(top_of_row)(z, lanes);
+    const vec tops = NAME(top_of_row)(z, lanes, NULL);
     const real top = NAME(first)(tops), even = (real)(smoothing / K), rest = (real)(1 - smoothing);
     double below = 0, mass = 0;
     ptrdiff_t first = K;
@@ -203,7 +224,7 @@ INLINE void NAME(soft_residual_row)(real *z, const real *Y, ptrdiff_t K, ptrdiff
     if (first == K) first = 0; /* nothing equals the top: the row is NaN */
     const real own = top - top + 1; /* exp(0), or NaN for a top that is infinite */
     z[first] = -INFINITY;
-    const real others = NAME(first)(NAME(exp_row)(z, lanes, tops));
+    const real others = NAME(first)(NAME(exp_row)(z, z, lanes, tops));
     z[first] = own;
     *t = 0;
     *base = below + mass * log1p((double)(others + (own - 1)));

@@ -3,6 +3,8 @@
 #include "products.h"
 #include "_rows.h"
 #include "fisher.h"
+#include "_given.h"
+#include "_losses.h"
 
 #undef real
 #undef bits
@@ -17,8 +19,11 @@
 #undef LN2_HIGH
 #undef LN2_LOW
 #undef SQRT_HALF_BITS
+#undef EXP_OVERFLOWS
 #undef SIMD_MAX
 #undef SIMD_SCALE
+#undef SIMD_LOAD_SOME
+#undef SIMD_STORE_SOME
 #undef SIMD_LOW
 #undef SIMD_HIGH
 #undef PANEL

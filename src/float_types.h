@@ -1,10 +1,11 @@
-/* simd.h, products.h and _rows.h, once for float and once for double: NAME(f) is f_f32 or f_f64.
+/* simd.h, products.h, _rows.h, _given.h and _losses.h, once for float and once for double: NAME(f) is f_f32 or f_f64.
  *
  * The instruction set is the compiler's: setup.py builds one module per level.  Only this page asks for it.
  */
 #ifndef SOFTMAX_EXT_FLOAT_TYPES_H
 #define SOFTMAX_EXT_FLOAT_TYPES_H
 
+#include <fenv.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -94,6 +95,7 @@ static const double log_coefficients_f64[] = {
 #define TWO_TO_MINUS_SHIFT 0x1p-64f
 #define EXP_LOWEST -105.0f
 #define EXP_ZERO -151.0f
+#define EXP_OVERFLOWS 0x1.62e430p+6f /* log of the largest float, rounded up */
 #define ROUND_MAGIC 0x1.8p23f
 #define LN2_HIGH 0.693359375f      /* 9 bits: n LN2_HIGH is exact without FMA */
 #define LN2_LOW -2.12194440e-4f
@@ -103,6 +105,8 @@ static const double log_coefficients_f64[] = {
 #define SIMD_SCALE(p, n) /* n == EXP_ZERO ? 0 : p 2^n */                                                       \
     ((vec)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)(n), _mm512_set1_ps(EXP_ZERO), _CMP_NEQ_UQ),       \
                                  (__m512)(p), (__m512)(n)))
+#define SIMD_LOAD_SOME(p, n) ((vec)_mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1), (p)))
+#define SIMD_STORE_SOME(p, n, v) _mm512_mask_storeu_ps((p), (__mmask16)((1u << (n)) - 1), (__m512)(v))
 #define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #elif SIMD_BYTES == 32
@@ -130,6 +134,7 @@ static const double log_coefficients_f64[] = {
 #define TWO_TO_MINUS_SHIFT 0x1p-512
 #define EXP_LOWEST -746.0
 #define EXP_ZERO -1076.0
+#define EXP_OVERFLOWS 0x1.62e42fefa39fp+9
 #define ROUND_MAGIC 0x1.8p52
 #define LN2_HIGH 6.93147180369123816490e-01 /* 32 bits */
 #define LN2_LOW 1.90821492927058770002e-10
@@ -139,6 +144,8 @@ static const double log_coefficients_f64[] = {
 #define SIMD_SCALE(p, n)                                                                                       \
     ((vec)_mm512_maskz_scalef_pd(_mm512_cmp_pd_mask((__m512d)(n), _mm512_set1_pd(EXP_ZERO), _CMP_NEQ_UQ),      \
                                  (__m512d)(p), (__m512d)(n)))
+#define SIMD_LOAD_SOME(p, n) ((vec)_mm512_maskz_loadu_pd((__mmask8)((1u << (n)) - 1), (p)))
+#define SIMD_STORE_SOME(p, n, v) _mm512_mask_storeu_pd((p), (__mmask8)((1u << (n)) - 1), (__m512d)(v))
 #define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
 #define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 #elif SIMD_BYTES == 32

@@ -64,6 +64,26 @@ cdef extern from "float_types.h" nogil:
     void solve_f64(const double *, Py_ssize_t, Py_ssize_t, const double *, double *) noexcept
     void copy_rows_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t) noexcept
     void copy_rows_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *, Py_ssize_t) noexcept
+    const int LOGSUMEXP
+    const Py_ssize_t COLUMNS_MOST
+    void label_losses_f32(
+        const float *, Py_ssize_t, float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const Py_ssize_t *,
+        const double *, double, double *, float *,
+    ) noexcept
+    void label_losses_f64(
+        const double *, Py_ssize_t, double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, const Py_ssize_t *,
+        const double *, double, double *, double *,
+    ) noexcept
+    void to_tile_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int, float, float *, Py_ssize_t) noexcept
+    void to_tile_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int, double, double *, Py_ssize_t) noexcept
+    void from_tile_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int, float *, Py_ssize_t) noexcept
+    void from_tile_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int, double *, Py_ssize_t) noexcept
+    int given_f32_ "given_f32"(
+        int, const float *, Py_ssize_t, float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *,
+    ) noexcept
+    int given_f64_ "given_f64"(
+        int, const double *, Py_ssize_t, double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *,
+    ) noexcept
     void exps_f32(const float *, Py_ssize_t, float *) noexcept
     void exps_f64(const double *, Py_ssize_t, double *) noexcept
 
@@ -156,3 +176,42 @@ cdef inline void copy_rows(
         copy_rows_f32(X, n, D, ldx, to, ldt)
     else:
         copy_rows_f64(X, n, D, ldx, to, ldt)
+
+
+cdef inline int given(
+    int what, const floating *x, Py_ssize_t ldx, floating *out, Py_ssize_t ldo, Py_ssize_t n, Py_ssize_t K,
+    const floating *end,
+) noexcept nogil:
+    if floating is float:
+        return given_f32_(what, x, ldx, out, ldo, n, K, end)
+    else:
+        return given_f64_(what, x, ldx, out, ldo, n, K, end)
+
+
+cdef inline void label_losses(
+    const floating *x, Py_ssize_t ldx, floating *out, Py_ssize_t ldo, Py_ssize_t n, Py_ssize_t K, const floating *end,
+    const Py_ssize_t *y, const double *s, double smoothing, double *base, floating *t,
+) noexcept nogil:
+    if floating is float:
+        label_losses_f32(x, ldx, out, ldo, n, K, end, y, s, smoothing, base, t)
+    else:
+        label_losses_f64(x, ldx, out, ldo, n, K, end, y, s, smoothing, base, t)
+
+
+cdef inline void to_tile(
+    const floating *x, Py_ssize_t ldx, Py_ssize_t n, Py_ssize_t K, int columns, floating beyond, floating *Z,
+    Py_ssize_t ldz,
+) noexcept nogil:
+    if floating is float:
+        to_tile_f32(x, ldx, n, K, columns, beyond, Z, ldz)
+    else:
+        to_tile_f64(x, ldx, n, K, columns, beyond, Z, ldz)
+
+
+cdef inline void from_tile(
+    const floating *Z, Py_ssize_t ldz, Py_ssize_t n, Py_ssize_t K, int columns, floating *out, Py_ssize_t ldo,
+) noexcept nogil:
+    if floating is float:
+        from_tile_f32(Z, ldz, n, K, columns, out, ldo)
+    else:
+        from_tile_f64(Z, ldz, n, K, columns, out, ldo)

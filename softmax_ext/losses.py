@@ -1,0 +1,227 @@
+"""Cross-entropy of scores that exist already, with the semantics of `torch.nn.functional.cross_entropy`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _dispatch, _threads, _workspace, reference
+from ._validation import Scores, check_result, check_scores
+
+__all__ = ["CrossEntropyGrad", "cross_entropy", "cross_entropy_grad"]
+
+Array = npt.NDArray[Any]
+
+KIND = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}  # the kernels' names of the dtypes
+
+
+class CrossEntropyGrad(NamedTuple):
+    """The loss and its gradient with respect to the scores."""
+
+    loss: Any  # float, or an array of the target's shape with reduction="none"
+    dlogits: Array
+
+
+def cross_entropy(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    weight: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    *,
+    n_threads: int | None = None,
+) -> Any:
+    """Cross-entropy of scores, as `torch.nn.functional.cross_entropy`.
+
+    A row is the K scores z of one sample, or of one position of it. With log S = log_softmax(z), class weights w and
+    label smoothing ε, its loss is ``-Σ_k w_k T_k log S_k``, where T = (1 - ε) Y + ε / K, and Y is the row's target:
+    probabilities, or 1 at its label.
+
+    Parameters
+    ----------
+    logits : array_like, shape (K,), (N, K) or (N, K, d1, ...)
+        Scores, of any real dtype: float32 and float16 compute in float32, all others in float64.
+    target : array_like
+        Labels in 0..K-1, of an integer dtype and of logits' shape without its K; or probabilities, of a floating dtype
+        and of logits' shape, which are not checked.
+    weight : array_like, shape (K,), optional
+        Weights of the classes.
+    ignore_index : int, default -100
+        Rows of this label count for nothing.
+    reduction : "mean", "sum" or "none"
+        The mean with labels is Σ loss / Σ w_label over the rows that are not ignored; with probabilities it is Σ loss
+        over the number of rows.
+    label_smoothing : float in [0, 1]
+        ε.
+    n_threads : int, optional
+        As in `loss_grad`. The result does not depend on it, to the bit.
+
+    Returns
+    -------
+    float
+        Or, with ``reduction="none"``, an array of the computing dtype with the rows' losses; ignored ones are 0. The
+        mean over no rows, or over weights that sum to 0, is NaN.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A shape, a label, a dtype or an option is wrong; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Z = np.log([[1.0, 3.0], [2.0, 2.0], [9.0, 1.0]])
+    >>> round(cross_entropy(Z, np.array([1, 0, -100])), 6)  # -(log 3/4 + log 1/2) / 2
+    0.490415
+    """
+    return _run(logits, target, weight, ignore_index, reduction, label_smoothing, None, n_threads, grad=False).loss
+
+
+def cross_entropy_grad(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    weight: npt.ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    *,
+    out: Array | None = None,
+    n_threads: int | None = None,
+) -> CrossEntropyGrad:
+    """Cross-entropy of scores and its gradient, in one read of the scores and one write.
+
+    The gradient of one row's loss is S_k Σ_j w_j T_j - w_k T_k, in the letters of `cross_entropy`.
+
+    Parameters
+    ----------
+    logits, target, weight, ignore_index, reduction, label_smoothing, n_threads
+        As in `cross_entropy`. With ``reduction="none"`` the gradient is that of the sum.
+    out : ndarray of logits' shape and the computing dtype, optional
+        Where to put the gradient; may be `logits` itself.
+
+    Returns
+    -------
+    CrossEntropyGrad
+        Named tuple of loss, as from `cross_entropy`, and dlogits, an array of logits' shape and the computing dtype;
+        `out` itself if given. The gradient of ignored rows is 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `cross_entropy`; if `out` has another shape or dtype, cannot be written, or overlaps another argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, dlogits = cross_entropy_grad(np.log([[1.0, 3.0], [2.0, 2.0]]), np.array([1, 0]))
+    >>> dlogits
+    array([[ 0.125, -0.125],
+           [-0.25 ,  0.25 ]])
+    """
+    return _run(logits, target, weight, ignore_index, reduction, label_smoothing, out, n_threads, grad=True)
+
+
+def _run(
+    logits: Any,
+    target: Any,
+    weight: Any,
+    ignore_index: Any,
+    reduction: Any,
+    label_smoothing: Any,
+    out: Any,
+    n_threads: Any,
+    grad: bool,
+) -> CrossEntropyGrad:
+    threads = _threads.effective(n_threads)
+    given = check_scores(logits, target, weight, ignore_index, label_smoothing, reduction)
+    Z, dtype, axis, y, Y, kept, c, smoothing = given
+    dlogits = _destination(given, out) if grad else None
+    s, scale, m = _row_weights(given, reduction)
+    # Class weights are weights of rows, unless a row's target spreads over several classes.
+    spread = c if c is not None and (Y is not None or smoothing > 0) else None
+    losses = np.empty(Z.size // Z.shape[axis])  # summed by NumPy, in pairs, in double
+    if losses.size:
+        if _dispatch.kernels is None:
+            exact, R = reference.cross_entropy(given, spread)
+            losses[:] = exact
+            if dlogits is not None:
+                weights = scale if s is None else np.expand_dims(s.reshape(np.delete(Z.shape, axis)), axis)
+                with np.errstate(all="ignore"):
+                    dlogits[...] = R * weights
+        else:
+            _kernel(given, spread, s, scale, losses, dlogits, threads)
+    with np.errstate(all="ignore"):
+        if c is not None and spread is None:
+            losses *= c.astype(np.float64)[y]
+        if kept is not None:
+            losses[~kept] = 0
+        if reduction == "none":
+            loss: Any = losses.astype(dtype).reshape(np.delete(Z.shape, axis))
+        else:
+            loss = float(losses.sum() / np.float64(m)) if reduction == "mean" else float(losses.sum())
+    return CrossEntropyGrad(loss, dlogits if out is None else out)  # type: ignore[arg-type]
+
+
+def _destination(given: Scores, out: Any) -> Array:
+    """Return where the gradient goes, in logits' own layout where there is a choice."""
+    if out is None:
+        return np.empty_like(given.Z, given.dtype, subok=False)
+    result = check_result(out, given.Z.shape, given.dtype)
+    for name, array in {"target": given.Y, "weight": given.c}.items():
+        if array is not None and np.may_share_memory(result, array):
+            raise ValueError(f"out overlaps {name}, which is read while out is written: pass an array of its own")
+    return result
+
+
+def _row_weights(given: Scores, reduction: str) -> tuple[npt.NDArray[np.float64] | None, float, float]:
+    """Return the factors of the rows' residuals, or None and one for all, and what the mean divides by."""
+    Z, _, axis, y, Y, kept, c, smoothing = given
+    rows = Z.size // Z.shape[axis]
+    w = None if c is None or Y is not None else c.astype(np.float64)[y]
+    if w is not None and kept is not None:
+        w[~kept] = 0
+    m = float(w.sum()) if w is not None else float(rows if kept is None else np.count_nonzero(kept))
+    with np.errstate(all="ignore"):
+        scale = float(1 / np.float64(m)) if reduction == "mean" else 1.0
+        if w is None and kept is None:
+            return None, scale, m
+        s = np.full(rows, scale) if w is None or smoothing > 0 else w * scale
+    if kept is not None:
+        s[~kept] = 0
+    return s, 1.0, m
+
+
+def _kernel(
+    given: Scores,
+    spread: Array | None,
+    s: npt.NDArray[np.float64] | None,
+    scale: float,
+    losses: npt.NDArray[np.float64],
+    dlogits: Array | None,
+    threads: int,
+) -> None:
+    """Run the kernel on the scores as they lie, or on a copy of them where it could not go through them."""
+    assert _dispatch.kernels is not None
+    run = _dispatch.kernels.given_losses[KIND[given.dtype]]
+    Z, dtype, axis, y, Y, _, _, smoothing = given
+    L = _dispatch.kernels.lanes_of(dtype.itemsize)
+    space = _workspace.take(threads * 2 * L * (Z.shape[axis] + L), dtype, 0)  # two tiles of L rows for each thread
+    options = s, spread, smoothing, scale, space.work, losses
+    try:
+        native = Z.dtype == dtype and Z.flags.aligned
+        if dlogits is not None and np.may_share_memory(Z, dlogits):
+            native = native and Z.__array_interface__ == dlogits.__array_interface__
+        if native and run(Z, axis, y, Y, *options, dlogits, threads):
+            return
+        copy = np.empty(Z.shape, dtype)
+        with np.errstate(all="ignore"):
+            np.copyto(copy, Z)
+        Y = None if Y is None else np.ascontiguousarray(Y)
+        run(copy, axis, y, Y, *options, None if dlogits is None else copy, threads)
+        if dlogits is not None:
+            np.copyto(dlogits, copy)
+    finally:
+        _workspace.give(space)

@@ -1,0 +1,372 @@
+/* softmax, log_softmax and logsumexp of scores that the caller holds: rows of any distance, or columns.
+ *
+ *     top = max z        S_k = exp(z_k - top) / sum_j exp(z_j - top)
+ *     lse = top + log1p(t)       log S_k = (z_k - top) - log1p(t)       t = the sum without the first e_k that is 1
+ *
+ * As in _rows.h, t is summed as such.  The result may be written over the scores.  Where a score is NaN, or the top is
+ * infinite, the row is `odd`, and its result is what SciPy's formulas give:
+ *
+ *     softmax         NaN
+ *     log_softmax     NaN; but beside a top of +inf, all that is not +inf itself is -inf
+ *     logsumexp       the top, or NaN
+ */
+
+#ifndef SOFTMAX_EXT_GIVEN_H
+#define SOFTMAX_EXT_GIVEN_H
+enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP };
+/* What NumPy would have warned of: inf - inf, a finite difference that is infinite, an exponential that is. */
+enum { INF_MINUS_INF = 1, DIFFERENCE_OVERFLOWS = 2, EXP_OVERFLOWS_TOO = 4 };
+#endif
+
+/* Numbers summed in `real`; beyond them in double, or in a second sum.  In one sum, a million floats err by 1e-3. */
+#define SUMMED 4096
+#define SUMMED_DOWN 256
+
+INLINE vec NAME(or_nan)(ivec mask, vec v) { return NAME(from_bits)(mask | NAME(to_bits)(v)); }
+INLINE vec NAME(choose)(ivec mask, vec a, vec b)
+{
+    return NAME(from_bits)((mask & NAME(to_bits)(a)) | (~mask & NAME(to_bits)(b)));
+}
+INLINE int NAME(any)(ivec mask) { return NAME(first)(NAME(sum_lanes)(NAME(keep)(mask, NAME(set1)(1)))) != 0; }
+
+/* The first n <= L lanes; the others are 0. */
+INLINE vec NAME(load_some)(const real *p, ptrdiff_t n)
+{
+#ifdef SIMD_LOAD_SOME
+    return SIMD_LOAD_SOME(p, n);
+#else
+    real lane[NAME(lanes)] = {0};
+    memcpy(lane, p, n * sizeof(real));
+    return NAME(load)(lane);
+#endif
+}
+INLINE void NAME(store_some)(real *p, ptrdiff_t n, vec v)
+{
+#ifdef SIMD_STORE_SOME
+    SIMD_STORE_SOME(p, n, v);
+#else
+    real lane[NAME(lanes)];
+    NAME(store)(lane, v);
+    memcpy(p, lane, n * sizeof(real));
+#endif
+}
+
+/* SciPy's warnings for one odd row; `limit` is its top or NaN. */
+static int NAME(warnings)(const int what, const real *z, ptrdiff_t K, ptrdiff_t stride, real limit)
+{
+    int found = what == LOGSUMEXP || limit != limit ? 0 : INF_MINUS_INF;
+    if (what == LOG_SOFTMAX) /* which takes 0 for such a top, so that exp sees the scores themselves */
+        for (ptrdiff_t k = 0; k < K; k++)
+            if (z[k * stride] >= EXP_OVERFLOWS && z[k * stride] < INFINITY) found |= EXP_OVERFLOWS_TOO;
+    return found;
+}
+
+/* Of L rows, lane l from z + l * next. */
+static int NAME(warnings_of_lanes)(const int what, const real *z, ptrdiff_t K, ptrdiff_t stride, ptrdiff_t n, vec limit)
+{
+    int found = 0;
+    real lane[NAME(lanes)];
+    NAME(store)(lane, limit);
+    for (ptrdiff_t l = 0; l < n; l++)
+        if (lane[l] - lane[l] != 0) found |= NAME(warnings)(what, z + l, K, stride, lane[l]);
+    return found;
+}
+
+/* exp(z - top): into `tops` where z is the top, else into `others`. */
+INLINE void NAME(exp_apart)(const int count, const vec *z, vec top, vec *others, vec *tops)
+{
+    vec e[EXPS];
+    UNROLL for (int v = 0; v < count; v++) e[v] = z[v] - top;
+    NAME(exps_le0)(count, e);
+    UNROLL for (int v = 0; v < count; v++) {
+        const ivec is_top = MASK(z[v] == top);
+        others[v] += NAME(drop)(is_top, e[v]);
+        tops[v] += NAME(keep)(is_top, e[v]);
+    }
+}
+
+/* t of L rows, a lane each. */
+INLINE vec NAME(t_of_columns)(const vec *z, ptrdiff_t K, vec top)
+{
+    vec others[EXPS], tops[EXPS];
+    UNROLL for (int v = 0; v < EXPS; v++) others[v] = tops[v] = NAME(set1)(0);
+    for (; K >= EXPS; K -= EXPS, z += EXPS) NAME(exp_apart)(EXPS, z, top, others, tops);
+    for (ptrdiff_t k = 0; k < K; k++) NAME(exp_apart)(1, z + k, top, others + k, tops + k);
+    return ((others[0] + others[1]) + (others[2] + others[3])) + (((tops[0] + tops[1]) + (tops[2] + tops[3])) - 1);
+}
+
+/* K scores of L rows, a lane each, of which n exist: the result in their place, that of LOGSUMEXP in the first. */
+INLINE int NAME(given_columns)(const int what, vec *z, ptrdiff_t K, ptrdiff_t n)
+{
+    ivec nan;
+    const vec top = NAME(top_of_columns)(z, K, &nan);
+    const vec limit = NAME(or_nan)(nan, top);
+    const ivec odd = MASK(limit - limit != 0);
+    const vec shift = NAME(or_nan)(odd, top); /* a row of NaN sets no flag */
+    const int found = NAME(any)(odd) ? NAME(warnings_of_lanes)(what, (const real *)z, K, L, n, limit) : 0;
+    if (what == SOFTMAX) {
+        NAME(exp_columns)(z, K, shift);
+        const vec sum = NAME(sum_of_columns)(z, K);
+        for (ptrdiff_t k = 0; k < K; k++) z[k] /= sum;
+        return found;
+    }
+    const vec log_t = NAME(log1p_ge0)(NAME(t_of_columns)(z, K, shift));
+    if (what == LOGSUMEXP) {
+        z[0] = NAME(choose)(odd, limit, top + log_t);
+        return found;
+    }
+    const vec from = NAME(drop)(odd, top), less = NAME(choose)(odd, limit, log_t);
+    for (ptrdiff_t k = 0; k < K; k++) z[k] = (z[k] - from) - less;
+    return found;
+}
+
+/* L rows side by side, without what is between them: a vector's last lanes belong to the next row, which comes after. */
+INLINE void NAME(store_packed)(real *out, ptrdiff_t K, const vec *z)
+{
+    for (ptrdiff_t k = (K - 1) / L * L; k >= 0; k -= L) {
+        vec t[NAME(lanes)];
+        UNROLL for (int l = 0; l < L; l++) t[l] = z[k + l];
+        NAME(transpose)(t);
+        for (ptrdiff_t l = 0; l < L; l++) {
+            real *to = out + l * K + k;
+            if (to + L <= out + L * K) NAME(store)(to, t[l]);
+            else NAME(store_some)(to, smaller(K - k, L), t[l]);
+        }
+    }
+}
+
+/* n <= L rows of K <= COLUMNS_MOST scores, a lane each.  `end`: the rows are ldx apart, and nothing is read from there
+ * on.  NULL: they are columns, side by side, whose scores are ldx apart.
+ * Cache lines of far columns are fetched ahead, those of the result as well: 64 x 100 x 1000 floats along the second axis
+ * took 20 ms on one thread without that, and 6.5 with it. */
+INLINE void NAME(read_few)(const real *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t K, const real *end, const real *out,
+                           ptrdiff_t ldo, vec *z)
+{
+    const ptrdiff_t ldp = parts_of(K, L) * L;
+    real padded[NAME(lanes) * COLUMNS_MOST];
+    if (!end && n == L) {
+        for (ptrdiff_t k = 0; k < K; k++) {
+            z[k] = NAME(load)(x + k * ldx);
+            PREFETCH(x + k * ldx + L);
+            if (out) PREFETCH(out + k * ldo + L);
+        }
+    } else if (!end) {
+        for (ptrdiff_t k = 0; k < K; k++) z[k] = NAME(load_some)(x + k * ldx, n);
+    } else if (n == L && ldx >= K && x + (L - 1) * ldx + ldp <= end) {
+        NAME(load_columns)(x, ldx, K, z);
+    } else {
+        memset(padded, 0, L * ldp * sizeof(real));
+        for (ptrdiff_t i = 0; i < n; i++) memcpy(padded + i * ldp, x + i * ldx, K * sizeof(real));
+        NAME(load_columns)(padded, ldp, K, z);
+    }
+}
+
+INLINE void NAME(write_few)(real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K, int columns, const vec *z)
+{
+    const ptrdiff_t ldp = parts_of(K, L) * L;
+    real padded[NAME(lanes) * COLUMNS_MOST];
+    if (columns && n == L) {
+        for (ptrdiff_t k = 0; k < K; k++) NAME(store)(out + k * ldo, z[k]);
+    } else if (columns) {
+        for (ptrdiff_t k = 0; k < K; k++) NAME(store_some)(out + k * ldo, n, z[k]);
+    } else if (n == L && ldo == K) {
+        NAME(store_packed)(out, K, z);
+    } else {
+        NAME(store_columns)(padded, ldp, K, z);
+        for (ptrdiff_t i = 0; i < n; i++) memcpy(out + i * ldo, padded + i * ldp, K * sizeof(real));
+    }
+}
+
+INLINE int NAME(few)(const int what, const real *x, ptrdiff_t ldx, real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K,
+                     const real *end)
+{
+    vec z[COLUMNS_MOST];
+    NAME(read_few)(x, ldx, n, K, end, what == LOGSUMEXP ? NULL : out, ldo, z);
+    const int found = NAME(given_columns)(what, z, K, n);
+    if (what != LOGSUMEXP) {
+        NAME(write_few)(out, ldo, n, K, !end, z);
+    } else if (!end || ldo == 1) {
+        NAME(store_some)(out, n, z[0]);
+    } else {
+        real lane[NAME(lanes)];
+        NAME(store)(lane, z[0]);
+        for (ptrdiff_t i = 0; i < n; i++) out[i * ldo] = lane[i];
+    }
+    return found;
+}
+
+/* One row of K >= L. */
+INLINE int NAME(long_row)(const int what, const real *x, real *out, ptrdiff_t K)
+{
+    const ptrdiff_t whole = K / L * L;
+    real rest[NAME(lanes)];
+    for (ptrdiff_t l = 0; l < L; l++) rest[l] = whole + l < K ? x[whole + l] : (real)-INFINITY;
+    const vec last = NAME(load)(rest);
+    ivec nan = MASK(last != last);
+    const vec top = NAME(max_lanes)(NAME(max)(last, NAME(top_of_row)(x, whole, &nan)));
+    const vec limit = NAME(any)(nan) ? NAME(set1)(NAN) : top;
+    const int odd = NAME(first)(limit - limit) != 0;
+    const vec shift = odd ? NAME(set1)(NAN) : top;
+    const int found = odd ? NAME(warnings)(what, x, K, 1, NAME(first)(limit)) : 0;
+    if (what == SOFTMAX) {
+        vec e = NAME(exp_le0)(last - shift);
+        double total = NAME(first)(NAME(sum_lanes)(e));
+        for (ptrdiff_t k = 0; k < whole; k += SUMMED)
+            total += NAME(first)(NAME(exp_row)(x + k, out + k, smaller(SUMMED, whole - k), shift));
+        const vec sum = NAME(set1)((real)total);
+        for (ptrdiff_t k = 0; k < whole; k += L) NAME(store)(out + k, NAME(load)(out + k) / sum);
+        NAME(store_some)(out + whole, K - whole, e / sum);
+        return found;
+    }
+    double t = -1;
+    for (ptrdiff_t from = 0; from <= whole; from += SUMMED) {
+        const ptrdiff_t to = smaller(whole, from + SUMMED);
+        vec others[EXPS], tops[EXPS], z[EXPS];
+        UNROLL for (int v = 0; v < EXPS; v++) others[v] = tops[v] = NAME(set1)(0);
+        ptrdiff_t k = from;
+        for (; k + EXPS * L <= to; k += EXPS * L) {
+            UNROLL for (int v = 0; v < EXPS; v++) z[v] = NAME(load)(x + k + v * L);
+            NAME(exp_apart)(EXPS, z, shift, others, tops);
+        }
+        for (; k < to; k += L) {
+            z[0] = NAME(load)(x + k);
+            NAME(exp_apart)(1, z, shift, others, tops);
+        }
+        if (from == 0) NAME(exp_apart)(1, &last, shift, others + 1, tops + 1);
+        t += NAME(first)(NAME(sum_lanes)((tops[0] + tops[1]) + (tops[2] + tops[3])));
+        t += NAME(first)(NAME(sum_lanes)((others[0] + others[1]) + (others[2] + others[3])));
+    }
+    const real log_t = (real)log1p(t);
+    if (what == LOGSUMEXP) {
+        *out = odd ? NAME(first)(limit) : NAME(first)(top) + log_t;
+        return found;
+    }
+    const vec from = odd ? NAME(set1)(0) : top, less = odd ? limit : NAME(set1)(log_t);
+    for (ptrdiff_t k = 0; k < whole; k += L) NAME(store)(out + k, (NAME(load)(x + k) - from) - less);
+    NAME(store_some)(out + whole, K - whole, (last - from) - less);
+    return found;
+}
+
+/* `count` vectors of columns, or the n <= L first columns of one, of any K. */
+INLINE int NAME(long_columns)(const int what, const int count, const real *x, ptrdiff_t kx, real *out, ptrdiff_t ko,
+                              ptrdiff_t K, ptrdiff_t n)
+{
+#define EACH UNROLL for (int v = 0; v < count; v++)
+#define LOAD(p) (count > 1 || n == L ? NAME(load)((p) + v * L) : NAME(load_some)((p), n))
+#define STORE_AT(p, value)                                                                                     \
+    do {                                                                                                       \
+        if (count > 1 || n == L) NAME(store)((p) + v * L, value);                                              \
+        else NAME(store_some)((p), n, value);                                                                  \
+    } while (0)
+    vec top[EXPS], limit[EXPS], shift[EXPS], sum[EXPS], sums[EXPS], tops[EXPS], e[EXPS];
+    ivec nan[EXPS], odd[EXPS];
+    int found = 0;
+    EACH {
+        top[v] = LOAD(x);
+        nan[v] = MASK(top[v] != top[v]);
+        sums[v] = tops[v] = NAME(set1)(0);
+    }
+    for (ptrdiff_t k = 1; k < K; k++)
+        EACH {
+            e[v] = LOAD(x + k * kx);
+            if (what != LOGSUMEXP) PREFETCH(out + k * ko + v * L);
+            nan[v] |= MASK(e[v] != e[v]);
+            top[v] = NAME(max)(e[v], top[v]);
+        }
+    EACH {
+        limit[v] = NAME(or_nan)(nan[v], top[v]);
+        odd[v] = MASK(limit[v] - limit[v] != 0);
+        shift[v] = NAME(or_nan)(odd[v], top[v]);
+        if (NAME(any)(odd[v]))
+            found |= NAME(warnings_of_lanes)(what, x + v * L, K, kx, count > 1 ? L : n, limit[v]);
+    }
+    for (ptrdiff_t from = 0; from < K; from += SUMMED_DOWN) {
+        EACH sum[v] = NAME(set1)(0);
+        for (ptrdiff_t k = from; k < smaller(K, from + SUMMED_DOWN); k++) {
+            EACH e[v] = LOAD(x + k * kx) - shift[v];
+            NAME(exps_le0)(count, e);
+            if (what == SOFTMAX)
+                EACH {
+                    STORE_AT(out + k * ko, e[v]);
+                    sum[v] += e[v];
+                }
+            else
+                EACH {
+                    const ivec is_top = MASK(LOAD(x + k * kx) == shift[v]);
+                    sum[v] += NAME(drop)(is_top, e[v]);
+                    tops[v] += NAME(keep)(is_top, e[v]);
+                }
+        }
+        EACH sums[v] += sum[v];
+    }
+    if (what == SOFTMAX) {
+        for (ptrdiff_t k = 0; k < K; k++) EACH STORE_AT(out + k * ko, LOAD(out + k * ko) / sums[v]);
+        return found;
+    }
+    EACH sums[v] = NAME(log1p_ge0)(sums[v] + (tops[v] - 1));
+    if (what == LOGSUMEXP) {
+        EACH STORE_AT(out, NAME(choose)(odd[v], limit[v], top[v] + sums[v]));
+        return found;
+    }
+    EACH {
+        shift[v] = NAME(drop)(odd[v], top[v]);
+        sums[v] = NAME(choose)(odd[v], limit[v], sums[v]);
+    }
+    for (ptrdiff_t k = 0; k < K; k++) EACH STORE_AT(out + k * ko, (LOAD(x + k * kx) - shift[v]) - sums[v]);
+    return found;
+#undef EACH
+#undef LOAD
+#undef STORE_AT
+}
+
+/* Up to COLUMNS_MOST, a column gets the bits of a row. */
+INLINE int NAME(any_columns)(const int what, const real *x, ptrdiff_t kx, real *out, ptrdiff_t ko, ptrdiff_t n,
+                             ptrdiff_t K)
+{
+    int found = 0;
+    if (K > COLUMNS_MOST)
+        for (; n >= EXPS * L; n -= EXPS * L, x += EXPS * L, out += EXPS * L)
+            found |= NAME(long_columns)(what, EXPS, x, kx, out, ko, K, L);
+    for (; n > 0; n -= L, x += L, out += L) {
+        const ptrdiff_t some = smaller(n, L);
+        found |= K > COLUMNS_MOST ? NAME(long_columns)(what, 1, x, kx, out, ko, K, some)
+                                  : NAME(few)(what, x, kx, out, ko, some, K, NULL);
+    }
+    return found;
+}
+
+INLINE int NAME(any_rows)(const int what, const real *x, ptrdiff_t ldx, real *out, ptrdiff_t ldo, ptrdiff_t n,
+                          ptrdiff_t K, const real *end)
+{
+    int found = 0;
+    if (K > COLUMNS_MOST)
+        for (ptrdiff_t i = 0; i < n; i++) found |= NAME(long_row)(what, x + i * ldx, out + i * ldo, K);
+    else
+        for (ptrdiff_t i = 0; i < n; i += L)
+            found |= NAME(few)(what, x + i * ldx, ldx, out + i * ldo, ldo, smaller(L, n - i), K, end);
+    return found;
+}
+
+/* With the flag of a difference that overflowed, which nothing else here sets.
+ * Rows: n of them, ldx apart, K scores side by side, `end` behind the last of all.  Columns: n side by side, K scores
+ * ldx apart, and end is NULL.  SOFTMAX and LOG_SOFTMAX write in the same order, ldo for ldx; LOGSUMEXP one number for
+ * each row, ldo apart, or for each column, side by side. */
+static int NAME(given)(int what, const real *x, ptrdiff_t ldx, real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K,
+                       const real *end)
+{
+    int found = 0;
+    feclearexcept(FE_OVERFLOW);
+#define CASE(W)                                                                                                \
+    case W:                                                                                                    \
+        found = end ? NAME(any_rows)(W, x, ldx, out, ldo, n, K, end) : NAME(any_columns)(W, x, ldx, out, ldo, n, K); \
+        break;
+    switch (what) {
+        CASE(SOFTMAX)
+        CASE(LOG_SOFTMAX)
+        CASE(LOGSUMEXP)
+    }
+#undef CASE
+    return found | (fetestexcept(FE_OVERFLOW) ? DIFFERENCE_OVERFLOWS : 0);
+}
+#undef SUMMED
+#undef SUMMED_DOWN

@@ -1,0 +1,187 @@
+# softmax, log_softmax and logsumexp of arrays of any number of axes, as _given.h does them.
+
+cdef struct Given:          # element (o, k, i): k runs along the axes of a sum, o and i along the others
+    Py_ssize_t outer, K, inner
+    Py_ssize_t xo, xk       # elements from one to the next, in x
+    Py_ssize_t oo, ok       # and in the result; in both, i's are side by side, or else inner is 1 and k's are
+    const void *x
+    void *out
+
+
+cdef struct Run:            # axes that can be gone through as one
+    Py_ssize_t size, x, out
+
+
+cdef bint append(Run *runs, int *count, int most, Py_ssize_t size, Py_ssize_t x, Py_ssize_t out) noexcept:
+    """One more axis, inside those before: does it continue the last run, or fit in another?"""
+    cdef Run *last = runs + count[0] - 1
+    if size == 1:
+        return True
+    if count[0] and last.x == size * x and last.out == size * out:
+        last.size, last.x, last.out = last.size * size, x, out
+        return True
+    if count[0] == most:
+        return False
+    runs[count[0]].size, runs[count[0]].x, runs[count[0]].out = size, x, out
+    count[0] += 1
+    return True
+
+
+cdef bint arrange(
+    const Py_buffer *x, const Py_buffer *out, unsigned long long axes, bint sums, bint in_order, Given *g,
+) noexcept:
+    """Bring the axes into the form of Given, if they have it: by their strides, or in their order.
+
+    sums: the result is without `axes`, which are a bit each.
+    """
+    cdef int order[64]
+    cdef Py_ssize_t strides[64]  # of the result
+    cdef int i, j, d, keeps = 0, ks = 0
+    cdef Run keep[2]
+    cdef Run k[1]
+    cdef Py_ssize_t xs, outs
+    if x.ndim > 64:  # NumPy's most
+        return False
+    j = 0
+    for d in range(x.ndim):
+        strides[d] = 0
+        if not (sums and axes >> d & 1):
+            strides[d] = out.strides[j]
+            j += 1
+        i = d
+        while i > 0 and not in_order and abs(x.strides[order[i - 1]]) < abs(x.strides[d]):
+            order[i] = order[i - 1]
+            i -= 1
+        order[i] = d
+    for j in range(x.ndim):
+        d = order[j]
+        xs, outs = x.strides[d], strides[d]
+        if xs % x.itemsize or outs % x.itemsize:
+            return False
+        xs, outs = xs // x.itemsize, outs // x.itemsize
+        if axes >> d & 1:
+            if not append(k, &ks, 1, x.shape[d], xs, xs if sums else outs):
+                return False
+        elif not append(keep, &keeps, 2, x.shape[d], xs, outs):
+            return False
+    g.x, g.out = x.buf, out.buf
+    g.outer, g.xo, g.oo = 1, 0, 0
+    g.K, g.xk, g.ok = 1, 1, 1
+    g.inner = 1
+    if ks:
+        g.K, g.xk, g.ok = k[0].size, k[0].x, k[0].out
+    if keeps == 2 or (keeps == 1 and (g.xk != 1 or g.ok != 1)):
+        keeps -= 1
+        g.inner = keep[keeps].size
+        if keep[keeps].x != 1 or keep[keeps].out != 1:
+            return False
+    elif g.xk != 1 or g.ok != 1:
+        return False
+    if keeps:
+        g.outer, g.xo, g.oo = keep[0].size, keep[0].x, keep[0].out
+    return True
+
+
+cdef enum:
+    PART = 1 << 15           # numbers that one thread does at a time
+    PARALLEL = 1 << 17       # fewer are done by one thread, in some 50 us
+    VISIT = 1 << 25          # between two looks for Ctrl-C: a third of a second at 10 ns each
+
+
+cdef struct Parts:          # of the outer rows and of the columns
+    Py_ssize_t rows, columns
+    Py_ssize_t across       # parts of the columns
+    Py_ssize_t count        # of all
+    Py_ssize_t visit        # between two looks for Ctrl-C
+    int n_threads
+
+
+cdef Parts parts_of_given(const Given *g, int n_threads, const floating *kind) noexcept nogil:
+    cdef Parts p
+    cdef Py_ssize_t unit = 4 * lanes(kind)
+    p.columns = g.inner
+    if g.inner > unit:
+        p.columns = min(whole(g.inner, unit), max(unit, PART // g.K // unit * unit))
+    p.across = whole(g.inner, p.columns) // p.columns
+    p.rows = max(1, PART // (g.K * p.columns))
+    if g.inner == 1 and p.rows > unit:
+        p.rows = p.rows // unit * unit
+    p.count = whole(g.outer, p.rows) // p.rows * p.across
+    p.n_threads = 1 if g.outer * g.K * g.inner < PARALLEL else n_threads
+    p.visit = max(p.n_threads, VISIT // (p.rows * g.K * p.columns))
+    return p
+
+
+cdef const floating *end_of(const Given *g, const floating *x) noexcept nogil:
+    """What lies behind the last row; as if behind the first number where rows overlap or run backwards."""
+    return x + ((g.outer - 1) * g.xo + g.K if g.xo >= g.K else 1)
+
+
+cdef int given_part(
+    const Given *g, const Parts *p, int what, Py_ssize_t i, const floating *kind,
+) noexcept nogil:
+    cdef Py_ssize_t first = i // p.across * p.rows, column = i % p.across * p.columns, o
+    cdef Py_ssize_t rows = min(p.rows, g.outer - first), columns = min(p.columns, g.inner - column)
+    cdef const floating *x = <const floating *>g.x
+    cdef floating *out = <floating *>g.out
+    cdef int found = 0
+    if g.inner == 1:
+        return given(what, x + first * g.xo, g.xo, out + first * g.oo, g.oo, rows, g.K, end_of(g, x))
+    for o in range(first, first + rows):
+        found |= given(
+            what, x + o * g.xo + column, g.xk, out + o * g.oo + column, g.ok, columns, g.K, <const floating *>NULL,
+        )
+    return found
+
+
+cdef int given_parts(const Given *g, int what, int n_threads, const floating *kind) except -1 nogil:
+    cdef Parts p = parts_of_given(g, n_threads, kind)
+    cdef Py_ssize_t i, begin = 0, end
+    cdef int found = 0
+    while begin < p.count:
+        end = min(begin + p.visit, p.count)
+        if p.n_threads == 1:
+            for i in range(begin, end):
+                found |= given_part(g, &p, what, i, kind)
+        else:
+            for i in prange(begin, end, schedule="dynamic", num_threads=p.n_threads):  # its |= is one in any order
+                found |= given_part(g, &p, what, i, kind)
+        if end < p.count:
+            look_for_interrupt()
+        begin = end
+    return found
+
+
+cdef int given_array(
+    int what, object x, object out, unsigned long long axes, int n_threads, const floating *kind,
+) except -2:
+    cdef Py_buffer source, target
+    cdef Given g
+    cdef int found = -1
+    PyObject_GetBuffer(x, &source, PyBUF_STRIDES)
+    try:
+        PyObject_GetBuffer(out, &target, PyBUF_STRIDES | PyBUF_WRITABLE)
+        try:
+            if arrange(&source, &target, axes, what == LOGSUMEXP, False, &g):
+                with nogil:
+                    found = given_parts(&g, what, n_threads, kind)
+        finally:
+            PyBuffer_Release(&target)
+    finally:
+        PyBuffer_Release(&source)
+    return found
+
+
+# Not memoryviews: a call with two of them takes a microsecond, and ten scores a tenth of that.
+def given_f32(int what, x, out, unsigned long long axes, int n_threads):
+    """Write softmax (what = 0), log_softmax (1) or logsumexp (2) of x along some axes, a bit each, to out.
+
+    x and out are aligned float32 of the same shape, the result of logsumexp without `axes`; out may be x.
+    -1 if these strides need a copy; else the flags of what NumPy would have warned of.
+    """
+    return given_array(what, x, out, axes, n_threads, <const float *>NULL)
+
+
+def given_f64(int what, x, out, unsigned long long axes, int n_threads):
+    """The same of float64."""
+    return given_array(what, x, out, axes, n_threads, <const double *>NULL)
