@@ -173,12 +173,15 @@ class SoftmaxObjective:
         for start in range(0, self.N, at_once):
             X = self._augmented(slice(start, start + at_once))
             S = self._probabilities(self._X[start : start + at_once], W, b)[:, rows.start : rows.stop]
-            s = self._weights()[start : start + at_once, np.newaxis]
-            XS = S[:, :, np.newaxis] * X[:, np.newaxis, :]
-            flat = XS.reshape(len(X), -1)
-            H -= ((s * flat).T @ flat).reshape(H.shape)
+            sS = S if self._s is None else S * self._s[start : start + at_once, np.newaxis]
+            if len(rows) == 1:
+                H[0, :, 0, :] += (sS * (1 - S) * X).T @ X
+                continue
+            sSX = sS[:, :, np.newaxis] * X[:, np.newaxis, :]
+            SX = S[:, :, np.newaxis] * X[:, np.newaxis, :]
+            H -= (sSX.reshape(len(X), -1).T @ SX.reshape(len(X), -1)).reshape(H.shape)
             for k in range(len(rows)):
-                H[k, :, k, :] += (s * XS[:, k]).T @ X
+                H[k, :, k, :] += sSX[:, k].T @ X
         H /= self.m
         order = np.arange(len(rows) * P).reshape(len(rows), P)
         order = np.concatenate([order[:, : self.D].ravel(), order[:, self.D :].ravel()])
