@@ -9,7 +9,6 @@ On Fashion-MNIST, 2000 rows for each class drawn like that left L-BFGS 22 evalua
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +27,7 @@ Vector = npt.NDArray[np.float64]
 # Rows of a class's sample, at least and for each parameter. 784 features: 2000 rows 22 evaluations, 1000 rows 35.
 ROWS, ROWS_PER_PARAMETER = 1024, 2.5
 # Rows whose probabilities are computed, to draw the samples from.
-POOL = 65536
+POOL = 16384
 # What the blocks may cost in passes over the data, about; and their bytes. Beyond, their diagonals alone are taken.
 PASSES, BYTES = 128, 128 * 2**20
 # Part of Σ_i c_i times the mean of x_j² that is added to the diagonal: a feature that is nearly always 0 where a class
@@ -36,69 +35,81 @@ PASSES, BYTES = 128, 128 * 2**20
 DAMPING = 1e-3
 
 
-def fisher(objective: SoftmaxObjective, w: Vector) -> Callable[[Vector], Vector]:
-    """Return a function that solves M z = g."""
-    P, classes = objective.D + objective.fit_intercept, len(objective.rows)
-    pool = np.arange(0, objective.N, max(1, objective.N // POOL))
-    X = objective._X if len(pool) == objective.N else objective._X[:: max(1, objective.N // POOL)]
-    W, b = objective._parameters(w)
-    S = objective._probabilities(X, W, b)[:, objective.rows.start : objective.rows.stop]
-    weights = objective._weights()[pool]
-    c = S.astype(np.float64)
-    c *= 1 - c
-    c *= weights[:, np.newaxis] / weights.sum()
-    count = min(len(X), max(ROWS, int(ROWS_PER_PARAMETER * P)))
-    few = count * P <= 2 * PASSES * objective.N and classes * P * P * objective.dtype.itemsize <= BYTES
-    if few and _dispatch.kernels is not None:
-        return _blocks(objective, X, c, count)
-    return _diagonals(objective, X, c)
+class Fisher:
+    """M at one w: called with g it returns M⁻¹ g. `refresh` brings it to another w, in the memory that it has."""
 
+    def __init__(self, objective: SoftmaxObjective, w: Vector) -> None:
+        self.objective = objective
+        P, classes, dtype = objective.D + objective.fit_intercept, len(objective.rows), objective.dtype
+        self.X = objective._X[:: max(1, objective.N // POOL)]
+        self.weights = objective._weights()[:: max(1, objective.N // POOL), np.newaxis]
+        self.count = min(len(self.X), max(ROWS, int(ROWS_PER_PARAMETER * P)))
+        few = self.count * P <= 2 * PASSES * objective.N and classes * P * P * dtype.itemsize <= BYTES
+        self.blocks = few and _dispatch.kernels is not None
+        if self.blocks:
+            assert _dispatch.kernels is not None
+            ld, work = _dispatch.kernels.fisher_sizes(P, dtype.itemsize)
+            # Kept: to clear 25 MB of fresh pages took a third of the time of ten blocks of 785.
+            self.U, self.T = np.empty((classes, P, ld), dtype), np.empty((classes, P), dtype)
+            self.work = np.empty(work * min(objective.n_threads, classes), dtype)
+        self.refresh(w)
 
-def _blocks(objective: SoftmaxObjective, X: Array, c: Vector, count: int) -> Callable[[Vector], Vector]:
-    kernels, dtype, P = _dispatch.kernels, objective.dtype, objective.D + objective.fit_intercept
-    assert kernels is not None
-    factors = 1 if (c == c[:, :1]).all() else c.shape[1]  # all are the same at w = 0
-    rows = np.zeros((factors, count), np.intp)
-    roots = np.zeros((factors, count), dtype)
-    for k in range(factors):
-        drawn, weights = systematic(c[:, k], count)
-        rows[k, : len(drawn)] = drawn
-        roots[k, : len(drawn)] = np.sqrt(weights)
-    if not is_native(X, dtype):
-        used, rows = np.unique(rows, return_inverse=True)
-        X, rows = native(X[used], dtype), rows.reshape(factors, count)
-    ld, work = kernels.fisher_sizes(P, dtype.itemsize)
-    U, T = np.empty((factors, P, ld), dtype), np.empty((factors, P), dtype)
-    threads = objective.n_threads
-    space = np.empty(work * min(threads, factors), dtype)
-    ridge = 32 * float(np.finfo(dtype).eps)
-    damping = DAMPING * c.sum(axis=0)[:factors, np.newaxis] * objective.mean_squares
-    damping[:, : objective.D] += objective.l2
-    kernels.fisher_factor[KIND[dtype]](
-        X, rows, roots, objective.fit_intercept, damping.astype(dtype), ridge, U, T, space, min(threads, factors)
-    )
+    def refresh(self, w: Vector) -> None:
+        """Compute M anew."""
+        objective = self.objective
+        S = objective._probabilities(self.X, *objective._parameters(w))[:, objective.rows.start : objective.rows.stop]
+        c = S.astype(np.float64)
+        c *= 1 - c
+        c *= self.weights / self.weights.sum()
+        if self.blocks:
+            self._factor(c)
+        else:
+            self._invert_diagonals(c)
 
-    def solve(g: Vector) -> Vector:
-        G = _by_class(objective, g, dtype)
-        team = min(threads, len(G)) if G.size * P > 2**18 else 1
-        kernels.fisher_solve[KIND[dtype]](U, T, G, team)
+    def __call__(self, g: Vector) -> Vector:
+        """Return M⁻¹ g."""
+        objective = self.objective
+        if not self.blocks:
+            return _by_kind(objective, _by_class(objective, g, np.float64) * self.inverse)
+        assert _dispatch.kernels is not None
+        G = _by_class(objective, g, objective.dtype)
+        threads = min(objective.n_threads, len(G)) if G.size * G.shape[1] > 2**18 else 1
+        U, T = self.U[: self.factors], self.T[: self.factors]
+        _dispatch.kernels.fisher_solve[KIND[objective.dtype]](U, T, G, threads)
         return _by_kind(objective, G)
 
-    return solve
+    def _factor(self, c: Vector) -> None:
+        objective, kernels, dtype, X = self.objective, _dispatch.kernels, self.objective.dtype, self.X
+        assert kernels is not None
+        self.factors = 1 if (c == c[:, :1]).all() else c.shape[1]  # all are the same at w = 0
+        rows = np.zeros((self.factors, self.count), np.intp)
+        roots = np.zeros((self.factors, self.count), dtype)
+        for k in range(self.factors):
+            drawn, weights = systematic(c[:, k], self.count)
+            rows[k, : len(drawn)] = drawn
+            roots[k, : len(drawn)] = np.sqrt(weights)
+        if not is_native(X, dtype):
+            used, rows = np.unique(rows, return_inverse=True)
+            X, rows = native(X[used], dtype), rows.reshape(roots.shape)
+        damping = DAMPING * c.sum(axis=0)[: self.factors, np.newaxis] * objective.mean_squares
+        damping[:, : objective.D] += objective.l2
+        ridge, threads = 32 * float(np.finfo(dtype).eps), min(objective.n_threads, self.factors)
+        U, T = self.U[: self.factors], self.T[: self.factors]
+        kernels.fisher_factor[KIND[dtype]](
+            X, rows, roots, objective.fit_intercept, damping.astype(dtype), ridge, U, T, self.work, threads
+        )
 
-
-def _diagonals(objective: SoftmaxObjective, X: Array, c: Vector) -> Callable[[Vector], Vector]:
-    D = objective.D
-    diagonal = np.zeros((c.shape[1], D + objective.fit_intercept))
-    diagonal[:, D:] = c.sum(axis=0)[:, np.newaxis][:, : objective.fit_intercept]
-    at_once = max(1, 2**21 // D)
-    for start in range(0, len(X), at_once):
-        block = X[start : start + at_once].astype(np.float64)
-        diagonal[:, :D] += c[start : start + at_once].T @ np.square(block, out=block)
-    diagonal[:, :D] += objective.l2
-    least = 1e-8 * diagonal.max(axis=1, keepdims=True)
-    inverse = 1 / np.maximum(diagonal, np.maximum(least, np.finfo(float).tiny))
-    return lambda g: _by_kind(objective, _by_class(objective, g, np.float64) * inverse)
+    def _invert_diagonals(self, c: Vector) -> None:
+        D, X = self.objective.D, self.X
+        diagonal = np.zeros((c.shape[1], D + self.objective.fit_intercept))
+        diagonal[:, D:] = c.sum(axis=0)[:, np.newaxis][:, : self.objective.fit_intercept]
+        at_once = max(1, 2**21 // D)
+        for start in range(0, len(X), at_once):
+            block = X[start : start + at_once].astype(np.float64)
+            diagonal[:, :D] += c[start : start + at_once].T @ np.square(block, out=block)
+        diagonal[:, :D] += self.objective.l2
+        least = 1e-8 * diagonal.max(axis=1, keepdims=True)
+        self.inverse = 1 / np.maximum(diagonal, np.maximum(least, np.finfo(float).tiny))
 
 
 def systematic(weights: Vector, count: int) -> tuple[npt.NDArray[np.intp], Vector]:

@@ -1,8 +1,8 @@
 """Full-batch optimisers: L-BFGS and Newton's method, both with the Fisher preconditioner.
 
 An objective is anything with `value_and_grad(w)`; `hessp(w, v)` and `hessian(w)` for Newton's method; and, if it has
-one, `preconditioner(w)`, which returns a function that multiplies by an approximate inverse of the Hessian. They stop
-where the largest component of the gradient, in the coordinates of w itself, is no more than `tol`.
+one, `preconditioner(w)`, which returns a function that multiplies by an approximate inverse of the Hessian, perhaps
+with `refresh(w)` that brings it to another w. They stop where the largest component of the gradient, in the coordinates of w itself, is no more than `tol`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class _Run:
 
     def __init__(self, objective: Any, w: Vector, tol: float, max_iter: int, callback: Callback | None) -> None:
         self.objective, self.tol, self.max_iter, self.callback = objective, tol, max_iter, callback
-        self.evaluations = self.products = self.refreshes = 0
+        self.evaluations = self.products = 0
+        self.solve: Any = np.copy
         self.w = np.array(w, np.float64)
         self.value, self.grad = self.evaluate(self.w)
         self.curve = [self.value]
@@ -89,9 +90,13 @@ class _Run:
         return value, grad
 
     def preconditioner(self) -> Solve:
-        self.refreshes += 1
-        make = getattr(self.objective, "preconditioner", None)
-        return make(self.w) if make else np.copy
+        """Return the objective's at this point, in the memory of the one before where it can."""
+        if hasattr(self.solve, "refresh"):
+            self.solve.refresh(self.w)
+        elif hasattr(self.objective, "preconditioner"):
+            self.solve = self.objective.preconditioner(self.w)
+        solve: Solve = self.solve
+        return solve
 
     def move(self, w: Vector, value: float, grad: Vector) -> None:
         """Take a step that a line search has found."""
@@ -163,7 +168,7 @@ def lbfgs(
     memory: int = 10,
     callback: Callback | None = None,
 ) -> Solution:
-    """L-BFGS from w, its initial matrix the Fisher preconditioner, refreshed at iterations 0, 4, 8, 16, 32, ...
+    """L-BFGS from w, its initial matrix the Fisher preconditioner, refreshed at iterations 0, 5, 15, 45, ...
 
     Parameters
     ----------
@@ -253,7 +258,7 @@ def _lbfgs(run: _Run, memory: int, most: int, gradient: float) -> None:
     while not run.stopped and run.gradient > gradient and run.n_iter - first < most:
         if run.n_iter - first == refresh:
             solve = run.preconditioner()
-            refresh = 2 * refresh if refresh >= 4 else refresh + 4
+            refresh = 3 * refresh if refresh else 5  # Fashion-MNIST 942 ms, and 1095 at 0, 4, 8, 16, ...
             if steps:
                 gamma = _scale(solve, changes[-1], curvatures[-1])
         direction = run.grad.copy()

@@ -7,7 +7,7 @@ J and its derivatives are those of softmax_ext/reference.py, computed by the fus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch, _threads, _workspace, reference
-from ._fisher import fisher
+from ._fisher import Fisher
 from ._plan import Plan, Visit, plan
 from ._validation import check_block, check_nonnegative_number, check_problem, count_classes, native
 from .functional import ALL, KIND, parts, predict_proba
@@ -284,9 +284,9 @@ class SoftmaxObjective:
         means: Vector = np.einsum("ij,ij->j", X, X) / len(X)
         return means
 
-    def preconditioner(self, w: Vector) -> Callable[[Vector], Vector]:
-        """Return a function that multiplies a vector by an approximate inverse of the Hessian at w."""
-        return fisher(self, w)
+    def preconditioner(self, w: Vector) -> Fisher:
+        """Return what multiplies a vector by an approximate inverse of the Hessian at w; see softmax_ext/_fisher.py."""
+        return Fisher(self, w)
 
 
 class BinomialObjective(SoftmaxObjective):
