@@ -2,7 +2,8 @@
 
 An objective is anything with `value_and_grad(w)`; `hessp(w, v)` and `hessian(w)` for Newton's method; and, if it has
 one, `preconditioner(w)`, which returns a function that multiplies by an approximate inverse of the Hessian, perhaps
-with `refresh(w)` that brings it to another w. They stop where the largest component of the gradient, in the coordinates of w itself, is no more than `tol`.
+with `refresh(w)` that brings it to another w. They stop where the largest component of the gradient, in the
+coordinates of w itself, is no more than `tol`.
 """
 
 from __future__ import annotations
@@ -276,6 +277,7 @@ def _lbfgs(run: _Run, memory: int, most: int, gradient: float) -> None:
         if not _search(run, direction):
             if steps:  # once more, from the preconditioner alone
                 steps, changes, curvatures, gamma = [], [], [], 1.0
+                run.stopped = ""
                 refresh = run.n_iter - first
                 continue
             break
