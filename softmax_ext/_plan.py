@@ -233,9 +233,9 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32) -> E
         f"blocks: {min(way.block, N)} samples at a time",
         'solver="auto": '
         + (
-            "Newton's method with the whole Hessian, for there are few parameters"
+            "Newton with the whole Hessian, for there are few parameters"
             if K * (D + 1) <= FEW
-            else "L-BFGS with the Fisher preconditioner, then Newton's method by conjugate gradients"
+            else "L-BFGS with the Fisher preconditioner, then Newton by conjugate gradients"
         ),
         f"work space: {size / MiB:.1f} MiB, and {way.work * kind.itemsize / MiB:.2f} MiB for each thread",
     ]

@@ -166,8 +166,8 @@ def test_the_number_of_threads_changes_no_plan(isa, dtype, shape, order, make_pr
         seen.append((way, [(visit, rows) for visit, *_, rows in parts]))
         return parts
 
-    parts_of = functional._parts
-    monkeypatch.setattr(functional, "_parts", record)
+    parts_of = functional.parts
+    monkeypatch.setattr(functional, "parts", record)
     (X, y, W, b), _ = make_problem(*shape, dtype)
     X = np.array(X, order=order)
     for limit, n_threads in ((None, 1), (None, 2), (None, 7), (None, None), (1, None)):
