@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.lapack import dpotrf, dpotrs
 
 __all__ = ["Solution", "lbfgs", "minimize", "newton"]
 
@@ -307,6 +306,8 @@ def _newton(run: _Run) -> None:
 
 
 def _exact_direction(run: _Run) -> Vector:
+    from scipy.linalg.lapack import dpotrf, dpotrs  # here, since it takes as long to import as NumPy
+
     H = run.objective.hessian(run.w)
     scale = 1 / np.sqrt(np.maximum(H.diagonal(), np.finfo(float).tiny))
     H *= scale
