@@ -42,7 +42,9 @@ class Fisher:
         self.objective = objective
         P, classes, dtype = objective.D + objective.fit_intercept, len(objective.rows), objective.dtype
         self.X = objective._X[:: max(1, objective.N // POOL)]
-        self.weights = objective._weights()[:: max(1, objective.N // POOL), np.newaxis]
+        weights = objective._weights()[:: max(1, objective.N // POOL)]
+        curving = weights if objective._curving is None else objective._curving[:: max(1, objective.N // POOL)]
+        self.weights = (curving / weights.sum())[:, np.newaxis]
         self.count = min(len(self.X), max(ROWS, int(ROWS_PER_PARAMETER * P)))
         few = self.count * P <= 2 * PASSES * objective.N and classes * P * P * dtype.itemsize <= BYTES
         self.blocks = few and _dispatch.kernels is not None
@@ -60,7 +62,7 @@ class Fisher:
         S = objective._probabilities(self.X, *objective._parameters(w))[:, objective.rows.start : objective.rows.stop]
         c = S.astype(np.float64)
         c *= 1 - c
-        c *= self.weights / self.weights.sum()
+        c *= self.weights
         if self.blocks:
             self._factor(c)
         else:

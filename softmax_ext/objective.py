@@ -105,10 +105,14 @@ class SoftmaxObjective:
         start = np.zeros((self.K, np.shape(X)[1] if np.ndim(X) == 2 else 1))
         given = check_problem(X, y, start, None, sample_weight, class_weight, 0.0)
         self._X, self.dtype, self._y, self._s, self.m = given.X, given.dtype, given.y, given.s, given.m
+        self._curving = given.s  # what the samples weigh in the Hessian, or None for 1
         self._Y: Array | None = None
         if given.Y is not None:
             check_block(given.Y, 0)
             self._Y = native(given.Y, self.dtype)
+            # Of R = S Σ_k Y_ik - Y the Hessian has the first term: rows of targets weigh what they sum to.
+            mass = self._Y.sum(axis=1, dtype=np.float64)
+            self._curving = mass if self._s is None else self._s * mass
         self.N, self.D = given.X.shape
         self.l2 = check_nonnegative_number(l2, "l2")
         self.fit_intercept = bool(fit_intercept)
@@ -155,10 +159,12 @@ class SoftmaxObjective:
             X = np.asarray(self._X, np.float64)
             zeros = np.zeros(self.K)
             S = reference.softmax(reference.scores(X, W, b))
-            dV, dc = reference.hessian_product(X, S, V, zeros if c is None else c, self._weights())
+            mass = np.ones(self.N) if self._Y is None else self._Y.sum(axis=1, dtype=np.float64)
+            dV, dc = reference.hessian_product(X, S, V, zeros if c is None else c, self._weights(), mass)
         else:
             run, way = _dispatch.kernels.hessp[KIND[self.dtype]], self._plan(hessian=True)
-            for visit, X, _, _, _, s, space in self._visits(way):
+            for visit, X, _, rows, _, _, space in self._visits(way):
+                s = self._curving if self._curving is None or rows is ALL else self._curving[rows]
                 run(X, s, W, b, V, c, way, visit, *space, dV, dc, self.m, self._team(way))
         product = self._flat(dV, dc)
         self._penalise(product, v)
@@ -173,7 +179,7 @@ class SoftmaxObjective:
         for start in range(0, self.N, at_once):
             X = self._augmented(slice(start, start + at_once))
             S = self._probabilities(self._X[start : start + at_once], W, b)[:, rows.start : rows.stop]
-            sS = S if self._s is None else S * self._s[start : start + at_once, np.newaxis]
+            sS = S if self._curving is None else S * self._curving[start : start + at_once, np.newaxis]
             if len(rows) == 1:
                 H[0, :, 0, :] += (sS * (1 - S) * X).T @ X
                 continue

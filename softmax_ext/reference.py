@@ -130,16 +130,19 @@ def dloss(X: Array, R: Array, s: Array) -> Array:
 
 
 @quiet
-def hessian_product(X: Array, S: Array, V: Array, c: Array, s: Array) -> tuple[Array, Array]:
-    """Return the Hessian of J times (V, c): 1/m Σ_i s_i A_iᵀ X_i and 1/m Σ_i s_i A_i, A = S ∘ (Q - Σ_k S_ik Q_ik)."""
+def hessian_product(X: Array, S: Array, V: Array, c: Array, s: Array, mass: Array) -> tuple[Array, Array]:
+    """Return the Hessian of J times (V, c): 1/m Σ_i s_i A_iᵀ X_i and 1/m Σ_i s_i A_i.
+
+    A = (S ∘ (Q - Σ_k S_ik Q_ik)) Σ_k Y_ik, whose last factor, `mass` (N,), is 1 for labels.
+    """
     Q = scores(X, V, c)
-    A = S * (Q - (S * Q).sum(axis=1, keepdims=True))
+    A = S * (Q - (S * Q).sum(axis=1, keepdims=True)) * mass[:, np.newaxis]
     return dloss(X, A, s), dloss(np.ones((len(X), 1)), A, s)[:, 0]
 
 
 @quiet
 def hessian(X: Array, S: Array, s: Array) -> Array:
-    """Return the Hessian's blocks, as [k, d, l, e]: 1/m Σ_i s_i S_ik (δ_kl - S_il) x_id x_ie."""
+    """Return the Hessian's blocks, as [k, d, l, e], for labels: 1/m Σ_i s_i S_ik (δ_kl - S_il) x_id x_ie."""
     curvature = S[:, :, np.newaxis] * (np.eye(S.shape[1]) - S[:, np.newaxis, :])
     blocks: Array = np.einsum("i,ikl,id,ie->kdle", s / s.sum(), curvature, X, X, optimize=True)
     return blocks

@@ -60,12 +60,13 @@ def test_value_and_gradient(isa, tolerance, shape, labels, intercept, make):
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[2] <= shape[0]] + [OWNED], ids=str)
 def test_hessian_product(isa, tolerance, shape, intercept, make):
     labels = "probabilities" if shape[2] > shape[0] else "labels"
-    objective, w, v, (X, _, W, b), keywords = make(*shape, tolerance.dtype, labels=labels, intercept=intercept)
+    objective, w, v, (X, y, W, b), keywords = make(*shape, tolerance.dtype, labels=labels, intercept=intercept)
     K, D = W.shape
     V, c = v[: K * D].reshape(K, D), v[K * D :] if intercept else np.zeros(K)
     S = reference.softmax(reference.scores(X, W, b))
     s = keywords.get("sample_weight", np.ones(len(X)))
-    dV, dc = reference.hessian_product(X, S, V, c, s)
+    mass = y.sum(axis=1).astype(float) if labels == "probabilities" else np.ones(len(X))
+    dV, dc = reference.hessian_product(X, S, V, c, s, mass)
     close(objective.hessp(w, v), flat(dV + 0.3 * V, dc if intercept else None), tolerance, 10)
 
 
@@ -82,16 +83,20 @@ def test_hessian_is_the_matrix_of_its_products(shape, tolerance, intercept, make
     close(H[: K * D, : K * D], blocks, tolerance, 10)
 
 
+@pytest.mark.parametrize("labels", ["labels", "probabilities"])
 @pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
-def test_derivatives_are_those_of_the_value(Objective):
+def test_derivatives_are_those_of_the_value(isa, Objective, labels):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((50, 4)), rng.integers(0, 2, 50)
+    if labels == "probabilities":  # whose rows do not sum to one
+        y = rng.exponential(size=(50, 2))
     objective = Objective(X, y, l2=0.1, sample_weight=rng.random(50))
     w, v, step = rng.standard_normal(objective.size), rng.standard_normal(objective.size), 1e-5
     up, down = objective.value_and_grad(w + step * v), objective.value_and_grad(w - step * v)
     _, grad = objective.value_and_grad(w)
     np.testing.assert_allclose((up[0] - down[0]) / (2 * step), grad @ v, rtol=1e-8)
     np.testing.assert_allclose((up[1] - down[1]) / (2 * step), objective.hessp(w, v), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(objective.hessian(w) @ v, objective.hessp(w, v), rtol=1e-10)
 
 
 def test_binomial_is_the_softmax_with_a_zero_row():
