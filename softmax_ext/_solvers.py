@@ -283,10 +283,9 @@ def _lbfgs(run: _Run, memory: int, most: int, gradient: float) -> None:
         step, change = run.w - before, run.grad - grad
         curvature = float(step @ change)
         if curvature > 0:
-            steps, changes, curvatures = steps[-memory + 1 :], changes[-memory + 1 :], curvatures[-memory + 1 :]
-            steps.append(step)
-            changes.append(change)
-            curvatures.append(curvature)
+            steps = [*steps, step][-memory:]
+            changes = [*changes, change][-memory:]
+            curvatures = [*curvatures, curvature][-memory:]
             gamma = _scale(solve, change, curvature)
     run.tell("L-BFGS", since)
 

@@ -1,5 +1,7 @@
 """lbfgs, newton and minimize: where they end, that they end, and what they say of it."""
 
+import inspect
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -62,6 +64,21 @@ def test_an_objective_of_ones_own(function, size, condition):
     found = function(objective, np.zeros(size), tol=1e-9, max_iter=2000)
     assert found.converged, found.report
     np.testing.assert_allclose(found.w, np.linalg.solve(objective.A, objective.b), atol=1e-7)
+
+
+@pytest.mark.parametrize("memory", [1, 2, 5])
+def test_lbfgs_keeps_no_more_pairs_than_it_is_told_to(memory):
+    objective = objective_of("digits")
+    kept = []
+
+    def look(*_):
+        frame = inspect.currentframe()
+        while frame.f_code.co_name != "_lbfgs":
+            frame = frame.f_back
+        kept.append(len(frame.f_locals["steps"]))
+
+    optim.lbfgs(objective, np.zeros(objective.size), memory=memory, max_iter=12, callback=look)
+    assert max(kept) == memory
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
