@@ -19,10 +19,11 @@ from ._solvers import FEW
 
 MiB = 2**20
 
-# Work (floating-point operations) below which one thread does it all: 55 to 100 µs. A team starts in 5 to 20 µs, which
-# would leave half of 2**22 operations to win; and where the processors are busy with something else, the calling
-# thread waits for the last of the team for milliseconds.
-PARALLEL_FLOPS = 2**23
+# Work (floating-point operations) below which one thread does it all. A team starts in 5 to 20 µs: 1797 x 64 x 10 floats,
+# 2**22.2 operations, take 82 µs on one thread and 52 on two (AMD Zen 4; doubles 159 and 91). Not lower, though half of it
+# still pays on an idle machine: where the processors are busy with something else, the calling thread waits for the last
+# of the team for milliseconds.
+PARALLEL_FLOPS = 2**22
 
 # Work of a block for each lane of a vector; between two blocks Ctrl-C is looked for. Some 30 ms here, and under a
 # second of one core at the baseline level (tests/test_interrupt.py). Smaller blocks are slower: their slices are short.
@@ -91,7 +92,7 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str, hessian: bool = False)
     flops = K * (4 * D + 20)  # of a sample: two products; maximum, exponential, sum, residual
     parallel = N * flops >= PARALLEL_FLOPS
     slices = SLICES if parallel else 1
-    while slices > 1 and (N < SLICE_ROWS * slices or N * flops < PARALLEL_FLOPS // 32 * slices):
+    while slices > 1 and (N < SLICE_ROWS * slices or N * flops < PARALLEL_FLOPS // 16 * slices):
         slices //= 2
     while K <= 64 and slices > 1 and slices * K * D * 8 > SLICED_BYTES:
         slices //= 2
