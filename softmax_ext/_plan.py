@@ -19,10 +19,10 @@ from ._solvers import FEW
 
 MiB = 2**20
 
-# Work (floating-point operations) below which one thread does it all. A team starts in 5 to 20 µs: 1797 x 64 x 10 floats,
-# 2**22.2 operations, take 82 µs on one thread and 52 on two (AMD Zen 4; doubles 159 and 91). Not lower, though half of it
-# still pays on an idle machine: where the processors are busy with something else, the calling thread waits for the last
-# of the team for milliseconds.
+# Work (floating-point operations) below which one thread does it all. A team starts in 5 to 20 µs: 1797 x 64 x 10
+# floats, 2**22.2 operations, take 82 µs on one thread and 52 on two (AMD Zen 4; doubles 159 and 91). Not lower, though
+# half of it still pays on an idle machine: where the processors are busy with something else, the calling thread waits
+# for the last of the team for milliseconds.
 PARALLEL_FLOPS = 2**22
 
 # Work of a block for each lane of a vector; between two blocks Ctrl-C is looked for. Some 30 ms here, and under a
