@@ -122,7 +122,7 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
         D.
     feature_names_in_ : ndarray of str, shape (D,)
         Names of X's columns, if X had them.
-    loss_curve_ : ndarray, shape (n_iter_ + 1,)
+    loss_curve_ : ndarray, shape (iterations + 1,)
         Objective at the start and after each iteration.
     converged_ : bool
         Whether the gradient is within `tol`.

@@ -118,7 +118,7 @@ def test_wheel_metadata(wheel):
     fields = HeaderParser().parsestr((info / "METADATA").read_text())
     assert (fields["Name"], fields["Version"]) == ("softmax_ext", softmax_ext.__version__)
     assert (fields["License-Expression"], fields["Requires-Python"]) == ("BSD-3-Clause", ">=3.11")
-    assert {"sklearn", "demo", "test", "bench", "all"} <= set(fields.get_all("Provides-Extra"))
+    assert {"sklearn", "demo", "test", "bench", "docs", "all"} <= set(fields.get_all("Provides-Extra"))
     assert (info / "licenses" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert "softmax-ext = softmax_ext.cli:main" in (info / "entry_points.txt").read_text()
 

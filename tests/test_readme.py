@@ -71,7 +71,7 @@ def test_demo_command_has_options_that_exist(demo_and_test_command):
     assert cli._parser().parse_args(arguments).plot == Path("figures")
 
 
-@pytest.mark.parametrize("tool", ["ruff", "asv"])
+@pytest.mark.parametrize("tool", ["ruff", "asv", "sphinx-build"])
 def test_ci_runs_what_contributors_run(tool):
     (block,) = (block for block in blocks("CONTRIBUTING.md", "sh") if block.startswith(f"{tool} "))
     assert set(block.splitlines()) <= set((ROOT / ".ci/run").read_text().splitlines())

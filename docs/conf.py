@@ -1,0 +1,47 @@
+"""Sphinx: `sphinx-build -W docs build/docs`, with `pip install '.[docs]'`; the package must be installed or built."""
+
+import re
+from pathlib import Path
+
+from softmax_ext import __version__
+
+project = "softmax_ext"
+author = project_copyright = "The softmax_ext developers"
+release = version = __version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # a copy of MathJax among the pages: nothing is loaded from elsewhere
+]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+autodoc_member_order = "groupwise"
+autodoc_typehints = "none"  # the docstrings say more: shapes, and what is cast
+autosummary_generate = False
+numpydoc_show_class_members = False
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+html_title = f"softmax_ext {release}"
+html_show_sphinx = html_copy_source = False
+
+# Pages that lie outside this folder. Links to them, and the pages here that stand for them, work in a checkout too.
+OUTSIDE = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md", "benchmarks": "benchmarks/README.md"}
+
+
+def bring_in(app, page, source):
+    """Take the text of a page from outside, and lead links to such pages to the pages here."""
+    if page in OUTSIDE:
+        source[0] = Path(app.srcdir, "..", OUTSIDE[page]).read_text()
+    for name, path in OUTSIDE.items():
+        source[0] = re.sub(rf"\]\((\.\./)*{re.escape(path)}", f"](/{name}.md", source[0])
+
+
+def setup(app):
+    """Connect what is above."""
+    app.connect("source-read", bring_in)

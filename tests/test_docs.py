@@ -1,0 +1,55 @@
+"""What the pages in docs/ say: examples run and print what stands below them, commands and links exist."""
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from softmax_ext import cli
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+pytestmark = pytest.mark.skipif(not PAGES, reason="needs a whole checkout")
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+def test_examples_print_what_the_page_says(page, tmp_path):
+    """A page is one program, run in another process and with warnings as errors."""
+    pytest.importorskip("sklearn")
+    command = sys.executable, "-W", "error", "-c", "\n".join(blocks(page, "python"))
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert (result.stdout, result.stderr) == ("".join(blocks(page, "text")), "")
+
+
+def command_lines():
+    lines = (line for page in PAGES for block in blocks(page, "sh") for line in block.replace("\\\n", "").splitlines())
+    return sorted({line.split("  #")[0] for line in lines if line.startswith("softmax-ext ")})
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_commands_have_the_options_that_pages_give_them(line):
+    assert isinstance(cli._parser().parse_args(shlex.split(line)[1:]), argparse.Namespace)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files(page):
+    links = re.findall(r"\]\((?!https:)([^)#]+)[^)]*\)", (DOCS / page).read_text())
+    assert [link for link in links if not (DOCS / page).parent.joinpath(link).exists()] == []
+
+
+def test_the_pages_hold_every_step_of_the_derivation():
+    text = (DOCS / "derivation.md").read_text()
+    tests = re.findall(r"^def (test_\d\w+)", (ROOT / "tests/test_derivation.py").read_text(), re.MULTILINE)
+    missing = [name for name in tests if name not in text]
+    assert missing == ["test_2_maximum_likelihood_finds_the_frequencies"]
+    assert re.findall(r"^## \((\d)\)", text, re.MULTILINE) == list("123456")
