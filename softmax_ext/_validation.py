@@ -179,6 +179,14 @@ def check_nonnegative_number(value: object, name: str) -> float:
     return number
 
 
+def check_positive_number(value: object, name: str) -> float:
+    """Return a finite real number above zero as a float."""
+    number = check_nonnegative_number(value, name)
+    if number == 0:
+        raise ValueError(f"{name} must be positive, got {number}")
+    return number
+
+
 def count_classes(y: npt.ArrayLike) -> int:
     """Infer K from `y`; whether `y` is fit for use is not asked here."""
     y = np.asarray(y)

@@ -36,8 +36,10 @@ except ImportError:
         """Nothing: this scikit-learn has no `set_callbacks`."""
 
 
+from ._pieces import PiecesObjective, Problem, Survey
 from ._solvers import Solution, minimize
 from ._validation import _class_weights
+from .chunks import Chunks, ChunksObjective, looked_through
 from .functional import predict_proba
 from .objective import BinomialObjective, SoftmaxObjective
 
@@ -219,13 +221,15 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
         self.callback = callback
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model.
 
         Parameters
         ----------
-        X : array_like or data frame, shape (N, D)
-            Samples. float32 is kept; all else is converted to float64.
+        X : array_like or data frame, shape (N, D); or Chunks
+            Samples. float32 is kept; all else is converted to float64. Chunks, of `softmax_ext.chunks`, have targets
+            and weights in them. If reading them ends in an error, the best coefficients so far are kept, from which
+            a fit with `warm_start` goes on.
         y : array_like, shape (N,) or (N, K)
             Labels of at least two classes; or, if it is two-dimensional with K >= 2 columns of a floating dtype,
             probabilities of the classes 0..K-1, not negative, whose rows need not sum to one.
@@ -238,8 +242,10 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
             The estimator itself.
         """
         C = self._inverse_penalty()
+        if isinstance(X, Chunks):
+            return self._fit_pieces(X, y, sample_weight, C)
         X, y, targets, s = self._check_data(X, y, sample_weight)
-        m = float(len(X) if s is None else s.sum())
+        m = float(X.shape[0] if s is None else s.sum())
         objective = (BinomialObjective if len(self.classes_) == 2 else SoftmaxObjective)(
             X,
             targets,
@@ -248,25 +254,66 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
             fit_intercept=self.fit_intercept,
             n_threads=self.n_threads,
         )
+        return self._minimise(objective, X.dtype, X, y, sample_weight)
+
+    def _fit_pieces(self, chunks: Chunks, y: Any, sample_weight: Any, C: float) -> Self:
+        if y is not None or sample_weight is not None:
+            raise TypeError("y and sample_weight are in the chunks: call fit(chunks), without them")
+        found, sample = looked_through(chunks)
+        problem = self._pieces_problem(found, C)
+        if chunks.names is not None:
+            self.feature_names_in_ = np.array(chunks.names, object)
+        return self._minimise_pieces(ChunksObjective.of(chunks, problem, sample))
+
+    def _pieces_problem(self, found: Survey, C: float) -> Problem:
+        """Take over what a pass over all pieces has found, and refuse what cannot be fitted."""
+        self._set_classes(found.classes)
+        if hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        self.n_features_in_ = found.D
+        c = None
+        if self.class_weight is not None:
+            if found.labels is None:
+                raise ValueError("class_weight needs labels, but y holds probabilities: use sample_weight")
+            K = len(self.classes_)
+            if self.class_weight == "balanced":
+                c = _class_weights("balanced", np.arange(K), found.weights, K)
+            else:
+                c = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+        l2 = 1 / (C * found.total(c)) if found.total(c) else 0.0
+        return found.problem(l2, c, self.fit_intercept, self.n_threads, binomial=len(self.classes_) == 2)
+
+    def _minimise_pieces(self, objective: PiecesObjective) -> Self:
+        """Minimise; where that ends in an error or Ctrl-C, keep the best coefficients so far."""
+        try:
+            return self._minimise(objective, objective.dtype, None, None, None)
+        except BaseException:
+            if objective.best is not None:
+                for name, value in self._coefficients(objective.best[1], objective.dtype).items():
+                    setattr(self, name, value)
+                self.converged_ = False
+            raise
+
+    def _minimise(self, objective: Any, dtype: np.dtype[Any], X: Any, y: Any, sample_weight: Any) -> Self:
         method, not_converged = SOLVERS[self.solver]
         solve = functools.partial(minimize, objective, self._start(), method, tol=self.tol)
         with ExitStack() as stack:
             observers: list[Observer] = [] if self.callback is None else [self.callback]
             if self.verbose:
                 observers.append(stack.enter_context(_progress(self.max_iter)))
-            if hasattr(self, "_skl_callbacks"):
+            if hasattr(self, "_skl_callbacks") and X is not None:
                 observers.append(stack.enter_context(self._scikit_learn_callbacks(X, y, sample_weight, solve)))
             # A list, since all are to be called, also behind one that stops.
             call = (lambda *state: any([bool(observe(*state)) for observe in observers])) if observers else None
             solution = solve(max_iter=self.max_iter, callback=call)
-            self._keep(solution, X.dtype)
+            self._keep(solution, dtype)
         if not self.converged_ and solution.n_iter >= self.max_iter:
             warnings.warn(
                 f"{not_converged.format(n=solution.n_iter)}: the largest component of the gradient is "
                 f"{solution.gradient:.1e}, tol={self.tol}. Increase the number of iterations to improve the "
                 f"convergence (max_iter={self.max_iter}).",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return self
 
@@ -361,21 +408,12 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
         soft = _are_probabilities(y)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft)
         if soft:
-            self.classes_, targets = np.arange(y.shape[1]), y
+            classes, targets = np.arange(y.shape[1]), y
         else:
             check_classification_targets(y)
-            self.classes_, targets = np.unique(y, return_inverse=True)
-        K = len(self.classes_)
-        if K < 2:
-            raise ValueError(
-                "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
-                f"{self.classes_[0]!r}"
-            )
-        if K > 2 and self.solver == "liblinear":
-            raise ValueError(
-                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3): use any other. "
-                "Only binary classification is supported. The type of the target is multiclass."
-            )
+            classes, targets = np.unique(y, return_inverse=True)
+        self._set_classes(classes)
+        K = len(classes)
         s = None
         if sample_weight is not None:
             s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -390,6 +428,20 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
         if s is not None and not s.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
         return X, y, targets, s
+
+    def _set_classes(self, classes: Array) -> None:
+        self.classes_ = classes
+        K = len(classes)
+        if K < 2:
+            raise ValueError(
+                "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
+                f"{self.classes_[0]!r}"
+            )
+        if K > 2 and self.solver == "liblinear":
+            raise ValueError(
+                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3): use any other. "
+                "Only binary classification is supported. The type of the target is multiclass."
+            )
 
     def _start(self) -> npt.NDArray[np.float64]:
         """Return where the fit begins, as the objective wants it: [W, row after row; b]."""

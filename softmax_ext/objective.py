@@ -17,7 +17,14 @@ import numpy.typing as npt
 from . import _dispatch, _threads, _workspace, reference
 from ._fisher import Fisher
 from ._plan import Plan, Visit, plan
-from ._validation import check_block, check_nonnegative_number, check_problem, count_classes, native
+from ._validation import (
+    check_block,
+    check_nonnegative_number,
+    check_positive_number,
+    check_problem,
+    count_classes,
+    native,
+)
 from .functional import ALL, KIND, parts, predict_proba
 
 __all__ = ["BinomialObjective", "Evaluation", "SoftmaxObjective"]
@@ -58,6 +65,11 @@ class SoftmaxObjective:
         Whether there is b.
     n_threads : int, optional
         As in `loss_grad`.
+    K : int, optional
+        Number of classes, where y may lack the last of them.
+    m : float, optional
+        What sums are divided by, in the place of Σ s_i: for rows that are a part of the data. With the same m, and
+        without penalty, the parts' values and gradients add up to those of the whole.
 
     Attributes
     ----------
@@ -68,7 +80,7 @@ class SoftmaxObjective:
     dtype : dtype
         float32 or float64: what X computes in. w, gradients and products are float64 all the same.
     m : float
-        Σ s_i.
+        Σ s_i, or what was given.
 
     Raises
     ------
@@ -100,8 +112,10 @@ class SoftmaxObjective:
         class_weight: npt.ArrayLike | Mapping[int, float] | str | None = None,
         fit_intercept: bool = True,
         n_threads: int | None = None,
+        K: int | None = None,
+        m: float | None = None,
     ) -> None:
-        self.K = self._count_classes(y)
+        self.K = self._count_classes(y) if K is None else K
         start = np.zeros((self.K, np.shape(X)[1] if np.ndim(X) == 2 else 1))
         given = check_problem(X, y, start, None, sample_weight, class_weight, 0.0)
         self._X, self.dtype, self._y, self._s, self.m = given.X, given.dtype, given.y, given.s, given.m
@@ -113,6 +127,9 @@ class SoftmaxObjective:
             # Of R = S Σ_k Y_ik - Y the Hessian has the first term: rows of targets weigh what they sum to.
             mass = self._Y.sum(axis=1, dtype=np.float64)
             self._curving = mass if self._s is None else self._s * mass
+        self._part = 1.0  # what these samples are of the whole
+        if m is not None:
+            self._part, self.m = self.m / check_positive_number(m, "m"), float(m)
         self.N, self.D = given.X.shape
         self.l2 = check_nonnegative_number(l2, "l2")
         self.fit_intercept = bool(fit_intercept)
@@ -142,6 +159,7 @@ class SoftmaxObjective:
         loss, dW, db = 0.0, np.empty_like(W), None if b is None else np.empty_like(b)
         if _dispatch.kernels is None:
             loss, dW, db = reference.loss_grad(self._X, self._target, W, b, sample_weight=self._s)
+            loss, dW, db = loss * self._part, dW * self._part, None if db is None else db * self._part
         else:
             run, way = _dispatch.kernels.loss_grad[KIND[self.dtype]], self._plan()
             for visit, X, Y, _, y, s, space in self._visits(way):
@@ -161,6 +179,7 @@ class SoftmaxObjective:
             S = reference.softmax(reference.scores(X, W, b))
             mass = np.ones(self.N) if self._Y is None else self._Y.sum(axis=1, dtype=np.float64)
             dV, dc = reference.hessian_product(X, S, V, zeros if c is None else c, self._weights(), mass)
+            dV, dc = dV * self._part, dc * self._part
         else:
             run, way = _dispatch.kernels.hessp[KIND[self.dtype]], self._plan(hessian=True)
             for visit, X, _, rows, _, _, space in self._visits(way):
@@ -212,7 +231,7 @@ class SoftmaxObjective:
             if losses is not None:
                 losses[:, 0] = reference.losses(Z, self._target)
                 losses[:, 1] = 0 if self._y is None else Z.max(axis=1) - Z[np.arange(self.N), self._y]
-            return reference.loss(Z, self._target, self._s)
+            return reference.loss(Z, self._target, self._s) * self._part
         run, way, loss = _dispatch.kernels.loss_grad[KIND[self.dtype]], self._plan(), 0.0
         for visit, X, Y, rows, y, s, space in self._visits(way):
             each = None if losses is None else losses[rows]

@@ -32,6 +32,12 @@ def make(make_problem):
     return make
 
 
+@pytest.fixture
+def level(request):
+    with _dispatch.using(request.param):
+        yield
+
+
 def flat(W, b):
     return W.ravel() if b is None else np.concatenate([W.ravel(), b])
 
@@ -176,3 +182,27 @@ def test_w_of_another_size_is_refused(method):
     objective = SoftmaxObjective(np.ones((2, 3)), [0, 1])
     with pytest.raises(ValueError, match=r"w must be a vector of K D \+ K = 8 entries, got \(9,\)"):
         getattr(objective, method)(np.zeros(9))
+
+
+@pytest.mark.parametrize("level", [_dispatch.REFERENCE, *_dispatch.available()[-1:]], indirect=True)
+@pytest.mark.parametrize("labels", ["labels", "probabilities"])
+def test_parts_add_up(tolerance, level, labels, make_problem):
+    """With the m of the whole, and K where the labels do not tell it."""
+    (X, y, W, b), keywords = make_problem(301, 7, 4, tolerance.dtype, labels=labels, weights="sample_weight")
+    s = keywords["sample_weight"]
+    whole, w = SoftmaxObjective(X, y, sample_weight=s, K=4), flat(W, b).astype(float)
+    parts = [
+        SoftmaxObjective(X[rows], y[rows], sample_weight=s[rows], K=4, m=s.sum())
+        for rows in (slice(0, 100), slice(100, 103), slice(103, None))
+    ]
+    np.testing.assert_allclose(sum(part.value(w) for part in parts), whole.value(w), rtol=tolerance.rtol)
+    close(sum(part.value_and_grad(w)[1] for part in parts), whole.value_and_grad(w)[1], tolerance)
+    close(sum(part.hessp(w, w) for part in parts), whole.hessp(w, w), tolerance)
+    if labels == "labels":
+        close(sum(part.hessian(w) for part in parts), whole.hessian(w), tolerance)
+
+
+@pytest.mark.parametrize("m", [0, -1.0, np.nan, np.inf])
+def test_m_is_positive(m):
+    with pytest.raises(ValueError, match="m must be"):
+        SoftmaxObjective([[1.0]], [0], m=m)

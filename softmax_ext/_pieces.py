@@ -1,0 +1,319 @@
+"""Data in pieces: what a fit has to know of all of them beforehand, and the objective that is a sum over them.
+
+Pieces are chunks of files (chunks.py) or partitions on a cluster (dask.py). Whoever reads them, they are added in their
+order, by one thread: neither reading ahead nor the number of workers changes a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from ._fisher import POOL, Fisher
+from ._validation import COMPUTES_IN, native
+from .objective import BinomialObjective, SoftmaxObjective
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+MiB = 2**20
+# A preconditioner's sample is kept in memory: below POOL rows only if those would take more than this.
+SAMPLE_BYTES = 128 * MiB
+
+
+class Piece(NamedTuple):
+    """Some rows of the data."""
+
+    X: Any  # (n, D), an array or CSR
+    y: Array  # (n,) labels, or (n, K) probabilities
+    s: Array | None  # (n,) weights
+    where: str  # what errors call it
+
+    def checked(self) -> Self:
+        """Return it with arrays, and refuse what cannot be a piece of anything."""
+        X = self.X.tocsr() if scipy.sparse.issparse(self.X) else np.asarray(self.X)
+        y = np.asarray(self.y)
+        s = None if self.s is None else np.asarray(self.s)
+        if X.ndim != 2 or X.shape[1] == 0 or X.dtype.char not in COMPUTES_IN:
+            raise ValueError(
+                f"{self.where}: X must be (n, D) real numbers, got shape {X.shape} of dtype {X.dtype}: "
+                "select the numeric columns"
+            )
+        if y.shape[:1] != X.shape[:1] or y.ndim > 2 or (y.ndim == 2 and (y.shape[1] < 2 or y.dtype.kind != "f")):
+            raise ValueError(
+                f"{self.where}: X has {X.shape[0]} rows, so y must be as many labels, or rows of K >= 2 "
+                f"probabilities of a floating dtype, got shape {y.shape} of dtype {y.dtype}"
+            )
+        if s is not None and s.shape != X.shape[:1]:
+            raise ValueError(f"{self.where}: sample_weight must be ({X.shape[0]},), got shape {s.shape}")
+        return self._replace(X=X, y=y, s=s)
+
+
+class Survey(NamedTuple):
+    """What is to be known of some pieces before a fit."""
+
+    rows: int
+    D: int
+    dtype: np.dtype[Any]  # of X
+    labels: Array | None  # sorted; None for probabilities
+    weights: Vector  # Σ s of each label, of each column for probabilities
+    where: str  # the first piece's name
+
+    @property
+    def classes(self) -> Array:
+        """The labels, 0..K-1 for probabilities."""
+        return np.arange(len(self.weights)) if self.labels is None else self.labels
+
+    def problem(
+        self,
+        l2: float,
+        class_weights: Vector | None,
+        fit_intercept: bool,
+        n_threads: int | None,
+        *,
+        binomial: bool = False,
+    ) -> Problem:
+        """Return what all pieces have in common; a nonpositive m is refused."""
+        m = self.total(class_weights)
+        if not 0 < m < np.inf:
+            raise ValueError(f"Sample weights must contain at least one non-zero number: they sum to {m}")
+        soft = self.labels is None
+        return Problem(
+            self.classes, self.rows, self.D, self.dtype, soft, class_weights, m, l2, fit_intercept, binomial, n_threads
+        )
+
+    def total(self, class_weights: Vector | None = None) -> float:
+        """Return m, the sum of all weights."""
+        if self.labels is None:
+            return float(self.weights[0])
+        return float(self.weights.sum() if class_weights is None else class_weights @ self.weights)
+
+
+def survey(piece: Piece) -> Survey:
+    """Look at every entry of one piece, and refuse what is not finite."""
+    X, y, s, where = piece
+    n, D = X.shape
+    values = X.data if scipy.sparse.issparse(X) else X
+    with np.errstate(all="ignore"):
+        fine = bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())  # a sum may overflow, but is sooner
+    if not fine:
+        raise ValueError(f"{where}: Input X contains NaN or infinity, which a fit cannot use: fill or drop those rows")
+    if s is not None and not ((s >= 0) & (s < np.inf)).all():
+        raise ValueError(f"{where}: sample_weight must be finite and not negative")
+    if y.ndim == 2:
+        return Survey(n, D, X.dtype, None, np.full(y.shape[1], float(n if s is None else s.sum())), where)
+    if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.floor(y)).all()):
+        raise ValueError(f"{where}: Unknown label type: continuous. Classifiers need labels, y has {y.dtype}")
+    labels, index = np.unique(y, return_inverse=True)
+    return Survey(n, D, X.dtype, labels, np.bincount(index, s, len(labels)).astype(np.float64), where)
+
+
+def merged(surveys: Iterable[Survey]) -> Survey:
+    """Put the surveys of all pieces together, in their order."""
+    found = list(surveys)
+    if not any(one.rows for one in found):
+        raise ValueError("the data has no rows: found 0 samples, a minimum of 1 is required")
+    found = [one for one in found if one.rows]
+    first = found[0]
+    for one in found[1:]:
+        for name, ours, theirs in (
+            ("features", one.D, first.D),
+            ("dtype of X", one.dtype, first.dtype),
+            ("kind of y", _kind(one), _kind(first)),
+        ):
+            if ours != theirs:
+                raise ValueError(f"{one.where}: {name} {ours}, but {first.where} has {theirs}: all must be alike")
+    rows = sum(one.rows for one in found)
+    if first.labels is None:
+        return first._replace(rows=rows, weights=np.sum([one.weights for one in found], axis=0))
+    labels, index = np.unique(np.concatenate([one.labels for one in found]), return_inverse=True)
+    weights = np.bincount(index, np.concatenate([one.weights for one in found]), len(labels)).astype(np.float64)
+    return first._replace(rows=rows, labels=labels, weights=weights)
+
+
+def _kind(one: Survey) -> str:
+    if one.labels is None:
+        return f"{len(one.weights)} probabilities"
+    return {"i": "integers", "u": "integers", "f": "numbers", "b": "booleans"}.get(one.labels.dtype.kind, "names")
+
+
+class Problem(NamedTuple):
+    """How any piece becomes an objective: whatever all of them have in common."""
+
+    classes: Array
+    rows: int  # of all pieces
+    D: int
+    dtype: np.dtype[Any]  # of X
+    soft: bool  # whether y holds probabilities
+    class_weights: Vector | None  # (K,)
+    m: float  # Σ s over all pieces
+    l2: float
+    fit_intercept: bool
+    binomial: bool
+    n_threads: int | None
+
+    def encoded(self, piece: Piece) -> Piece:
+        """Return a piece as it is computed: labels 0..K-1, all weights, X converted; refuse what is new."""
+        X, y, s, where = piece
+        if X.shape[1] != self.D or X.dtype != self.dtype or (y.ndim == 2) != self.soft:
+            raise ValueError(
+                f"{where}: X has {X.shape[1]} columns of {X.dtype}, expected {self.D} of {self.dtype}, as before: "
+                "the data must not change between passes"
+            )
+        if not self.soft:
+            K = len(self.classes)
+            if y.dtype.kind not in "iu" or not np.array_equal(self.classes, np.arange(K)):
+                index = np.minimum(np.searchsorted(self.classes, y), K - 1)
+                new = self.classes[index] != y
+                if new.any():
+                    raise ValueError(f"{where}: y has the label {y[new.argmax()]!r}, which it had not at first")
+                y = index
+        if self.class_weights is not None:
+            s = self.class_weights[y] if s is None else s * self.class_weights[y]
+        if not scipy.sparse.issparse(X):
+            X = native(X, COMPUTES_IN[X.dtype.char])
+        return Piece(X, y, s, where)
+
+    def objective(self, piece: Piece, *, m: float | None = None, n_threads: int | None = None) -> SoftmaxObjective:
+        """Return the part of an encoded piece in the whole, without the penalty."""
+        X, y, s, where = piece
+        Objective = BinomialObjective if self.binomial else SoftmaxObjective
+        try:
+            return Objective(
+                X,
+                y,
+                sample_weight=s,
+                fit_intercept=self.fit_intercept,
+                n_threads=self.n_threads if n_threads is None else n_threads,
+                K=len(self.classes),
+                m=self.m if m is None else m,
+            )
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{where}: {error}") from error
+
+
+def weighs(piece: Piece) -> bool:
+    """Whether a piece counts at all."""
+    return bool(len(piece.y)) and (piece.s is None or bool(piece.s.any()))
+
+
+class PiecesObjective:
+    """f(w) = Σ over the pieces + l2/2 Σ_kd W_kd²: `SoftmaxObjective` for data in pieces.
+
+    The Fisher preconditioner is that of a sample of the rows, which is an objective of its own.
+    """
+
+    def __init__(self, problem: Problem, sample: Piece) -> None:
+        self.problem = problem
+        weights = len(sample.y) if sample.s is None else sample.s.sum()
+        self.sample = problem.objective(sample, m=float(weights))
+        self.sample.l2 = problem.l2
+        self.best: tuple[float, Vector] | None = None  # the least value so far, and where
+
+    @property
+    def size(self) -> int:
+        """Entries of w."""
+        return self.sample.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64: what X computes in."""
+        return self.sample.dtype
+
+    def _partials(self, method: str, *vectors: Vector) -> Iterator[Any]:
+        """Yield what the method of each piece's objective returns, in the order of the pieces."""
+        raise NotImplementedError
+
+    def value(self, w: npt.ArrayLike) -> float:
+        """Return f(w)."""
+        w = np.asarray(w, np.float64)
+        return float(sum(self._partials("value", w), start=self.sample._penalty(w)))
+
+    def value_and_grad(self, w: npt.ArrayLike) -> tuple[float, Vector]:
+        """Return f(w) and its gradient, (size,) float64."""
+        w = np.asarray(w, np.float64)
+        value, grad = 0.0, np.zeros(self.size)
+        for part, dpart in self._partials("value_and_grad", w):
+            value += part
+            grad += dpart
+        value += self.sample._penalty(w)
+        self.sample._penalise(grad, w)
+        if self.best is None or value < self.best[0]:
+            self.best = value, w.copy()
+        return value, grad
+
+    def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
+        """Return the Hessian at w times v, (size,) float64."""
+        w, v = np.asarray(w, np.float64), np.asarray(v, np.float64)
+        product = np.zeros(self.size)
+        for part in self._partials("hessp", w, v):
+            product += part
+        self.sample._penalise(product, v)
+        return product
+
+    def hessian(self, w: npt.ArrayLike) -> Vector:
+        """Return the Hessian at w, (size, size) float64: for few parameters."""
+        w = np.asarray(w, np.float64)
+        matrix = np.zeros((self.size, self.size))
+        for part in self._partials("hessian", w):
+            matrix += part
+        penalised = np.arange(len(self.sample.rows) * self.sample.D)
+        matrix[penalised, penalised] += self.problem.l2
+        return matrix
+
+    def preconditioner(self, w: Vector) -> Fisher:
+        """Return what multiplies a vector by an approximate inverse of the Hessian at w."""
+        return self.sample.preconditioner(w)
+
+
+class Sample:
+    """Every 2^t-th row with weight, t growing with the data: at most 2 POOL of them, wherever pieces begin."""
+
+    def __init__(self) -> None:
+        self.stride, self.seen, self.kept = 1, 0, 0
+        self.pieces: list[tuple[int, Piece]] = []  # with the number of the first row among all
+
+    def add(self, piece: Piece) -> None:
+        """Take some rows of the next piece."""
+        D = piece.X.shape[1]
+        rows = np.arange(len(piece.y)) if piece.s is None else np.flatnonzero(piece.s)
+        most = 2 * min(POOL, max(1024, SAMPLE_BYTES // (2 * D * piece.X.dtype.itemsize)))
+        self._take(self.seen, piece, rows, 1, self.pieces)
+        self.seen += len(rows)
+        while self.kept > most:
+            self.stride *= 2
+            thinned: list[tuple[int, Piece]] = []
+            old, self.kept = self.pieces, 0
+            while old:
+                first, some = old.pop(0)
+                self._take(first, some, np.arange(len(some.y)), self.stride // 2, thinned)
+            self.pieces = thinned
+
+    def _take(
+        self, first: int, piece: Piece, rows: npt.NDArray[np.intp], apart: int, into: list[tuple[int, Piece]]
+    ) -> None:
+        """Take of these rows, which lie `apart` among all from number `first` on, those that the stride hits."""
+        begin = -first % self.stride // apart
+        rows = rows[begin :: self.stride // apart]
+        if len(rows):
+            s = None if piece.s is None else piece.s[rows]
+            into.append((first + begin * apart, Piece(piece.X[rows], piece.y[rows], s, "a sample of the rows")))
+            self.kept += len(rows)
+
+    def piece(self) -> Piece:
+        """Return them as one."""
+        return joined([piece for _, piece in self.pieces])
+
+
+def joined(pieces: list[Piece]) -> Piece:
+    """Return the rows of all pieces, some of which may have weights and others none."""
+    sparse = scipy.sparse.issparse(pieces[0].X)
+    X = scipy.sparse.vstack([piece.X for piece in pieces], "csr") if sparse else np.vstack([p.X for p in pieces])
+    s = None
+    if any(piece.s is not None for piece in pieces):
+        s = np.concatenate([np.ones(len(piece.y)) if piece.s is None else piece.s for piece in pieces])
+    return Piece(X, np.concatenate([piece.y for piece in pieces]), s, pieces[0].where)

@@ -1,0 +1,463 @@
+"""Data that does not fit in memory, a chunk at a time: .npy files, Parquet, anything that yields arrays.
+
+    from softmax_ext import chunks
+    from softmax_ext.linear_model import LogisticRegression
+
+    model = LogisticRegression().fit(chunks.from_npy("X.npy", "y.npy"))
+
+A fit passes over all chunks in their order, once to see what is there and once for each evaluation, and ends at the
+optimum that it has in memory. While a chunk is computed, one thread reads the next: two are in memory at a time.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ._pieces import MiB, Piece, PiecesObjective, Problem, Sample, Survey, merged, survey, weighs
+from ._validation import COMPUTES_IN, _class_weights, check_nonnegative_number
+
+__all__ = ["Chunks", "ChunksObjective", "from_iterable", "from_npy", "from_parquet"]
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+Item = TypeVar("Item")
+PathLike = str | os.PathLike[str]
+
+CHUNK_BYTES = 64 * MiB  # of X, where nothing else tells
+
+
+class Chunks:
+    """Rows of X, y and weights that are read a chunk at a time, as often as asked for, always the same.
+
+    Made by `from_npy`, `from_parquet` and `from_iterable`. `LogisticRegression.fit` takes it in the place of X, and
+    `ChunksObjective` makes a function of it that any optimiser can minimise.
+
+    Attributes
+    ----------
+    names : tuple of str, or None
+        Names of the features, where the files have them.
+    read_ahead : bool
+        Whether a thread reads the next chunk while one is computed, which changes no bit; true from the start.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[Piece]], names: Sequence[str] | None = None) -> None:
+        self._read = read
+        self.names = None if names is None else tuple(names)
+        self.read_ahead = True
+
+    def __iter__(self) -> Iterator[tuple[Any, Array, Array | None]]:
+        """Yield (X, y, sample_weight or None), one chunk after the other."""
+        for piece in self.pieces():
+            yield piece.X, piece.y, piece.s
+
+    def pieces(self, prepare: Callable[[Piece], Piece] = Piece.checked) -> Iterator[Piece]:
+        """Yield the chunks with their names, each prepared by whoever reads it."""
+        prepared = (prepare(piece) for piece in self._read())
+        return _ahead(prepared) if self.read_ahead else prepared
+
+
+def _ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield the items; while one is in use, one thread gets the next, and no more than that."""
+    rest = iter(items)
+    with ThreadPoolExecutor(1, "softmax_ext_reader") as reader:
+        waiting = reader.submit(next, rest, None)
+        while (item := waiting.result()) is not None:
+            waiting = reader.submit(next, rest, None)
+            yield item
+
+
+def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
+    """Chunks that a function yields.
+
+    Parameters
+    ----------
+    factory : callable
+        Called without arguments once a pass, from the thread that fits; what it returns is iterated over in another
+        thread. It yields ``(X, y)`` or ``(X, y, sample_weight)``: X (n, D), y (n,) labels or (n, K) probabilities, of
+        the same dtypes throughout, and the same rows in each pass.
+
+    Returns
+    -------
+    Chunks
+        For `LogisticRegression.fit`, or for `ChunksObjective`.
+
+    Raises
+    ------
+    TypeError
+        If `factory` is not callable: a generator can be read only once, a function that makes one as often as needed.
+    ValueError
+        In a fit: chunks that do not fit together, or other chunks in a later pass. The message has the chunk's number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softmax_ext import chunks
+    >>> from softmax_ext.linear_model import LogisticRegression
+    >>> def days():
+    ...     for day in range(3):
+    ...         rng = np.random.default_rng(day)
+    ...         X = rng.standard_normal((100, 2))
+    ...         yield X, (X[:, 0] > 0).astype(int)
+    >>> model = LogisticRegression().fit(chunks.from_iterable(days))
+    >>> model.predict([[2.0, 0.0]])
+    array([1])
+    """
+    if not callable(factory):
+        raise TypeError(
+            f"factory must be a function that returns a new iterator each time, got {type(factory).__name__}: "
+            "a fit reads the data many times"
+        )
+
+    def read() -> Iterator[Piece]:
+        for i, item in enumerate(factory()):
+            where = f"chunk {i} of the iterable"
+            if not isinstance(item, tuple | list) or len(item) not in (2, 3):
+                raise ValueError(f"{where} must be (X, y) or (X, y, sample_weight), got {type(item).__name__}")
+            X, y, *s = item
+            yield Piece(X, y, s[0] if s else None, where)
+
+    return Chunks(read)
+
+
+def from_npy(
+    X_path: PathLike, y_path: PathLike, rows: int | None = None, *, sample_weight_path: PathLike | None = None
+) -> Chunks:
+    """Chunks of .npy files, which are mapped into memory and never copied whole.
+
+    Parameters
+    ----------
+    X_path : path
+        Samples, (N, D). float32 and float64 in C order are computed where they lie; anything else is converted.
+    y_path : path
+        Labels (N,), or probabilities (N, K) of a floating dtype.
+    rows : int, optional
+        Rows of a chunk; those of 64 MiB of X by default. Another number changes the last bits of a result.
+    sample_weight_path : path, optional
+        Weights (N,).
+
+    Returns
+    -------
+    Chunks
+        For `LogisticRegression.fit`, or for `ChunksObjective`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If a file is not a whole .npy file, or the shapes do not fit together; in a fit, if a file has become shorter.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from softmax_ext import chunks
+    >>> from softmax_ext.linear_model import LogisticRegression
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((1000, 5))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     X_path, y_path = os.path.join(folder, "X.npy"), os.path.join(folder, "y.npy")
+    ...     np.save(X_path, X)
+    ...     np.save(y_path, X[:, :3].argmax(axis=1))
+    ...     model = LogisticRegression().fit(chunks.from_npy(X_path, y_path, rows=300))
+    >>> model.predict([[0.0, 0.0, 3.0, 0.0, 0.0]])
+    array([2])
+    """
+    X, y, s = _mapped(X_path, (2,)), _mapped(y_path, (1, 2)), None
+    paths, others, N = [X_path, y_path], [(y_path, y)], len(X)
+    if sample_weight_path is not None:
+        s = _mapped(sample_weight_path, (1,))
+        paths.append(sample_weight_path)
+        others.append((sample_weight_path, s))
+    for path, array in others:
+        if len(array) != N:
+            raise ValueError(f"{os.fspath(path)} has {len(array)} rows, but {os.fspath(X_path)} has {N}")
+    row_bytes = X.shape[1] * COMPUTES_IN.get(X.dtype.char, X.dtype).itemsize
+    step = max(1, CHUNK_BYTES // row_bytes) if rows is None else _positive(rows)
+    sizes = [(path, os.stat(path).st_size) for path in paths]
+
+    def read() -> Iterator[Piece]:
+        for start in range(0, N, step):
+            stop = min(start + step, N)
+            for path, size in sizes:  # to touch a page behind the end of a file would be the end of the process
+                if os.stat(path).st_size < size:
+                    raise ValueError(
+                        f"{os.fspath(path)} has {os.stat(path).st_size} bytes, and had {size} when it was opened: "
+                        f"rows {start} to {stop - 1} cannot be read"
+                    )
+            _fetch(X, start, stop)
+            where = f"{os.fspath(X_path)}, rows {start} to {stop - 1}"
+            yield Piece(np.asarray(X[start:stop]), y[start:stop], None if s is None else s[start:stop], where)
+
+    return Chunks(read)
+
+
+def _mapped(path: PathLike, dimensions: tuple[int, ...]) -> Any:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{os.fspath(path)} is not a whole .npy file: {error}") from error
+    if not isinstance(array, np.memmap) or array.ndim not in dimensions or 0 in array.shape:
+        raise ValueError(
+            f"{os.fspath(path)} must hold one array of {' or '.join(map(str, dimensions))} dimensions with rows in it, "
+            f"got {getattr(array, 'shape', type(array).__name__)}"
+        )
+    return array
+
+
+def _fetch(X: Any, start: int, stop: int) -> None:
+    """Ask the system for these rows of a mapped file, so that it reads them while others are computed."""
+    if isinstance(X.base, mmap.mmap) and hasattr(X.base, "madvise") and X.flags.c_contiguous:
+        first = X.offset % mmap.ALLOCATIONGRANULARITY + start * X.strides[0]
+        page = first // mmap.PAGESIZE * mmap.PAGESIZE
+        X.base.madvise(mmap.MADV_WILLNEED, page, first - page + (stop - start) * X.strides[0])
+
+
+def from_parquet(
+    path: PathLike,
+    target: str,
+    columns: Sequence[str] | None = None,
+    *,
+    sample_weight: str | None = None,
+    rows: int | None = None,
+) -> Chunks:
+    """Chunks of a Parquet file, or of a folder of them, through pyarrow.dataset.
+
+    A chunk is a row group, or a part of one that is larger than 64 MiB; files come in the order of their names.
+
+    Parameters
+    ----------
+    path : path
+        File or folder.
+    target : str
+        Name of the column with the labels.
+    columns : sequence of str, optional
+        Names of the features, in the order that they shall have; by default all other columns as they come. They are
+        computed in float32 if all of them are, else in float64.
+    sample_weight : str, optional
+        Name of a column with weights.
+    rows : int, optional
+        Most rows of a chunk.
+
+    Returns
+    -------
+    Chunks
+        For `LogisticRegression.fit`, which takes `feature_names_in_` from it, or for `ChunksObjective`.
+
+    Raises
+    ------
+    ImportError
+        Without pyarrow.
+    FileNotFoundError
+        If there is nothing at `path`.
+    ValueError
+        If a column is missing, holds no numbers, or has nulls, if a file differs from the first in its columns or
+        their types, or is damaged. The message names the file and the row group.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import pandas as pd
+    >>> from softmax_ext import chunks
+    >>> from softmax_ext.linear_model import LogisticRegression
+    >>> table = pd.DataFrame({"size": [1.0, 2.0, 8.0, 9.0], "age": [1.0, 0.0, 1.0, 0.0], "kind": list("aabb")})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table.to_parquet(os.path.join(folder, "table.parquet"))
+    ...     model = LogisticRegression().fit(chunks.from_parquet(folder, "kind"))
+    >>> model.feature_names_in_
+    array(['size', 'age'], dtype=object)
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import dataset
+    except ImportError as error:
+        raise ImportError(f"from_parquet needs pyarrow ({error}): pip install pyarrow") from error
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{os.fspath(path)} does not exist")
+    if isinstance(columns, str):
+        raise TypeError(f"columns must be a sequence of names, got the string {columns!r}")
+
+    def opened() -> Any:
+        try:
+            return dataset.dataset(os.fspath(path), format="parquet", partitioning="hive")
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{os.fspath(path)} cannot be read as Parquet: {error}") from error
+
+    first = opened()
+    schema, files, others = first.schema, first.files, {target, sample_weight}
+    names = [name for name in schema.names if name not in others] if columns is None else list(columns)
+    wanted = [*names, target, *([] if sample_weight is None else [sample_weight])]
+    for name in wanted:
+        if name not in schema.names:
+            raise ValueError(f"{os.fspath(path)} has no column {name!r}, only {', '.join(schema.names)}")
+    kinds = {name: schema.field(name).type for name in wanted}
+    for name in names:
+        if not (
+            pa.types.is_floating(kinds[name]) or pa.types.is_integer(kinds[name]) or pa.types.is_boolean(kinds[name])
+        ):
+            raise ValueError(
+                f"{os.fspath(path)}: column {name!r} holds {kinds[name]}, no numbers: encode it, or leave it out"
+            )
+    if not names:
+        raise ValueError(f"{os.fspath(path)} has no column but {target!r}: there must be features")
+    dtype = np.dtype(np.float32 if all(kinds[name] in (pa.float16(), pa.float32()) for name in names) else np.float64)
+    most = max(1, CHUNK_BYTES // (dtype.itemsize * len(names))) if rows is None else _positive(rows)
+
+    def read() -> Iterator[Piece]:
+        # Opened anew each time, since what a dataset remembers of its files would hide that one has changed.
+        whole = opened()
+        if gone := sorted(set(files) - set(whole.files)):
+            raise FileNotFoundError(f"{gone[0]} was there when this fit began, and is gone")
+        for fragment in sorted(whole.get_fragments(), key=lambda fragment: str(fragment.path)):
+            where = fragment.path
+            try:
+                own = fragment.physical_schema
+                if columns is None and (more := set(own.names) - set(schema.names)):
+                    raise ValueError(f"column {min(more)!r}, which the first file has not")
+                for name, kind in kinds.items():
+                    if name in own.names and own.field(name).type != kind:
+                        raise ValueError(f"column {name!r} holds {own.field(name).type}, not {kind} as the first file")
+                    if name not in own.names and name not in dataset.get_partition_keys(fragment.partition_expression):
+                        raise ValueError(f"no column {name!r}, which the first file has")
+                for group in fragment.split_by_row_group():
+                    where, start = f"{fragment.path}, row group {group.row_groups[0].id}", 0
+                    batches = group.to_batches(
+                        schema=schema, columns=wanted, batch_size=most, batch_readahead=1, fragment_readahead=1
+                    )
+                    for batch in batches:
+                        if len(batch):
+                            yield _table(batch, names, target, sample_weight, dtype, f"{where}, from row {start}")
+                        start += len(batch)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                trouble = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+                raise trouble(str(error) if str(error).startswith(str(where)) else f"{where}: {error}") from error
+
+    return Chunks(read, names)
+
+
+def _table(
+    batch: Any, names: list[str], target: str, sample_weight: str | None, dtype: np.dtype[Any], where: str
+) -> Piece:
+    """Turn a record batch into a piece: columns, one after the other, into the rows of Xᵀ."""
+
+    def column(name: str) -> Array:
+        values = batch.column(name)
+        if values.null_count:
+            raise ValueError(f"column {name!r} has {values.null_count} nulls from row {where.rpartition(' ')[2]} on")
+        array: Array = values.to_numpy(zero_copy_only=False)
+        return array
+
+    X = np.empty((len(batch), len(names)), dtype)
+    few = max(1, 2**15 // max(1, len(names)))  # rows whose entries stay in cache until their row is complete
+    columns = [column(name) for name in names]
+    for start in range(0, len(batch), few):
+        for j, values in enumerate(columns):
+            X[start : start + few, j] = values[start : start + few]
+    y = column(target)
+    s = None if sample_weight is None else column(sample_weight)
+    return Piece(X, y.astype(str) if y.dtype.kind == "O" else y, s, where)
+
+
+def _positive(rows: object) -> int:
+    if isinstance(rows, bool) or not isinstance(rows, int | np.integer):
+        raise TypeError(f"rows must be an integer, got {rows!r}")
+    if rows < 1:
+        raise ValueError(f"rows must be at least 1, got {rows}")
+    return int(rows)
+
+
+def looked_through(chunks: Chunks) -> tuple[Survey, Sample]:
+    """Read all chunks once: what is there, and a sample of the rows."""
+    sample, found = Sample(), []
+    for piece in chunks.pieces():
+        found.append(survey(piece))
+        sample.add(piece)
+    return merged(found), sample
+
+
+class ChunksObjective(PiecesObjective):
+    """`SoftmaxObjective` over chunks: each method is one pass over them.
+
+    Parameters
+    ----------
+    chunks : Chunks
+        Samples, targets and weights. Labels of any kind; the k-th of them, sorted, is class k.
+    l2, class_weight, fit_intercept, n_threads
+        As in `SoftmaxObjective`; keys of `class_weight` are classes 0..K-1.
+
+    Attributes
+    ----------
+    size : int
+        Entries of w: K D, and K more with an intercept.
+    dtype : dtype
+        float32 or float64: what X computes in.
+    classes : ndarray, shape (K,)
+        The labels.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `SoftmaxObjective`, with the file and the rows in front. After one, the objective can still be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softmax_ext import chunks, optim
+    >>> X = np.array([[0.0], [1.0], [2.0], [3.0]])
+    >>> halves = chunks.from_iterable(lambda: [(X[:3], [0, 0, 1]), (X[3:], [1])])
+    >>> objective = chunks.ChunksObjective(halves, l2=0.1)
+    >>> optim.newton(objective, np.zeros(objective.size)).converged
+    True
+    """
+
+    def __init__(
+        self,
+        chunks: Chunks,
+        *,
+        l2: float = 0.0,
+        class_weight: npt.ArrayLike | Mapping[int, float] | str | None = None,
+        fit_intercept: bool = True,
+        n_threads: int | None = None,
+    ) -> None:
+        found, sample = looked_through(chunks)
+        c = None
+        if class_weight is not None:
+            if found.labels is None:
+                raise ValueError("class_weight needs labels, but y holds probabilities: use sample_weight")
+            K = len(found.weights)
+            c = _class_weights(class_weight, np.arange(K), found.weights, K)
+        l2 = check_nonnegative_number(l2, "l2")
+        self._take(chunks, found.problem(l2, c, fit_intercept, n_threads), sample)
+
+    def _take(self, chunks: Chunks, problem: Problem, sample: Sample) -> None:
+        super().__init__(problem, problem.encoded(sample.piece()))
+        self.chunks, self.classes = chunks, problem.classes
+
+    @classmethod
+    def of(cls, chunks: Chunks, problem: Problem, sample: Sample) -> ChunksObjective:
+        """Return the objective of what `looked_through` has found."""
+        self = cls.__new__(cls)
+        self._take(chunks, problem, sample)
+        return self
+
+    def _partials(self, method: str, *vectors: Vector) -> Iterator[Any]:
+        seen = 0
+        for piece in self.chunks.pieces(lambda piece: self.problem.encoded(piece.checked())):
+            seen += len(piece.y)
+            if weighs(piece):
+                yield getattr(self.problem.objective(piece), method)(*vectors)
+        if seen != self.problem.rows:
+            raise ValueError(
+                f"the chunks had {self.problem.rows} rows at first and {seen} now: each pass must yield the same, from "
+                "a new iterator"
+            )

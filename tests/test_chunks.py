@@ -1,0 +1,453 @@
+"""Fits to data in chunks: the optimum in memory, the same bits however it is read, and what damaged files say."""
+
+import doctest
+import os
+import signal
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from softmax_ext import SoftmaxObjective, chunks, optim, softmax
+from softmax_ext._pieces import POOL, Piece, Sample, joined
+
+pytest.importorskip("sklearn", "1.6")
+
+from softmax_ext.linear_model import LogisticRegression
+
+
+def problem(N=997, D=6, K=3, dtype=np.float64, seed=0):
+    """Classes that overlap; no size divides another."""
+    rng = np.random.default_rng([seed, N, D, K])
+    X = (rng.standard_normal((N, D)) * 10.0 ** np.arange(D) / 100).astype(dtype)
+    y = (X @ (rng.standard_normal((D, K)) / X.std(axis=0)[:, np.newaxis]) + rng.gumbel(size=(N, K))).argmax(axis=1)
+    return X, y
+
+
+def cut(*arrays, rows=101):
+    """Chunks of arrays, each of its own number of rows, and an empty one."""
+
+    def factory():
+        start, step = 0, rows
+        while start < len(arrays[0]):
+            yield tuple(array[start : start + step] for array in arrays)
+            yield tuple(array[:0] for array in arrays)
+            start, step = start + step, step + 13
+
+    return chunks.from_iterable(factory)
+
+
+@pytest.fixture
+def npy(tmp_path):
+    def save(*arrays, rows=101):
+        paths = [tmp_path / f"{name}.npy" for name in ("X", "y", "s")[: len(arrays)]]
+        for path, array in zip(paths, arrays, strict=True):
+            np.save(path, array)
+        weights = {"sample_weight_path": paths[2]} if len(arrays) == 3 else {}
+        return chunks.from_npy(*paths[:2], rows=rows, **weights)
+
+    return save
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+
+    def save(X, y, s=None, rows=101):
+        frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(X.shape[1])]).assign(kind=y)
+        weights = {}
+        if s is not None:
+            frame, weights = frame.assign(weight=s), {"sample_weight": "weight"}
+        folder = tmp_path / "parquet"
+        folder.mkdir(exist_ok=True)
+        half = len(X) // 2
+        frame[:half].to_parquet(folder / "a.parquet", row_group_size=rows, index=False)
+        frame[half:].to_parquet(folder / "b.parquet", row_group_size=rows, index=False)
+        return chunks.from_parquet(folder, "kind", **weights)
+
+    return save
+
+
+@pytest.fixture(params=["cut", "npy", "parquet"])
+def source(request):
+    return cut if request.param == "cut" else request.getfixturevalue(request.param)
+
+
+def tight(**parameters):
+    return LogisticRegression(**{"tol": 1e-11, "max_iter": 500} | parameters)
+
+
+def scores(model, X):
+    Z = X @ model.coef_.T + model.intercept_
+    return np.column_stack([0 * Z, Z]) if Z.shape[1] == 1 else Z
+
+
+def assert_same_fit(ours, whole, X):
+    """The same probabilities to 1e-10."""
+    np.testing.assert_array_equal(ours.classes_, whole.classes_)
+    mine, theirs = (softmax(scores(model, X), axis=1) for model in (ours, whole))
+    np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("weights", ["unweighted", "sample_weight", "balanced", "dict"])
+def test_optimum_in_memory(K, weights, source):
+    X, y = problem(K=K)
+    s = np.random.default_rng(0).exponential(size=len(y)) * (np.arange(len(y)) % 4 != 1)
+    s[101:220] = 0  # a whole chunk
+    parameters = {"balanced": {"class_weight": "balanced"}, "dict": {"class_weight": {0: 3.0}}}.get(weights, {})
+    arrays = (X, y) if weights == "unweighted" else (X, y, s)
+    ours = tight(**parameters).fit(source(*arrays))
+    assert_same_fit(ours, tight(**parameters).fit(*arrays), X)
+    assert ours.n_features_in_ == X.shape[1]
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_optimum_of_many_parameters(solver, fit_intercept):
+    """More than those of which Newton's method takes the whole Hessian."""
+    X, y = problem(N=1500, D=50, K=5)
+    X /= 10.0 ** np.arange(50)
+    parameters = {"solver": solver, "fit_intercept": fit_intercept, "tol": 1e-12}
+    assert_same_fit(tight(**parameters).fit(cut(X, y)), tight(**parameters).fit(X, y), X)
+
+
+@pytest.mark.parametrize("labels", [np.array([7, -3, 10**6]), np.array(["b", "ab", "c"]), np.array([0.0, 2.0, 5.0])])
+def test_labels_of_any_kind(labels, source):
+    """One of them is in the last chunk only."""
+    X, y = problem(K=2)
+    y = labels[y]
+    y[-5:] = labels[2]
+    assert_same_fit(tight().fit(source(X, y)), tight().fit(X, y), X)
+
+
+def test_probabilities(npy):
+    X, y = problem()
+    Y = np.random.default_rng(1).dirichlet(np.ones(3), len(y)) + np.eye(3)[y]
+    for source in (npy, cut):
+        assert_same_fit(tight().fit(source(X, Y)), tight().fit(X, Y), X)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int32])
+def test_same_bits_however_it_is_read(dtype, source):
+    X, y = problem(N=3001)
+    X = np.rint(X).astype(dtype) if dtype == np.int32 else X.astype(dtype)
+    data = source(X, y, rows=999)
+    fits = []
+    for read_ahead in (True, False):
+        for n_threads in (1, 2, 3):
+            data.read_ahead = read_ahead
+            fits.append(LogisticRegression(n_threads=n_threads, max_iter=5, tol=1e-1).fit(data))
+    assert len({model.coef_.tobytes() + model.loss_curve_.tobytes() for model in fits}) == 1
+    assert fits[0].coef_.dtype == (np.float32 if dtype in (np.float32, np.float16) else np.float64)
+
+
+def test_objective_is_that_of_the_whole(isa):
+    X, y = problem(K=4)
+    s = np.random.default_rng(0).exponential(size=len(y))
+    whole = SoftmaxObjective(X, y, l2=0.1, sample_weight=s, class_weight="balanced")
+    ours = chunks.ChunksObjective(cut(X, y, s), l2=0.1, class_weight="balanced")
+    rng = np.random.default_rng(2)
+    w, v = rng.standard_normal((2, whole.size)) / 100
+    assert ours.size == whole.size
+    np.testing.assert_allclose(ours.value(w), whole.value(w), rtol=1e-13)
+    np.testing.assert_allclose(ours.value_and_grad(w)[0], whole.value(w), rtol=1e-13)
+    for mine, theirs in (
+        (ours.value_and_grad(w)[1], whole.value_and_grad(w)[1]),
+        (ours.hessp(w, v), whole.hessp(w, v)),
+        (ours.hessian(w), whole.hessian(w)),
+    ):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-11 * abs(theirs).max())
+
+
+def test_preconditioner_is_that_of_the_whole():
+    """As long as its sample is all rows."""
+    X, y = problem()
+    whole, ours = SoftmaxObjective(X, y, l2=0.1), chunks.ChunksObjective(cut(X, y), l2=0.1)
+    g = np.random.default_rng(0).standard_normal(whole.size)
+    np.testing.assert_array_equal(ours.preconditioner(0 * g)(g), whole.preconditioner(0 * g)(g))
+    found = optim.lbfgs(ours, np.zeros(ours.size), tol=1e-8)
+    assert found.converged and found.n_iter < 60
+
+
+@given(st.lists(st.integers(0, 9000), min_size=1, max_size=12), st.integers(0, 2))
+def test_sample_does_not_depend_on_the_cut(sizes, weighted):
+    N = sum(sizes)
+    X = np.arange(float(N))[:, np.newaxis]
+    s = (np.arange(N) % 3 != 1) * 1.0 if weighted else None
+
+    def sample(ends):
+        taken, start = Sample(), 0
+        for end in ends:
+            taken.add(Piece(X[start:end], np.arange(start, end), None if s is None else s[start:end], ""))
+            start = end
+        return taken.piece() if taken.pieces else None
+
+    one, many = sample([N]), sample(np.cumsum(sizes))
+    assert (one is None) == (many is None) == (N == 0)
+    if one is not None:
+        np.testing.assert_array_equal(one.X, many.X)
+        assert np.all(np.diff(one.X[:, 0]) > 0) and len(one.y) <= 2 * POOL
+        rows = N if s is None else np.count_nonzero(s)
+        assert len(one.y) >= min(rows, POOL) and (s is None or s[one.y].all())
+
+
+def test_joined_fills_in_weights():
+    pieces = [Piece(np.ones((2, 1)), np.zeros(2), s, "") for s in (None, np.array([2.0, 3.0]))]
+    np.testing.assert_array_equal(joined(pieces).s, [1, 1, 2, 3])
+
+
+def test_the_next_chunk_is_read_meanwhile():
+    """And no further one."""
+    begun, allowed = [], threading.Event()
+
+    def factory():
+        for i in range(6):
+            begun.append((i, threading.current_thread() is threading.main_thread()))
+            yield np.full((3, 1), float(i)), np.array([0, 1, 2])
+            allowed.wait(10)
+
+    for i, (X, _, _) in enumerate(chunks.from_iterable(factory)):
+        allowed.set()
+        deadline = time.monotonic() + 10
+        while len(begun) < min(i + 2, 6) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.01)
+        assert X[0, 0] == i and [number for number, _ in begun] == list(range(min(i + 2, 6)))
+    assert not any(main for _, main in begun)
+
+
+def test_two_chunks_are_in_memory():
+    made, most = [], 0
+
+    class Watched(np.ndarray):
+        pass
+
+    def factory():
+        nonlocal most
+        for i in range(10):
+            X = np.full((50, 2), float(i)).view(Watched)
+            X[:, 1] = np.arange(50)
+            made.append(weakref.ref(X))
+            most = max(most, sum(one() is not None for one in made))
+            yield X, np.arange(50) % 2
+            del X
+
+    LogisticRegression(max_iter=5, tol=1e-1).fit(chunks.from_iterable(factory))
+    assert most <= 3  # of which one is being made, one waits for the objective that has just gone
+
+
+def test_feature_names(parquet):
+    pd = pytest.importorskip("pandas")
+    X, y = problem()
+    model = LogisticRegression().fit(parquet(X, y))
+    assert list(model.feature_names_in_) == [f"x{j}" for j in range(6)]
+    model.predict(pd.DataFrame(X, columns=model.feature_names_in_))
+    model.fit(cut(X, y))
+    assert not hasattr(model, "feature_names_in_")
+
+
+def test_parquet_of_chosen_columns(parquet, tmp_path):
+    X, y = problem()
+    parquet(X, y)
+    chosen = chunks.from_parquet(tmp_path / "parquet", "kind", columns=["x4", "x1"], rows=64)
+    assert max(len(part) for _, part, _ in chosen) <= 64
+    assert_same_fit(tight().fit(chosen), tight().fit(X[:, [4, 1]], y), X[:, [4, 1]])
+
+
+# faults
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "whole .npy file"),
+        (lambda path: path.write_bytes(b""), "whole .npy file"),
+        (lambda path: path.write_text("x" * 1000), "whole .npy file"),
+        (lambda path: path.unlink(), "No such file"),
+        (lambda path: np.save(path, np.ones(3)), "2 dimensions"),
+        (lambda path: np.save(path, np.ones((4, 0))), "2 dimensions"),
+    ],
+)
+def test_damaged_npy(damage, says, npy, tmp_path):
+    npy(*problem())
+    damage(tmp_path / "X.npy")
+    with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:
+        chunks.from_npy(tmp_path / "X.npy", tmp_path / "y.npy")
+    assert "X.npy" in str(caught.value)
+
+
+def test_npy_of_other_lengths(npy):
+    X, y = problem()
+    with pytest.raises(ValueError, match=r"y.npy has 996 rows, but .*X.npy has 997"):
+        npy(X, y[1:])
+
+
+@pytest.mark.parametrize("rows", [0, -1, 2.0, True, "9"])
+def test_rows_are_positive(rows, npy, tmp_path):
+    npy(*problem())
+    with pytest.raises((ValueError, TypeError), match="rows must be"):
+        chunks.from_npy(tmp_path / "X.npy", tmp_path / "y.npy", rows=rows)
+
+
+def shorter(folder):
+    os.truncate(folder / "X.npy", 4096)
+
+
+def gone(folder):
+    (folder / "X.npy").unlink()
+
+
+def broken_footer(folder):
+    path = folder / "parquet" / "b.parquet"
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def broken_row_group(folder):
+    path = folder / "parquet" / "b.parquet"
+    data = bytearray(path.read_bytes())
+    data[1000:3000] = bytes(2000)
+    path.write_bytes(data)
+
+
+def without(folder):
+    (folder / "parquet" / "b.parquet").unlink()
+
+
+def other(change):
+    def rewrite(folder):
+        pd = pytest.importorskip("pandas")
+        path = folder / "parquet" / "b.parquet"
+        change(pd.read_parquet(path)).to_parquet(path, row_group_size=101, index=False)
+
+    return rewrite
+
+
+FAULTS = {
+    "npy shorter": ("npy", shorter, r"X.npy has 4096 bytes.*rows \d+ to"),
+    "npy gone": ("npy", gone, "X.npy"),
+    "footer": ("parquet", broken_footer, "b.parquet"),
+    "row group": ("parquet", broken_row_group, r"b.parquet, row group \d"),
+    "file gone": ("parquet", without, "b.parquet"),
+    "narrower": ("parquet", other(lambda frame: frame.drop(columns="x3")), r"b.parquet.*no column 'x3'"),
+    "wider": ("parquet", other(lambda frame: frame.assign(more=1.0)), r"b.parquet.*'more'"),
+    "dtype": ("parquet", other(lambda frame: frame.astype({"x2": np.float32})), r"b.parquet.*'x2' holds float"),
+    "null": (
+        "parquet",
+        other(lambda frame: frame.assign(x1=frame.x1.where(frame.index != 250))),
+        r"b.parquet, row group 2: column 'x1' has 1 nulls",
+    ),
+    "rows": ("parquet", other(lambda frame: frame[:100]), r"had 997 rows at first and 598 now"),
+    "label": ("parquet", other(lambda frame: frame.assign(kind=9)), r"b.parquet, row group 0.*9"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_damage_in_the_middle_of_a_fit(fault, request, tmp_path):
+    kind, damage, says = FAULTS[fault]
+    X, y = problem()
+    data = request.getfixturevalue(kind)(X, y)
+    curve = []
+
+    def callback(iteration, value, gradient):
+        curve.append(value)
+        if iteration == 2:
+            damage(tmp_path)
+
+    model = tight(callback=callback)
+    with pytest.raises((ValueError, OSError), match=says):
+        model.fit(data)
+    assert len(curve) == 2
+    W, b = model.coef_, model.intercept_
+    kept = SoftmaxObjective(X, y, l2=1 / len(y)).value(np.concatenate([W.ravel(), b]))
+    np.testing.assert_allclose(kept, curve[-1], rtol=1e-8)
+    model.set_params(callback=None, warm_start=True).fit(cut(X, y))
+    assert_same_fit(model, tight().fit(X, y), X)
+
+
+def test_widths_and_dtypes_that_differ():
+    X, y = problem()
+    for second, says in (
+        ((X[:, 1:], y), "chunk 1 of the iterable: features 5, but chunk 0 of the iterable has 6"),
+        ((X.astype(np.float32), y), "chunk 1 of the iterable: dtype of X float32, but .* has float64"),
+        ((X, y.astype(str)), "chunk 1 of the iterable: kind of y names, but .* has integers"),
+        ((X, np.eye(3)[y]), "chunk 1 of the iterable: kind of y 3 probabilities"),
+        ((X, y[1:]), "chunk 1 of the iterable: X has 997 rows, so y must be"),
+        ((X, y, y[1:]), r"chunk 1 of the iterable: sample_weight must be \(997,\)"),
+        ((X, y, y - 1.0), "chunk 1 of the iterable: sample_weight must be finite and not negative"),
+        ((X * np.nan, y), "chunk 1 of the iterable: Input X contains NaN"),
+        ((X.astype(str), y), "chunk 1 of the iterable: X must be .* real numbers"),
+        ((X, y + 0.5), "chunk 1 of the iterable: Unknown label type: continuous"),
+        ((X,), r"chunk 1 of the iterable must be \(X, y\)"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            LogisticRegression().fit(chunks.from_iterable(lambda second=second: [(X, y), second]))
+
+
+def test_what_cannot_be_fitted():
+    X, y = problem()
+    with pytest.raises(TypeError, match="factory must be a function"):
+        chunks.from_iterable(iter([(X, y)]))
+    once = iter([(X, y)])
+    with pytest.raises(ValueError, match="had 997 rows at first and 0 now"):
+        LogisticRegression().fit(chunks.from_iterable(lambda: once))
+    with pytest.raises(ValueError, match="0 samples"):
+        LogisticRegression().fit(chunks.from_iterable(list))
+    with pytest.raises(ValueError, match="only one class"):
+        LogisticRegression().fit(cut(X, 0 * y))
+    with pytest.raises(ValueError, match="at least one non-zero"):
+        LogisticRegression().fit(cut(X, y, 0.0 * y))
+    with pytest.raises(TypeError, match="in the chunks"):
+        LogisticRegression().fit(cut(X, y), y)
+
+
+def test_parquet_that_does_not_fit(parquet, tmp_path):
+    X, y = problem()
+    parquet(X, np.array(["a", "b", "c"])[y])
+    folder = tmp_path / "parquet"
+    for arguments, error, says in (
+        ((folder / "c", "kind"), FileNotFoundError, "does not exist"),
+        ((folder, "class"), ValueError, "no column 'class', only x0, x1"),
+        ((folder, "x0"), ValueError, "'kind' holds string|'kind' holds large_string"),
+        ((folder, "kind", ["x0", "z"]), ValueError, "no column 'z'"),
+        ((folder, "kind", "x0"), TypeError, "columns must be a sequence"),
+        ((folder, "kind", []), ValueError, "there must be features"),
+    ):
+        with pytest.raises(error, match=says):
+            chunks.from_parquet(*arguments)
+
+
+def test_an_error_of_the_factory_is_its_own():
+    X, y = problem()
+
+    def factory():
+        yield X, y
+        raise ConnectionError("the database is gone")
+
+    with pytest.raises(ConnectionError, match="the database is gone"):
+        LogisticRegression().fit(chunks.from_iterable(factory))
+
+
+def test_interrupt_keeps_what_there_is():
+    X, y = problem()
+
+    def callback(iteration, value, gradient):
+        if iteration == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    model = tight(callback=callback)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(cut(X, y))
+    assert model.coef_.any() and not model.converged_
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("softmax_ext_reader")]
+
+
+def test_docstrings():
+    pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    assert doctest.testmod(chunks) == (0, 27)
