@@ -60,7 +60,8 @@ class Survey(NamedTuple):
     D: int
     dtype: np.dtype[Any]  # of X
     labels: Array | None  # sorted; None for probabilities
-    weights: Vector  # Σ s of each label, of each column for probabilities
+    weights: Vector  # Σ s of each label; for probabilities Σ s of all, K times
+    counts: Vector  # rows with weight, likewise
     where: str  # the first piece's name
 
     @property
@@ -82,8 +83,20 @@ class Survey(NamedTuple):
         if not 0 < m < np.inf:
             raise ValueError(f"Sample weights must contain at least one non-zero number: they sum to {m}")
         soft = self.labels is None
+        counts = self.counts[:1] if soft else self.counts if class_weights is None else self.counts[class_weights > 0]
         return Problem(
-            self.classes, self.rows, self.D, self.dtype, soft, class_weights, m, l2, fit_intercept, binomial, n_threads
+            self.classes,
+            self.rows,
+            int(counts.sum()),
+            self.D,
+            self.dtype,
+            soft,
+            class_weights,
+            m,
+            l2,
+            fit_intercept,
+            binomial,
+            n_threads,
         )
 
     def total(self, class_weights: Vector | None = None) -> float:
@@ -105,11 +118,15 @@ def survey(piece: Piece) -> Survey:
     if s is not None and not ((s >= 0) & (s < np.inf)).all():
         raise ValueError(f"{where}: sample_weight must be finite and not negative")
     if y.ndim == 2:
-        return Survey(n, D, X.dtype, None, np.full(y.shape[1], float(n if s is None else s.sum())), where)
+        K, m, count = y.shape[1], n if s is None else s.sum(), n if s is None else np.count_nonzero(s)
+        return Survey(n, D, X.dtype, None, np.full(K, float(m)), np.full(K, float(count)), where)
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.floor(y)).all()):
         raise ValueError(f"{where}: Unknown label type: continuous. Classifiers need labels, y has {y.dtype}")
     labels, index = np.unique(y, return_inverse=True)
-    return Survey(n, D, X.dtype, labels, np.bincount(index, s, len(labels)).astype(np.float64), where)
+    weights, counts = (
+        np.bincount(index, by, len(labels)).astype(np.float64) for by in (s, None if s is None else s > 0)
+    )
+    return Survey(n, D, X.dtype, labels, weights, counts, where)
 
 
 def merged(surveys: Iterable[Survey]) -> Survey:
@@ -129,10 +146,16 @@ def merged(surveys: Iterable[Survey]) -> Survey:
                 raise ValueError(f"{one.where}: {name} {ours}, but {first.where} has {theirs}: all must be alike")
     rows = sum(one.rows for one in found)
     if first.labels is None:
-        return first._replace(rows=rows, weights=np.sum([one.weights for one in found], axis=0))
+        weights, counts = (
+            np.sum(each, axis=0) for each in ([one.weights for one in found], [one.counts for one in found])
+        )
+        return first._replace(rows=rows, weights=weights, counts=counts)
     labels, index = np.unique(np.concatenate([one.labels for one in found]), return_inverse=True)
-    weights = np.bincount(index, np.concatenate([one.weights for one in found]), len(labels)).astype(np.float64)
-    return first._replace(rows=rows, labels=labels, weights=weights)
+    weights, counts = (
+        np.bincount(index, np.concatenate(each), len(labels)).astype(np.float64)
+        for each in ([one.weights for one in found], [one.counts for one in found])
+    )
+    return first._replace(rows=rows, labels=labels, weights=weights, counts=counts)
 
 
 def _kind(one: Survey) -> str:
@@ -146,6 +169,7 @@ class Problem(NamedTuple):
 
     classes: Array
     rows: int  # of all pieces
+    counted: int  # those with weight
     D: int
     dtype: np.dtype[Any]  # of X
     soft: bool  # whether y holds probabilities

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -36,8 +37,10 @@ except ImportError:
         """Nothing: this scikit-learn has no `set_callbacks`."""
 
 
-from ._pieces import PiecesObjective, Problem, Survey
+from ._minibatch import MiniBatchMixin
+from ._pieces import Piece, PiecesObjective, Problem, Survey
 from ._solvers import Solution, minimize
+from ._stream import RULES
 from ._validation import _class_weights
 from .chunks import Chunks, ChunksObjective, looked_through
 from .functional import predict_proba
@@ -62,7 +65,7 @@ SOLVERS = {
 }
 
 
-class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator):  # type: ignore[misc]
+class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator):  # type: ignore[misc]
     r"""Softmax (multinomial logistic) regression with an L2 penalty or none: scikit-learn's, sooner.
 
     The surface is that of `sklearn.linear_model.LogisticRegression` 1.9, and so is the model: with m = Σ s_i it is
@@ -92,10 +95,13 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
     class_weight : dict of label to weight, or "balanced", optional
         Multiplies the sample weights, before m is taken. "balanced" is Σ s / (K Σ_{y_i = k} s_i).
     random_state : int or RandomState, optional
-        Accepted, without effect: nothing here is random.
+        For the shuffles of mini-batches and the choice of what is held out: a number makes fits equal to the bit.
+        Nothing else here is random.
     solver : {"lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"}, default "lbfgs"
         The optimum is the same. The newton ones are Newton's method from the given start; all others let
         softmax_ext choose (`explain_plan` tells what). As in scikit-learn, liblinear is for two classes.
+        Beyond scikit-learn, "sgd", "momentum", "nesterov" and "adam" take `epochs` passes in shuffled mini-batches,
+        by the rules of `softmax_ext.optim`, and end near the optimum: `max_iter` is without effect there.
     max_iter : int >= 0, default 100
         Most iterations; ConvergenceWarning if they do not do.
     verbose : int, default 0
@@ -108,7 +114,29 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
         Threads to use, which never changes a bit of the result; see `loss_grad`.
     callback : callable, optional
         Called after each iteration with its number, from 1, the objective, and the largest absolute component of
-        the gradient. If it returns true, the fit stops there.
+        the gradient. If it returns true, the fit stops there. With mini-batches: after each epoch, with the mean
+        objective of its batches, and the loss of the rows held out, or nan.
+    epochs : int >= 0, default 10
+        Passes over the data by mini-batches.
+    batch_size : int >= 1, default 256
+        Rows of a mini-batch, also in `partial_fit`.
+    learning_rate : float > 0 or callable, optional
+        Of mini-batches, at the start: 0.01 for Adam by default, for the others derived from X's rows. It is a rate
+        for features whose entries that are not 0 have a mean square of 1: others are treated as if they had. It falls
+        along a cosine to 0 at the end of `epochs`, in `partial_fit` with the square root of the steps. A callable is
+        a schedule of its own, such as ``optim.constant(0.1)``: called with the number of steps, it returns the rate.
+    average : bool, default False
+        Whether the result is the mean over all steps after the first epoch: `optim.averaged`.
+    early_stopping : bool, default False
+        Whether a part of the rows is held out, the coefficients that are best on it are taken, and the fit stops
+        after `n_iter_no_change` epochs that have gained no more than `tol` on it.
+    validation_fraction : float in (0, 1), default 0.1
+        That part.
+    n_iter_no_change : int >= 1, default 5
+        Those epochs.
+    checkpoint : path, optional
+        A file to which a mini-batch fit saves its state after each epoch, and within one every ten seconds where the
+        data are chunks. If it is there already, the fit goes on from it, to the same bits as without the break.
 
     Attributes
     ----------
@@ -125,9 +153,11 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
     feature_names_in_ : ndarray of str, shape (D,)
         Names of X's columns, if X had them.
     loss_curve_ : ndarray, shape (iterations + 1,)
-        Objective at the start and after each iteration.
+        Objective at the start and after each iteration; with mini-batches the mean objective of each epoch.
+    validation_curve_ : ndarray, shape (n_iter_,)
+        With mini-batches: the loss of the rows held out, after each epoch; empty if there are none.
     converged_ : bool
-        Whether the gradient is within `tol`.
+        Whether the gradient is within `tol`; with mini-batches, whether the fit has stopped early.
     convergence_report_ : str
         What ran, and why it stopped, in a few lines.
 
@@ -174,13 +204,21 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
         "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "random_state": ["random_state"],
-        "solver": [StrOptions(set(SOLVERS))],
+        "solver": [StrOptions(set(SOLVERS) | set(RULES))],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "verbose": ["verbose"],
         "warm_start": ["boolean"],
         "n_jobs": [None, Integral],
         "n_threads": [None, Integral],
         "callback": [None, callable],
+        "epochs": [Interval(Integral, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [None, Interval(Real, 0, None, closed="neither"), callable],
+        "average": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "checkpoint": [None, str, os.PathLike],
     }
 
     def __init__(
@@ -202,6 +240,14 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
         n_jobs: int | None = None,
         n_threads: int | None = None,
         callback: Observer | None = None,
+        epochs: int = 10,
+        batch_size: int = 256,
+        learning_rate: float | Callable[[int], float] | None = None,
+        average: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.penalty = penalty
         self.C = C
@@ -219,6 +265,14 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
         self.n_jobs = n_jobs
         self.n_threads = n_threads
         self.callback = callback
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.average = average
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.checkpoint = checkpoint
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
@@ -242,10 +296,15 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
             The estimator itself.
         """
         C = self._inverse_penalty()
+        if self.solver not in RULES or not getattr(self, "_goes_on", False):
+            self._stream = None
         if isinstance(X, Chunks):
             return self._fit_pieces(X, y, sample_weight, C)
         X, y, targets, s = self._check_data(X, y, sample_weight)
         m = float(X.shape[0] if s is None else s.sum())
+        if self.solver in RULES:
+            piece = Piece(X, targets, s, "X")
+            return self._fit_batches(lambda: [piece], self._problem(piece, m, 1 / (C * m)), X)
         objective = (BinomialObjective if len(self.classes_) == 2 else SoftmaxObjective)(
             X,
             targets,
@@ -263,6 +322,9 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
         problem = self._pieces_problem(found, C)
         if chunks.names is not None:
             self.feature_names_in_ = np.array(chunks.names, object)
+        if self.solver in RULES:
+            encode = lambda piece: problem.encoded(piece.checked())  # noqa: E731
+            return self._fit_batches(lambda: chunks.pieces(encode), problem, sample.piece().X)
         return self._minimise_pieces(ChunksObjective.of(chunks, problem, sample))
 
     def _pieces_problem(self, found: Survey, C: float) -> Problem:
@@ -298,13 +360,9 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
         method, not_converged = SOLVERS[self.solver]
         solve = functools.partial(minimize, objective, self._start(), method, tol=self.tol)
         with ExitStack() as stack:
-            observers: list[Observer] = [] if self.callback is None else [self.callback]
-            if self.verbose:
-                observers.append(stack.enter_context(_progress(self.max_iter)))
-            if hasattr(self, "_skl_callbacks") and X is not None:
-                observers.append(stack.enter_context(self._scikit_learn_callbacks(X, y, sample_weight, solve)))
-            # A list, since all are to be called, also behind one that stops.
-            call = (lambda *state: any([bool(observe(*state)) for observe in observers])) if observers else None
+            more = hasattr(self, "_skl_callbacks") and X is not None
+            seen = [stack.enter_context(self._scikit_learn_callbacks(X, y, sample_weight, solve))] if more else []
+            call = self._observers(stack, self.max_iter, seen)
             solution = solve(max_iter=self.max_iter, callback=call)
             self._keep(solution, dtype)
         if not self.converged_ and solution.n_iter >= self.max_iter:
@@ -316,6 +374,15 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
                 stacklevel=4,
             )
         return self
+
+    def _observers(self, stack: ExitStack, most: int, more: Iterable[Observer] = ()) -> Observer | None:
+        """Return what tells everyone who wants to know of each iteration, and whether one of them stops the fit."""
+        observers: list[Observer] = [] if self.callback is None else [self.callback]
+        if self.verbose:
+            observers.append(stack.enter_context(_progress(most)))
+        observers.extend(more)
+        # A list, since all are to be called, also behind one that stops.
+        return (lambda *state: any([bool(observe(*state)) for observe in observers])) if observers else None
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes.
@@ -443,11 +510,49 @@ class LogisticRegression(CallbackSupportMixin, LinearClassifierMixin, SparseCoef
                 "Only binary classification is supported. The type of the target is multiclass."
             )
 
-    def _start(self) -> npt.NDArray[np.float64]:
+    def _check_more_data(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Piece:
+        """Return what `partial_fit` is given, with labels 0..K-1 and complete weights."""
+        first = not hasattr(self, "classes_")
+        soft = _are_probabilities(y)
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft, reset=first)
+        if classes is None and first and soft:
+            classes = np.arange(y.shape[1])
+        if classes is None and first:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        if classes is not None:
+            given = np.unique(classes)
+            if not first and not np.array_equal(given, self.classes_):
+                raise ValueError(
+                    f"classes={given} is not the same as on last call to partial_fit, was: {self.classes_}"
+                )
+            self._set_classes(given)
+        K = len(self.classes_)
+        if soft and y.shape[1] != K:
+            raise ValueError(f"y has {y.shape[1]} columns of probabilities, but there are {K} classes")
+        if not soft:
+            check_classification_targets(y)
+            index = np.minimum(np.searchsorted(self.classes_, y), K - 1)
+            if (new := self.classes_[index] != y).any():
+                raise ValueError(f"y contains new labels: {np.unique(y[new])}, classes are {self.classes_}")
+            y = index
+        s = None
+        if sample_weight is not None:
+            s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if self.class_weight is not None:
+            if soft or self.class_weight == "balanced":
+                raise ValueError(
+                    "class_weight 'balanced', or with probabilities, is not supported for partial_fit: pass the "
+                    "weights of compute_class_weight as a dict, or sample_weight"
+                )
+            c = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+            s = c[y] if s is None else s * c[y]
+        return Piece(X, y, s, "X")
+
+    def _start(self, *, go_on: bool = False) -> npt.NDArray[np.float64]:
         """Return where the fit begins, as the objective wants it: [W, row after row; b]."""
         K, D = len(self.classes_), self.n_features_in_
         shape = (1 if K == 2 else K, D)
-        if not (self.warm_start and hasattr(self, "coef_")):
+        if not ((self.warm_start and hasattr(self, "coef_")) or go_on):
             return np.zeros(shape[0] * (D + bool(self.fit_intercept)))
         if self.coef_.shape != shape:
             raise ValueError(

@@ -28,8 +28,9 @@ from ._validation import Inputs, check_block, check_problem, count_classes
 from .functional import loss_grad
 
 __all__ = [
-    "AdamState", "FitResult", "MomentumState", "Optimizer", "SGDState", "Solution", "adam", "constant", "cosine_decay",
-    "exponential_decay", "fit", "inverse_time_decay", "lbfgs", "momentum", "nesterov", "newton", "sgd",
+    "AdamState", "AveragedState", "FitResult", "MomentumState", "Optimizer", "SGDState", "Solution", "adam", "averaged",
+    "constant", "cosine_decay", "exponential_decay", "fit", "inverse_time_decay", "lbfgs", "momentum", "nesterov",
+    "newton", "sgd",
 ]  # fmt: skip
 
 Array = NDArray[np.floating[Any]]
@@ -58,6 +59,14 @@ class MomentumState(NamedTuple):
     step: int
     velocity: list[Array]
     work: list[Array]
+
+
+class AveragedState(NamedTuple):
+    """State of `averaged`: steps taken, the state of the optimiser itself, and the mean of each parameter."""
+
+    step: int
+    inner: Any
+    mean: list[Array]
 
 
 class AdamState(NamedTuple):
@@ -313,6 +322,65 @@ def adam(
             work *= step_size
             theta -= work
         return state._replace(step=t)
+
+    return Optimizer(init, update)
+
+
+def averaged(optimizer: Optimizer[Any], after: int = 0) -> Optimizer[AveragedState]:
+    r"""Any optimiser, with the mean of where its steps have led, which is nearer to the minimum than the last of them.
+
+    .. math:: \bar\theta_t = \bar\theta_{t-1} + \frac{\theta_t - \bar\theta_{t-1}}{t - t_0}
+
+    The steps are those of `optimizer`; what is wanted in the end is the state's ``mean``.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        ``sgd(0.1)``, ``adam()``, ... or any pair of the same shape.
+    after : int >= 0
+        t₀, the number of steps before the mean begins. Up to there it is θ itself.
+
+    Returns
+    -------
+    Optimizer
+        With `AveragedState` as its state.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `after` is negative, or no integer.
+
+    References
+    ----------
+    B. T. Polyak and A. B. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM Journal on Control
+    and Optimization 30 (1992), 838-855.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softmax_ext import optim
+    >>> theta, optimizer = np.array([1.0]), optim.averaged(optim.sgd(1.5))
+    >>> state = optimizer.init([theta])
+    >>> for _ in range(2):
+    ...     state = optimizer.update([theta.copy()], state, [theta])  # to -0.5, then to 0.25
+    >>> state.mean
+    [array([-0.125])]
+    """
+    try:
+        after = operator.index(after)
+    except TypeError:
+        raise TypeError(f"after must be an integer, got {after!r}") from None
+    if after < 0:
+        raise ValueError(f"after must not be negative, got {after}")
+
+    def init(params: Params) -> AveragedState:
+        return AveragedState(0, optimizer.init(params), [theta.copy() for theta in params])
+
+    def update(grads: Params, state: AveragedState, params: Params) -> AveragedState:
+        inner, step = optimizer.update(grads, state.inner, params), state.step + 1
+        for mean, theta in zip(state.mean, params, strict=True):
+            mean += (theta - mean) / max(1, step - after)
+        return AveragedState(step, inner, state.mean)
 
     return Optimizer(init, update)
 

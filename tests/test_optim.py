@@ -466,6 +466,28 @@ def test_bad_arguments_are_named_with_the_callers_index(change, error, message):
         optim.fit(**arguments)
 
 
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_averaged_is_the_mean_of_the_steps(after):
+    theta, steps = [np.array([1.0, -2.0]), np.ones((2, 1))], []
+    plain, mean = optim.adam(0.1), optim.averaged(optim.adam(0.1), after)
+    state, averaged = plain.init(theta), mean.init(theta)
+    copies = [array.copy() for array in theta]
+    for _ in range(5):
+        state = plain.update([2 * array for array in theta], state, theta)
+        steps.append([array.copy() for array in theta])
+        averaged = mean.update([2 * array for array in copies], averaged, copies)
+    for ours, want, last, theirs in zip(averaged.mean, zip(*steps[after:], strict=True), copies, theta, strict=True):
+        np.testing.assert_allclose(ours, np.mean(want, axis=0), rtol=1e-12)
+        np.testing.assert_array_equal(last, theirs)
+    assert averaged.step == 5
+
+
+@pytest.mark.parametrize("after", [-1, 1.5, "1"])
+def test_averaged_checks_when_it_begins(after):
+    with pytest.raises((ValueError, TypeError), match="after must"):
+        optim.averaged(optim.sgd(0.1), after)
+
+
 def test_docstring_examples():
     failed, attempted = doctest.testmod(optim)
     assert failed == 0 and attempted > 20
