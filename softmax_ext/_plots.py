@@ -1,7 +1,6 @@
-"""The demo's three pictures: the loss curve, the confusion matrix, each class's weights."""
+"""The commands' pictures: loss curve, confusion matrix, reliability diagram, the weights as images and as bars."""
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
+
+from ._tables import whole
 
 Labels = NDArray[np.integer]
 
@@ -64,12 +65,58 @@ def weights(W: NDArray[np.floating], image: tuple[int, int], classes: Sequence[s
     return figure
 
 
+def reliability(S: NDArray[np.floating], y: Labels, title: str) -> Figure:
+    """Plot how often the predicted class was right against how probable the model said it is, in ten bins.
+
+    The number is the expected calibration error: the distance from the diagonal, weighed by the samples in a bin.
+    Source: C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On calibration of modern neural networks", ICML 2017.
+    """
+    confidence, right = S.max(axis=1), S.argmax(axis=1) == y
+    bins = np.clip(np.ceil(confidence * 10).astype(np.intp) - 1, 0, 9)
+    counts = np.bincount(bins, minlength=10)
+    said, was = (np.bincount(bins, each, 10) / np.maximum(counts, 1) for each in (confidence, right))
+    error = float(counts @ np.abs(said - was) / len(y))
+    used = counts > 0
+    figure = Figure(figsize=(6, 6.5), layout="constrained")
+    axes, below = figure.subplots(2, sharex=True, height_ratios=[4, 1])
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="as probable as said")
+    axes.plot(said[used], was[used], marker="o", label=f"expected calibration error {error:.3f}")
+    axes.set(title=title, ylabel="share of them that were right", xlim=(0, 1), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    below.bar(np.arange(10) / 10 + 0.05, counts, width=0.095)
+    below.set(xlabel="probability of the predicted class", ylabel="samples")
+    return figure
+
+
+def top_weights(
+    W: NDArray[np.floating], features: Sequence[str], classes: Sequence[str], title: str, most: int = 10
+) -> Figure:
+    """Plot for each class, up to 20, the weights that are largest in absolute value; two classes share one row."""
+    names = classes[1:] if len(W) == 1 else classes
+    rows = min(len(W), 20)
+    columns = min(rows, 3)
+    lines = math.ceil(rows / columns)
+    height = 0.25 * min(most, len(features)) + 0.7
+    figure = Figure(figsize=(4 * columns + 1, height * lines + 0.6), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes in grid.flat[rows:]:
+        axes.set_axis_off()
+    for axes, row, name in zip(grid.flat, W[:rows], names, strict=False):
+        top = np.argsort(-np.abs(row), kind="stable")[:most][::-1]
+        axes.barh(range(len(top)), row[top], color=np.where(row[top] > 0, "tab:red", "tab:blue"))
+        axes.set_yticks(
+            range(len(top)), [features[j] if len(features[j]) <= 24 else features[j][:23] + "…" for j in top]
+        )
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set(title=name)
+    figure.suptitle(title)
+    figure.supxlabel("weight: for the class (+) or against it (-), by one unit of the column", fontsize="medium")
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG under a temporary name in the same folder, then rename it: nobody sees half a picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole(path) as temporary:
         figure.savefig(temporary, format="png", backend="agg")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

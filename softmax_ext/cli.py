@@ -1,39 +1,18 @@
-"""The ``softmax-ext`` command: ``demo`` trains on real images, ``info`` prints how the package was built and runs."""
+"""The ``softmax-ext`` command. Each of its commands has a room of its own: `_commands`, `_bench`, `_demo`."""
 
 import argparse
 import math
-import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from . import __version__, _bench, _commands, _demo, _dispatch, _threads
+from ._datasets import DATASETS, DatasetError
+from ._tables import FileError
 
-from . import __version__, _dispatch, _threads, optim, reference
-from ._datasets import DATASETS, Dataset, DatasetError
-from .functional import loss_grad, predict_proba
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-DEMO_EXTRA = ("matplotlib", "rich", "sklearn")
+EXTRAS = ("matplotlib", "pandas", "pyarrow", "rich", "skops", "sklearn")  # packages that an extra brings
 FAILURE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-
-EPOCHS_AND_BATCH_SIZE = {"digits": (60, 32), "fashion-mnist": (20, 256)}
-L2 = 1e-4
-ROUNDS = 7  # of timing, of which the median counts
-
-# Each with its first learning rate, which then falls along a cosine. Accuracy on the held-out digits was 0.953 to 0.980
-# over 40 seeds and these four.
-OPTIMIZERS: dict[str, tuple[Callable[[optim.Schedule], optim.Optimizer[Any]], float]] = {
-    "sgd": (optim.sgd, 0.5),
-    "momentum": (optim.momentum, 0.05),
-    "nesterov": (optim.nesterov, 0.05),
-    "adam": (optim.adam, 0.01),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,10 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.run(args)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in DEMO_EXTRA:
+        if package not in EXTRAS:
             raise
-        return _fail(f"{package} is not installed; the demo needs it: pip install 'softmax_ext[demo]'")
-    except (DatasetError, FloatingPointError, OSError) as error:
+        wanted = "skops" if package == "skops" else f"'softmax_ext[{args.extra}]'"
+        return _fail(f"{package} is not installed, and needed here: pip install {wanted}")
+    except (DatasetError, FileError, FloatingPointError, OSError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -77,42 +57,93 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="softmax-ext",
         description="Softmax classification at the speed of memory.",
-        epilog="example: softmax-ext demo --plot figures",
+        epilog="example: softmax-ext fit train.csv --target species --out model.npz",
     )
     parser.add_argument("--version", action="version", version=f"softmax-ext {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    demo = commands.add_parser(
-        "demo",
-        help="train on real images, show accuracy and speed",
-        description="Train a softmax classifier on real images. Print its loss and accuracy on held-out ones, and the "
-        "time of one pass beside the NumPy reference.",
-        epilog="example: softmax-ext demo --data fashion-mnist --plot figures",
+    def command(
+        name: str, run: Callable[[argparse.Namespace], None], extra: str, words: str, tells: str, example: str
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name, help=words, description=tells, epilog=f"example: softmax-ext {name} {example}".rstrip()
+        )
+        made.set_defaults(run=run, extra=extra)
+        return made
+
+    fit = command(
+        "fit", _commands.fit, "cli", "fit a model to a table",
+        "Fit softmax regression to a .csv, .parquet, .npz or .svmlight file.",
+        "train.csv --target species --out model.npz",
+    )  # fmt: skip
+    fit.add_argument("train", type=Path, metavar="TRAIN", help="the table")
+    fit.add_argument("--target", required=True, metavar="COLUMN", help="what to learn; of a .svmlight file: label")
+    fit.add_argument("--out", required=True, type=Path, metavar="MODEL", help="a name ending in .npz or .skops")
+    fit.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="not a feature; may be repeated")
+    fit.add_argument("--weights", metavar="COLUMN", help="what each sample weighs")
+    fit.add_argument("--balanced", action="store_true", help="let all classes weigh the same")
+    fit.add_argument("--C", type=_positive(float, inf=True), default=1.0, help="inverse penalty; default: 1")
+    fit.add_argument("--tol", type=_positive(float), default=1e-4, help="of the gradient; default: 1e-4")
+    fit.add_argument("--max-iter", type=_positive(int), default=100, metavar="N", help="default: 100")
+
+    predict = command(
+        "predict", _commands.predict, "cli", "write the classes of a table's rows",
+        "Write the class of each row and the probabilities of all classes. The model takes its columns by name.",
+        "model.npz new.csv --out predictions.csv",
+    )  # fmt: skip
+    predict.add_argument("model", type=Path, metavar="MODEL", help="what fit has written")
+    predict.add_argument("data", type=Path, metavar="DATA", help="a table, in which other columns do not matter")
+    predict.add_argument("--out", required=True, type=Path, metavar="FILE", help="ending in .csv, .parquet or .npz")
+
+    evaluate = command(
+        "evaluate", _commands.evaluate, "cli", "compare a model with the labels of a table",
+        "Print accuracy, log loss (nats), and for each class precision, recall and support.",
+        "model.npz test.csv --target species --plot out",
+    )  # fmt: skip
+    evaluate.add_argument("model", type=Path, metavar="MODEL", help="what fit has written")
+    evaluate.add_argument("data", type=Path, metavar="DATA", help="a table with labels")
+    evaluate.add_argument("--target", required=True, metavar="COLUMN", help="the labels")
+    evaluate.add_argument(
+        "--plot", type=Path, metavar="FOLDER", help="write confusion.png, reliability.png and weights.png there"
     )
+
+    bench = command(
+        "bench", _bench.bench, "cli", "time one pass on this machine",
+        "Time loss and gradient of random data, beside NumPy, scikit-learn and PyTorch where they are installed.",
+        "--shapes mnist covtype",
+    )  # fmt: skip
+    bench.add_argument("--shapes", nargs="+", choices=_bench.SHAPES, metavar="SHAPE",
+                       help=f"default: all of {', '.join(_bench.SHAPES)}")  # fmt: skip
+
+    demo = command(
+        "demo", _demo.demo, "demo", "train on real images, show accuracy and speed",
+        "Train a softmax classifier on real images. Print its loss and accuracy on held-out ones, and the time of one "
+        "pass beside the NumPy reference.",
+        "--data fashion-mnist --plot figures",
+    )  # fmt: skip
     demo.add_argument("--data", choices=DATASETS, default="digits", help="default: digits, which scikit-learn brings")
-    demo.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="default: adam")
+    demo.add_argument("--optimizer", choices=_demo.OPTIMIZERS, default="adam", help="default: adam")
     demo.add_argument("--learning-rate", type=_positive(float), metavar="RATE", help="default: fits the optimizer")
     demo.add_argument("--epochs", type=_positive(int), metavar="N", help="passes over the data; default: fits the data")
     demo.add_argument("--batch-size", type=_positive(int), metavar="N", help="images per step; default: fits the data")
     demo.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the split and the shuffles; default: 0")
-    demo.add_argument("--threads", type=_thread_count, metavar="N", help="default: all that this process may use")
     demo.add_argument("--plot", type=Path, metavar="FOLDER", help="write loss.png, confusion.png and weights.png there")
-    demo.set_defaults(run=_demo)
 
-    info = commands.add_parser(
-        "info",
-        help="print how softmax_ext was built and runs here",
-        description="Print version, ISA levels, OpenMP, threads, compiler and flags: what a bug report needs.",
-        epilog="example: softmax-ext info",
-    )
-    info.set_defaults(run=_info)
+    command(
+        "info", _info, "", "print how softmax_ext was built and runs here",
+        "Print version, ISA levels, OpenMP, threads, compiler and flags: what a bug report needs.", "",
+    )  # fmt: skip
+    for each in (fit, predict, evaluate, bench, demo):
+        each.add_argument("--threads", type=_thread_count, metavar="N", help="default: all that this process may use")
+    for each in (fit, predict, evaluate, bench):
+        each.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
     return parser
 
 
-def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+def _positive(kind: type[int] | type[float], inf: bool = False) -> Callable[[str], float]:
     def parse(text: str) -> float:
         value = kind(text)
-        if not 0 < value < float("inf"):
+        if not (0 < value < math.inf or (inf and value == math.inf)):
             raise argparse.ArgumentTypeError(f"must be positive, got {text}")
         return value
 
@@ -138,98 +169,3 @@ def _thread_count(text: str) -> int:
 
 def _info(args: argparse.Namespace) -> None:
     print(_dispatch.show_config())
-
-
-def _demo(args: argparse.Namespace) -> None:
-    progress = _progress_bar()
-    if args.plot:
-        from . import _plots  # a missing matplotlib or a bad folder must not cost a training run
-
-        args.plot.mkdir(parents=True, exist_ok=True)
-    data = DATASETS[args.data](args.seed)
-    _row(args.data, f"{len(data.X_train)} training and {len(data.X_test)} held-out images, {len(data.classes)} classes")
-
-    W, b, history = _train(data, args, progress)
-    loss = loss_grad(data.X_test, data.y_test, W, b, n_threads=args.threads).loss
-    predicted = predict_proba(data.X_test, W, b, n_threads=args.threads).argmax(axis=1)
-    accuracy = np.mean(predicted == data.y_test)
-    _row("held out", f"loss {loss:.4f}, accuracy {accuracy:.4f}")
-
-    ours, numpy = _pass_seconds(data, W, b, args.threads)
-    _row("one pass", f"{ours * 1e3:.3f} ms for loss and gradient of all training images in {data.X_train.dtype}")
-    _row("reference", f"{numpy * 1e3:.3f} ms in NumPy, float64 (softmax_ext.reference): {numpy / ours:.1f} times that")
-    _row("kernels", f"ISA level {_dispatch.isa}, threads {_threads.effective(args.threads)}")
-
-    if args.plot:
-        curve = _plots.loss_curve(history, loss, f"{args.data}: loss by epoch ({args.optimizer})")
-        title = f"{args.data}: {accuracy:.1%} of {len(predicted)} held-out images right"
-        matrix = _plots.confusion_matrix(data.y_test, predicted, data.classes, title)
-        images = _plots.weights(W, data.image, data.classes, f"{args.data}: the weights of each class")
-        for name, figure in (("loss", curve), ("confusion", matrix), ("weights", images)):
-            path = args.plot / f"{name}.png"
-            _plots.save(figure, path)
-            _row("plot", path)
-
-
-def _row(name: str, value: object) -> None:
-    print(f"{name:<15}{value}", flush=True)
-
-
-def _progress_bar() -> "Progress":
-    """Return a bar on standard error, for standard output is for the results; it is silent if that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    columns = "training", BarColumn(), MofNCompleteColumn(), TextColumn("epochs, loss {task.fields[loss]:.4f}")
-    return Progress(*columns, console=console, disable=not console.is_terminal)
-
-
-def _train(data: Dataset, args: argparse.Namespace, progress: "Progress") -> optim.FitResult:
-    default_epochs, default_batch_size = EPOCHS_AND_BATCH_SIZE[args.data]
-    epochs, batch_size = args.epochs or default_epochs, args.batch_size or default_batch_size
-    optimizer, learning_rate = OPTIMIZERS[args.optimizer]
-    steps = epochs * math.ceil(len(data.X_train) / batch_size)
-    schedule = optim.cosine_decay(args.learning_rate or learning_rate, steps)
-    start = time.perf_counter()
-    with progress:
-        bar = progress.add_task("training", total=epochs, loss=math.log(len(data.classes)))
-        result = optim.fit(
-            data.X_train,
-            data.y_train,
-            optimizer(schedule),
-            K=len(data.classes),
-            epochs=epochs,
-            batch_size=batch_size,
-            l2=L2,
-            random_state=args.seed,
-            callback=lambda epoch, loss: progress.update(bar, completed=epoch + 1, loss=loss),
-            n_threads=args.threads,
-        )
-    seconds = time.perf_counter() - start
-    _row("training", f"loss {result.history[-1]:.4f} after {epochs} epochs of {args.optimizer} in {seconds:.2f} s")
-    return result
-
-
-def _pass_seconds(data: Dataset, W: optim.Array, b: optim.Array | None, n_threads: int | None) -> list[float]:
-    """Return the median seconds of one pass over the training images, by the kernels and by the reference in turns.
-
-    The pause lets OpenBLAS's threads, which spin for tens of milliseconds after a product, leave the processor to the
-    next contender; a short pass is timed in a burst.
-    """
-    contenders: list[Callable[[], object]] = [
-        lambda: loss_grad(data.X_train, data.y_train, W, b, n_threads=n_threads),
-        lambda: reference.loss_grad(data.X_train, data.y_train, W, b),
-    ]
-    medians: list[list[float]] = [[], []]
-    for _ in range(ROUNDS):
-        for run, seconds in zip(contenders, medians, strict=True):
-            time.sleep(0.05)
-            run()  # wakes the threads
-            burst: list[float] = []
-            while sum(burst) < 0.02:
-                start = time.perf_counter()
-                run()
-                burst.append(time.perf_counter() - start)
-            seconds.append(statistics.median(burst))
-    return [statistics.median(seconds) for seconds in medians]

@@ -12,20 +12,21 @@ import numpy as np
 import pytest
 
 import softmax_ext
-from softmax_ext import _datasets, _dispatch, cli, optim
+from softmax_ext import _bench, _datasets, _demo, _dispatch, cli, optim
 
 pytest.importorskip("sklearn")
 pytest.importorskip("rich")
 image = pytest.importorskip("matplotlib.image")
 
 FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+COMMANDS = ["fit", "predict", "evaluate", "bench", "demo", "info"]
 PLOTS = ["confusion.png", "loss.png", "weights.png"]
 
 
 @pytest.fixture(autouse=True)
 def quick_and_plain(monkeypatch):
     """Time in one burst instead of seven, whose pauses take longer than the training; no colours, even if CI asks."""
-    monkeypatch.setattr(cli, "ROUNDS", 1)
+    monkeypatch.setattr(_bench, "ROUNDS", 1)
     for name in ("FORCE_COLOR", "PYTHON_COLORS", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -59,7 +60,7 @@ def accuracy(printed):
     return float(re.search(r"accuracy (\S+)", printed["held out"])[1])
 
 
-@pytest.mark.parametrize("optimizer", cli.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", _demo.OPTIMIZERS)
 def test_demo_learns_the_digits(optimizer, capsys):
     assert cli.main(["demo", "--optimizer", optimizer]) == 0
     out, err = capsys.readouterr()
@@ -243,7 +244,7 @@ def hide(package, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
 
 
-@pytest.mark.parametrize("package", cli.DEMO_EXTRA)
+@pytest.mark.parametrize("package", ["matplotlib", "rich", "sklearn"])
 def test_a_missing_package_is_named_before_the_work(package, monkeypatch, tmp_path, capsys):
     hide(package, monkeypatch)
     monkeypatch.delitem(sys.modules, "softmax_ext._plots", raising=False)
@@ -252,9 +253,21 @@ def test_a_missing_package_is_named_before_the_work(package, monkeypatch, tmp_pa
     assert assert_one_line(capsys, package, "pip install 'softmax_ext[demo]'") == ""
 
 
+@pytest.mark.parametrize(
+    ("package", "out", "wanted"),
+    [("pandas", "m.npz", "'softmax_ext[cli]'"), ("rich", "m.npz", "'softmax_ext[cli]'"), ("skops", "m.skops", "skops")],
+)
+def test_a_package_that_fit_misses_is_named(package, out, wanted, monkeypatch, tmp_path, capsys):
+    (tmp_path / "train.csv").write_text("a,y\n1,0\n2,1\n")
+    hide(package, monkeypatch)
+    assert cli.main(["fit", str(tmp_path / "train.csv"), "--target", "y", "--out", str(tmp_path / out)]) == 2
+    assert assert_one_line(capsys, package, f"pip install {wanted}") == ""
+    assert os.listdir(tmp_path) == ["train.csv"]
+
+
 def test_other_missing_modules_are_faults_of_ours(monkeypatch):
     hide("rich", monkeypatch)
-    monkeypatch.setattr(cli, "DEMO_EXTRA", ())
+    monkeypatch.setattr(cli, "EXTRAS", ())
     with pytest.raises(ModuleNotFoundError):
         cli.main(["demo"])
 
@@ -304,14 +317,16 @@ def test_bad_options_are_named(options, message, capsys):
     assert stop.value.code == 2 and out == "" and message in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["info"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in ["fit", "predict", "evaluate", "bench", "demo", "info"])], ids=" ".join
+)
 def test_help_fits_a_screen_and_shows_an_example(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as stop:
         cli.main([*command, "--help"])
     lines = capsys.readouterr().out.splitlines()
     assert stop.value.code == 0 and len(lines) <= 24 and max(map(len, lines)) <= 80
-    assert lines[-1].startswith("example: softmax-ext")
+    assert lines[-1].startswith("example: softmax-ext") and cli._parser().parse_args(lines[-1].split()[2:])
 
 
 def test_version_and_info(capsys):

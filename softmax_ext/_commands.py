@@ -1,0 +1,193 @@
+"""The commands that work on the user's files: ``fit``, ``predict`` and ``evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._report import row, rows_of
+from ._tables import FileError, Table, check_output, read, write
+
+Array = npt.NDArray[Any]
+
+PREDICTIONS = (".csv", ".parquet", ".npz")
+
+
+def fit(args: argparse.Namespace) -> None:
+    """Fit a model to a table and write it."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    from . import _models
+    from .linear_model import LogisticRegression
+
+    check_output(args.out, _models.SUFFIXES)
+    if args.out.suffix == ".skops":
+        import skops.io  # noqa: F401  (a missing package must not cost a fit)
+    table = read(args.train)
+    y = table.target(args.target)
+    left_out = {args.target, *args.ignore, *([args.weights] if args.weights else [])}
+    for name in args.ignore:
+        if name not in table.columns():
+            raise FileError(f"{args.train}: no column {name!r} to ignore")
+    features = [name for name in table.columns() if name not in left_out]
+    if not features:
+        raise FileError(f"{args.train}: no column beside {args.target!r} to learn from")
+    classes, counts = np.unique(y, return_counts=True)
+    if len(classes) < 2:
+        raise FileError(f"{args.train}: column {args.target!r} is {classes[0]!r} in every row; two classes are needed")
+    X = table.numbers(features)
+    s = table.numbers([args.weights])[:, 0] if args.weights else None
+    if s is not None and (s.min() < 0 or not s.any()):
+        raise FileError(f"{args.train}: column {args.weights!r}: weights must not be negative, nor all zero")
+    estimator = LogisticRegression(
+        C=args.C,
+        tol=args.tol,
+        max_iter=args.max_iter,
+        class_weight="balanced" if args.balanced else None,
+        n_threads=args.threads,
+    )
+    start = time.perf_counter()
+    with _progress(args.max_iter) as estimator.callback, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, on one line
+        estimator.fit(X, y, s)
+    estimator.callback = None
+    seconds = time.perf_counter() - start
+    _models.save(args.out, _models.Model(estimator, features))
+    if not estimator.converged_:
+        reason = estimator.convergence_report_.splitlines()[-1]
+        print(f"softmax-ext: warning: not converged ({reason}); see --max-iter, --tol", file=sys.stderr)
+    result = {
+        "samples": len(y),
+        "features": len(features),
+        "classes": dict(zip(map(str, classes.tolist()), counts.tolist(), strict=True)),
+        "iterations": int(estimator.n_iter_[0]),
+        "converged": bool(estimator.converged_),
+        "objective": float(estimator.loss_curve_[-1]),
+        "accuracy": float(np.mean(estimator.predict(X) == y)),
+        "seconds": round(seconds, 3),
+        "model": str(args.out),
+    }
+    if args.json:
+        print(json.dumps(result))
+        return
+    row("data", f"{len(y)} samples, {len(features)} features, {len(classes)} classes")
+    row("fit", f"objective {result['objective']:.6g} after {result['iterations']} iterations in {seconds:.2f} s")
+    row("training", f"accuracy {result['accuracy']:.4f}")
+    row("model", args.out)
+
+
+@contextmanager
+def _progress(max_iter: int) -> Iterator[Any]:
+    """Show iteration, objective and gradient on standard error, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = "fitting", BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=max_iter)
+        yield lambda iteration, value, gradient: bar.update(
+            task, completed=iteration, description=f"objective {value:.6g}, gradient {gradient:.1e}"
+        )
+
+
+def predict(args: argparse.Namespace) -> None:
+    """Write each row's class and the probabilities of all classes."""
+    from . import _models
+
+    check_output(args.out, PREDICTIONS)
+    estimator, features = _models.load(args.model)
+    estimator.n_threads = args.threads
+    X = read(args.data).numbers(features)
+    S, classes = estimator.predict_proba(X), estimator.classes_
+    probabilities = {f"probability_{name}": S[:, k] for k, name in enumerate(classes.tolist())}
+    write(args.out, {"prediction": classes[S.argmax(axis=1)], **probabilities})
+    if args.json:
+        print(json.dumps({"samples": len(S), "out": str(args.out)}))
+    else:
+        row("predictions", f"{len(S)} rows in {args.out}")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Compare a model's predictions with the labels of a table."""
+    from . import _models
+
+    if args.plot:
+        from . import _plots  # a missing matplotlib or a bad folder first
+
+        args.plot.mkdir(parents=True, exist_ok=True)
+    estimator, features = _models.load(args.model)
+    estimator.n_threads = args.threads
+    table = read(args.data)
+    labels = _labels(table, args.target, estimator.classes_)
+    X = table.numbers(features)
+    log_S = estimator.predict_log_proba(X)
+    predicted = log_S.argmax(axis=1)
+    names = [str(name) for name in estimator.classes_.tolist()]
+    result = scores(labels, predicted, log_S, names)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        row("data", f"{len(labels)} samples, {len(names)} classes")
+        row("accuracy", f"{result['accuracy']:.4f}")
+        row("log loss", f"{result['log_loss']:.4f}")
+        header = ("class", "precision", "recall", "support")
+        body = [
+            (name, *("-" if each[key] is None else f"{each[key]:.4f}" for key in header[1:3]), str(each["support"]))
+            for name, each in result["classes"].items()
+        ]
+        print(rows_of(header, body))
+    if args.plot:
+        title = f"{args.data.name}: {result['accuracy']:.1%} of {len(labels)} right"
+        figures = {
+            "confusion": _plots.confusion_matrix(labels, predicted, names, title),
+            "reliability": _plots.reliability(np.exp(log_S), labels, f"{args.data.name}: how far to trust it"),
+            "weights": _plots.top_weights(estimator.coef_, features, names, f"{args.model.name}: largest weights"),
+        }
+        for name, figure in figures.items():
+            path = args.plot / f"{name}.png"
+            _plots.save(figure, path)
+            if not args.json:
+                row("plot", path)
+
+
+def _labels(table: Table, target: str, classes: Array) -> npt.NDArray[np.intp]:
+    """Return the index of each label among the model's classes."""
+    y = table.target(target)
+    if (y.dtype.kind == "U") != (classes.dtype.kind == "U"):  # such as "1" in a CSV of strings, and 1
+        y, classes = y.astype(str), classes.astype(str)
+    order = np.argsort(classes)
+    labels = order[np.minimum(np.searchsorted(classes, y, sorter=order), len(classes) - 1)]
+    unknown = np.flatnonzero(classes[labels] != y)
+    if unknown.size:
+        value = y[unknown[0]].item()
+        raise FileError(f"{table.path}: column {target!r}: {value!r} in row {unknown[0] + 1} is no class of the model")
+    return labels
+
+
+def scores(labels: Array, predicted: Array, log_S: Array, names: list[str]) -> dict[str, Any]:
+    """Accuracy, log loss in nats, and for each class precision, recall (None where 0 / 0) and support."""
+    K = len(names)
+    support, named = np.bincount(labels, minlength=K), np.bincount(predicted, minlength=K)
+    right = np.bincount(labels[labels == predicted], minlength=K)
+    return {
+        "accuracy": float(right.sum() / len(labels)),
+        "log_loss": float(-log_S[np.arange(len(labels)), labels].mean(dtype=np.float64)),
+        "classes": {
+            name: {
+                "precision": float(right[k] / named[k]) if named[k] else None,
+                "recall": float(right[k] / support[k]) if support[k] else None,
+                "support": int(support[k]),
+            }
+            for k, name in enumerate(names)
+        },
+    }

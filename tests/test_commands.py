@@ -1,0 +1,425 @@
+"""fit, predict, evaluate and bench on files of every kind: what they write and print, and what they refuse."""
+
+import importlib.util
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from softmax_ext import _bench, _commands, _report, cli, loss_grad
+
+sklearn = pytest.importorskip("sklearn")
+pd = pytest.importorskip("pandas")
+pytest.importorskip("pyarrow")
+pytest.importorskip("rich")
+image = pytest.importorskip("matplotlib.image")
+
+from sklearn import metrics  # noqa: E402
+from sklearn.datasets import dump_svmlight_file, load_iris  # noqa: E402
+
+from softmax_ext.linear_model import LogisticRegression  # noqa: E402
+
+COLUMNS = ["sepal length", "sepal width", "petal length", "petal width"]
+SPECIES = np.array(["setosa", "versicolor", "virginica"])
+KINDS = {"csv": "species", "parquet": "species", "npz": "species", "svmlight": "label"}
+MODELS = ["npz", pytest.param("skops", marks=pytest.mark.skipif(not importlib.util.find_spec("skops"), reason="skops"))]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
+@pytest.fixture(scope="module")
+def iris():
+    """Features and classes, mixed, some of them for training."""
+    X, y = load_iris(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(X))
+    return X[order], y[order]
+
+
+def store(name, X, y):
+    """Write a table as `name` says, its columns in an order of their own and with one that is no feature."""
+    kind = name.rpartition(".")[2]
+    if kind == "svmlight":
+        dump_svmlight_file(X, y, name, zero_based=False)
+    elif kind == "npz":
+        np.savez(name, X=X, species=SPECIES[y])
+    else:
+        frame = pd.DataFrame(X, columns=COLUMNS)
+        frame.insert(2, "id", [f"n{i}" for i in range(len(X))])
+        frame.insert(0, "species", SPECIES[y])
+        frame.to_csv(name, index=False) if kind == "csv" else frame.to_parquet(name)
+
+
+def run(*words, status=0):
+    assert cli.main([str(word) for word in words]) == status
+
+
+def fit(kind="csv", model="model.npz", *options):
+    ignore = ["--ignore", "id"] if kind in ("csv", "parquet") else []
+    run("fit", f"train.{kind}", "--target", KINDS[kind], "--out", model, *ignore, *options)
+
+
+def failed(capsys, *expected):
+    """Take what was printed: one line that names all these."""
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("softmax-ext: error: ") and err.count("\n") == 1, out + err
+    assert [text for text in expected if text not in err] == [], err
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_from_a_file_to_predictions(kind, model, iris, capsys):
+    X, y = iris
+    store(f"train.{kind}", X[:100], y[:100])
+    store(f"test.{kind}", X[100:], y[100:])
+    ours = LogisticRegression().fit(X[:100], y[:100])
+    fit(kind, f"model.{model}")
+    out, err = capsys.readouterr()
+    assert err == "" and "100 samples, 4 features, 3 classes" in out and f"{ours.loss_curve_[-1]:.6g}" in out
+    run("evaluate", f"model.{model}", f"test.{kind}", "--target", KINDS[kind], "--json")
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert err == "" and result["accuracy"] == ours.score(X[100:], y[100:])
+    assert result["log_loss"] == pytest.approx(metrics.log_loss(y[100:], ours.predict_proba(X[100:])))
+    run("predict", f"model.{model}", f"test.{kind}", "--out", "new.parquet")
+    got = pd.read_parquet("new.parquet")
+    classes = SPECIES if kind != "svmlight" else np.arange(3)
+    assert list(got) == ["prediction", *(f"probability_{name}" for name in classes)]
+    np.testing.assert_array_equal(got["prediction"], classes[ours.predict(X[100:])])
+    np.testing.assert_allclose(got.iloc[:, 1:].to_numpy(), ours.predict_proba(X[100:]), rtol=1e-6)
+    assert sorted(os.listdir()) == sorted([f"train.{kind}", f"test.{kind}", f"model.{model}", "new.parquet"])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
+def test_predictions_are_the_same_in_every_kind_of_file(kind, iris, capsys):
+    store("train.csv", *iris)
+    fit()
+    run("predict", "model.npz", "train.csv", "--out", f"p.{kind}", "--json")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"samples": 150, "out": f"p.{kind}"}
+    if kind == "npz":
+        with np.load("p.npz", allow_pickle=False) as archive:
+            got = dict(archive)
+    else:
+        got = (pd.read_csv if kind == "csv" else pd.read_parquet)(f"p.{kind}").to_dict("list")
+    ours = LogisticRegression().fit(*iris)
+    np.testing.assert_array_equal(got["prediction"], SPECIES[ours.predict(iris[0])])
+    np.testing.assert_array_equal(got["probability_setosa"], ours.predict_proba(iris[0])[:, 0])
+
+
+def test_columns_go_by_name(iris, capsys):
+    X, y = iris
+    store("train.csv", X, y)
+    fit()
+    run("predict", "model.npz", "train.csv", "--out", "a.csv")
+    pd.DataFrame(X, columns=COLUMNS)[COLUMNS[::-1]].assign(extra="x").to_csv("other.csv", index=False)
+    run("predict", "model.npz", "other.csv", "--out", "b.csv")
+    assert pd.read_csv("a.csv").equals(pd.read_csv("b.csv"))
+    capsys.readouterr()
+    pd.DataFrame(X[:, :3], columns=COLUMNS[:3]).to_csv("short.csv", index=False)
+    run("predict", "model.npz", "short.csv", "--out", "c.csv", status=2)
+    failed(capsys, "short.csv", "'petal width'")
+    assert not os.path.exists("c.csv")
+
+
+def test_two_classes_and_labels_in_numbers(iris, capsys):
+    X, y = iris
+    frame = pd.DataFrame(X[y > 0], columns=COLUMNS).assign(target=y[y > 0] == 1)
+    frame.to_csv("train.csv", index=False)
+    run("fit", "train.csv", "--target", "target", "--out", "model.npz", "--json")
+    result = json.loads(capsys.readouterr().out)
+    assert result["classes"] == {"False": 50, "True": 50} and result["converged"]
+    run("evaluate", "model.npz", "train.csv", "--target", "target", "--json")
+    assert json.loads(capsys.readouterr().out)["accuracy"] == result["accuracy"] > 0.9
+
+
+def test_options_of_fit_reach_the_estimator(iris, capsys):
+    X, y = iris
+    s = np.random.default_rng(1).exponential(size=len(X))
+    pd.DataFrame(X, columns=COLUMNS).assign(species=SPECIES[y], s=s).to_csv("train.csv", index=False)
+    run("fit", "train.csv", "--target", "species", "--weights", "s", "--balanced", "--C", "0.01", "--out", "model.npz")
+    ours = LogisticRegression(C=0.01, class_weight="balanced").fit(X, y, s)
+    with np.load("model.npz", allow_pickle=False) as archive:
+        np.testing.assert_array_equal(archive["coef"], ours.coef_)
+        np.testing.assert_array_equal(archive["intercept"], ours.intercept_)
+        assert archive["features"].tolist() == COLUMNS and archive["classes"].tolist() == SPECIES.tolist()
+    run("fit", "train.csv", "--target", "species", "--C", "inf", "--tol", "0.5", "--out", "model.npz")
+    capsys.readouterr()
+    run("fit", "train.csv", "--target", "species", "--max-iter", "1", "--tol", "1e-9", "--out", "model.npz")
+    out, err = capsys.readouterr()
+    assert (
+        "after 1 iterations" in out and err.count("\n") == 1 and err.startswith("softmax-ext: warning: not converged")
+    )
+
+
+def test_float32_columns_stay_so(iris):
+    X, y = iris
+    np.savez("train.npz", X=X.astype(np.float32), y=y)
+    run("fit", "train.npz", "--target", "y", "--out", "model.npz")
+    with np.load("model.npz") as archive:
+        assert archive["coef"].dtype == np.float32
+
+
+def test_evaluate_counts_as_scikit_learn_does():
+    rng = np.random.default_rng(0)
+    y, Z = rng.integers(4, size=200), rng.standard_normal((200, 5))
+    Z[:, 2] -= 9  # never predicted, and class 4 never there
+    log_S = Z - np.log(np.exp(Z).sum(axis=1, keepdims=True))
+    got = _commands.scores(y, log_S.argmax(axis=1), log_S, list("abcde"))
+    theirs = metrics.precision_recall_fscore_support(y, log_S.argmax(axis=1), labels=range(5), zero_division=np.nan)
+    for k, name in enumerate("abcde"):
+        each = got["classes"][name]
+        for key, value in zip(
+            ("precision", "recall", "support"), (theirs[0][k], theirs[1][k], theirs[3][k]), strict=True
+        ):
+            assert (np.isnan(value) and each[key] is None) or each[key] == pytest.approx(value)
+    assert got["classes"]["c"]["precision"] is None and got["classes"]["e"]["recall"] is None
+    assert got["log_loss"] == pytest.approx(metrics.log_loss(y, np.exp(log_S), labels=range(5)))
+
+
+def test_evaluate_prints_a_table_and_draws(iris, capsys):
+    store("train.csv", *iris)
+    fit()
+    capsys.readouterr()
+    run("evaluate", "model.npz", "train.csv", "--target", "species", "--plot", "new/figures")
+    out, err = capsys.readouterr()
+    assert err == "" and "| setosa     |    1.0000 | 1.0000 |      50 |" in out.splitlines()
+    assert sorted(os.listdir("new/figures")) == ["confusion.png", "reliability.png", "weights.png"]
+    for name in os.listdir("new/figures"):
+        assert len(np.unique(image.imread(f"new/figures/{name}").reshape(-1, 4), axis=0)) > 50
+    run("evaluate", "model.npz", "train.csv", "--target", "species", "--plot", "figures", "--json")
+    out, _ = capsys.readouterr()
+    assert out.count("\n") == 1 and json.loads(out)["accuracy"] > 0.9 and len(os.listdir("figures")) == 3
+
+
+def test_the_pictures_show_the_numbers():
+    from softmax_ext import _plots
+
+    S = np.array([[0.95, 0.05], [0.05, 0.95], [0.35, 0.65], [0.31, 0.69]])
+    axes, counts = _plots.reliability(S, np.array([0, 1, 1, 0]), "title").axes
+    np.testing.assert_allclose(axes.lines[1].get_xydata(), [(0.67, 0.5), (0.95, 1)])
+    assert "error 0.110" in axes.lines[1].get_label()  # (2 * 0.17 + 2 * 0.05) / 4
+    np.testing.assert_array_equal([bar.get_height() for bar in counts.patches], [0] * 6 + [2, 0, 0, 2])
+    (axes,) = _plots.top_weights(np.array([[1.0, -3.0, 2.0]]), ["a", "b", "c"], ["no", "yes"], "title", most=2).axes
+    assert axes.get_title() == "yes" and [text.get_text() for text in axes.get_yticklabels()] == ["c", "b"]
+    np.testing.assert_array_equal([bar.get_width() for bar in axes.patches], [2, -3])
+
+
+FAULTS = {  # what is changed in a good CSV, and what the error names beside the file
+    "no such target": (lambda f: f.rename(columns={"species": "kind"}), ["no column 'species'", "kind"]),
+    "missing label": (lambda f: f.assign(species=f.species.where(f.index != 4)), ["'species'", "row 5"]),
+    "missing value": (lambda f: f.assign(a=f.a.where(f.index != 6)), ["'a'", "row 7"]),
+    "words": (lambda f: f.assign(a="red"), ["'a'", "'red'", "--ignore"]),
+    "infinite": (lambda f: f.assign(a=np.inf), ["'a'", "row 1"]),
+    "constant target": (lambda f: f.assign(species="x"), ["'species'", "'x'"]),
+    "a target in numbers": (lambda f: f.assign(species=f.a), ["'species'", "regression"]),
+    "no features": (lambda f: f[["species"]], ["'species'"]),
+    "no rows": (lambda f: f[:0], ["no rows"]),
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_table_is_one_line_with_file_and_column(fault, kind, capsys):
+    rng = np.random.default_rng(0)
+    good = pd.DataFrame(rng.standard_normal((30, 2)), columns=["a", "b"]).assign(species=SPECIES[np.arange(30) % 3])
+    change, expected = FAULTS[fault]
+    bad = change(good)
+    bad.to_csv("train.csv", index=False) if kind == "csv" else bad.to_parquet("train.parquet")
+    run("fit", f"train.{kind}", "--target", "species", "--out", "model.npz", status=2)
+    failed(capsys, f"train.{kind}", *expected)
+    assert os.listdir() == [f"train.{kind}"]
+
+
+DAMAGED = {
+    "empty.csv": b"",
+    "ragged.csv": b"a,b\n1,2\n3,4,5,6\n",
+    "latin.csv": b"a,b\n\xe9\xff\xfe,2\n",
+    "noise.parquet": b"PAR1 noise",
+    "noise.npz": b"noise",
+    "cut.npz": b"PK\x03\x04 noise",
+    "noise.svmlight": b"one two:three\n",
+    "table.xlsx": b"",
+}
+
+
+@pytest.mark.parametrize("name", [*DAMAGED, "absent.csv", "absent.npz", "absent.svmlight", "folder.csv"])
+def test_a_file_that_cannot_be_read_is_one_line(name, tmp_path, capsys):
+    if name in DAMAGED:
+        (tmp_path / name).write_bytes(DAMAGED[name])
+    elif name.startswith("folder"):
+        (tmp_path / name).mkdir()
+    run("fit", name, "--target", "a", "--out", "model.npz", status=2)
+    failed(capsys, name)
+    assert not os.path.exists("model.npz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"X": np.zeros((3, 2, 2)), "y": np.arange(3)}, "(3, 2, 2)"),
+        ({"X": np.zeros((3, 2)), "y": np.arange(4)}, "'y' has 4 rows"),
+        ({"X": np.array([{}, [], ()], object), "y": np.arange(3)}, "allow_pickle=False"),
+    ],
+)
+def test_archives_that_are_no_tables(arrays, message, capsys):
+    np.savez("train.npz", **arrays)
+    run("fit", "train.npz", "--target", "y", "--out", "model.npz", status=2)
+    failed(capsys, "train.npz", message)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("fit train.csv --target species --out model.pkl", ["model.pkl", ".npz or .skops"]),
+        ("fit train.csv --target species --out gone/model.npz", ["gone"]),
+        ("fit train.csv --target species --ignore x --out model.npz", ["train.csv", "'x'"]),
+        ("fit train.csv --target species --ignore id --weights z --out m.npz", ["train.csv", "'z'"]),
+        ("predict model.npz train.csv --out p.txt", ["p.txt", ".csv or .parquet or .npz"]),
+        ("predict gone.npz train.csv --out p.csv", ["gone.npz"]),
+        ("predict train.csv train.csv --out p.csv", ["train.csv", "a model"]),
+        ("predict model.npz train.npz --out p.csv", ["train.npz"]),
+        ("evaluate model.npz train.csv --target id", ["train.csv", "'id'", "'n0'", "no class"]),
+        ("evaluate model.npz train.csv --target species --plot train.csv", ["train.csv"]),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(words, expected, iris, capsys):
+    store("train.csv", *iris)
+    fit()
+    capsys.readouterr()
+    before = sorted(os.listdir())
+    run(*words.split(), status=2)
+    failed(capsys, *expected)
+    assert sorted(os.listdir()) == before
+
+
+def model_with(**changes):
+    arrays = {
+        "format": np.array(1),
+        "coef": np.zeros((3, 4)),
+        "intercept": np.zeros(3),
+        "classes": SPECIES,
+        "features": np.array(COLUMNS),
+    } | changes
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+BAD_MODELS = {
+    "from the future": (model_with(format=np.array(2)), "format 2"),
+    "no format": (model_with(format=None), "no format"),
+    "no coefficients": (model_with(coef=None), "coef"),
+    "a row short": (model_with(coef=np.zeros((2, 4))), "(2, 4)"),
+    "a column short": (model_with(coef=np.zeros((3, 3))), "(3, 3)"),
+    "one class": (model_with(coef=np.zeros((1, 4)), intercept=np.zeros(1), classes=SPECIES[:1]), "classes"),
+    "integers": (model_with(coef=np.zeros((3, 4), int)), "int64"),
+    "not finite": (model_with(intercept=np.array([0, np.nan, 0])), "not finite"),
+    "objects": (model_with(classes=np.array([{}, 1, "a"], object)), "allow_pickle=False"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_MODELS)
+def test_bad_models_are_refused(fault, iris, capsys):
+    store("train.csv", *iris)
+    arrays, message = BAD_MODELS[fault]
+    np.savez("model.npz", **arrays)
+    run("predict", "model.npz", "train.csv", "--out", "p.csv", status=2)
+    failed(capsys, "model.npz", message)
+
+
+def test_a_damaged_model_is_refused(iris, capsys):
+    store("train.csv", *iris)
+    for name in ("model.npz", "model.skops"):
+        with open(name, "wb") as file:
+            file.write(b"noise")
+        if name.endswith("npz") or importlib.util.find_spec("skops"):
+            run("predict", name, "train.csv", "--out", "p.csv", status=2)
+            failed(capsys, name)
+
+
+def test_skops_refuses_what_is_not_ours(iris, capsys):
+    io = pytest.importorskip("skops.io")
+    from sklearn.linear_model import LogisticRegression as Sklearn
+
+    store("train.csv", *iris)
+    io.dump(Sklearn(max_iter=1000).fit(*iris), "model.skops")
+    run("predict", "model.skops", "train.csv", "--out", "p.csv", status=2)
+    failed(capsys, "model.skops")
+
+
+@pytest.mark.parametrize("name", ["model.npz", "p.csv"])
+def test_an_interrupted_write_leaves_the_old_file(name, iris, capsys, monkeypatch):
+    store("train.csv", *iris)
+    fit()
+    with open(name, "ab"):
+        pass
+    with open(name, "rb") as file:
+        before = file.read()
+
+    def full(*args, **keywords):
+        raise OSError(28, "No space left on device", name)
+
+    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    capsys.readouterr()
+    if name == "p.csv":
+        run("predict", "model.npz", "train.csv", "--out", name, status=2)
+    else:
+        run("fit", "train.csv", "--target", "species", "--ignore", "id", "--out", name, status=2)
+    failed(capsys, "No space left", name)
+    with open(name, "rb") as file:
+        assert file.read() == before
+    assert sorted(os.listdir()) == sorted({"train.csv", "model.npz", name})
+
+
+def test_a_model_holds_no_pickles(iris):
+    store("train.csv", *iris)
+    fit()
+    with zipfile.ZipFile("model.npz") as archive:
+        assert not any(b"O'" in archive.read(name)[:128] for name in archive.namelist())
+
+
+def test_a_terminal_sees_objective_and_gradient(iris, monkeypatch, capsys):
+    store("train.csv", *iris)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    fit()
+    err = capsys.readouterr().err
+    assert "objective" in err and "gradient" in err
+
+
+def test_bench(capsys, monkeypatch):
+    monkeypatch.setattr(_bench, "ROUNDS", 1)
+    run("bench", "--shapes", "iris", "digits", "--threads", "1")
+    lines = capsys.readouterr().out.splitlines()
+    assert "threads 1" in lines[0] and "NumPy" in lines[1] and "scikit-learn" in lines[1]
+    assert (
+        "150 x 4 x 3, float64 (iris)" in lines[3]
+        and "1797 x 64 x 10" in lines[4]
+        and len(set(map(len, lines[1:5]))) == 1
+    )
+    run("bench", "--shapes", "iris", "--json")
+    seconds = json.loads(capsys.readouterr().out)["seconds"]["iris"]
+    assert seconds["softmax_ext"] > 0 and seconds["NumPy"] > 0
+
+
+def test_all_contenders_compute_the_same():
+    rng = np.random.default_rng(0)
+    X, y, W = rng.standard_normal((50, 4)), rng.integers(3, size=50), rng.standard_normal((3, 4))
+    ours = loss_grad(X, y, W)
+    for make in (_bench._numpy, _bench._sklearn, _bench._torch):
+        try:
+            loss, gradient = make(X, y, W)()
+        except ImportError:
+            continue
+        np.testing.assert_allclose(loss, ours.loss)
+        np.testing.assert_allclose(gradient, ours.dW, atol=1e-12)
+
+
+def test_a_table_is_aligned():
+    lines = _report.rows_of(["a", "bc"], [["long", "1"], ["x", "234"]]).splitlines()
+    assert lines == ["| a    |  bc |", "|------|----:|", "| long |   1 |", "| x    | 234 |"]
