@@ -9,9 +9,11 @@ from . import optim, reference
 from ._plan import explain_plan
 from .functional import (
     CrossEntropyGrad,
+    LinearCrossEntropy,
     LossGrad,
     cross_entropy,
     cross_entropy_grad,
+    linear_cross_entropy,
     log_softmax,
     logsumexp,
     loss_grad,
@@ -22,11 +24,13 @@ from .objective import SoftmaxObjective
 
 __all__ = [
     "CrossEntropyGrad",
+    "LinearCrossEntropy",
     "LossGrad",
     "SoftmaxObjective",
     "cross_entropy",
     "cross_entropy_grad",
     "explain_plan",
+    "linear_cross_entropy",
     "log_softmax",
     "logsumexp",
     "loss_grad",

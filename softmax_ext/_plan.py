@@ -59,7 +59,7 @@ class Plan(NamedTuple):
     slices: int  # parts of a block's rows with sums of their own, or 0: parts of the classes own theirs
     classes: int  # in such a part
     parts: int  # between two looks for Ctrl-C within a tile, or 0: none
-    hessian: bool  # for the product with a Hessian, which has the scores of a second matrix
+    second: bool  # room for a second number beside each score: the Hessian's other scores, the slope of capped ones
     block: int  # samples
     parallel: bool  # whether threads pay
     shared: int  # elements of work space for all threads,
@@ -84,8 +84,11 @@ def _ceil(a: int, b: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def plan(N: int, D: int, K: int, itemsize: int, isa: str, hessian: bool = False) -> Plan:
-    """Choose the way of one pass over (N, D) numbers of itemsize bytes and K classes."""
+def plan(N: int, D: int, K: int, itemsize: int, isa: str, *, second: bool = False, copied: bool = False) -> Plan:
+    """Choose the way of one pass over (N, D) numbers of itemsize bytes and K classes.
+
+    second: with the field of that name; copied: with tiles of X copied, whose place a gradient for X then takes.
+    """
     kernels = _dispatch.load(isa)
     assert kernels is not None
     L = kernels.lanes_of(itemsize)
@@ -109,13 +112,16 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str, hessian: bool = False)
         # Scores and samples in some 6 MiB: 5000 x 1024 x 2000 doubles take 437 ms, and floats 200, in tiles of 1000,
         # 332 and 175 in tiles of half that; but each tile reads W, and reads and writes dW, so not below 320 samples.
         tile = min(1024, max(320, 6 * MiB // (itemsize * (D + K))))
-        tile = max(rows, min(tile, TILE_BYTES // (K * itemsize), CONVERTED_BYTES // (D * itemsize)) // rows * rows)
+        tile = max(
+            rows,
+            min(tile, TILE_BYTES // (K * itemsize * (1 + second)), CONVERTED_BYTES // (D * itemsize)) // rows * rows,
+        )
         tile = _ceil(_ceil(N, _ceil(N, tile)), L) * L  # of equal size
         doubles = K * D * 8 <= DOUBLES_BYTES
         # A tile alone may take seconds: 320 x 4096 features x 32000 classes.
         parts = max(1, 2 * BLOCK_FLOPS * L // (tile * classes * flops // K))
         parts = parts if parts * classes < K else 0
-        choice = (False, True, False, doubles, rows, tile, 1, 0, classes, parts, hessian)
+        choice = (False, True, False, doubles, rows, tile, 1, 0, classes, parts, second)
         block = tile * max(1, most // tile)
     else:
         # 784 features, 10 classes: 65 ns a row by dots, 103 by scores, where 6 of 16 lanes are empty; AVX2 123, 185.
@@ -125,7 +131,7 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str, hessian: bool = False)
         transposed = K > 64 and D * _ceil(K, L) < K * _ceil(D, L)
         # Rows that are no whole vectors are copied where that is little beside the products, or cannot be avoided;
         # rows at a power of two apart, since they share few sets of a cache.
-        copied = (D % L != 0 and (D < 3 * L or K > 64)) or (K > 64 and D * itemsize % 1024 == 0)
+        copied |= (D % L != 0 and (D < 3 * L or K > 64)) or (K > 64 and D * itemsize % 1024 == 0)
         # A tile and its scores fill a quarter of the second cache, up to 1 MiB of it, for the next tile comes in
         # meanwhile; its scores, which the gradient reads down the columns, stay in the first. On an Intel Xeon (Emerald
         # Rapids) 60000 x 784 x 10 floats take 8.95 ms in tiles of 64, 11.2 of 160; 100000 x 384 x 100 59, 68 of 256.
@@ -133,7 +139,7 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str, hessian: bool = False)
         # The sums of 256 samples are added in double at once: with the doubles of 784 x 10 weights going through the
         # second cache for each 80 samples, the pass took 6.44 ms instead of 5.98 (AVX2: 10.9 and 10.0).
         batch = max(1, 256 // tile) if K * D <= 2**18 else 1
-        choice = (dots, copied, transposed, True, rows, tile, batch, slices, 0, 0, hessian)
+        choice = (dots, copied, transposed, True, rows, tile, batch, slices, 0, 0, second)
         block = slices * tile * max(1, most // (slices * tile))
     shared, work, sums = kernels.sizes(choice, D, K, itemsize)
     single = Visit(N, 0, 0, choice[7], True, True) if N <= block else None

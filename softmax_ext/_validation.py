@@ -21,6 +21,7 @@ COMPUTES_IN = dict.fromkeys("ef", F4) | dict.fromkeys("dg?bBhHiIlLqQ", F8)
 SHAPES = {
     "X": "(N, D)", "W": "(K, D)", "b": "(K,)", "y": "(N,) labels or (N, K) probabilities",
     "sample_weight": "(N,)", "class_weight": "(K,)", "weight": "(K,)",
+    "input": "(..., D)", "linear_weight": "(K, D)", "linear_bias": "(K,)",
 }  # fmt: skip
 
 Array = npt.NDArray[Any]
@@ -63,6 +64,23 @@ class Scores(NamedTuple):
     smoothing: float
 
 
+class Linear(NamedTuple):
+    """What `check_linear` hands to the kernels; the fields are those of `Inputs` and of `Scores`."""
+
+    X: Array  # (N, D)
+    dtype: np.dtype[Any]
+    W: Array
+    b: Array | None
+    y: npt.NDArray[np.intp] | None  # (N,)
+    Y: Array | None  # (N, K), the caller's own, of any floating dtype and layout
+    kept: npt.NDArray[np.bool_] | None
+    c: Array | None
+    smoothing: float
+    z_loss: float
+    cap: float  # of the scores, 0 for none
+    shape: tuple[int, ...]  # of the rows, as the caller has them
+
+
 def check_scores(
     logits: object,
     target: object,
@@ -78,44 +96,103 @@ def check_scores(
     if Z.ndim == 0:
         raise TypeError(f"logits must be an array, (K,), (N, K) or (N, K, d1, ...), got a scalar: {Z[()]!r}")
     dtype, axis = COMPUTES_IN[Z.dtype.char], min(Z.ndim - 1, 1)
-    K = Z.shape[axis]
-    if K == 0:
+    if Z.shape[axis] == 0:
         raise ValueError(f"logits have no classes: shape {Z.shape} has length 0 along axis {axis}")
+    labels, Y, kept, c, smoothing = _check_entropy(
+        "logits", Z.shape, axis, dtype, target, weight, ignore_index, label_smoothing, reduction
+    )
+    if Y is not None and not (Y.dtype == dtype and Y.flags.aligned):
+        Y = _cast(Y, dtype)
+    return Scores(Z, dtype, axis, labels, Y, kept, c, smoothing)
+
+
+def check_linear(
+    input: object,
+    linear_weight: object,
+    target: object,
+    linear_bias: object,
+    weight: object,
+    reduction: object,
+    ignore_index: object,
+    label_smoothing: object,
+    z_loss: object,
+    softcap: object,
+) -> Linear:
+    """Check the inputs of `linear_cross_entropy`."""
+    X = input if type(input) is np.ndarray else _as_array(input, "input")
+    if X.dtype.char not in COMPUTES_IN:
+        raise _not_real(X, "input")
+    if X.ndim == 0:
+        raise _wrong_ndim(X, "input", 1)
+    dtype, D = COMPUTES_IN[X.dtype.char], X.shape[-1]
+    if D == 0:
+        raise ValueError(f"input has no features, shape {X.shape}: at least one is required")
+    W, b = _check_parameters(linear_weight, linear_bias, D, dtype, "linear_weight", "linear_bias", "input")
+    K, rows = W.shape[0], X.shape[:-1]
+    labels, Y, kept, c, smoothing = _check_entropy(
+        "the scores", (*rows, K), len(rows), dtype, target, weight, ignore_index, label_smoothing, reduction
+    )
+    cap = 0.0 if softcap is None else _real_number(softcap, "softcap")
+    with np.errstate(all="ignore"):
+        if softcap is not None and not 0 < dtype.type(cap) < np.inf:
+            raise ValueError(f"softcap must be positive and finite in {dtype}, or None, got {softcap!r}")
+    Y = None if Y is None else Y.reshape(-1, K)
+    z_loss = check_nonnegative_number(z_loss, "z_loss")
+    return Linear(X.reshape(-1, D), dtype, W, b, labels, Y, kept, c, smoothing, z_loss, cap, rows)
+
+
+def _check_entropy(
+    scores: str,
+    shape: tuple[int, ...],
+    axis: int,
+    dtype: np.dtype[Any],
+    target: object,
+    weight: object,
+    ignore_index: object,
+    label_smoothing: object,
+    reduction: object,
+) -> tuple[npt.NDArray[np.intp] | None, Array | None, npt.NDArray[np.bool_] | None, Array | None, float]:
+    """Return what `Scores` has from y on, but the probabilities as they are given; `scores` is what has the shape."""
+    K = shape[axis]
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
     smoothing, c = _check_smoothing(label_smoothing), None
     if weight is not None:
         c = _check_real(weight, "weight", 1)
         if c.shape[0] != K:
-            raise ValueError(f"weight has {c.shape[0]} entries, but logits have {K} classes along axis {axis}")
+            raise ValueError(f"weight has {c.shape[0]} entries, but {scores} have {K} classes along axis {axis}")
         c = _contiguous(c, dtype)
     if isinstance(ignore_index, (bool, np.bool)) or not isinstance(ignore_index, (int, np.integer)):
         raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}")
-    given = target if type(target) is np.ndarray else _as_array(target, "target")
-    if given.shape == Z.shape:
+    given, rows = (
+        target if type(target) is np.ndarray else _as_array(target, "target"),
+        shape[:axis] + shape[axis + 1 :],
+    )
+    if given.shape == shape:
         if given.dtype.kind != "f":
             raise TypeError(
-                f"target has logits' shape {Z.shape}, so it must hold probabilities of a floating dtype, got "
-                f"{given.dtype}: labels have shape {Z.shape[:axis] + Z.shape[axis + 1 :]}"
+                f"target has {scores}' shape {shape}, so it must hold probabilities of a floating dtype, got "
+                f"{given.dtype}: labels have shape {rows}"
             )
         if ignore_index >= 0:
             raise ValueError(f"ignore_index = {ignore_index} needs integer labels, but target holds probabilities")
-        native = given if given.dtype == dtype and given.flags.aligned else _cast(given, dtype)
-        return Scores(Z, dtype, axis, None, native, None, c, smoothing)
-    labels, kept = _check_targets(given, Z.shape[:axis] + Z.shape[axis + 1 :], K, int(ignore_index))
-    return Scores(Z, dtype, axis, labels, None, kept, c, smoothing)
+        return None, given, None, c, smoothing
+    labels, kept = _check_targets(given, rows, scores, K, int(ignore_index))
+    return labels, None, kept, c, smoothing
 
 
 def _check_targets(
-    target: Array, shape: tuple[int, ...], K: int, ignore_index: int
+    target: Array, shape: tuple[int, ...], scores: str, K: int, ignore_index: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_] | None]:
     """Copy labels to intp, and check the copy; and tell which rows are not ignored."""
     if target.shape != shape:
         raise ValueError(
-            f"target must be labels of shape {shape} or probabilities of logits' shape, got shape {target.shape}"
+            f"target must be labels of shape {shape} or probabilities of {scores}' shape, got shape {target.shape}"
         )
     if target.dtype.kind not in "iu":
-        raise TypeError(f"target must hold integer labels, or probabilities of logits' shape, got dtype {target.dtype}")
+        raise TypeError(
+            f"target must hold integer labels, or probabilities of {scores}' shape, got dtype {target.dtype}"
+        )
     labels = target.astype(np.int64, order="C").reshape(-1)
     unsigned = labels.view(np.uint64)
     if not labels.size or (unsigned.item(unsigned.argmax()) < K and not 0 <= ignore_index < K):
@@ -237,17 +314,25 @@ def _check_scores(X: object, W: object, b: object) -> tuple[Array, np.dtype[Any]
     N, D = X.shape
     if N == 0 or D == 0:
         raise ValueError(f"X has {N} sample(s) and {D} feature(s), shape {X.shape}: at least one of each is required")
-    W = _check_real(W, "W", 2)
+    return X, dtype, *_check_parameters(W, b, D, dtype, "W", "b", "X")
+
+
+def _check_parameters(
+    W: object, b: object, D: int, dtype: np.dtype[Any], W_name: str, b_name: str, X_name: str
+) -> tuple[Array, Array | None]:
+    """Check a matrix of D columns, and a vector with an entry for each of its rows."""
+    W = _check_real(W, W_name, 2)
     K = W.shape[0]
     if K == 0 or W.shape[1] != D:
-        hint = ": pass W.T" if K == D else ""
-        raise ValueError(f"W must be (K, D) with K >= 1 rows and D = {D} columns as X has, got shape {W.shape}{hint}")
+        hint = f": pass {W_name}.T" if K == D else ""
+        needed = f"(K, D) with K >= 1 rows and D = {D} columns as {X_name} has"
+        raise ValueError(f"{W_name} must be {needed}, got shape {W.shape}{hint}")
     if b is not None:
-        b = _check_real(b, "b", 1)
+        b = _check_real(b, b_name, 1)
         if b.shape[0] != K:
-            raise ValueError(f"b has {b.shape[0]} entries, but W has {K} rows: b must be (K,)")
+            raise ValueError(f"{b_name} has {b.shape[0]} entries, but {W_name} has {K} rows: {b_name} must be (K,)")
         b = _contiguous(b, dtype)
-    return X, dtype, _contiguous(W, dtype), b
+    return _contiguous(W, dtype), b
 
 
 def _check_labels(y: Array, N: int, K: int) -> npt.NDArray[np.intp]:

@@ -10,16 +10,18 @@ import numpy.typing as npt
 
 from . import _dispatch, _threads, _workspace, reference
 from ._plan import Plan, Visit, plan, visits
-from ._validation import check_block, check_problem, check_scoring, is_native, native
-from .losses import CrossEntropyGrad, cross_entropy, cross_entropy_grad
-from .reference import LossGrad
+from ._validation import check_block, check_linear, check_problem, check_scoring, is_native, native
+from .losses import CrossEntropyGrad, cross_entropy, cross_entropy_grad, label_weights, reduce_losses, weigh_losses
+from .reference import LinearCrossEntropy, LossGrad
 from .special import log_softmax, logsumexp, softmax
 
 __all__ = [
     "CrossEntropyGrad",
+    "LinearCrossEntropy",
     "LossGrad",
     "cross_entropy",
     "cross_entropy_grad",
+    "linear_cross_entropy",
     "log_softmax",
     "logsumexp",
     "loss_grad",
@@ -197,6 +199,143 @@ def predict_proba(
     return S if out is None else out
 
 
+def linear_cross_entropy(
+    input: npt.ArrayLike,
+    linear_weight: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    linear_bias: npt.ArrayLike | None = None,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    grad: bool = True,
+    grad_input: bool = False,
+    n_threads: int | None = None,
+) -> LinearCrossEntropy:
+    """Cross-entropy of a linear layer's scores and its gradients, as `torch.nn.functional.linear_cross_entropy`.
+
+    A row x of `input` has the scores z = W x + b of K classes. With log S = log_softmax(z), class weights c, label
+    smoothing ε and targets Y, its loss is ``-Σ_k T_k log S_k``, T_k = c_k ((1 - ε) Y_k + ε / K). The scores are never
+    stored: of N x K of them a tile exists at a time, and becomes its residuals in place.
+
+    Parameters
+    ----------
+    input : array_like, shape (..., D)
+        Samples; the dtype decides as in `loss_grad`.
+    linear_weight : array_like, shape (K, D)
+        W.
+    target : array_like, shape (...) or (..., K)
+        Labels in 0..K-1 of an integer dtype, or probabilities of a floating dtype, which are not checked.
+    linear_bias : array_like, shape (K,), optional
+        b.
+    weight : array_like, shape (K,), optional
+        Weights c of the classes.
+    reduction, ignore_index, label_smoothing
+        As in `cross_entropy`; with ``reduction="none"`` the gradients are those of the sum.
+    z_loss : float >= 0, default 0
+        Adds ``z_loss lse²`` to a row's loss, lse = log Σ_k exp(z_k): Liger-Kernel's ``lse_square_scale``. It is not
+        weighted by class, and its mean is over the number of rows that are not ignored.
+    softcap : float > 0, optional
+        Replaces the scores by softcap tanh(z / softcap), before all else.
+    grad : bool, default True
+        Whether to compute dW and db.
+    grad_input : bool, default False
+        Whether to compute dX.
+    n_threads : int, optional
+        As in `loss_grad`. The result does not depend on it, to the bit.
+
+    Returns
+    -------
+    LinearCrossEntropy
+        Named tuple of loss (float, or the rows' losses with ``reduction="none"``), dW (K, D), db (K,) and dX
+        (..., D), of the computing dtype; None for what is not asked for, and for db without a bias. Where all rows are
+        ignored the mean is NaN, and the gradients are 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A shape, a label, a dtype or an option is wrong; the message names it.
+
+    Notes
+    -----
+    The gradient for a row's scores is ``R_k = S_k Σ_j T_j - T_k + 2 z_loss lse S_k``, times 1 - tanh²(z_k / softcap);
+    dW = Rᵀ X, db = Σ_i R_i, dX = R W. The z-loss is that of PaLM (Chowdhery et al. 2023), the cap that of Gemma 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X, W = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5]]), np.zeros((2, 2))
+    >>> loss, dW, db, dX = linear_cross_entropy(X, W, [0, 1, -100], z_loss=0.1, grad_input=True)
+    >>> round(loss, 6)  # log 2 + 0.1 (log 2)²
+    0.741192
+    >>> dX.shape, db
+    ((3, 2), None)
+    """
+    threads = _threads.effective(n_threads)
+    given = check_linear(
+        input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, z_loss, softcap
+    )
+    X, dtype, W, b, y, Y, kept, c, smoothing, z_scale, cap, shape = given
+    (N, D), K = X.shape, W.shape[0]
+    if _dispatch.kernels is None:
+        return _all_rounded(reference.linear_cross_entropy_of(given, reduction, grad, grad_input), dtype)
+    w, m = label_weights(y, kept, c, N)
+    n = N if kept is None else np.count_nonzero(kept)
+    if not n:
+        zeros = LinearCrossEntropy(None, np.zeros((K, D), dtype), np.zeros(K, dtype), np.zeros((*shape, D), dtype))
+        loss = reduce_losses(np.zeros(N), 0.0, reduction, dtype, shape)
+        return LinearCrossEntropy(
+            loss,
+            zeros.dW if grad else None,
+            zeros.db if grad and b is not None else None,
+            zeros.dX if grad_input else None,
+        )
+    # Class weights are weights of rows, unless a row's loss has more terms than its label's.
+    spread = c if y is None or smoothing > 0 or z_scale > 0 else None
+    s = w if spread is None and w is not None else None if kept is None else kept.astype(np.float64)
+    if reduction == "mean":
+        z_scale *= m / n
+    dW = np.empty((K, D), dtype) if grad else None
+    db = np.empty(K, dtype) if grad and b is not None else None
+    dX = np.empty((N, D), dtype) if grad_input else None
+    losses = np.empty((N, 2))
+    terms = smoothing, z_scale, cap, m if reduction == "mean" else 1.0
+    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, second=cap > 0 and (grad or grad_input), copied=grad_input)
+    threads = min(threads, way.slices or threads) if way.parallel else 1
+    run = _dispatch.kernels.linear_losses[KIND[dtype]]
+    space = _workspace.take(way.shared + threads * way.work, dtype, way.sums)
+    try:
+        for visit, part, targets, rows in parts(way, X, Y, dtype, checked=True):
+            label, weights = None if y is None else y[rows], None if s is None else s[rows]
+            into = None if dX is None else dX[rows]
+            run(
+                part,
+                label,
+                targets,
+                weights,
+                spread,
+                terms,
+                W,
+                b,
+                way,
+                visit,
+                space,
+                dW,
+                db,
+                into,
+                losses[rows],
+                threads,
+            )
+    finally:
+        _workspace.give(space)
+    weigh_losses(losses[:, 0], None if spread is not None else c, y, kept)
+    loss = reduce_losses(losses[:, 0], m, reduction, dtype, shape)
+    return LinearCrossEntropy(loss, dW, db, None if dX is None else dX.reshape(*shape, D))
+
+
 def parts(
     way: Plan, X: Array, Y: Array | None, dtype: np.dtype[Any], *, checked: bool = False
 ) -> Iterable[tuple[Visit, Array, Array | None, slice]]:
@@ -222,3 +361,8 @@ def _rounded(exact: Array, dtype: np.dtype[Any]) -> Array:
     """Cast the reference's float64, silently where that overflows, as the kernels do."""
     with np.errstate(over="ignore", invalid="ignore"):
         return exact.astype(dtype)
+
+
+def _all_rounded(exact: LinearCrossEntropy, dtype: np.dtype[Any]) -> LinearCrossEntropy:
+    loss = exact.loss if type(exact.loss) is float else _rounded(exact.loss, dtype)
+    return LinearCrossEntropy(loss, *(None if x is None else _rounded(x, dtype) for x in exact[1:]))

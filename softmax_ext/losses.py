@@ -153,16 +153,30 @@ def _run(
                     dlogits[...] = R * weights
         else:
             _kernel(given, spread, s, scale, losses, dlogits, threads)
+    weigh_losses(losses, None if spread is not None else c, y, kept)
+    return CrossEntropyGrad(
+        reduce_losses(losses, m, reduction, dtype, tuple(np.delete(Z.shape, axis))),
+        dlogits if out is None else out,  # type: ignore[arg-type]
+    )
+
+
+def weigh_losses(losses: npt.NDArray[np.float64], c: Array | None, y: Array | None, kept: Array | None) -> None:
+    """Multiply the rows' losses by their labels' weights, if there are any; 0 for those that are ignored."""
     with np.errstate(all="ignore"):
-        if c is not None and spread is None:
+        if c is not None:
             losses *= c.astype(np.float64)[y]
         if kept is not None:
             losses[~kept] = 0
+
+
+def reduce_losses(
+    losses: npt.NDArray[np.float64], m: float, reduction: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> Any:
+    """Return the losses of all rows as an array of this shape and dtype, their sum, or that over m."""
+    with np.errstate(all="ignore"):
         if reduction == "none":
-            loss: Any = losses.astype(dtype).reshape(np.delete(Z.shape, axis))
-        else:
-            loss = float(losses.sum() / np.float64(m)) if reduction == "mean" else float(losses.sum())
-    return CrossEntropyGrad(loss, dlogits if out is None else out)  # type: ignore[arg-type]
+            return losses.astype(dtype).reshape(shape)
+        return float(losses.sum() / np.float64(m)) if reduction == "mean" else float(losses.sum())
 
 
 def _destination(given: Scores, out: Any) -> Array:
@@ -178,20 +192,31 @@ def _destination(given: Scores, out: Any) -> Array:
 
 def _row_weights(given: Scores, reduction: str) -> tuple[npt.NDArray[np.float64] | None, float, float]:
     """Return the factors of the rows' residuals, or None and one for all, and what the mean divides by."""
-    Z, _, axis, y, Y, kept, c, smoothing = given
-    rows = Z.size // Z.shape[axis]
-    w = None if c is None or Y is not None else c.astype(np.float64)[y]
-    if w is not None and kept is not None:
-        w[~kept] = 0
-    m = float(w.sum()) if w is not None else float(rows if kept is None else np.count_nonzero(kept))
+    rows = given.Z.size // given.Z.shape[given.axis]
+    w, m = label_weights(given.y, given.kept, given.c, rows)
     with np.errstate(all="ignore"):
         scale = float(1 / np.float64(m)) if reduction == "mean" else 1.0
-        if w is None and kept is None:
+        if w is None and given.kept is None:
             return None, scale, m
-        s = np.full(rows, scale) if w is None or smoothing > 0 else w * scale
-    if kept is not None:
-        s[~kept] = 0
+        s = np.full(rows, scale) if w is None or given.smoothing > 0 else w * scale
+    if given.kept is not None:
+        s[~given.kept] = 0
     return s, 1.0, m
+
+
+def label_weights(
+    y: Array | None, kept: Array | None, c: Array | None, rows: int
+) -> tuple[npt.NDArray[np.float64] | None, float]:
+    """Return the weights of the rows' labels, or None for 1, and what the mean divides by: their sum, or the rows.
+
+    Probabilities have no label, whatever c is.
+    """
+    if c is None or y is None:
+        return None, float(rows if kept is None else np.count_nonzero(kept))
+    w = c.astype(np.float64)[y]
+    if kept is not None:
+        w[~kept] = 0
+    return w, float(w.sum())
 
 
 def _kernel(

@@ -246,7 +246,7 @@ class SoftmaxObjective:
         return np.ones(self.N) if self._s is None else self._s
 
     def _plan(self, *, hessian: bool = False) -> Plan:
-        return plan(self.N, self.D, self.K, self.dtype.itemsize, _dispatch.isa, hessian)
+        return plan(self.N, self.D, self.K, self.dtype.itemsize, _dispatch.isa, second=hessian)
 
     def _team(self, way: Plan) -> int:
         return min(self.n_threads, way.slices or self.n_threads) if way.parallel else 1

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ._validation import Scores, check_block, check_problem, check_scoring
+from ._validation import F8, Linear, Scores, check_block, check_linear, check_problem, check_scoring
 
 Array = npt.NDArray[Any]
 quiet = np.errstate(all="ignore")
@@ -31,6 +31,15 @@ class LossGrad(NamedTuple):
     loss: float
     dW: Array  # (K, D): ∂J/∂W
     db: Array | None  # (K,): ∂J/∂b, None without a bias
+
+
+class LinearCrossEntropy(NamedTuple):
+    """The loss and its gradients with respect to weights, bias and input; None where not asked for."""
+
+    loss: Any  # float, or an array of the rows' shape with reduction="none"
+    dW: Array | None  # (K, D)
+    db: Array | None  # (K,)
+    dX: Array | None  # input's shape
 
 
 @quiet
@@ -238,6 +247,64 @@ def cross_entropy(given: Scores, class_weight: Array | None = None) -> tuple[Arr
     if given.y is not None and not given.smoothing:
         terms = terms[np.arange(len(Z)), given.y][:, np.newaxis]
     return -terms.sum(axis=1), np.moveaxis(residual(softmax(Z), T).reshape(moved.shape), -1, given.axis)
+
+
+@quiet
+def linear_cross_entropy(
+    input: npt.ArrayLike,
+    linear_weight: npt.ArrayLike,
+    target: npt.ArrayLike,
+    *,
+    linear_bias: npt.ArrayLike | None = None,
+    weight: npt.ArrayLike | None = None,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    grad: bool = True,
+    grad_input: bool = False,
+    n_threads: int | None = None,
+) -> LinearCrossEntropy:
+    """Return what `softmax_ext.linear_cross_entropy` returns, in float64 whatever `input` is.
+
+    With Z = X Wᵀ + b, or softcap tanh(Z / softcap), lse_i = log Σ_k exp Z_ik, and the targets T of `cross_entropy`, a
+    row's loss is -Σ_k T_ik log S_ik + z_loss lse_i². The mean divides the first term's sum by Σ_i c_yi, or without
+    class weights and for probabilities by the number of rows, and the second's by that number, as Liger-Kernel does.
+    """
+    given = check_linear(
+        input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, z_loss, softcap
+    )
+    return linear_cross_entropy_of(given, reduction, grad, grad_input)
+
+
+@quiet
+def linear_cross_entropy_of(given: Linear, reduction: str, grad: bool, grad_input: bool) -> LinearCrossEntropy:
+    """Return what `linear_cross_entropy` does, of arguments that are checked."""
+    X, W = _float64(given.X), _float64(given.W)
+    Z = scores(X, W, None if given.b is None else _float64(given.b))
+    tanh = np.tanh(Z / given.cap) if given.cap else np.zeros_like(Z)
+    Z = given.cap * tanh if given.cap else Z
+    entropy, R = cross_entropy(Scores(Z, F8, 1, given.y, given.Y, None, None, given.smoothing), given.c)
+    S, kept = softmax(Z), np.ones(len(X), bool) if given.kept is None else given.kept
+    lse = (Z - log_softmax(Z))[np.arange(len(Z)), Z.argmax(axis=1)]
+    n = m = np.float64(np.count_nonzero(kept))
+    if given.c is not None and given.y is not None:
+        m = np.float64(_float64(given.c)[given.y[kept]].sum())
+    m, n = (m, n) if reduction == "mean" else (np.float64(1), np.float64(1))
+    losses = entropy / m + given.z_loss * lse**2 / n if given.z_loss else entropy / m
+    R = R / m + (2 * given.z_loss * lse / n)[:, np.newaxis] * S if given.z_loss else R / m
+    R = R * (1 - tanh**2) * kept[:, np.newaxis] if kept.any() else np.zeros_like(R)
+    losses = np.where(kept, losses, 0)
+    loss: Any = losses.reshape(given.shape) if reduction == "none" else float(losses.sum())
+    if reduction == "mean" and not kept.any():
+        loss = np.nan
+    return LinearCrossEntropy(
+        loss,
+        R.T @ X if grad else None,
+        R.sum(axis=0) if grad and given.b is not None else None,
+        (R @ W).reshape(*given.shape, W.shape[1]) if grad_input else None,
+    )
 
 
 @quiet

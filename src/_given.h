@@ -18,37 +18,13 @@ enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP };
 enum { INF_MINUS_INF = 1, DIFFERENCE_OVERFLOWS = 2, EXP_OVERFLOWS_TOO = 4 };
 #endif
 
-/* Numbers summed in `real`; beyond them in double, or in a second sum.  In one sum, a million floats err by 1e-3. */
-#define SUMMED 4096
+/* Numbers of a column summed in one sum; beyond them in a second. */
 #define SUMMED_DOWN 256
 
 INLINE vec NAME(or_nan)(ivec mask, vec v) { return NAME(from_bits)(mask | NAME(to_bits)(v)); }
 INLINE vec NAME(choose)(ivec mask, vec a, vec b)
 {
     return NAME(from_bits)((mask & NAME(to_bits)(a)) | (~mask & NAME(to_bits)(b)));
-}
-INLINE int NAME(any)(ivec mask) { return NAME(first)(NAME(sum_lanes)(NAME(keep)(mask, NAME(set1)(1)))) != 0; }
-
-/* The first n <= L lanes; the others are 0. */
-INLINE vec NAME(load_some)(const real *p, ptrdiff_t n)
-{
-#ifdef SIMD_LOAD_SOME
-    return SIMD_LOAD_SOME(p, n);
-#else
-    real lane[NAME(lanes)] = {0};
-    memcpy(lane, p, n * sizeof(real));
-    return NAME(load)(lane);
-#endif
-}
-INLINE void NAME(store_some)(real *p, ptrdiff_t n, vec v)
-{
-#ifdef SIMD_STORE_SOME
-    SIMD_STORE_SOME(p, n, v);
-#else
-    real lane[NAME(lanes)];
-    NAME(store)(lane, v);
-    memcpy(p, lane, n * sizeof(real));
-#endif
 }
 
 /* SciPy's warnings for one odd row; `limit` is its top or NaN. */

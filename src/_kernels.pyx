@@ -8,6 +8,7 @@ Rows are cut into tiles.  A tile's one buffer Z holds its scores, then its resid
     Z  <- scores(tile)            products.h
     Z  <- residuals(Z, y | Y)     _rows.h, and the loss
     dW <- dW + Z^T tile           products.h; the tile is still in cache
+    dX <- Z W                     products.h, where wanted, in place of the tile's copy
 
 The Hessian times (V, c) is the same pass with a second buffer Q = X V^T + c and, for R, A = S o (Q - sum_k S_k Q_k).
 
@@ -91,6 +92,8 @@ cdef void slice_pass(
                     for r in range(p.columns):
                         dW[i * p.ldw + r] += partial[i * p.ldw + r]
                 summed = 0
+        if d.dX != NULL:
+            input_gradient(p, d, first, n, 0, p.D, Z, copy)
         first += n
 
 
@@ -275,6 +278,7 @@ def predict_proba(
 
 include "given.pxi"
 include "losses.pxi"
+include "linear.pxi"
 
 
 def exp_f32(const float[::1] x, float[::1] out):
@@ -285,3 +289,13 @@ def exp_f32(const float[::1] x, float[::1] out):
 def exp_f64(const double[::1] x, double[::1] out):
     """e^x of x <= 0, as the pass computes it: for the tests."""
     exps_f64(&x[0], x.shape[0], &out[0])
+
+
+def tanh_f32(const float[::1] x, float[::1] out, float[::1] slopes):
+    """tanh x and its derivative, as scores are capped: for the tests."""
+    tanhs_f32(&x[0], x.shape[0], &out[0], &slopes[0])
+
+
+def tanh_f64(const double[::1] x, double[::1] out, double[::1] slopes):
+    """tanh x and its derivative, as scores are capped: for the tests."""
+    tanhs_f64(&x[0], x.shape[0], &out[0], &slopes[0])

@@ -3,20 +3,27 @@
  *     top = max z          e_k = exp(z_k - top)          S_k = e_k / sum_j e_j
  *     label y:   loss = (top - z_y) + log1p(t),   t = sum_{j != y} e_j + (e_y - 1)
  *                R_k = S_k,   R_y = -sum_{j != y} e_j / sum_j e_j
- *     targets Y: loss = sum_k Y_k (top - z_k) + (sum_k Y_k) log1p(t),   t = the sum without the first e_k that is 1
- *                R_k = S_k sum_j Y_j - Y_k
+ *     targets T: loss = sum_k T_k (top - z_k) + M log1p(t),   M = sum_k T_k,   t = the sum without an e_k that is 1
+ *                R_k = S_k M - T_k
  *
  * The sum without its largest term is formed as such, never by subtraction: so the loss of a confidently right row and
  * its residual keep all their digits where log S_y would be 0 (scipy#19521).  If z_y is the top, e_y - 1 is exactly
- * 0; if not, t >= 1 and nothing is lost.  Smoothing e replaces Y by (1 - e) Y + e / K.
+ * 0; if not, t >= 1 and nothing is lost.  Smoothing e and weights c of the classes make T_k = c_k ((1 - e) Y_k + e / K).
+ *
+ * Two terms of large vocabularies, as Liger-Kernel defines them: the z-loss adds z_loss lse^2 to a row's loss and
+ * 2 z_loss lse S_k to R_k, lse = top + log1p(t); a cap of the scores, z <- cap tanh(z / cap), comes before all this,
+ * and after it R_k is multiplied by 1 - tanh^2.
  *
  * NaN and infinities as PyTorch has them, and within their row: a NaN or +inf makes the row NaN, a -inf has S = 0.
  *
  * Rows are padded to whole vectors with scores of -inf.  Up to COLUMNS_MOST classes, L rows are transposed and done
- * at once, a lane each; beyond, the lanes run along the classes of one row.
+ * at once, a lane each; beyond, and with a z-loss, the lanes run along the classes of one row.
  */
 
 #define COLUMNS_MOST 128
+
+/* Numbers summed in `real`; beyond them in double.  In one sum, a million floats err by 1e-3. */
+#define SUMMED 4096
 
 /* L rows of Z, K of each, to and from a lane a row. */
 INLINE void NAME(load_columns)(const real *Z, ptrdiff_t ldz, ptrdiff_t K, vec *z)
@@ -63,6 +70,18 @@ INLINE vec NAME(sum_of_columns)(const vec *z, ptrdiff_t K)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
+/* sum_k T_k (top - z_k), with T NULL for 1. */
+INLINE vec NAME(sum_below)(const vec *z, const vec *T, ptrdiff_t K, vec top)
+{
+    vec sum[4];
+    UNROLL for (int v = 0; v < 4; v++) sum[v] = NAME(set1)(0);
+    ptrdiff_t k = 0;
+    for (; k + 4 <= K; k += 4)
+        UNROLL for (int v = 0; v < 4; v++) sum[v] += T ? T[k + v] * (top - z[k + v]) : top - z[k + v];
+    for (; k < K; k++) sum[K - k] += T ? T[k] * (top - z[k]) : top - z[k];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
 /* z_k -> exp(z_k - top), EXPS of them in step. */
 INLINE void NAME(exp_columns)(vec *z, ptrdiff_t K, vec top)
 {
@@ -103,12 +122,12 @@ INLINE void NAME(residual_lanes)(vec *z, ptrdiff_t n, ptrdiff_t K, const ptrdiff
     const vec top = NAME(top_of_columns)(z, K, NULL);
     NAME(store)(tops, top);
     for (ptrdiff_t l = 0; l < n; l++) base[l] = (double)tops[l] - (double)score[y[l] * L + l];
-    if (smoothing > 0)
-        for (ptrdiff_t l = 0; l < n; l++) {
-            double below = 0;
-            for (ptrdiff_t k = 0; k < K; k++) below += (double)tops[l] - (double)score[k * L + l];
-            base[l] = (smoothing < 1 ? (1 - smoothing) * base[l] : 0) + smoothing / K * below;
-        }
+    if (smoothing > 0) {
+        real below[NAME(lanes)];
+        NAME(store)(below, NAME(sum_below)(z, NULL, K, top));
+        for (ptrdiff_t l = 0; l < n; l++)
+            base[l] = (smoothing < 1 ? (1 - smoothing) * base[l] : 0) + smoothing / K * (double)below[l];
+    }
     ivec target;
     memcpy(&target, label, sizeof target);
     NAME(exp_columns)(z, K, top);
@@ -132,6 +151,71 @@ INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_
     vec z[COLUMNS_MOST];
     NAME(load_columns)(Z, ldz, K, z);
     NAME(residual_lanes)(z, n, K, y, s, smoothing, base, t);
+    NAME(store_columns)(Z, ldz, K, z);
+}
+
+/* The targets T of n <= L rows, a lane each: of labels y, or of Y in rows of ldy. */
+INLINE void NAME(target_lanes)(vec *T, ptrdiff_t n, ptrdiff_t K, const ptrdiff_t *y, const real *Y, ptrdiff_t ldy,
+                               const real *c, double smoothing)
+{
+    const real rest = (real)(1 - smoothing), even = (real)(smoothing / K);
+    bits label[NAME(lanes)] = {0};
+    ivec own;
+    for (ptrdiff_t l = 0; l < n && y; l++) label[l] = (bits)y[l];
+    memcpy(&own, label, sizeof own);
+    for (ptrdiff_t k = 0; k < K; k += L) {
+        if (Y) {
+            for (ptrdiff_t l = 0; l < L; l++)
+                T[k + l] = l >= n ? NAME(set1)(0) : NAME(load_some)(Y + l * ldy + k, smaller(L, K - k));
+            NAME(transpose)(T + k);
+        }
+        for (ptrdiff_t l = k; l < smaller(K, k + L); l++) {
+            if (Y) T[l] *= rest;
+            else T[l] = NAME(keep)(MASK(own == (bits)l), NAME(set1)(rest));
+            T[l] += even;
+            if (c) T[l] *= c[l];
+        }
+    }
+}
+
+/* The same as residual_lanes for targets T. */
+INLINE void NAME(target_residual_lanes)(vec *z, const vec *T, ptrdiff_t n, ptrdiff_t K, const double *s, double *base)
+{
+    real weight[NAME(lanes)], below[NAME(lanes)], lane[NAME(lanes)], log_t[NAME(lanes)];
+    for (ptrdiff_t l = 0; l < L; l++) weight[l] = l >= n ? 0 : s ? (real)s[l] : 1;
+    const vec top = NAME(top_of_columns)(z, K, NULL), mass = NAME(sum_of_columns)(T, K), weights = NAME(load)(weight);
+    NAME(store)(below, NAME(sum_below)(z, T, K, top));
+    NAME(exp_columns)(z, K, top);
+    vec apart[4], tops = NAME(set1)(0); /* how many are 1 */
+    UNROLL for (int v = 0; v < 4; v++) apart[v] = NAME(set1)(0);
+    ptrdiff_t k = 0;
+    for (; k + 4 <= K; k += 4)
+        UNROLL for (int v = 0; v < 4; v++) {
+            const ivec is_top = MASK(z[k + v] == 1);
+            tops += NAME(keep)(is_top, z[k + v]);
+            apart[v] += NAME(drop)(is_top, z[k + v]);
+        }
+    for (; k < K; k++) {
+        const ivec is_top = MASK(z[k] == 1);
+        tops += NAME(keep)(is_top, z[k]);
+        apart[K - k] += NAME(drop)(is_top, z[k]);
+    }
+    const vec others = (apart[0] + apart[1]) + (apart[2] + apart[3]);
+    NAME(store)(lane, mass);
+    NAME(store)(log_t, NAME(log1p_ge0)(others + (tops - 1)));
+    for (ptrdiff_t l = 0; l < n; l++) base[l] = (double)below[l] + (double)lane[l] * (double)log_t[l];
+    const vec scale = weights * mass / (others + tops);
+    for (k = 0; k < K; k++) z[k] = z[k] * scale - weights * T[k];
+}
+
+INLINE void NAME(target_residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_t K, const ptrdiff_t *y,
+                                          const real *Y, ptrdiff_t ldy, const real *c, const double *s,
+                                          double smoothing, double *base)
+{
+    vec z[COLUMNS_MOST], T[COLUMNS_MOST];
+    NAME(load_columns)(Z, ldz, K, z);
+    NAME(target_lanes)(T, n, K, y, Y, ldy, c, smoothing);
+    NAME(target_residual_lanes)(z, T, n, K, s, base);
     NAME(store_columns)(Z, ldz, K, z);
 }
 
@@ -189,48 +273,99 @@ INLINE void NAME(probability_row)(real *z, ptrdiff_t lanes)
     for (ptrdiff_t k = 0; k < lanes; k += L) NAME(store)(z + k, NAME(load)(z + k) / sum);
 }
 
-INLINE void NAME(residual_row)(real *z, ptrdiff_t K, ptrdiff_t lanes, ptrdiff_t y, double s, double smoothing,
-                               double *base, real *t)
+/* The first score that is the top; 0 in a row of NaN. */
+INLINE ptrdiff_t NAME(first_top)(const real *z, ptrdiff_t lanes, vec top)
 {
-    const vec tops = NAME(top_of_row)(z, lanes, NULL);
-    const real top = NAME(first)(tops), zy = z[y];
-    *base = (double)top - (double)zy;
-    if (smoothing > 0) {
-        double below = 0;
-        for (ptrdiff_t k = 0; k < K; k++) below += (double)top - (double)z[k];
-        *base = (smoothing < 1 ? (1 - smoothing) * *base : 0) + smoothing / K * below;
-    }
-    z[y] = -INFINITY;
-    const vec others = NAME(exp_row)(z, z, lanes, tops), own = NAME(exp_le0)(NAME(set1)(zy) - tops);
-    *t = NAME(first)(others + (own - 1));
-    const vec total = others + own, scale = (real)s / total, even = NAME(set1)((real)(s * (smoothing / K)));
-    for (ptrdiff_t k = 0; k < lanes; k += L) NAME(store)(z + k, NAME(load)(z + k) * scale - even);
-    z[y] = (real)(s * (smoothing - smoothing / K)) - (real)s * NAME(first)(others / total);
+    for (ptrdiff_t k = 0; k < lanes; k += L)
+        if (NAME(any)(MASK(NAME(load)(z + k) == top)))
+            for (ptrdiff_t l = k; l < k + L; l++)
+                if (z[l] == NAME(first)(top)) return l;
+    return 0;
 }
 
-INLINE void NAME(soft_residual_row)(real *z, const real *Y, ptrdiff_t K, ptrdiff_t lanes, double s, double smoothing,
-                                    double *base, real *t)
+/* T_k = c_k (rest Y_k + even), with Y NULL for 0 and c NULL for 1, of the classes from k on: a vector of them, or one. */
+INLINE vec NAME(targets)(const real *Y, const real *c, ptrdiff_t k, real rest, real even)
 {
-    const vec tops = NAME(top_of_row)(z, lanes, NULL);
-    const real top = NAME(first)(tops), even = (real)(smoothing / K), rest = (real)(1 - smoothing);
-    double below = 0, mass = 0;
-    ptrdiff_t first = K;
-    for (ptrdiff_t k = K - 1; k >= 0; k--) {
-        const real target = smoothing > 0 ? rest * Y[k] + even : Y[k];
-        mass += target;
-        below += target * ((double)top - (double)z[k]);
-        if (z[k] == top) first = k;
+    vec T = NAME(set1)(even);
+    if (Y) T += rest * NAME(load)(Y + k);
+    if (c) T *= NAME(load)(c + k);
+    return T;
+}
+INLINE real NAME(target)(const real *Y, const real *c, ptrdiff_t k, real rest, real even)
+{
+    return (Y ? rest * Y[k] + even : even) * (c ? c[k] : 1);
+}
+
+/* To mass and below, sum_k T_k and sum_k T_k (top - z_k). */
+INLINE void NAME(add_targets)(const real *z, const real *Y, const real *c, ptrdiff_t K, real rest, real even, vec top,
+                              double *mass, double *below)
+{
+    for (ptrdiff_t k = 0, to; k < K; k = to) {
+        vec m[4], b[4];
+        UNROLL for (int v = 0; v < 4; v++) m[v] = b[v] = NAME(set1)(0);
+        to = smaller(K, k + SUMMED);
+        for (; k + 4 * L <= to; k += 4 * L)
+            UNROLL for (int v = 0; v < 4; v++) {
+                const vec T = NAME(targets)(Y, c, k + v * L, rest, even);
+                m[v] += T;
+                b[v] += T * (top - NAME(load)(z + k + v * L));
+            }
+        for (; k + L <= to; k += L) {
+            const vec T = NAME(targets)(Y, c, k, rest, even);
+            m[0] += T;
+            b[0] += T * (top - NAME(load)(z + k));
+        }
+        *mass += NAME(first)(NAME(sum_lanes)((m[0] + m[1]) + (m[2] + m[3])));
+        *below += NAME(first)(NAME(sum_lanes)((b[0] + b[1]) + (b[2] + b[3])));
+        for (; k < to; k++) {
+            const real T = NAME(target)(Y, c, k, rest, even);
+            *mass += T;
+            *below += (double)T * ((double)NAME(first)(top) - (double)z[k]);
+        }
     }
-    if (first == K) first = 0; /* nothing equals the top: the row is NaN */
-    const real own = top - top + 1; /* exp(0), or NaN for a top that is infinite */
-    z[first] = -INFINITY;
-    const real others = NAME(first)(NAME(exp_row)(z, z, lanes, tops));
-    z[first] = own;
-    *t = 0;
-    *base = below + mass * log1p((double)(others + (own - 1)));
-    const real total = others + own, scale = (real)mass / total, weight = (real)s;
-    for (ptrdiff_t k = 0; k < K; k++)
-        z[k] = weight * (z[k] * scale - (smoothing > 0 ? rest * Y[k] + even : Y[k]));
+}
+
+/* Scores -> residuals of one row, of label y or targets Y; y is not asked for where there is Y. */
+INLINE void NAME(residual_row)(real *z, ptrdiff_t K, ptrdiff_t lanes, ptrdiff_t y, const real *Y, const real *c,
+                               double s, double smoothing, double z_loss, double *base, real *t)
+{
+    const real rest = (real)(1 - smoothing), even = (real)(smoothing / K);
+    const vec tops = NAME(top_of_row)(z, lanes, NULL);
+    const ptrdiff_t own = Y ? NAME(first_top)(z, lanes, tops) : y; /* whose exponential is left out of the sum */
+    const double top = (double)NAME(first)(tops), label = Y ? 0 : (1 - smoothing) * (c ? (double)c[y] : 1);
+    double mass = 0, below = 0, factor = s;
+    if (Y || smoothing > 0) NAME(add_targets)(z, Y, c, K, rest, even, tops, &mass, &below);
+    if (!Y && smoothing < 1) below += label * (top - (double)z[y]);
+    mass = Y || c ? mass + label : 1;
+    const double T = label + (double)NAME(target)(Y, c, own, rest, even);
+    const real z_own = z[own];
+    z[own] = -INFINITY;
+    const vec others = NAME(exp_row)(z, z, lanes, tops), e_own = NAME(exp_le0)(NAME(set1)(z_own) - tops);
+    const vec total = others + e_own;
+    *t = NAME(first)(others + (e_own - 1));
+    *base = below;
+    if (Y || c || z_loss > 0) {
+        const double log_t = log1p((double)*t), lse = top + log_t;
+        *base += mass * log_t;
+        *t = 0;
+        if (z_loss > 0) {
+            *base += z_loss * lse * lse;
+            factor = s * (mass + 2 * z_loss * lse);
+        } else {
+            factor = s * mass;
+        }
+    }
+    const vec scale = (real)factor / total;
+    const real weight = (real)s;
+    ptrdiff_t k = 0;
+    if (Y || smoothing > 0) {
+        for (; k + L <= K; k += L)
+            NAME(store)(z + k, NAME(load)(z + k) * scale - weight * NAME(targets)(Y, c, k, rest, even));
+        for (; k < K; k++) z[k] = z[k] * NAME(first)(scale) - weight * NAME(target)(Y, c, k, rest, even);
+    } else {
+        for (; k < lanes; k += L) NAME(store)(z + k, NAME(load)(z + k) * scale);
+    }
+    z[own] = (real)(factor - s * T) - (real)factor * NAME(first)(others / total);
 }
 
 /* A tile of n rows of K scores, in rows of ldz; Z has room for whole groups of L rows. */
@@ -244,24 +379,31 @@ static void NAME(probabilities)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz
     for (ptrdiff_t i = 0; i < n; i += L) NAME(probability_columns)(Z + i * ldz, ldz, K);
 }
 
-/* Scores -> s_i R in place; the sum of s_i loss_i.  Labels y, or targets Y in rows of ldy; s NULL for 1.
- * base and t are work space for whole groups of L rows. */
+/* Scores -> s_i R in place; the sum of s_i loss_i.  Labels y, or targets Y in rows of ldy; c and s NULL for 1.
+ * base and t are work space for whole groups of L rows: loss_i = base_i + t_i afterwards. */
 static double NAME(residuals)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, const ptrdiff_t *y, const real *Y,
-                              ptrdiff_t ldy, const double *s, double smoothing, double *base, real *t)
+                              ptrdiff_t ldy, const real *c, const double *s, double smoothing, double z_loss,
+                              double *base, real *t)
 {
     const ptrdiff_t whole = parts_of(n, L) * L, lanes = NAME(vectors)(K) * L;
-    if (y && K <= COLUMNS_MOST) {
+    for (ptrdiff_t i = 0; i < whole; i++) t[i] = 0;
+    if (K <= COLUMNS_MOST && !(z_loss > 0)) {
         memset(Z + n * ldz, 0, (whole - n) * ldz * sizeof(real));
-        for (ptrdiff_t i = 0; i < n; i += L)
-            NAME(residual_columns)(Z + i * ldz, smaller(L, n - i), ldz, K, y + i, s ? s + i : NULL, smoothing,
-                                   base + i, t + i);
+        for (ptrdiff_t i = 0; i < n; i += L) {
+            real *z = Z + i * ldz;
+            const ptrdiff_t some = smaller(L, n - i);
+            const double *weights = s ? s + i : NULL;
+            if (y && !c) NAME(residual_columns)(z, some, ldz, K, y + i, weights, smoothing, base + i, t + i);
+            else NAME(target_residual_columns)(z, some, ldz, K, y ? y + i : NULL, y ? NULL : Y + i * ldy, ldy, c, weights,
+                                               smoothing, base + i);
+        }
     } else {
-        for (ptrdiff_t i = n; i < whole; i++) t[i] = 0;
         for (ptrdiff_t i = 0; i < n; i++) {
             real *z = Z + i * ldz;
             const double weight = s ? s[i] : 1;
-            if (y) NAME(residual_row)(z, K, lanes, y[i], weight, smoothing, base + i, t + i);
-            else NAME(soft_residual_row)(z, Y + i * ldy, K, lanes, weight, smoothing, base + i, t + i);
+            if (y && !c) NAME(residual_row)(z, K, lanes, y[i], NULL, NULL, weight, smoothing, z_loss, base + i, t + i);
+            else if (y) NAME(residual_row)(z, K, lanes, y[i], NULL, c, weight, smoothing, z_loss, base + i, t + i);
+            else NAME(residual_row)(z, K, lanes, 0, Y + i * ldy, c, weight, smoothing, z_loss, base + i, t + i);
         }
     }
     double loss = 0;
@@ -270,6 +412,26 @@ static double NAME(residuals)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, 
         for (ptrdiff_t l = i; l < smaller(i + L, n); l++) loss += (s ? s[l] : 1) * (base[l] + t[l]);
     }
     return loss;
+}
+
+/* z -> cap tanh(z / cap), and its derivative 1 - tanh^2 in rows like Z's unless `slopes` is NULL. */
+static void NAME(cap_scores)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, real cap, real *slopes)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        real *z = Z + i * ldz;
+        for (ptrdiff_t k = 0; k < K; k += L) {
+            vec slope;
+            NAME(store)(z + k, cap * NAME(tanh)(NAME(load)(z + k) / cap, &slope));
+            if (slopes) NAME(store)(slopes + i * ldz + k, slope);
+        }
+        for (ptrdiff_t k = K; k < NAME(vectors)(K) * L; k++) z[k] = -INFINITY;
+    }
+}
+
+static void NAME(multiply)(real *Z, const real *slopes, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t k = 0; k < K; k++) Z[i * ldz + k] *= slopes[i * ldz + k];
 }
 
 /* S -> s_i A in place, A = S o (Q - sum_k S_k Q_k): what the Hessian's product has for a residual. */

@@ -15,6 +15,7 @@
 #undef TWO_TO_MINUS_SHIFT
 #undef EXP_LOWEST
 #undef EXP_ZERO
+#undef TANH_LOWEST
 #undef ROUND_MAGIC
 #undef LN2_HIGH
 #undef LN2_LOW

@@ -95,6 +95,7 @@ static const double log_coefficients_f64[] = {
 #define TWO_TO_MINUS_SHIFT 0x1p-64f
 #define EXP_LOWEST -105.0f
 #define EXP_ZERO -151.0f
+#define TANH_LOWEST -87.0f
 #define EXP_OVERFLOWS 0x1.62e430p+6f /* log of the largest float, rounded up */
 #define ROUND_MAGIC 0x1.8p23f
 #define LN2_HIGH 0.693359375f      /* 9 bits: n LN2_HIGH is exact without FMA */
@@ -134,6 +135,7 @@ static const double log_coefficients_f64[] = {
 #define TWO_TO_MINUS_SHIFT 0x1p-512
 #define EXP_LOWEST -746.0
 #define EXP_ZERO -1076.0
+#define TANH_LOWEST -708.0
 #define EXP_OVERFLOWS 0x1.62e42fefa39fp+9
 #define ROUND_MAGIC 0x1.8p52
 #define LN2_HIGH 6.93147180369123816490e-01 /* 32 bits */

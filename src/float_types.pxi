@@ -24,13 +24,25 @@ cdef extern from "float_types.h" nogil:
         Py_ssize_t, double *, Py_ssize_t,
     ) noexcept
     double residuals_f32(
-        float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Py_ssize_t *, const float *, Py_ssize_t,
-        const double *, double, double *, float *,
+        float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Py_ssize_t *, const float *, Py_ssize_t, const float *,
+        const double *, double, double, double *, float *,
     ) noexcept
     double residuals_f64(
-        double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Py_ssize_t *, const double *, Py_ssize_t,
-        const double *, double, double *, double *,
+        double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const Py_ssize_t *, const double *, Py_ssize_t, const double *,
+        const double *, double, double, double *, double *,
     ) noexcept
+    void cap_scores_f32(float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float, float *) noexcept
+    void cap_scores_f64(double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double *) noexcept
+    void multiply_f32(float *, const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept
+    void multiply_f64(double *, const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept
+    void inner_f32(
+        const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t,
+    ) noexcept
+    void inner_f64(
+        const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t, double *, Py_ssize_t,
+    ) noexcept
+    void scale_rows_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float, float *, Py_ssize_t) noexcept
+    void scale_rows_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double *, Py_ssize_t) noexcept
     void probabilities_f32(float *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept
     void probabilities_f64(double *, Py_ssize_t, Py_ssize_t, Py_ssize_t) noexcept
     void curvatures_f32(float *, const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *) noexcept
@@ -86,6 +98,8 @@ cdef extern from "float_types.h" nogil:
     ) noexcept
     void exps_f32(const float *, Py_ssize_t, float *) noexcept
     void exps_f64(const double *, Py_ssize_t, double *) noexcept
+    void tanhs_f32(const float *, Py_ssize_t, float *, float *) noexcept
+    void tanhs_f64(const double *, Py_ssize_t, double *, double *) noexcept
 
 
 cdef inline Py_ssize_t lanes(const floating *kind) noexcept nogil:
@@ -128,12 +142,49 @@ cdef inline const char *dots(
 
 cdef inline double residuals(
     floating *Z, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldz, const Py_ssize_t *y, const floating *Y, Py_ssize_t ldy,
-    const double *s, double smoothing, double *base, floating *t,
+    const floating *c, const double *s, double smoothing, double z_loss, double *base, floating *t,
 ) noexcept nogil:
     if floating is float:
-        return residuals_f32(Z, n, K, ldz, y, Y, ldy, s, smoothing, base, t)
+        return residuals_f32(Z, n, K, ldz, y, Y, ldy, c, s, smoothing, z_loss, base, t)
     else:
-        return residuals_f64(Z, n, K, ldz, y, Y, ldy, s, smoothing, base, t)
+        return residuals_f64(Z, n, K, ldz, y, Y, ldy, c, s, smoothing, z_loss, base, t)
+
+
+cdef inline void cap_scores(
+    floating *Z, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldz, floating cap, floating *slopes,
+) noexcept nogil:
+    if floating is float:
+        cap_scores_f32(Z, n, K, ldz, cap, slopes)
+    else:
+        cap_scores_f64(Z, n, K, ldz, cap, slopes)
+
+
+cdef inline void multiply(
+    floating *Z, const floating *slopes, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldz,
+) noexcept nogil:
+    if floating is float:
+        multiply_f32(Z, slopes, n, K, ldz)
+    else:
+        multiply_f64(Z, slopes, n, K, ldz)
+
+
+cdef inline void inner(
+    const floating *A, Py_ssize_t n, Py_ssize_t P, Py_ssize_t lda, const floating *B, Py_ssize_t N, Py_ssize_t ldb,
+    floating *C, Py_ssize_t ldc,
+) noexcept nogil:
+    if floating is float:
+        inner_f32(A, n, P, lda, B, N, ldb, C, ldc)
+    else:
+        inner_f64(A, n, P, lda, B, N, ldb, C, ldc)
+
+
+cdef inline void scale_rows(
+    const floating *C, Py_ssize_t n, Py_ssize_t N, Py_ssize_t ldc, floating scale, floating *to, Py_ssize_t ldt,
+) noexcept nogil:
+    if floating is float:
+        scale_rows_f32(C, n, N, ldc, scale, to, ldt)
+    else:
+        scale_rows_f64(C, n, N, ldc, scale, to, ldt)
 
 
 cdef inline void probabilities(floating *Z, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldz) noexcept nogil:

@@ -11,20 +11,6 @@ cdef struct Targets:        # of all rows, in the order (o, i) of Given
     double *losses
 
 
-cdef void weighted_targets(
-    const Targets *t, Py_ssize_t row, Py_ssize_t n, Py_ssize_t K, floating *T, Py_ssize_t ldt,
-) noexcept nogil:
-    """c_k ((1 - e) Y_ik + e / K) of the rows in T, or of their labels."""
-    cdef const floating *c = <const floating *>t.c
-    cdef Py_ssize_t i, k
-    for i in range(n):
-        if t.y != NULL:
-            memset(T + i * ldt, 0, K * sizeof(floating))
-            T[i * ldt + t.y[row + i]] = 1
-        for k in range(K):
-            T[i * ldt + k] = <floating>(c[k] * ((1 - t.smoothing) * T[i * ldt + k] + t.smoothing / K))
-
-
 cdef void loss_rows(
     const Given *g, const Targets *t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t n, floating *Z,
 ) noexcept nogil:
@@ -52,11 +38,7 @@ cdef void loss_rows(
             to_tile(
                 <const floating *>t.Y + o * t.Yo + i, t.Yk if columns else t.Yo, n, K, columns, <floating>0, T, ldz,
             )
-        if t.c != NULL:
-            weighted_targets(t, row, n, K, T, ldz)
-            residuals(Z, n, K, ldz, NULL, T, ldz, s, 0, base, log_t)
-        else:
-            residuals(Z, n, K, ldz, y, T, ldz, s, t.smoothing, base, log_t)
+        residuals(Z, n, K, ldz, y, T, ldz, <const floating *>t.c, s, t.smoothing, 0, base, log_t)
         if out != NULL:
             from_tile(Z, ldz, n, K, columns, out, ldo)
     for j in range(n):

@@ -46,6 +46,7 @@ cdef int owned_pass(
     cdef void *dW_sums = <void *>(db + whole(p.K, 8)) if p.doubles else <void *>dW
     cdef Py_ssize_t i, n, visits, k, end, first = 0, parts = whole(p.K, p.classes) // p.classes
     cdef Py_ssize_t together = p.parts if p.parts else parts
+    cdef Py_ssize_t features = whole((p.D + 15) // 16, lanes(Z))  # of a part of dX
     if fresh and d.kind != PROBABILITIES:
         memset(sums, 0, p.sums * sizeof(double))
     while first < d.N:
@@ -70,11 +71,19 @@ cdef int owned_pass(
             k = end
         for i in prange(visits, schedule="dynamic", chunksize=1, num_threads=n_threads):
             finish_rows(p, d, first, i * p.rows, min(p.rows, n - i * p.rows), Z, sums + i)
-        k = 0 if summing(d) else parts
+        k = 0 if summing(d) else parts  # of the gradient
         while k < parts:
             end = min(k + together, parts)
             for i in prange(k, end, schedule="dynamic", chunksize=1, num_threads=n_threads):
                 owned_gradient(p, d, n, i, copy, Z, db, dW_sums, fresh and first == 0)
+            if p.parts:
+                look_for_interrupt()
+            k = end
+        k = 0 if d.dX != NULL else p.D
+        while k < p.D:
+            end = min(k + (features * max(1, 16 * p.parts // parts) if p.parts else p.D), p.D)
+            for i in prange(k, end, features, schedule="dynamic", chunksize=1, num_threads=n_threads):
+                input_gradient(p, d, first, n, i, min(features, p.D - i), Z, copy)
             if p.parts:
                 look_for_interrupt()
             k = end

@@ -1,15 +1,17 @@
-/* The two products of the pass, blocked for registers:
+/* The products of the pass, blocked for registers:
  *
  *     scores     Z = X W^T + b          n rows of X times all classes
  *     gradient   dW += R^T X            or its transpose, whichever wastes fewer lanes
+ *     inner      dX = R W
  *
- * Both come down to `block`: C[m, :] += sum_p A[m, p] B[p, :] for a few rows m and up to MAX_V vectors of columns,
+ * All come down to `block`: C[m, :] += sum_p A[m, p] B[p, :] for a few rows m and up to MAX_V vectors of columns,
  * with the sums in registers (Goto and van de Geijn 2008).  A is read one element at a time and broadcast, so
  * any strides do; B is read by vectors.
  *
  *     scores:               A = X  (m a sample,  p a feature)   B = W packed: per panel of classes D x (V L)
  *     gradient:             A = R  (m a class,   p a sample)    B = X as it lies in memory
  *     transposed gradient:  A = X  (m a feature, p a sample)    B = R
+ *     inner:                A = R  (m a sample,  p a class)     B = W packed: per panel of features DEPTH x (V L)
  *
  * With few classes and many features W^T's lanes would be half empty: `dots` then runs its lanes along the features
  * of two rows and all classes at once, and adds across the lanes at the end.
@@ -196,6 +198,40 @@ static void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B
             next = next ? next + n * sizeof(vec) : NULL;
         }
     }
+}
+
+/* C (n, N) = A B over P classes, A (n, P), B (P, N): the loss's gradient for X, with A = R and B = W, of which a panel
+ * of DEPTH rows is packed on the way.  C's rows have whole vectors. */
+static void NAME(inner)(const real *A, ptrdiff_t n, ptrdiff_t P, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb,
+                        real *C, ptrdiff_t ldc)
+{
+    const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V), depths = parts_of(P, DEPTH);
+    real packed[DEPTH * MAX_V * NAME(lanes)];
+    for (ptrdiff_t q = 0; q < depths; q++) {
+        const ptrdiff_t d = part(P, depths, q), depth = part(P, depths, q + 1) - d;
+        for (ptrdiff_t i = 0; i < panels; i++) {
+            const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
+            const ptrdiff_t groups = parts_of(n, MAX_ROWS[V]), some = smaller(L, N - (first + V - 1) * L);
+            for (ptrdiff_t p = 0; p < depth; p++) {
+                const real *row = B + (d + p) * ldb + first * L;
+                real *to = packed + p * V * L;
+                for (ptrdiff_t v = 0; v < V - 1; v++) NAME(store)(to + v * L, NAME(load)(row + v * L));
+                NAME(store)(to + (V - 1) * L, NAME(load_some)(row + (V - 1) * L, some));
+            }
+            for (ptrdiff_t g = 0; g < groups; g++) {
+                const ptrdiff_t r = part(n, groups, g), M = part(n, groups, g + 1) - r;
+                NAME(along)[V][M](depth, A + r * lda + d, lda, 1, packed, V * L, NULL, NULL,
+                                  C + r * ldc + first * L, ldc, q ? ADD : STORE);
+            }
+        }
+    }
+}
+
+/* n rows of C, times scale, into rows of N. */
+static void NAME(scale_rows)(const real *C, ptrdiff_t n, ptrdiff_t N, ptrdiff_t ldc, real scale, real *to, ptrdiff_t ldt)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t j = 0; j < N; j++) to[i * ldt + j] = C[i * ldc + j] * scale;
 }
 
 /* W (K, D) -> rows of whole vectors for `dots`.  The last vector of X's row begins at D - L, and so does W's: the

@@ -12,7 +12,7 @@ cdef struct Shape:
     Py_ssize_t slices       # 0: owned
     Py_ssize_t classes      # of a part, when owned
     Py_ssize_t parts        # between two looks for Ctrl-C within a tile, or 0
-    bint hessian            # there is room for the scores Q of a second matrix V
+    bint second             # there is room for a second number beside each score: Q of the Hessian, the cap's slope
     Py_ssize_t up           # tile, in whole groups of L rows
     Py_ssize_t ldz, ldt     # elements from row to row of Z and of the copied tile
     Py_ssize_t columns      # of the gradient's rows as summed, and their distance
@@ -42,7 +42,7 @@ cdef Shape shape_of(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
     cdef Py_ssize_t L = lanes(kind), line = 64 // sizeof(floating), packed
     p.D, p.K = D, K
     p.dots, p.copied, p.transposed, p.doubles, p.rows, p.tile = plan[:6]
-    p.batch, p.slices, p.classes, p.parts, p.hessian = plan[6:11]
+    p.batch, p.slices, p.classes, p.parts, p.second = plan[6:11]
     p.up = whole(p.tile, L)
     p.ldz = whole(K, L) if K <= 128 else odd_lines(K, kind)
     p.ldt = odd_lines(whole(D, L), kind)
@@ -51,9 +51,9 @@ cdef Shape shape_of(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
     packed = p.classes if p.slices == 0 else K
     p.one = whole(packed, L) + (K * whole(D, L) if p.dots else D * whole(packed, L))
     p.one = whole(p.one, line)
-    p.packed = p.one * (2 if p.hessian and p.slices else 1)
+    p.packed = p.one * (2 if p.second and p.slices else 1)
     p.Q = whole(p.up * (p.ldz + 3), line)
-    p.copy = p.Q + (whole(p.up * p.ldz, line) if p.hessian else 0)
+    p.copy = p.Q + (whole(p.up * p.ldz, line) if p.second else 0)
     p.buffer = whole(p.copy + (p.tile * p.ldt if p.copied else 0), line)
     p.work = p.packed
     if p.slices:

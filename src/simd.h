@@ -7,6 +7,8 @@
  *                 polynomial in r, and 2^n built from its bits; a subnormal result is rounded once.
  *   log1p_ge0(t)  log(1 + t) for t >= 0 or NaN: fdlibm's reduction of u = 1 + t; what that addition rounded
  *                 away comes back as (t - (u - 1)) / u, so that a tiny t keeps its digits.
+ *   tanh(x)       -(e^a - 1) / (e^a + 1), a = -2 |x|, and its derivative 4 e^a / (e^a + 1)^2, with e^a - 1 as
+ *                 2^n (e^r - 1) + (2^n - 1): a tiny x keeps its digits, and so does a tiny derivative.
  */
 
 #ifndef SIMD_SCALAR
@@ -84,6 +86,30 @@ INLINE vec NAME(max_lanes)(vec v)
     return v;
 }
 
+INLINE int NAME(any)(ivec mask) { return NAME(first)(NAME(sum_lanes)(NAME(keep)(mask, NAME(set1)(1)))) != 0; }
+
+/* The first n <= L lanes; the others are 0. */
+INLINE vec NAME(load_some)(const real *p, ptrdiff_t n)
+{
+#ifdef SIMD_LOAD_SOME
+    return SIMD_LOAD_SOME(p, n);
+#else
+    real lane[NAME(lanes)] = {0};
+    memcpy(lane, p, n * sizeof(real));
+    return NAME(load)(lane);
+#endif
+}
+INLINE void NAME(store_some)(real *p, ptrdiff_t n, vec v)
+{
+#ifdef SIMD_STORE_SOME
+    SIMD_STORE_SOME(p, n, v);
+#else
+    real lane[NAME(lanes)];
+    NAME(store)(lane, v);
+    memcpy(p, lane, n * sizeof(real));
+#endif
+}
+
 /* e^x of `count` vectors (a constant) in step: each step waits for the one before, which would leave the processor idle. */
 INLINE void NAME(exps_le0)(const int count, vec *x)
 {
@@ -135,14 +161,36 @@ INLINE vec NAME(log1p_ge0)(vec t)
     return kr * LN2_HIGH - ((half - (s * (half + q * z) + (kr * LN2_LOW + lost))) - f);
 }
 
+INLINE vec NAME(tanh)(vec x, vec *slope)
+{
+    const ivec sign = NAME(to_bits)(NAME(set1)(-(real)0));
+    const vec twice = -2 * NAME(from_bits)(NAME(to_bits)(x) & ~sign), a = NAME(max)(NAME(set1)(TANH_LOWEST), twice);
+    const vec shifted = a * (real)1.4426950408889634074 + ROUND_MAGIC, n = shifted - ROUND_MAGIC;
+    const vec power = NAME(from_bits)((NAME(to_bits)(shifted) + EXPONENT_BIAS) << MANTISSA_BITS);
+    const vec r = a - n * LN2_HIGH - n * LN2_LOW;
+    vec p = NAME(set1)(NAME(exp_coefficients)[0]);
+    UNROLL for (size_t j = 1; j < sizeof(NAME(exp_coefficients)) / sizeof(real); j++)
+        p = p * r + NAME(exp_coefficients)[j];
+#ifndef __FMA__
+    p = p * r + 1;
+#endif
+    const vec part = power * (p * r); /* 2^n (e^r - 1) */
+    const vec less_1 = part + (power - 1), more_1 = less_1 + 2;
+    *slope = NAME(drop)(MASK(twice < TANH_LOWEST), 4 * (part + power) / (more_1 * more_1));
+    return NAME(from_bits)(NAME(to_bits)(-less_1 / more_1) | (NAME(to_bits)(x) & sign));
+}
 
-/* e^x of n numbers, for the tests. */
+/* e^x of n numbers, and tanh x with its derivative, for the tests. */
 static void NAME(exps)(const real *x, ptrdiff_t n, real *out)
 {
+    for (ptrdiff_t i = 0; i < n; i += L)
+        NAME(store_some)(out + i, smaller(L, n - i), NAME(exp_le0)(NAME(load_some)(x + i, smaller(L, n - i))));
+}
+static void NAME(tanhs)(const real *x, ptrdiff_t n, real *out, real *slopes)
+{
     for (ptrdiff_t i = 0; i < n; i += L) {
-        real lane[NAME(lanes)];
-        for (ptrdiff_t l = 0; l < L; l++) lane[l] = x[smaller(i + l, n - 1)];
-        NAME(store)(lane, NAME(exp_le0)(NAME(load)(lane)));
-        for (ptrdiff_t l = 0; l < smaller(L, n - i); l++) out[i + l] = lane[l];
+        vec slope;
+        NAME(store_some)(out + i, smaller(L, n - i), NAME(tanh)(NAME(load_some)(x + i, smaller(L, n - i)), &slope));
+        NAME(store_some)(slopes + i, smaller(L, n - i), slope);
     }
 }

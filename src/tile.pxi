@@ -16,12 +16,17 @@ cdef struct Batch:          # rows of a block, as the caller has them
     const void *Y           # targets, or NULL
     const Py_ssize_t *y     # labels, or NULL
     const double *s         # or NULL
+    const void *weight      # of the classes' targets, or NULL
     double smoothing
+    double z_loss           # of a row: z_loss lse^2
+    double cap              # of the scores: z <- cap tanh(z / cap), or 0
     const void *W
     const void *b           # or NULL
     const void *V           # what the Hessian is multiplied by, and its bias
     const void *c
     void *S                 # where probabilities go
+    void *dX                # where the gradient for X goes, times scale, or NULL
+    double scale
     double *losses          # where each row's loss and top - z_y go, or NULL
 
 
@@ -68,6 +73,7 @@ cdef void finish_rows(
     cdef double *base = <double *>(Z + p.up * p.ldz)
     cdef floating *t = <floating *>(base + p.up) + r
     cdef const floating *Y = <const floating *>d.Y
+    cdef floating *slopes = z + p.Q if d.cap > 0 and (summing(d) or d.dX != NULL) else NULL
     cdef const double *s = NULL if d.s == NULL else d.s + first + r
     cdef Py_ssize_t row = first + r, i
     if d.kind == PROBABILITIES:
@@ -78,11 +84,24 @@ cdef void finish_rows(
         probabilities(z, n, p.K, p.ldz)
         curvatures(z, z + p.Q, n, p.K, p.ldz, s)
     else:
+        if d.cap > 0:
+            cap_scores(z, n, p.K, p.ldz, <floating>d.cap, slopes)
         loss[0] += residuals(
             z, n, p.K, p.ldz, NULL if d.y == NULL else d.y + row, NULL if Y == NULL else Y + row * d.ldy, d.ldy,
-            s, d.smoothing, base + r, t,
+            <const floating *>d.weight, s, d.smoothing, d.z_loss, base + r, t,
         )
+        if slopes != NULL:
+            multiply(z, slopes, n, p.K, p.ldz)
         if d.losses != NULL:
             for i in range(n):
                 d.losses[2 * (row + i)] = base[r + i] + t[i]
                 d.losses[2 * (row + i) + 1] = base[r + i]
+
+
+cdef void input_gradient(
+    Shape *p, Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t j, Py_ssize_t features, const floating *R,
+    floating *copy,
+) noexcept nogil:
+    """dX of some features of the tile: R W in the place of X's copy, which is no longer needed, and scaled to the caller."""
+    inner(R, n, p.K, p.ldz, <const floating *>d.W + j, features, p.D, copy + j, p.ldt)
+    scale_rows(copy + j, n, features, p.ldt, <floating>d.scale, <floating *>d.dX + first * p.D + j, p.D)
