@@ -57,6 +57,26 @@ def test_exp_f32_within_2_ulp(exp, seed):
     assert errors[worst] <= 2, f"{errors[worst]} ULP at {x[worst]!r}"
 
 
+@pytest.mark.parametrize("dtype, most", [(np.float32, 43), (np.float64, 353)])
+def test_tanh_and_its_derivative(isa, dtype, most, seed):
+    """Against tanh and exp of the next longer type; beyond `most` the derivative is no normal number."""
+    if isa == _dispatch.REFERENCE:
+        pytest.skip("the reference has NumPy's")
+    exact = np.float64 if dtype == np.float32 else np.longdouble
+    if exact is np.longdouble and np.finfo(exact).eps > 1e-18:
+        pytest.skip("no longer type here")
+    x = bits_between(-most, -1e-30, dtype, 300_000, seed)
+    x = np.concatenate([x, -x, np.linspace(-most, most, 300_000, dtype=dtype), [0, -0.0, inf, -inf, nan]]).astype(dtype)
+    tanh, slope = np.empty_like(x), np.empty_like(x)
+    (_dispatch.kernels.tanh_f32 if dtype == np.float32 else _dispatch.kernels.tanh_f64)(x, tanh, slope)
+    want, e = np.tanh(x.astype(exact)), np.exp(-2 * np.abs(x.astype(exact)))
+    assert np.nanmax(ulps(tanh, want)) <= 3
+    assert np.nanmax(ulps(slope, 4 * e / (1 + e) ** 2)) <= 5
+    np.testing.assert_array_equal(tanh[-5:], [0, -0.0, 1, -1, nan])
+    np.testing.assert_array_equal(np.signbit(tanh[-5:-3]), [False, True])
+    np.testing.assert_array_equal(slope[-5:], [1, 1, 0, 0, nan])
+
+
 def test_exp_f64_within_1_ulp(exp, seed):
     """Against long double, whose 64 bits leave the oracle an error of 2^-11 ULP."""
     if np.finfo(np.longdouble).nmant < 63:
