@@ -39,7 +39,8 @@ cdef extern from "float_types.h" nogil:
         const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t,
     ) noexcept
     void inner_f64(
-        const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t, double *, Py_ssize_t,
+        const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t, double *,
+        Py_ssize_t,
     ) noexcept
     void scale_rows_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float, float *, Py_ssize_t) noexcept
     void scale_rows_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, double *, Py_ssize_t) noexcept

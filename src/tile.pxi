@@ -102,6 +102,6 @@ cdef void input_gradient(
     Shape *p, Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t j, Py_ssize_t features, const floating *R,
     floating *copy,
 ) noexcept nogil:
-    """dX of some features of the tile: R W in the place of X's copy, which is no longer needed, and scaled to the caller."""
+    """dX of some features of the tile: R W in the place of X's copy, no longer needed, and scaled to the caller."""
     inner(R, n, p.K, p.ldz, <const floating *>d.W + j, features, p.D, copy + j, p.ldt)
     scale_rows(copy + j, n, features, p.ldt, <floating>d.scale, <floating *>d.dX + first * p.D + j, p.D)
