@@ -154,7 +154,7 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
         Names of X's columns, if X had them.
     loss_curve_ : ndarray, shape (iterations + 1,)
         Objective at the start and after each iteration; with mini-batches the mean objective of each epoch.
-    validation_curve_ : ndarray, shape (n_iter_,)
+    validation_curve_ : ndarray, shape (iterations,)
         With mini-batches: the loss of the rows held out, after each epoch; empty if there are none.
     converged_ : bool
         Whether the gradient is within `tol`; with mini-batches, whether the fit has stopped early.
