@@ -37,11 +37,19 @@ OUTSIDE = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md", "benc
 def bring_in(app, page, source):
     """Take the text of a page from outside, and lead links to such pages to the pages here."""
     if page in OUTSIDE:
-        source[0] = Path(app.srcdir, "..", OUTSIDE[page]).read_text()
+        path = Path(app.srcdir, "..", OUTSIDE[page])
+        app.env.note_dependency(str(path))
+        source[0] = path.read_text()
     for name, path in OUTSIDE.items():
         source[0] = re.sub(rf"\]\((\.\./)*{re.escape(path)}", f"](/{name}.md", source[0])
 
 
+def skip_fields(app, kind, name, member, skip, options):
+    """Leave out the fields of named tuples, of which nothing is said but their number."""
+    return True if type(member).__name__ == "_tuplegetter" else None
+
+
 def setup(app):
     """Connect what is above."""
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("source-read", bring_in)
