@@ -21,6 +21,7 @@ import numpy as np
 
 LEVELS = ("avx512", "avx2", "baseline")
 REFERENCE = "reference"
+KIND = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}  # the kernels' names of the dtypes
 
 
 def built() -> tuple[str, ...]:

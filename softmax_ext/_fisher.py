@@ -9,6 +9,7 @@ On Fashion-MNIST, 2000 rows for each class drawn like that left L-BFGS 22 evalua
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,10 @@ DAMPING = 1e-3
 
 
 class Fisher:
-    """M at one w: called with g it returns M⁻¹ g. `refresh` brings it to another w, in the memory that it has."""
+    """M at one w: called with g it returns M⁻¹ g. `refresh` brings it to another w, in the memory that it has.
+
+    `together` does so for several g, of any real dtype, and reads M once.
+    """
 
     def __init__(self, objective: SoftmaxObjective, w: Vector) -> None:
         self.objective = objective
@@ -70,15 +74,19 @@ class Fisher:
 
     def __call__(self, g: Vector) -> Vector:
         """Return M⁻¹ g."""
-        objective = self.objective
+        return self.together([g])[0]
+
+    def together(self, vectors: Sequence[Array]) -> list[Vector]:
+        """Return M⁻¹ g for each g."""
         if not self.blocks:
-            return _by_kind(objective, _by_class(objective, g, np.float64) * self.inverse)
+            return [g * self.inverse for g in vectors]
         assert _dispatch.kernels is not None
-        G = _by_class(objective, g, objective.dtype)
-        threads = min(objective.n_threads, len(G)) if G.size * G.shape[1] > 2**18 else 1
+        objective = self.objective
+        G = np.stack([_by_class(objective, g, objective.dtype) for g in vectors])
+        threads = min(objective.n_threads, G.shape[1]) if G.size * G.shape[2] > 2**18 else 1
         U, T = self.U[: self.factors], self.T[: self.factors]
         _dispatch.kernels.fisher_solve[KIND[objective.dtype]](U, T, G, threads)
-        return _by_kind(objective, G)
+        return [_by_kind(objective, g) for g in G]
 
     def _factor(self, c: Vector) -> None:
         objective, kernels, dtype, X = self.objective, _dispatch.kernels, self.objective.dtype, self.X
@@ -95,7 +103,9 @@ class Fisher:
             X, rows = native(X[used], dtype), rows.reshape(roots.shape)
         damping = DAMPING * c.sum(axis=0)[: self.factors, np.newaxis] * objective.mean_squares
         damping[:, : objective.D] += objective.l2
-        ridge, threads = 32 * float(np.finfo(dtype).eps), min(objective.n_threads, self.factors)
+        ridge, P = 32 * float(np.finfo(dtype).eps), self.U.shape[1]
+        # A few classes of a few features are sooner done than a team is called.
+        threads = min(objective.n_threads, self.factors) if self.factors * self.count * P * P > 2**21 else 1
         U, T = self.U[: self.factors], self.T[: self.factors]
         kernels.fisher_factor[KIND[dtype]](
             X, rows, roots, objective.fit_intercept, damping.astype(dtype), ridge, U, T, self.work, threads
@@ -111,7 +121,7 @@ class Fisher:
             diagonal[:, :D] += c[start : start + at_once].T @ np.square(block, out=block)
         diagonal[:, :D] += self.objective.l2
         least = 1e-8 * diagonal.max(axis=1, keepdims=True)
-        self.inverse = 1 / np.maximum(diagonal, np.maximum(least, np.finfo(float).tiny))
+        self.inverse = _by_kind(self.objective, 1 / np.maximum(diagonal, np.maximum(least, np.finfo(float).tiny)))
 
 
 def systematic(weights: Vector, count: int) -> tuple[npt.NDArray[np.intp], Vector]:
@@ -127,7 +137,7 @@ def systematic(weights: Vector, count: int) -> tuple[npt.NDArray[np.intp], Vecto
     return rows, times * (total[-1] / count)
 
 
-def _by_class(objective: SoftmaxObjective, g: Vector, dtype: npt.DTypeLike) -> Array:
+def _by_class(objective: SoftmaxObjective, g: Array, dtype: npt.DTypeLike) -> Array:
     """Return [W, row after row; b] as one row (W_k, b_k) a class."""
     split = len(objective.rows) * objective.D
     G = np.empty((len(objective.rows), objective.D + objective.fit_intercept), dtype)

@@ -31,7 +31,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-KIND = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}  # the kernels' names of the dtypes
+KIND = _dispatch.KIND
 ALL = slice(None)
 
 

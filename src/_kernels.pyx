@@ -33,6 +33,7 @@ include "shape.pxi"
 include "tile.pxi"
 include "owned.pxi"
 include "fisher.pxi"
+include "vectors.pxi"
 
 
 cdef Py_ssize_t slice_start(Shape *p, Batch *d, Py_ssize_t i) noexcept nogil:

@@ -61,23 +61,44 @@ static void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge
     }
 }
 
-/* g -> M^-1 g. */
-static void NAME(solve)(const real *U, ptrdiff_t P, ptrdiff_t ld, const real *T, real *g)
+/* g -> M^-1 g, for R vectors that are ldg apart (a constant): U does not fit the caches, so both share its way. */
+INLINE void NAME(solve_block)(const int R, const real *U, ptrdiff_t P, ptrdiff_t ld, const real *T, real *g, ptrdiff_t ldg)
 {
-    for (ptrdiff_t i = 0; i < P; i++) g[i] *= T[i];
+    UNROLL for (int r = 0; r < R; r++)
+        for (ptrdiff_t i = 0; i < P; i++) g[r * ldg + i] *= T[i];
     for (ptrdiff_t i = 0; i < P; i++) {
-        const real *row = U + i * ld, share = g[i] / row[i];
-        g[i] = share;
-        for (ptrdiff_t j = i + 1; j < P; j++) g[j] -= share * row[j];
+        const real *row = U + i * ld;
+        real share[2];
+        UNROLL for (int r = 0; r < R; r++) share[r] = g[r * ldg + i] /= row[i];
+        ptrdiff_t j = i + 1;
+        for (; j + L <= P; j += L) {
+            const vec u = NAME(load)(row + j);
+            UNROLL for (int r = 0; r < R; r++) NAME(store)(g + r * ldg + j, NAME(load)(g + r * ldg + j) - share[r] * u);
+        }
+        for (; j < P; j++)
+            UNROLL for (int r = 0; r < R; r++) g[r * ldg + j] -= share[r] * row[j];
     }
     for (ptrdiff_t i = P - 1; i >= 0; i--) {
         const real *row = U + i * ld;
-        vec sum = NAME(set1)(0);
+        vec sum[2] = {NAME(set1)(0), NAME(set1)(0)};
         ptrdiff_t j = i + 1;
-        for (; j + L <= P; j += L) sum += NAME(load)(row + j) * NAME(load)(g + j);
-        real rest = NAME(first)(NAME(sum_lanes)(sum));
-        for (; j < P; j++) rest += row[j] * g[j];
-        g[i] = (g[i] - rest) / row[i];
+        for (; j + L <= P; j += L) {
+            const vec u = NAME(load)(row + j);
+            UNROLL for (int r = 0; r < R; r++) sum[r] += u * NAME(load)(g + r * ldg + j);
+        }
+        UNROLL for (int r = 0; r < R; r++) {
+            real rest = NAME(first)(NAME(sum_lanes)(sum[r]));
+            for (ptrdiff_t k = j; k < P; k++) rest += row[k] * g[r * ldg + k];
+            g[r * ldg + i] = (g[r * ldg + i] - rest) / row[i];
+        }
     }
-    for (ptrdiff_t i = 0; i < P; i++) g[i] *= T[i];
+    UNROLL for (int r = 0; r < R; r++)
+        for (ptrdiff_t i = 0; i < P; i++) g[r * ldg + i] *= T[i];
+}
+
+/* The same for any number of vectors. */
+static void NAME(solve)(const real *U, ptrdiff_t P, ptrdiff_t ld, const real *T, real *g, ptrdiff_t count, ptrdiff_t ldg)
+{
+    for (; count >= 2; count -= 2, g += 2 * ldg) NAME(solve_block)(2, U, P, ld, T, g, ldg);
+    if (count) NAME(solve_block)(1, U, P, ld, T, g, ldg);
 }

@@ -61,22 +61,24 @@ def fisher_factor(
 
 
 cdef void solve_block(
-    const floating *U, Py_ssize_t P, Py_ssize_t ld, const floating *T, floating *g,
+    const floating *U, Py_ssize_t P, Py_ssize_t ld, const floating *T, floating *g, Py_ssize_t count, Py_ssize_t ldg,
 ) noexcept nogil:
     if floating is float:
-        solve_f32(U, P, ld, T, g)
+        solve_f32(U, P, ld, T, g, count, ldg)
     else:
-        solve_f64(U, P, ld, T, g)
+        solve_f64(U, P, ld, T, g, count, ldg)
 
 
 def fisher_solve(
     const floating[:, :, ::1] U,    # IN     (1 or classes, P, ld)
     const floating[:, ::1] T,       # IN
-    floating[:, ::1] G,             # INOUT  (classes, P): each block's inverse times its row
+    floating[:, :, ::1] G,          # INOUT  (vectors, classes, P): each block's inverse times its rows
     int n_threads,
 ):
-    """Solve M_k z = g for each class."""
-    cdef Py_ssize_t k, i, classes = G.shape[0], P = U.shape[1], ld = U.shape[2], own = U.shape[0] > 1
+    """Solve M_k z = g for each class, and for each of several g."""
+    cdef Py_ssize_t k, count = G.shape[0], classes = G.shape[1], P = U.shape[1], ld = U.shape[2], own = U.shape[0] > 1
     with nogil:
         for k in prange(classes, schedule="static", num_threads=n_threads):
-            solve_block(&U[0, 0, 0] + own * k * P * ld, P, ld, &T[0, 0] + own * k * P, &G[0, 0] + k * P)
+            solve_block(
+                &U[0, 0, 0] + own * k * P * ld, P, ld, &T[0, 0] + own * k * P, &G[0, 0, 0] + k * P, count, classes * P,
+            )

@@ -3,6 +3,7 @@
 #include "products.h"
 #include "_rows.h"
 #include "fisher.h"
+#include "vectors.h"
 #include "_given.h"
 #include "_losses.h"
 

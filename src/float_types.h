@@ -1,4 +1,4 @@
-/* simd.h, products.h, _rows.h, _given.h and _losses.h, once for float and once for double: NAME(f) is f_f32 or f_f64.
+/* The headers of float_body.h, once for float and once for double: NAME(f) is f_f32 or f_f64.
  *
  * The instruction set is the compiler's: setup.py builds one module per level.  Only this page asks for it.
  */

@@ -73,8 +73,19 @@ cdef extern from "float_types.h" nogil:
     ) noexcept
     void factor_f32(float *, Py_ssize_t, Py_ssize_t, float *, float, float *) noexcept
     void factor_f64(double *, Py_ssize_t, Py_ssize_t, double *, double, double *) noexcept
-    void solve_f32(const float *, Py_ssize_t, Py_ssize_t, const float *, float *) noexcept
-    void solve_f64(const double *, Py_ssize_t, Py_ssize_t, const double *, double *) noexcept
+    void solve_f32(
+        const float *, Py_ssize_t, Py_ssize_t, const float *, float *, Py_ssize_t, Py_ssize_t,
+    ) noexcept
+    void solve_f64(
+        const double *, Py_ssize_t, Py_ssize_t, const double *, double *, Py_ssize_t, Py_ssize_t,
+    ) noexcept
+    double dot_f32(const float *, const double *, Py_ssize_t) noexcept
+    double dot_f64(const double *, const double *, Py_ssize_t) noexcept
+    void add_share_f32(double, const float *, Py_ssize_t, double *) noexcept
+    void add_share_f64(double, const double *, Py_ssize_t, double *) noexcept
+    void subtract_f32(const double *, const double *, Py_ssize_t, float *) noexcept
+    void subtract_f64(const double *, const double *, Py_ssize_t, double *) noexcept
+    void widen_f32(const float *, Py_ssize_t, double *) noexcept
     void copy_rows_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t) noexcept
     void copy_rows_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *, Py_ssize_t) noexcept
     const int LOGSUMEXP

@@ -1,6 +1,7 @@
 """lbfgs, newton and minimize: where they end, that they end, and what they say of it."""
 
 import inspect
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 
 from softmax_ext import SoftmaxObjective, _dispatch, optim
 from softmax_ext._fisher import ROWS, systematic
-from softmax_ext._solvers import FEW, minimize
+from softmax_ext._solvers import FEW, _History, minimize
 from softmax_ext.objective import BinomialObjective
 
 DATA = {"iris": load_iris, "wine": load_wine, "digits": load_digits, "breast cancer": load_breast_cancer}
@@ -66,6 +67,101 @@ def test_an_objective_of_ones_own(function, size, condition):
     np.testing.assert_allclose(found.w, np.linalg.solve(objective.A, objective.b), atol=1e-7)
 
 
+class Identity:
+    """A preconditioner that counts what it is asked for."""
+
+    def __init__(self, scale):
+        self.scale, self.calls = scale, 0
+
+    def together(self, vectors):
+        self.calls += 1
+        return [v * self.scale for v in vectors]
+
+
+class Points(Quadratic):
+    """What the history of L-BFGS reads of a run: points on a quadratic."""
+
+    def __init__(self, size, dtype, scale, n_threads=1):
+        super().__init__(size, 50)
+        self.dtype, self.n_threads, self.solve = dtype, n_threads, Identity(scale)
+        self.w = np.zeros(size)
+        self.grad = self.value_and_grad(self.w)[1]
+
+    def solve_all(self, *vectors):
+        return self.solve.together(vectors)
+
+    def move(self, w):
+        before, self.w, self.grad = (self.w, self.grad), w, self.value_and_grad(w)[1]
+        return before
+
+
+def two_loops(g, S, Y, scale):
+    """Algorithm 7.4 of Nocedal and Wright as it stands there, for pairs from the oldest to the newest."""
+    q, alpha = g.copy(), []
+    for s, y in zip(S[::-1], Y[::-1], strict=True):
+        alpha.append(s @ q / (s @ y))
+        q -= alpha[-1] * y
+    gamma = S[-1] @ Y[-1] / (Y[-1] @ (scale * Y[-1]))
+    r = gamma * scale * q
+    for s, y, a in zip(S, Y, alpha[::-1], strict=True):
+        r += s * (a - y @ r / (s @ y))
+    return -r
+
+
+@pytest.mark.parametrize("memory", [1, 3, 10])
+@pytest.mark.parametrize("size", [1, 5, 300])
+def test_direction_is_that_of_the_two_loop_recursion(dtype, size, memory):
+    rng = np.random.default_rng(size)
+    scale = rng.uniform(0.5, 2, size)
+    run = Points(size, dtype, scale)
+    history, S, Y = _History(memory, run), [], []
+    np.testing.assert_array_equal(history.direction(), -scale * run.grad)
+    for _ in range(7):  # more than the shorter memories hold
+        w, grad = run.move(run.w + rng.standard_normal(size))
+        history.add(w, grad)
+        S, Y = [*S, (run.w - w).astype(dtype)][-memory:], [*Y, (run.grad - grad).astype(dtype)][-memory:]
+        want = two_loops(run.grad, [s.astype(float) for s in S], [y.astype(float) for y in Y], scale)
+        # Both round in double, whatever the dtype of the pairs, and many pairs of few coefficients cancel each other.
+        np.testing.assert_allclose(history.direction(), want, rtol=0, atol=1e-9 * np.abs(want).max())
+
+
+def test_pair_that_curves_downwards_is_left_out():
+    run = Points(4, np.float64, np.ones(4))
+    history = _History(2, run)
+    for step in (1.0, 2.0, -3.0, 5.0, 7.0):
+        w, grad = run.move(run.w + step)
+        history.add(w, grad if step > 0 else 2 * run.grad - grad)
+        assert len(history.pairs) + len(history.free) == 2 and len({*history.pairs, *history.free}) == 2
+    S = history.S[history.pairs]
+    np.testing.assert_allclose(history.direction(), two_loops(run.grad, S, history.Y[history.pairs], np.ones(4)))
+
+
+def test_the_preconditioner_is_applied_once_an_iteration():
+    objective, solve = Quadratic(50, 10), Identity(1.0)
+    objective.preconditioner = lambda w: solve
+    found = optim.lbfgs(objective, np.zeros(50), tol=1e-8)
+    assert found.converged and solve.calls == found.n_iter
+
+
+def test_memory_of_float32_pairs():
+    size, memory = 10**6, 10
+
+    class Wide:
+        dtype = np.dtype(np.float32)
+        A = np.linspace(1, 100, size)
+
+        def value_and_grad(self, w):
+            grad = self.A * w
+            grad -= 1
+            return 0.5 * float(w @ grad) - 0.5 * float(w.sum()), grad
+
+    tracemalloc.start()
+    found = optim.lbfgs(Wide(), np.zeros(size), tol=1e-5, max_iter=14)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.n_iter == 14 and peak <= size * (8 * memory + 80)
+
+
 @pytest.mark.parametrize("memory", [1, 2, 5])
 def test_lbfgs_keeps_no_more_pairs_than_it_is_told_to(memory):
     objective = objective_of("digits")
@@ -75,7 +171,7 @@ def test_lbfgs_keeps_no_more_pairs_than_it_is_told_to(memory):
         frame = inspect.currentframe()
         while frame.f_code.co_name != "_lbfgs":
             frame = frame.f_back
-        kept.append(len(frame.f_locals["steps"]))
+        kept.append(len(frame.f_locals["history"].pairs))
 
     optim.lbfgs(objective, np.zeros(objective.size), memory=memory, max_iter=12, callback=look)
     assert max(kept) == memory

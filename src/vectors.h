@@ -1,0 +1,33 @@
+/* What L-BFGS does with its history, vectors of millions of coefficients: inner products and linear combinations.
+ *
+ * `a` is of the history's type; all else is double, and so are sums.
+ */
+
+/* Sum of a_j b_j, in sums of every 32nd product: no addition waits for the one before. */
+static double NAME(dot)(const real *a, const double *b, ptrdiff_t n)
+{
+    enum { SUMS = 32 };
+    double sum[SUMS] = {0}, total = 0;
+    ptrdiff_t j = 0;
+    for (; j + SUMS <= n; j += SUMS)
+        UNROLL for (int l = 0; l < SUMS; l++) sum[l] += (double)a[j + l] * b[j + l];
+    for (; j < n; j++) total += (double)a[j] * b[j];
+    for (int l = 0; l < SUMS; l++) total += sum[l];
+    return total;
+}
+
+/* to += share a */
+static void NAME(add_share)(double share, const real *a, ptrdiff_t n, double *to)
+{
+    for (ptrdiff_t j = 0; j < n; j++) to[j] += share * a[j];
+}
+
+static void NAME(subtract)(const double *a, const double *b, ptrdiff_t n, real *to)
+{
+    for (ptrdiff_t j = 0; j < n; j++) to[j] = (real)(a[j] - b[j]);
+}
+
+static void NAME(widen)(const real *a, ptrdiff_t n, double *to)
+{
+    for (ptrdiff_t j = 0; j < n; j++) to[j] = a[j];
+}

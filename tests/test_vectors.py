@@ -1,0 +1,60 @@
+"""The sweeps over long vectors: what they compute, and that threads change no bit of it."""
+
+import numpy as np
+import pytest
+
+from softmax_ext import _dispatch, _vectors
+
+SIZES = [1, 31, 33, 2047, 2048, 2049, 70001]
+
+
+def problem(size, dtype, count=3):
+    rng = np.random.default_rng(size)
+    rows = rng.standard_normal((count, size)).astype(dtype)
+    return rows, rng.standard_normal(size), rng.standard_normal(size).astype(dtype), rng.standard_normal(count)
+
+
+@pytest.fixture(params=[*_dispatch.available(), _dispatch.REFERENCE])
+def level(request):
+    with _dispatch.using(request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_inner_products(level, dtype, size):
+    rows, v, u, _ = problem(size, dtype)
+    bound = 1e-15 * (np.abs(rows) @ np.abs(v) + np.abs(rows) @ np.abs(u)) * 10
+    both = _vectors.dots(rows, v, u)
+    wide = rows.astype(np.longdouble)
+    assert (np.abs(both[0] - wide @ v) <= bound).all() and (np.abs(both[1] - wide @ u) <= bound).all()
+    np.testing.assert_array_equal(_vectors.dots(rows, v), both[0])
+    # A row alone has the same product, so that a history may grow without changing what is in it.
+    np.testing.assert_allclose([_vectors.dots(rows[i : i + 1], v)[0] for i in range(3)], both[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_combinations_and_differences(level, dtype, size):
+    rows, v, _, shares = problem(size, dtype)
+    want = 0.5 * v + shares @ rows.astype(float)
+    got = _vectors.combine(0.5, v, shares, rows)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-15 * 30)
+    assert _vectors.combine(0.5, v, shares, rows, out=v) is v
+    np.testing.assert_array_equal(v, got)
+    out = np.empty(size, dtype)
+    _vectors.subtract(v, want, out)
+    np.testing.assert_array_equal(out, (v - want).astype(dtype))
+
+
+def test_every_number_of_threads_gives_the_same_bits(isa, dtype):
+    rows, v, u, shares = problem(_vectors.PARALLEL // 2 + 77, dtype)
+    assert rows.size > _vectors.PARALLEL
+
+    def all_of_it(n_threads):
+        out = np.empty_like(u)
+        _vectors.subtract(v, v / 3, out, n_threads)
+        combined = _vectors.combine(0.5, v, shares, rows, n_threads=n_threads)
+        return _vectors.dots(rows, v, u, n_threads), combined, out
+
+    for n_threads in (2, 3, 5):
+        for got, want in zip(all_of_it(n_threads), all_of_it(1), strict=True):
+            np.testing.assert_array_equal(got, want)
