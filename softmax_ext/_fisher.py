@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from . import _dispatch
 from ._validation import is_native, native
+from ._vectors import combine
 from .functional import KIND
 
 if TYPE_CHECKING:
@@ -117,8 +118,10 @@ class Fisher:
         diagonal[:, D:] = c.sum(axis=0)[:, np.newaxis][:, : self.objective.fit_intercept]
         at_once = max(1, 2**21 // D)
         for start in range(0, len(X), at_once):
-            block = X[start : start + at_once].astype(np.float64)
-            diagonal[:, :D] += c[start : start + at_once].T @ np.square(block, out=block)
+            squares = X[start : start + at_once].astype(np.float64)
+            np.square(squares, out=squares)
+            for row, weights in zip(diagonal[:, :D], c[start : start + at_once].T.copy(), strict=True):
+                combine(1.0, row, weights, squares, out=row, n_threads=self.objective.n_threads)
         diagonal[:, :D] += self.objective.l2
         least = 1e-8 * diagonal.max(axis=1, keepdims=True)
         self.inverse = _by_kind(self.objective, 1 / np.maximum(diagonal, np.maximum(least, np.finfo(float).tiny)))

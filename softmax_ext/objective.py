@@ -25,6 +25,7 @@ from ._validation import (
     count_classes,
     native,
 )
+from ._vectors import dots
 from .functional import ALL, KIND, parts, predict_proba
 
 __all__ = ["BinomialObjective", "Evaluation", "SoftmaxObjective"]
@@ -193,27 +194,40 @@ class SoftmaxObjective:
         """Return the Hessian at w, (size, size) float64: for few parameters, since it costs N size² operations."""
         W, b = self._parameters(w)
         rows, P = self.rows, self.D + self.fit_intercept
-        H = np.zeros((len(rows), P, len(rows), P))
-        at_once = max(1, 8 * MiB // (8 * P * (len(rows) + 1)))
-        for start in range(0, self.N, at_once):
-            X = self._augmented(slice(start, start + at_once))
-            S = self._probabilities(self._X[start : start + at_once], W, b)[:, rows.start : rows.stop]
-            sS = S if self._curving is None else S * self._curving[start : start + at_once, np.newaxis]
-            if len(rows) == 1:
-                H[0, :, 0, :] += (sS * (1 - S) * X).T @ X
-                continue
-            sSX = sS[:, :, np.newaxis] * X[:, np.newaxis, :]
-            SX = S[:, :, np.newaxis] * X[:, np.newaxis, :]
-            H -= (sSX.reshape(len(X), -1).T @ SX.reshape(len(X), -1)).reshape(H.shape)
-            for k in range(len(rows)):
-                H[k, :, k, :] += sSX[:, k].T @ X
+        H = self._hessian_sum(W, b)
         H /= self.m
         order = np.arange(len(rows) * P).reshape(len(rows), P)
         order = np.concatenate([order[:, : self.D].ravel(), order[:, self.D :].ravel()])
-        matrix: Vector = H.reshape(self.size, self.size)[np.ix_(order, order)]
+        matrix: Vector = H[np.ix_(order, order)]
         penalised = np.arange(len(rows) * self.D)
         matrix[penalised, penalised] += self.l2
         return matrix
+
+    def _hessian_sum(self, W: Array, b: Array | None) -> Vector:
+        """Return m times the unpenalised Hessian, a class's parameters together: a sum over fixed slices of the rows.
+
+        Not by BLAS, whose sums may depend on its own number of threads.
+        """
+        rows, P, kernels = self.rows, self.D + self.fit_intercept, _dispatch.kernels
+        Q, s = len(rows) * P, self._weights() if self._curving is None else self._curving
+        at_once = max(1, MiB // P)
+        H, slices = np.zeros((Q, Q)), 16 if min(self.N, at_once) * Q * Q >= 2**22 else 1
+        if kernels is not None:
+            ld, work = kernels.hessian_sizes(P, len(rows))
+            n_threads = min(self.n_threads, slices)
+            sums, space = np.zeros((slices, Q, ld)), np.empty(n_threads * work)
+        for start in range(0, self.N, at_once):
+            part = slice(start, start + at_once)
+            X, S = self._augmented(part), self._probabilities(self._X[part], W, b)[:, rows.start : rows.stop]
+            if kernels is None:
+                H += reference.hessian(X, S, s[part]).reshape(Q, Q) * s[part].sum()
+            else:
+                kernels.hessian(X, S.astype(np.float64, order="C"), s[part], sums, space, n_threads)
+        if kernels is not None:
+            for each in sums:
+                H += each[:, :Q]  # its upper triangle
+            H = np.triu(H) + np.triu(H, 1).T
+        return H
 
     def evaluate(self, w: npt.ArrayLike) -> Evaluation:
         """Return f(w), each sample's loss and the accuracy, from one pass."""
@@ -283,8 +297,10 @@ class SoftmaxObjective:
         return np.concatenate(pieces, dtype=np.float64)
 
     def _penalty(self, w: npt.ArrayLike) -> float:
-        W = np.asarray(w)[: len(self.rows) * self.D]
-        return 0.5 * self.l2 * float(W @ W) if self.l2 else 0.0
+        if not self.l2:
+            return 0.0
+        W = np.ascontiguousarray(np.asarray(w)[: len(self.rows) * self.D], np.float64)
+        return 0.5 * self.l2 * float(dots(W[np.newaxis], W, n_threads=self.n_threads)[0])
 
     def _penalise(self, grad: Vector, w: npt.ArrayLike) -> None:
         if self.l2:

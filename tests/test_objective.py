@@ -89,6 +89,23 @@ def test_hessian_is_the_matrix_of_its_products(shape, tolerance, intercept, make
     close(H[: K * D, : K * D], blocks, tolerance, 10)
 
 
+@pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
+@pytest.mark.parametrize("N, D", [(3001, 23), (20011, 7)])
+def test_hessian_of_many_samples(isa, tolerance, N, D, Objective):
+    K = 2 if Objective is BinomialObjective else 5
+    rng = np.random.default_rng(N)
+    X, y = rng.standard_normal((N, D)).astype(tolerance.dtype), rng.integers(0, K, N)
+    s = rng.exponential(size=N)
+    w = rng.standard_normal((1 if K == 2 else K) * (D + 1)) / D
+    objectives = [Objective(X, y, l2=0.3, sample_weight=s, n_threads=n) for n in (1, 2, 3)]
+    H, *others = [objective.hessian(w) for objective in objectives]
+    for other in others:
+        np.testing.assert_array_equal(other, H)
+    np.testing.assert_array_equal(H, H.T)
+    v = rng.standard_normal(len(w))
+    close(H @ v, objectives[0].hessp(w, v), tolerance, 10)
+
+
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 @pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
 def test_derivatives_are_those_of_the_value(isa, Objective, labels):
