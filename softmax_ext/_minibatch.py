@@ -269,7 +269,7 @@ class MiniBatchMixin:
                         self.save_state(checkpoint)
                         written = time.monotonic()
                 validation = stream.validation[-1] if stream.validation else math.nan
-                if tell is not None and tell(stream.epoch, stream.history[-1], validation):
+                if tell is not None and tell(stream.epoch, stream.history[-1], validation, result(stream).copy()):
                     break
         if self._stream is None:
             self._stream = stream

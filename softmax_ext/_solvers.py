@@ -8,6 +8,7 @@ largest component of the gradient, in the coordinates of w itself, is no more th
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +23,7 @@ __all__ = ["Solution", "lbfgs", "minimize", "newton"]
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
-Callback = Callable[[int, float, float], object]
+Callback = Callable[..., object]  # of the iteration, value, largest component of the gradient; and of w if it has a w
 
 # Few enough parameters for Newton's method with the whole Hessian: then it is the soonest on every data set tried.
 FEW = 128  # Shuttle, 58000 x 9 in 7 classes: 39 evaluations, where L-BFGS takes over 400
@@ -44,6 +45,21 @@ class Objective(Protocol):
         ...
 
 
+def takes(callback: Callable[..., object], name: str) -> bool:
+    """Tell whether a callback has a parameter of this name."""
+    try:
+        return name in inspect.signature(callback).parameters
+    except (TypeError, ValueError):  # some of those in C tell nothing
+        return False
+
+
+def seeing(callback: Callback) -> Callback:
+    """Make a callback of (iteration, value, gradient, w) of one that may do without w."""
+    if takes(callback, "w"):
+        return lambda iteration, value, gradient, w: callback(iteration, value, gradient, w=w)
+    return lambda iteration, value, gradient, w: callback(iteration, value, gradient)
+
+
 class Solution(NamedTuple):
     """Where an optimiser stopped, and why."""
 
@@ -60,7 +76,8 @@ class _Run:
     """A point, its value and gradient, and the record of how it was reached."""
 
     def __init__(self, objective: Any, w: Vector, tol: float, max_iter: int, callback: Callback | None) -> None:
-        self.objective, self.tol, self.max_iter, self.callback = objective, tol, max_iter, callback
+        self.objective, self.tol, self.max_iter = objective, tol, max_iter
+        self.callback = None if callback is None else seeing(callback)
         self.evaluations = self.products = 0
         self.solve: Any = np.copy
         self.dtype = np.dtype(getattr(objective, "dtype", np.float64))
@@ -118,8 +135,11 @@ class _Run:
         self.w, self.value, self.grad = w, value, grad
         self.curve.append(value)
         self.gradients.append(self.gradient)
-        if self.callback is not None and self.callback(self.n_iter, value, self.gradient):
-            self.stopped = "the callback said so"
+        if self.callback is not None:
+            seen = w.view()
+            seen.flags.writeable = False
+            if self.callback(self.n_iter, value, self.gradient, seen):
+                self.stopped = "the callback said so"
         self._judge()
 
     def _judge(self) -> None:
@@ -201,7 +221,8 @@ def lbfgs(
         float32. Besides, there are at most ten vectors of float64 of its own: with 10 pairs 240 bytes a parameter,
         or 160.
     callback : callable, optional
-        Called as ``callback(iteration, value, gradient)`` with the largest component; True stops.
+        Called as ``callback(iteration, value, gradient)`` with the largest component, and with ``w=``, a read-only
+        array that it may keep, if it has a parameter of that name; True stops.
 
     Returns
     -------

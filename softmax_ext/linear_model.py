@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -39,7 +38,7 @@ except ImportError:
 
 from ._minibatch import MiniBatchMixin
 from ._pieces import Piece, PiecesObjective, Problem, Survey
-from ._solvers import Solution, minimize
+from ._solvers import Solution, minimize, seeing
 from ._stream import RULES
 from ._validation import _class_weights
 from .chunks import Chunks, ChunksObjective, looked_through
@@ -49,7 +48,7 @@ from .objective import BinomialObjective, SoftmaxObjective
 __all__ = ["LogisticRegression"]
 
 Array = npt.NDArray[Any]
-Observer = Callable[[int, float, float], object]  # (iteration, objective, gradient); true stops
+Observer = Callable[..., object]  # of (iteration, objective, gradient), and of w if it has a w; true stops
 
 PENALTY_IS_DEPRECATED = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 8)  # and n_jobs without effect
 
@@ -114,8 +113,9 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
         Threads to use, which never changes a bit of the result; see `loss_grad`.
     callback : callable, optional
         Called after each iteration with its number, from 1, the objective, and the largest absolute component of
-        the gradient. If it returns true, the fit stops there. With mini-batches: after each epoch, with the mean
-        objective of its batches, and the loss of the rows held out, or nan.
+        the gradient. With mini-batches: after each epoch, with the mean objective of its batches, and the loss of the
+        rows held out, or nan. Besides with ``w=``, the coefficients row after row, then the intercepts, if it has a
+        parameter of that name. If it returns true, the fit stops there.
     epochs : int >= 0, default 10
         Passes over the data by mini-batches.
     batch_size : int >= 1, default 256
@@ -358,12 +358,12 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
 
     def _minimise(self, objective: Any, dtype: np.dtype[Any], X: Any, y: Any, sample_weight: Any) -> Self:
         method, not_converged = SOLVERS[self.solver]
-        solve = functools.partial(minimize, objective, self._start(), method, tol=self.tol)
+        start = self._start()
         with ExitStack() as stack:
             more = hasattr(self, "_skl_callbacks") and X is not None
-            seen = [stack.enter_context(self._scikit_learn_callbacks(X, y, sample_weight, solve))] if more else []
+            seen = [stack.enter_context(self._scikit_learn_callbacks(X, y, sample_weight, start))] if more else []
             call = self._observers(stack, self.max_iter, seen)
-            solution = solve(max_iter=self.max_iter, callback=call)
+            solution = minimize(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
             self._keep(solution, dtype)
         if not self.converged_ and solution.n_iter >= self.max_iter:
             warnings.warn(
@@ -377,12 +377,12 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
 
     def _observers(self, stack: ExitStack, most: int, more: Iterable[Observer] = ()) -> Observer | None:
         """Return what tells everyone who wants to know of each iteration, and whether one of them stops the fit."""
-        observers: list[Observer] = [] if self.callback is None else [self.callback]
+        observers = [] if self.callback is None else [seeing(self.callback)]
         if self.verbose:
-            observers.append(stack.enter_context(_progress(most)))
+            observers.append(seeing(stack.enter_context(_progress(most))))
         observers.extend(more)
         # A list, since all are to be called, also behind one that stops.
-        return (lambda *state: any([bool(observe(*state)) for observe in observers])) if observers else None
+        return (lambda i, f, g, w: any([bool(observe(i, f, g, w)) for observe in observers])) if observers else None
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes.
@@ -580,34 +580,24 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
         return {"coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
 
     @contextmanager
-    def _scikit_learn_callbacks(
-        self, X: Array, y: Array, sample_weight: Any, solve: Callable[..., Solution]
-    ) -> Iterator[Observer]:
-        """Tell those of `set_callbacks` what happens, in the order in which scikit-learn's lbfgs does.
+    def _scikit_learn_callbacks(self, X: Array, y: Array, sample_weight: Any, start: Array) -> Iterator[Observer]:
+        """Tell those of `set_callbacks` what happens, in the order in which scikit-learn's lbfgs does."""
 
-        One that asks for the fitted estimator of an iteration gets it by a fit of as many iterations, which ends at
-        the same bits.
-        """
-
-        @functools.cache
-        def coefficients(iteration: int) -> dict[str, Array]:
-            return self._coefficients(solve(max_iter=iteration).w, X.dtype)
-
-        def begin(iteration: int) -> Any:
+        def begin(w: Array) -> Any:
             task = root.subcontext(task_name="iteration")
-            task.call_on_fit_task_begin(**data, reconstruction_attributes=lambda: coefficients(iteration))
+            task.call_on_fit_task_begin(**data, reconstruction_attributes=lambda: self._coefficients(w, X.dtype))
             return task
 
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"estimator": self, "X": X, "y": y, "metadata": metadata}
         root = self._init_callback_context(max_subtasks=self.max_iter + 1)
         root.call_on_fit_task_begin(**data)
-        task = begin(0)
+        task = begin(start)
 
-        def observe(iteration: int, value: float, gradient: float) -> bool:
+        def observe(iteration: int, value: float, gradient: float, w: Array) -> bool:
             nonlocal task
-            stop = task.call_on_fit_task_end(**data, reconstruction_attributes=lambda: coefficients(iteration))
-            task = begin(iteration)
+            stop = task.call_on_fit_task_end(**data, reconstruction_attributes=lambda: self._coefficients(w, X.dtype))
+            task = begin(w)
             return bool(stop)
 
         yield observe

@@ -23,7 +23,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._solvers import Solution, lbfgs, newton
+from ._solvers import Solution, lbfgs, newton, takes
 from ._validation import Inputs, check_block, check_problem, count_classes
 from .functional import loss_grad
 
@@ -521,7 +521,7 @@ def fit(
     class_weight: ArrayLike | dict[int, float] | str | None = None,
     label_smoothing: float = 0.0,
     random_state: int | np.random.Generator | None = None,
-    callback: Callable[[int, float], object] | None = None,
+    callback: Callable[..., object] | None = None,
     n_threads: int | None = None,
 ) -> FitResult:
     r"""Train a softmax classifier on shuffled mini-batches.
@@ -560,7 +560,9 @@ def fit(
     random_state : int, numpy.random.Generator or None
         For the shuffles; whatever `numpy.random.default_rng` takes. A number makes runs equal to the bit.
     callback : callable, optional
-        Called as ``callback(epoch, loss)`` after each epoch, counted from 0; training stops when it returns True.
+        Called as ``callback(epoch, loss)`` after each epoch, counted from 0; and with ``params=``, the tuple ``(W, b)``
+        or ``(W,)`` as it is then, if it has a parameter of that name: copy what is to be kept. Training stops when it
+        returns True.
     n_threads : int, optional
         As in `loss_grad`. The result does not depend on it, to the bit.
 
@@ -594,6 +596,7 @@ def fit(
     state = optimizer.init(params)
     rng = np.random.default_rng(random_state)
     history: list[float] = []
+    seen = {"params": params} if callback is not None and takes(callback, "params") else {}
     for epoch in range(epochs):
         mean_loss = 0.0
         for rows, fraction in _batches(inputs, batch_size, rng):
@@ -620,7 +623,7 @@ def fit(
                 state = optimizer.update(grads, state, params)
         _require(all(np.isfinite(theta).all() for theta in params), "a parameter is not finite", epoch)
         history.append(mean_loss)
-        if callback is not None and callback(epoch, mean_loss):
+        if callback is not None and callback(epoch, mean_loss, **seen):
             break
     return FitResult(W, b, np.array(history))
 

@@ -29,6 +29,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 from sklearn.utils.validation import validate_data  # noqa: E402
 
 from softmax_ext import linear_model  # noqa: E402
+from softmax_ext._solvers import minimize  # noqa: E402
 from softmax_ext.linear_model import RULES, SOLVERS, LogisticRegression  # noqa: E402
 
 VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
@@ -492,6 +493,28 @@ def test_callbacks_of_scikit_learn(solver, capsys):
     scores = monitor.get_logs(select="most_recent").data
     assert len(scores) >= model.n_iter_[0]
     assert "LogisticRegression" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(VERSION < (1, 9), reason="set_callbacks came with 1.9")
+def test_a_callback_of_scikit_learn_gets_the_fitted_estimator_without_another_fit(monkeypatch):
+    X, y = problem(3)
+    seen, fits = [], []
+
+    class Look:
+        def setup(self, estimator, context): ...
+        def teardown(self, estimator, context): ...
+        def on_fit_task_begin(self, estimator, context): ...
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+            if context.task_name == "iteration" and fitted_estimator is not None:
+                seen.append(fitted_estimator.coef_.copy())
+
+    monkeypatch.setattr(linear_model, "minimize", lambda *args, **kw: fits.append(args) or minimize(*args, **kw))
+    model = LogisticRegression().set_callbacks(Look()).fit(X, y)
+    assert len(fits) == 1 and len(seen) == model.n_iter_[0]
+    np.testing.assert_array_equal(seen[-1], model.coef_)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        np.testing.assert_array_equal(seen[1], LogisticRegression(max_iter=2).fit(X, y).coef_)
 
 
 @pytest.mark.skipif(VERSION < (1, 9), reason="set_callbacks came with 1.9")

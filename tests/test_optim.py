@@ -404,6 +404,20 @@ def test_fit_starts_where_it_is_told():
     assert (W == 1).all() and (b == 1).all()
 
 
+def test_a_callback_sees_the_parameters_that_it_asks_for():
+    X, y = np.random.default_rng(0).standard_normal((60, 3)), np.arange(60) % 3
+    kept = []
+
+    def callback(epoch, loss, params):
+        kept.append([theta.copy() for theta in params])
+
+    result = optim.fit(X, y, optim.sgd(0.1), epochs=4, batch_size=20, random_state=0, callback=callback)
+    shorter = optim.fit(X, y, optim.sgd(0.1), epochs=2, batch_size=20, random_state=0)
+    for (W, b), end in ((kept[-1], result), (kept[1], shorter)):
+        np.testing.assert_array_equal(W, end.W)
+        np.testing.assert_array_equal(b, end.b)
+
+
 def test_a_callback_sees_each_epoch_and_stops_the_fit():
     X, y = blobs()
     calls = []

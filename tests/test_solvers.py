@@ -1,6 +1,8 @@
 """lbfgs, newton and minimize: where they end, that they end, and what they say of it."""
 
+import contextlib
 import inspect
+import io
 import tracemalloc
 
 import numpy as np
@@ -187,6 +189,23 @@ def test_record_of_a_fit(solver):
     assert seen[-1][2] == found.gradient and (np.diff(found.curve) < 0).all()
     assert "stopped: the gradient is within tol = 0.0001" in found.report
     assert ("L-BFGS" in found.report) == (solver != "newton")
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_callback_sees_the_point_that_it_asks_for(solver):
+    objective, seen = objective_of("digits"), []
+    start = np.zeros(objective.size)
+
+    def callback(iteration, value, gradient, w):
+        assert not w.flags.writeable and objective.value_and_grad(w)[0] == value
+        seen.append(w)
+
+    found = minimize(objective, start, solver, max_iter=7, callback=callback)
+    np.testing.assert_array_equal(seen[-1], found.w)
+    np.testing.assert_array_equal(seen[3], minimize(objective, start, solver, max_iter=4).w)
+    with contextlib.redirect_stdout(io.StringIO()) as out:  # print has no parameter w
+        minimize(objective, start, solver, max_iter=1, callback=print)
+    assert len(out.getvalue().split()) == 3
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
