@@ -269,7 +269,8 @@ class MiniBatchMixin:
                         self.save_state(checkpoint)
                         written = time.monotonic()
                 validation = stream.validation[-1] if stream.validation else math.nan
-                if tell is not None and tell(stream.epoch, stream.history[-1], validation, result(stream).copy()):
+                w = result(stream) / stream.scale
+                if tell is not None and tell(stream.epoch, stream.history[-1], validation, w):
                     break
         if self._stream is None:
             self._stream = stream

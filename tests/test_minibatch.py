@@ -434,3 +434,18 @@ def test_scales_are_those_of_entries_that_are_not_zero():
         np.testing.assert_allclose(scales(form(X)), want, rtol=1e-6)
         np.testing.assert_allclose(rate_of("sgd", form(X), scales(X), True), 2 / (1 + 1 + 1 / 3 + 2 / 3))
     np.testing.assert_array_equal(scales(np.zeros((2, 2))), [1, 1])
+
+
+@SOLVERS
+def test_a_callback_sees_the_coefficients_that_it_asks_for(solver):
+    X, y = problem(2)
+    seen = []
+
+    def callback(epoch, objective, validation, w):
+        seen.append(w)
+
+    model = LogisticRegression(solver=solver, epochs=3, random_state=0, callback=callback).fit(
+        X * [1, 10, 1, 1, 0.1], y
+    )
+    assert len(seen) == 3
+    np.testing.assert_allclose(coefficients(model), seen[-1], rtol=1e-12)
