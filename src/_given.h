@@ -14,6 +14,11 @@
 #ifndef SOFTMAX_EXT_GIVEN_H
 #define SOFTMAX_EXT_GIVEN_H
 enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP };
+/* What a piece of a row adds to it: its top, and its exponentials, those that are the top's apart. */
+typedef struct {
+    double top; /* or NaN where a score is */
+    double others, tops;
+} Piece;
 /* What NumPy would have warned of: inf - inf, a finite difference that is infinite, an exponential that is. */
 enum { INF_MINUS_INF = 1, DIFFERENCE_OVERFLOWS = 2, EXP_OVERFLOWS_TOO = 4 };
 #endif
@@ -171,8 +176,8 @@ INLINE int NAME(few)(const int what, const real *x, ptrdiff_t ldx, real *out, pt
     return found;
 }
 
-/* One row of K >= L. */
-INLINE int NAME(long_row)(const int what, const real *x, real *out, ptrdiff_t K)
+/* A piece of a row, K >= L numbers of it. */
+INLINE void NAME(piece_top)(const real *x, ptrdiff_t K, Piece *p)
 {
     const ptrdiff_t whole = K / L * L;
     real rest[NAME(lanes)];
@@ -180,21 +185,27 @@ INLINE int NAME(long_row)(const int what, const real *x, real *out, ptrdiff_t K)
     const vec last = NAME(load)(rest);
     ivec nan = MASK(last != last);
     const vec top = NAME(max_lanes)(NAME(max)(last, NAME(top_of_row)(x, whole, &nan)));
-    const vec limit = NAME(any)(nan) ? NAME(set1)(NAN) : top;
-    const int odd = NAME(first)(limit - limit) != 0;
-    const vec shift = odd ? NAME(set1)(NAN) : top;
-    const int found = odd ? NAME(warnings)(what, x, K, 1, NAME(first)(limit)) : 0;
+    p->top = NAME(any)(nan) ? NAN : (double)NAME(first)(top);
+}
+
+/* Its exponentials, to `out` for SOFTMAX; `limit` is the row's top, or NaN. */
+INLINE int NAME(piece_sums)(const int what, const real *x, real *out, ptrdiff_t K, real limit, Piece *p)
+{
+    const ptrdiff_t whole = K / L * L;
+    const int odd = limit - limit != 0;
+    const vec shift = NAME(set1)(odd ? (real)NAN : limit);
+    real rest[NAME(lanes)];
+    for (ptrdiff_t l = 0; l < L; l++) rest[l] = whole + l < K ? x[whole + l] : (real)-INFINITY;
+    const vec last = NAME(load)(rest);
+    p->others = p->tops = 0;
     if (what == SOFTMAX) {
-        vec e = NAME(exp_le0)(last - shift);
-        double total = NAME(first)(NAME(sum_lanes)(e));
+        const vec e = NAME(exp_le0)(last - shift);
+        p->others = NAME(first)(NAME(sum_lanes)(e));
         for (ptrdiff_t k = 0; k < whole; k += SUMMED)
-            total += NAME(first)(NAME(exp_row)(x + k, out + k, smaller(SUMMED, whole - k), shift));
-        const vec sum = NAME(set1)((real)total);
-        for (ptrdiff_t k = 0; k < whole; k += L) NAME(store)(out + k, NAME(load)(out + k) / sum);
-        NAME(store_some)(out + whole, K - whole, e / sum);
-        return found;
+            p->others += NAME(first)(NAME(exp_row)(x + k, out + k, smaller(SUMMED, whole - k), shift));
+        NAME(store_some)(out + whole, K - whole, e);
+        return odd ? NAME(warnings)(what, x, K, 1, limit) : 0;
     }
-    double t = -1;
     for (ptrdiff_t from = 0; from <= whole; from += SUMMED) {
         const ptrdiff_t to = smaller(whole, from + SUMMED);
         vec others[EXPS], tops[EXPS], z[EXPS];
@@ -209,17 +220,39 @@ INLINE int NAME(long_row)(const int what, const real *x, real *out, ptrdiff_t K)
             NAME(exp_apart)(1, z, shift, others, tops);
         }
         if (from == 0) NAME(exp_apart)(1, &last, shift, others + 1, tops + 1);
-        t += NAME(first)(NAME(sum_lanes)((tops[0] + tops[1]) + (tops[2] + tops[3])));
-        t += NAME(first)(NAME(sum_lanes)((others[0] + others[1]) + (others[2] + others[3])));
+        p->tops += NAME(first)(NAME(sum_lanes)((tops[0] + tops[1]) + (tops[2] + tops[3])));
+        p->others += NAME(first)(NAME(sum_lanes)((others[0] + others[1]) + (others[2] + others[3])));
     }
-    const real log_t = (real)log1p(t);
+    return odd ? NAME(warnings)(what, x, K, 1, limit) : 0;
+}
+
+/* Its result, with the row's limit and the sums of all its pieces; LOGSUMEXP is the row's own. */
+INLINE void NAME(piece_result)(const int what, const real *x, real *out, ptrdiff_t K, real limit, const Piece *sums)
+{
+    const ptrdiff_t whole = K / L * L;
+    const int odd = limit - limit != 0;
+    const real log_t = (real)log1p(sums->others + (sums->tops - 1));
     if (what == LOGSUMEXP) {
-        *out = odd ? NAME(first)(limit) : NAME(first)(top) + log_t;
-        return found;
+        *out = odd ? limit : limit + log_t;
+    } else if (what == SOFTMAX) {
+        const vec sum = NAME(set1)((real)sums->others);
+        for (ptrdiff_t k = 0; k < whole; k += L) NAME(store)(out + k, NAME(load)(out + k) / sum);
+        NAME(store_some)(out + whole, K - whole, NAME(load_some)(out + whole, K - whole) / sum);
+    } else {
+        const vec from = NAME(set1)(odd ? 0 : limit), less = NAME(set1)(odd ? limit : log_t);
+        for (ptrdiff_t k = 0; k < whole; k += L) NAME(store)(out + k, (NAME(load)(x + k) - from) - less);
+        NAME(store_some)(out + whole, K - whole, (NAME(load_some)(x + whole, K - whole) - from) - less);
     }
-    const vec from = odd ? NAME(set1)(0) : top, less = odd ? limit : NAME(set1)(log_t);
-    for (ptrdiff_t k = 0; k < whole; k += L) NAME(store)(out + k, (NAME(load)(x + k) - from) - less);
-    NAME(store_some)(out + whole, K - whole, (last - from) - less);
+}
+
+/* One row of K >= L. */
+INLINE int NAME(long_row)(const int what, const real *x, real *out, ptrdiff_t K)
+{
+    Piece row;
+    NAME(piece_top)(x, K, &row);
+    const real limit = (real)row.top;
+    const int found = NAME(piece_sums)(what, x, out, K, limit, &row);
+    NAME(piece_result)(what, x, out, K, limit, &row);
     return found;
 }
 
@@ -335,6 +368,26 @@ static int NAME(given)(int what, const real *x, ptrdiff_t ldx, real *out, ptrdif
 #define CASE(W)                                                                                                \
     case W:                                                                                                    \
         found = end ? NAME(any_rows)(W, x, ldx, out, ldo, n, K, end) : NAME(any_columns)(W, x, ldx, out, ldo, n, K); \
+        break;
+    switch (what) {
+        CASE(SOFTMAX)
+        CASE(LOG_SOFTMAX)
+        CASE(LOGSUMEXP)
+    }
+#undef CASE
+    return found | (fetestexcept(FE_OVERFLOW) ? DIFFERENCE_OVERFLOWS : 0);
+}
+
+/* One of the three steps of a piece, all pieces of a row taking each before the next; flags as from `given`. */
+static int NAME(piece)(int step, int what, const real *x, real *out, ptrdiff_t K, double limit, Piece *p)
+{
+    int found = 0;
+    feclearexcept(FE_OVERFLOW);
+#define CASE(W)                                                                                                \
+    case W:                                                                                                    \
+        if (step == 0) NAME(piece_top)(x, K, p);                                                               \
+        else if (step == 1) found = NAME(piece_sums)(W, x, out, K, (real)limit, p);                            \
+        else NAME(piece_result)(W, x, out, K, (real)limit, p);                                                 \
         break;
     switch (what) {
         CASE(SOFTMAX)

@@ -108,6 +108,10 @@ cdef extern from "float_types.h" nogil:
     int given_f64_ "given_f64"(
         int, const double *, Py_ssize_t, double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *,
     ) noexcept
+    ctypedef struct Piece:
+        double top, others, tops
+    int piece_f32(int, int, const float *, float *, Py_ssize_t, double, Piece *) noexcept
+    int piece_f64(int, int, const double *, double *, Py_ssize_t, double, Piece *) noexcept
     void exps_f32(const float *, Py_ssize_t, float *) noexcept
     void exps_f64(const double *, Py_ssize_t, double *) noexcept
     void tanhs_f32(const float *, Py_ssize_t, float *, float *) noexcept
@@ -249,6 +253,15 @@ cdef inline int given(
         return given_f32_(what, x, ldx, out, ldo, n, K, end)
     else:
         return given_f64_(what, x, ldx, out, ldo, n, K, end)
+
+
+cdef inline int piece(
+    int step, int what, const floating *x, floating *out, Py_ssize_t K, double limit, Piece *p,
+) noexcept nogil:
+    if floating is float:
+        return piece_f32(step, what, x, out, K, limit, p)
+    else:
+        return piece_f64(step, what, x, out, K, limit, p)
 
 
 cdef inline void label_losses(

@@ -86,6 +86,9 @@ cdef enum:
     PART = 1 << 15           # numbers that one thread does at a time
     PARALLEL = 1 << 17       # fewer are done by one thread, in some 50 us
     VISIT = 1 << 25          # between two looks for Ctrl-C: a third of a second at 10 ns each
+    LONG_ROW = 1 << 19       # longer ones leave a core's cache between their three steps, and are cut
+    PIECES = 256             # into so many at most,
+    PIECE = 1 << 14          # of at least so many numbers, begun at multiples of it
 
 
 cdef struct Parts:          # of the outer rows and of the columns
@@ -134,10 +137,55 @@ cdef int given_part(
     return found
 
 
+cdef Py_ssize_t piece_start(Py_ssize_t K, Py_ssize_t pieces, Py_ssize_t i) noexcept nogil:
+    return K if i == pieces else <Py_ssize_t>(<double>K / pieces * i) // PIECE * PIECE
+
+
+cdef int cut_row(
+    int what, const floating *x, floating *out, Py_ssize_t K, int n_threads,
+) except -1 nogil:
+    """A long row, in pieces by its length alone, on all threads: their tops, their sums, their results."""
+    cdef Piece pieces[PIECES]
+    cdef Piece sums
+    cdef Py_ssize_t count = min(PIECES, K // PIECE), visit = max(n_threads, VISIT // (K // count)), i, begin, end, k
+    cdef int step, found = 0
+    cdef double limit = -INFINITY
+    sums.others, sums.tops = 0, 0
+    for step in range(2 if what == LOGSUMEXP else 3):
+        begin = 0
+        while begin < count:
+            end = min(begin + visit, count)
+            for i in prange(begin, end, schedule="dynamic", num_threads=n_threads):
+                k = piece_start(K, count, i)
+                found |= piece(
+                    step, what, x + k, out if what == LOGSUMEXP else out + k, piece_start(K, count, i + 1) - k, limit,
+                    &pieces[i] if step < 2 else &sums,
+                )
+            look_for_interrupt()
+            begin = end
+        if step == 0:
+            for i in range(count):
+                if not pieces[i].top <= limit and limit == limit:  # NaN is the last one
+                    limit = pieces[i].top
+        elif step == 1:
+            for i in range(count):
+                sums.others += pieces[i].others
+                sums.tops += pieces[i].tops
+    if what == LOGSUMEXP:
+        piece(2, what, x, out, K, limit, &sums)
+    return found
+
+
 cdef int given_parts(const Given *g, int what, int n_threads, const floating *kind) except -1 nogil:
     cdef Parts p = parts_of_given(g, n_threads, kind)
     cdef Py_ssize_t i, begin = 0, end
     cdef int found = 0
+    if g.inner == 1 and g.K > LONG_ROW:
+        for i in range(g.outer):
+            found |= cut_row(
+                what, <const floating *>g.x + i * g.xo, <floating *>g.out + i * g.oo, g.K, n_threads,
+            )
+        return found
     while begin < p.count:
         end = min(begin + p.visit, p.count)
         if p.n_threads == 1:

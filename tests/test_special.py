@@ -316,6 +316,45 @@ def test_a_long_sum_in_float32(isa, shape):
     np.testing.assert_allclose(softmax_ext.logsumexp(x, axis), exact, rtol=1e-6)
 
 
+LONG_ROWS = [(2**19 + 1,), (2, 700_001), (1, 1_234_567), (700, 1, 900)]
+
+
+@pytest.mark.parametrize("shape", LONG_ROWS, ids=str)
+def test_a_row_that_is_cut(isa, name, tolerance, shape):
+    """Against float64's exact enough sums; the same bits for all threads and over the scores."""
+    x = (np.random.default_rng(0).standard_normal(shape) * 3).astype(tolerance.dtype)
+    x.flat[-5] = 20.0  # the top, in the last piece
+    run, axis = getattr(softmax_ext, name), None if len(shape) != 2 else 1
+    one = run(x, axis, n_threads=1)
+    for n_threads in (2, 3):
+        np.testing.assert_array_equal(run(x, axis, n_threads=n_threads), one)
+    want = getattr(special, name)(x.astype(float), axis)
+    rtol = 4e-6 if tolerance.dtype == np.float32 else 1e-13  # the rounding of a difference of 35
+    np.testing.assert_allclose(one, want, rtol=rtol, atol=0 if name == "softmax" else rtol)
+    if name != "logsumexp":
+        np.testing.assert_array_equal(run(x, axis, out=x), one)
+
+
+@pytest.mark.parametrize("place", [3, 2**18, -1])
+@pytest.mark.parametrize("value", [inf, -inf, nan, "all -inf", "overflow"], ids=str)
+def test_a_special_value_in_a_row_that_is_cut(isa, name, dtype, value, place):
+    x = np.random.default_rng(0).standard_normal(2**19 + 77).astype(dtype)
+    if isinstance(value, str):
+        limit = np.finfo(dtype).max
+        x[...] = -inf if value == "all -inf" else -limit
+        x[place] = -inf if value == "all -inf" else limit
+    else:
+        x[place] = value
+    assert_like_scipy(name, x)
+
+
+def test_a_tiny_sum_beside_a_top_in_a_later_piece(isa):
+    x = np.full(10**6, -90.0)
+    x[-1] = 0
+    np.testing.assert_allclose(softmax_ext.logsumexp(x), 999_999 * np.exp(-90.0), rtol=1e-13)
+    np.testing.assert_allclose(softmax_ext.logsumexp(x[-9000:]), 8999 * np.exp(-90.0), rtol=1e-13)
+
+
 def test_against_mpmath(isa):
     x = np.random.default_rng(0).uniform(-5, 5, 20)
     with mpmath.workdps(40):
@@ -383,8 +422,10 @@ except KeyboardInterrupt:
 
 @needs_kernels
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent SIGINT there")
-@pytest.mark.parametrize("K", [100, 10_000])
-@pytest.mark.parametrize("name", ["softmax", "logsumexp", "cross_entropy"])
+@pytest.mark.parametrize("name, K", [
+    *((name, K) for name in ("softmax", "logsumexp", "cross_entropy") for K in (100, 10_000)),
+    ("softmax", 2 * 10**7), ("logsumexp", 2 * 10**7),
+])  # fmt: skip
 def test_interrupt(name, K):
     """A long call ends within a second of Ctrl-C, on the slowest level."""
     env = os.environ | {"SOFTMAX_EXT_ISA": _dispatch.available()[-1]}
