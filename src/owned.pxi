@@ -46,7 +46,7 @@ cdef int owned_pass(
     cdef void *dW_sums = <void *>(db + whole(p.K, 8)) if p.doubles else <void *>dW
     cdef Py_ssize_t i, n, visits, k, end, first = 0, parts = whole(p.K, p.classes) // p.classes
     cdef Py_ssize_t together = p.parts if p.parts else parts
-    cdef Py_ssize_t features = whole((p.D + 15) // 16, lanes(Z))  # of a part of dX
+    cdef Py_ssize_t features = whole((p.D + 15) // 16, MAX_V * lanes(Z))  # of a part of dX: whole panels
     if fresh and d.kind != PROBABILITIES:
         memset(sums, 0, p.sums * sizeof(double))
     while first < d.N:

@@ -73,6 +73,21 @@ class OneRow:
             self.run(self.Z)
 
 
+class LongRow:
+    """One row of 20 million scores, which all threads share."""
+
+    params = (["softmax", "log_softmax", "logsumexp"], [1, 2])
+    param_names = ("function", "n_threads")
+    repeat = (2, 5, 4.0)
+
+    def setup(self, function, n_threads):
+        self.Z = np.random.default_rng(0).standard_normal(20_000_000, np.float32)
+        self.run = getattr(softmax_ext, function)
+
+    def time_call(self, function, n_threads):
+        self.run(self.Z, n_threads=n_threads)
+
+
 class OverCopy:
     """Our time into existing memory over that of np.copyto between the same arrays, measured in turns."""
 
