@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
+from ._sparse import CSR
 from ._validation import is_native, native
 from ._vectors import combine
 from .functional import KIND
@@ -32,6 +33,8 @@ ROWS, ROWS_PER_PARAMETER = 1024, 2.5
 POOL = 16384
 # What the blocks may cost in passes over the data, about; and their bytes. Beyond, their diagonals alone are taken.
 PASSES, BYTES = 128, 128 * 2**20
+# What the sample of one class may take where X is sparse, as an array.
+DENSE_BYTES = 8 * 2**20
 # Part of Σ_i c_i times the mean of x_j² that is added to the diagonal: a feature that is nearly always 0 where a class
 # is in doubt would else take steps that are far too long. Without a penalty, digits stalls at a gradient of 0.04.
 DAMPING = 1e-3
@@ -46,12 +49,14 @@ class Fisher:
     def __init__(self, objective: SoftmaxObjective, w: Vector) -> None:
         self.objective = objective
         P, classes, dtype = objective.D + objective.fit_intercept, len(objective.rows), objective.dtype
-        self.X = objective._X[:: max(1, objective.N // POOL)]
+        self.X: Any = objective._X[:: max(1, objective.N // POOL)]
         weights = objective._weights()[:: max(1, objective.N // POOL)]
         curving = weights if objective._curving is None else objective._curving[:: max(1, objective.N // POOL)]
         self.weights = (curving / weights.sum())[:, np.newaxis]
         self.count = min(len(self.X), max(ROWS, int(ROWS_PER_PARAMETER * P)))
         few = self.count * P <= 2 * PASSES * objective.N and classes * P * P * dtype.itemsize <= BYTES
+        if isinstance(self.X, CSR):  # whose samples' rows become an array
+            few = few and self.count * P * dtype.itemsize <= DENSE_BYTES
         self.blocks = few and _dispatch.kernels is not None
         if self.blocks:
             assert _dispatch.kernels is not None
@@ -99,9 +104,10 @@ class Fisher:
             drawn, weights = systematic(c[:, k], self.count)
             rows[k, : len(drawn)] = drawn
             roots[k, : len(drawn)] = np.sqrt(weights)
-        if not is_native(X, dtype):
+        if isinstance(X, CSR) or not is_native(X, dtype):
             used, rows = np.unique(rows, return_inverse=True)
-            X, rows = native(X[used], dtype), rows.reshape(roots.shape)
+            X = X[used].scipy(dtype).toarray() if isinstance(X, CSR) else native(X[used], dtype)
+            rows = rows.reshape(roots.shape)
         damping = DAMPING * c.sum(axis=0)[: self.factors, np.newaxis] * objective.mean_squares
         damping[:, : objective.D] += objective.l2
         ridge, P = 32 * float(np.finfo(dtype).eps), self.U.shape[1]
@@ -116,8 +122,12 @@ class Fisher:
         D, X = self.objective.D, self.X
         diagonal = np.zeros((c.shape[1], D + self.objective.fit_intercept))
         diagonal[:, D:] = c.sum(axis=0)[:, np.newaxis][:, : self.objective.fit_intercept]
+        if isinstance(X, CSR):
+            squares = X.scipy(np.float64)
+            squares.data **= 2
+            diagonal[:, :D] = (squares.T @ c).T
         at_once = max(1, 2**21 // D)
-        for start in range(0, len(X), at_once):
+        for start in range(0, 0 if isinstance(X, CSR) else len(X), at_once):
             squares = X[start : start + at_once].astype(np.float64)
             np.square(squares, out=squares)
             for row, weights in zip(diagonal[:, :D], c[start : start + at_once].T.copy(), strict=True):

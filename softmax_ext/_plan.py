@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,8 +46,15 @@ TILE_BYTES = 40 * MiB
 SLICED_BYTES = 40 * MiB
 
 
+# Of CSR rows: rows of a visit; W and dW transposed, if they fit, and the scores of a tile. If they do not, one of them
+# for a group of classes; and the scores of a tile, which is to be large, for each tile transposes W anew.
+ROWS_AT_ONCE = 128
+SPARSE_BYTES, SCORES_BYTES = 48 * MiB, 8 * MiB
+GROUP_BYTES, GROUPED_BYTES = 32 * MiB, 24 * MiB
+
+
 class Plan(NamedTuple):
-    """The choices for one shape. The kernels read the first eleven, in this order."""
+    """The choices for one shape. The kernels read the first twelve, in this order."""
 
     dots: bool  # scores with lanes along the features, added across at the end
     copied: bool  # each tile of X is copied into padded rows
@@ -60,6 +67,7 @@ class Plan(NamedTuple):
     classes: int  # in such a part
     parts: int  # between two looks for Ctrl-C within a tile, or 0: none
     second: bool  # room for a second number beside each score: the Hessian's other scores, the slope of capped ones
+    sparse: bool  # CSR rows
     block: int  # samples
     parallel: bool  # whether threads pay
     shared: int  # elements of work space for all threads,
@@ -84,14 +92,26 @@ def _ceil(a: int, b: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def plan(N: int, D: int, K: int, itemsize: int, isa: str, *, second: bool = False, copied: bool = False) -> Plan:
-    """Choose the way of one pass over (N, D) numbers of itemsize bytes and K classes.
+def plan(
+    N: int,
+    D: int,
+    K: int,
+    itemsize: int,
+    isa: str,
+    *,
+    second: bool = False,
+    copied: bool = False,
+    nnz: int | None = None,
+) -> Plan:
+    """Choose the way of one pass over (N, D) numbers of itemsize bytes, nnz of them stored if they are CSR.
 
     second: with the field of that name; copied: with tiles of X copied, whose place a gradient for X then takes.
     """
     kernels = _dispatch.load(isa)
     assert kernels is not None
     L = kernels.lanes_of(itemsize)
+    if nnz is not None:
+        return _sparse_plan(kernels, N, D, K, itemsize, second, nnz)
     flops = K * (4 * D + 20)  # of a sample: two products; maximum, exponential, sum, residual
     parallel = N * flops >= PARALLEL_FLOPS
     slices = SLICES if parallel else 1
@@ -121,7 +141,7 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str, *, second: bool = Fals
         # A tile alone may take seconds: 320 x 4096 features x 32000 classes.
         parts = max(1, 2 * BLOCK_FLOPS * L // (tile * classes * flops // K))
         parts = parts if parts * classes < K else 0
-        choice = (False, True, False, doubles, rows, tile, 1, 0, classes, parts, second)
+        choice = (False, True, False, doubles, rows, tile, 1, 0, classes, parts, second, False)
         block = tile * max(1, most // tile)
     else:
         # 784 features, 10 classes: 65 ns a row by dots, 103 by scores, where 6 of 16 lanes are empty; AVX2 123, 185.
@@ -139,11 +159,34 @@ def plan(N: int, D: int, K: int, itemsize: int, isa: str, *, second: bool = Fals
         # The sums of 256 samples are added in double at once: with the doubles of 784 x 10 weights going through the
         # second cache for each 80 samples, the pass took 6.44 ms instead of 5.98 (AVX2: 10.9 and 10.0).
         batch = max(1, 256 // tile) if K * D <= 2**18 else 1
-        choice = (dots, copied, transposed, True, rows, tile, batch, slices, 0, 0, second)
+        choice = (dots, copied, transposed, True, rows, tile, batch, slices, 0, 0, second, False)
         block = slices * tile * max(1, most // (slices * tile))
     shared, work, sums = kernels.sizes(choice, D, K, itemsize)
     single = Visit(N, 0, 0, choice[7], True, True) if N <= block else None
     return Plan(*choice, block, parallel, shared, work, sums * max(choice[7], 1), single)
+
+
+def _sparse_plan(kernels: Any, N: int, D: int, K: int, itemsize: int, second: bool, nnz: int) -> Plan:
+    """Choose the way over CSR rows: the classes at once, or groups of them if the transposed matrices are too large."""
+    L = kernels.lanes_of(itemsize)
+    line = 64 // itemsize
+    flops = nnz // N * 4 * K + 20 * K
+    row = _ceil(K, line) * line if K >= line else 1 << (K - 1).bit_length()  # as sparse_row in src/sparse.pxi
+    doubles = K * D * 8 <= DOUBLES_BYTES
+    rows = max(L, min(ROWS_AT_ONCE, SCORES_BYTES // (itemsize * (K + L)) // 4 // L * L))
+    classes, room = K, SCORES_BYTES
+    if D * row * (itemsize * (2 + second) + (8 - itemsize) * doubles) > SPARSE_BYTES:
+        doubles, room = False, GROUPED_BYTES
+        classes = max(1, GROUP_BYTES // (D * itemsize))
+        classes = min(K, classes // line * line or 1 << (classes.bit_length() - 1))
+    tile = _ceil(min(N, max(rows, room // (itemsize * (_ceil(K, L) * L + 3) * (1 + second)))), rows) * rows
+    choice = (False, False, True, doubles, rows, tile, 1, 0, classes, 0, second, True)
+    # An entry takes the time of some eight operations for each lane, and the sweeps over W and dW are in no block.
+    block = tile * max(1, BLOCK_FLOPS * L // 8 // (flops + 300) // tile)
+    shared, work, sums = kernels.sizes(choice, D, K, itemsize)
+    single = Visit(N, 0, 0, 0, True, True) if N <= block else None
+    parallel = N * flops + 2 * K * D >= PARALLEL_FLOPS
+    return Plan(*choice, block, parallel, shared, work, sums, single)
 
 
 def visits(way: Plan, N: int, row_bytes: int) -> Iterator[tuple[Visit, slice]]:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ._sparse import CSR, check_csr, is_sparse
+
 F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
 # By type character, not by dtype: one entry then covers both byte orders.
 COMPUTES_IN = dict.fromkeys("ef", F4) | dict.fromkeys("dg?bBhHiIlLqQ", F8)
@@ -30,7 +32,8 @@ Array = npt.NDArray[Any]
 class Inputs(NamedTuple):
     """What `check_problem` hands to the kernels."""
 
-    X: Array  # (N, D): the caller's own, of any real dtype, layout, byte order, alignment; take blocks through `native`
+    # (N, D): the caller's own, of any real dtype, layout, byte order, alignment; take blocks through `native`; or CSR
+    X: Array | CSR
     dtype: np.dtype[Any]  # float32 or float64: what X's dtype computes in
     y: npt.NDArray[np.intp] | None  # (N,) in 0..K-1, a copy of ours: nobody can change a label after the check
     Y: Array | None  # (N, K): the caller's own, likewise; then `check_block`
@@ -44,7 +47,7 @@ class Inputs(NamedTuple):
 class Scoring(NamedTuple):
     """What `check_scoring` hands to the kernels; the fields are those of `Inputs`."""
 
-    X: Array
+    X: Array | CSR
     dtype: np.dtype[Any]
     W: Array
     b: Array | None
@@ -307,9 +310,9 @@ def native(block: Array, dtype: np.dtype[Any]) -> Array:
     return block if is_native(block, dtype) else _cast(block, dtype)
 
 
-def _check_scores(X: object, W: object, b: object) -> tuple[Array, np.dtype[Any], Array, Array | None]:
+def _check_scores(X: Any, W: object, b: object) -> tuple[Array | CSR, np.dtype[Any], Array, Array | None]:
     """Check what the scores Z = X Wᵀ + b need."""
-    X = _check_real(X, "X", 2)
+    X = check_csr(X, "X", COMPUTES_IN) if is_sparse(X) else _check_real(X, "X", 2)
     dtype = COMPUTES_IN[X.dtype.char]
     N, D = X.shape
     if N == 0 or D == 0:
@@ -456,12 +459,15 @@ def _real_number(value: object, name: str) -> float:
         raise ValueError(f"{name} = {value!r} does not fit in a float") from error
 
 
-def _check_out(out: object, shape: tuple[int, int], dtype: np.dtype[Any], inputs: dict[str, Array | None]) -> Array:
+def _check_out(
+    out: object, shape: tuple[int, int], dtype: np.dtype[Any], inputs: dict[str, Array | CSR | None]
+) -> Array:
     array = _check_shape_and_dtype(out, shape, dtype)
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned and flags.writeable):
         raise ValueError("out must be C-contiguous, aligned and writeable: use np.empty((N, K), dtype)")
     for name, given in inputs.items():
+        given = given.data if isinstance(given, CSR) else given
         if given is not None and np.may_share_memory(array, given):
             raise ValueError(f"out overlaps {name}, which is read while out is written: pass an array of its own")
     return array

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from . import _dispatch, _threads, _workspace, reference
 from ._fisher import Fisher
 from ._plan import Plan, Visit, plan
+from ._sparse import CSR, is_sparse
 from ._validation import (
     check_block,
     check_nonnegative_number,
@@ -26,7 +27,7 @@ from ._validation import (
     native,
 )
 from ._vectors import dots
-from .functional import ALL, KIND, parts, predict_proba
+from .functional import ALL, KIND, parts, predict_proba, stored
 
 __all__ = ["BinomialObjective", "Evaluation", "SoftmaxObjective"]
 
@@ -54,7 +55,7 @@ class SoftmaxObjective:
 
     Parameters
     ----------
-    X : array_like, shape (N, D)
+    X : array_like or scipy.sparse array or matrix, shape (N, D)
         Samples; see `loss_grad`. Not copied: do not change it while the objective is in use.
     y : array_like, shape (N,) or (N, K)
         Labels in 0..K-1, of which the largest tells K, or probabilities.
@@ -105,7 +106,7 @@ class SoftmaxObjective:
 
     def __init__(
         self,
-        X: npt.ArrayLike,
+        X: Any,
         y: npt.ArrayLike,
         *,
         l2: float = 0.0,
@@ -117,9 +118,11 @@ class SoftmaxObjective:
         m: float | None = None,
     ) -> None:
         self.K = self._count_classes(y) if K is None else K
-        start = np.zeros((self.K, np.shape(X)[1] if np.ndim(X) == 2 else 1))
+        shape = X.shape if is_sparse(X) else np.shape(X)
+        start = np.broadcast_to(0.0, (self.K, shape[1] if len(shape) == 2 else 1))
         given = check_problem(X, y, start, None, sample_weight, class_weight, 0.0)
-        self._X, self.dtype, self._y, self._s, self.m = given.X, given.dtype, given.y, given.s, given.m
+        self._X: Any = given.X
+        self.dtype, self._y, self._s, self.m = given.dtype, given.y, given.s, given.m
         self._curving = given.s  # what the samples weigh in the Hessian, or None for 1
         self._Y: Array | None = None
         if given.Y is not None:
@@ -175,7 +178,7 @@ class SoftmaxObjective:
         V, c = self._parameters(v)
         dV, dc = np.empty_like(W), None if b is None else np.empty_like(b)
         if _dispatch.kernels is None:
-            X = np.asarray(self._X, np.float64)
+            X = reference.float64(self._X)
             zeros = np.zeros(self.K)
             S = reference.softmax(reference.scores(X, W, b))
             mass = np.ones(self.N) if self._Y is None else self._Y.sum(axis=1, dtype=np.float64)
@@ -241,7 +244,7 @@ class SoftmaxObjective:
 
     def _loss(self, W: Array, b: Array | None, losses: Array | None) -> float:
         if _dispatch.kernels is None:
-            Z = reference.scores(np.asarray(self._X, np.float64), W, b)
+            Z = reference.scores(reference.float64(self._X), W, b)
             if losses is not None:
                 losses[:, 0] = reference.losses(Z, self._target)
                 losses[:, 1] = 0 if self._y is None else Z.max(axis=1) - Z[np.arange(self.N), self._y]
@@ -260,14 +263,14 @@ class SoftmaxObjective:
         return np.ones(self.N) if self._s is None else self._s
 
     def _plan(self, *, hessian: bool = False) -> Plan:
-        return plan(self.N, self.D, self.K, self.dtype.itemsize, _dispatch.isa, second=hessian)
+        return plan(self.N, self.D, self.K, self.dtype.itemsize, _dispatch.isa, second=hessian, nnz=stored(self._X))
 
     def _team(self, way: Plan) -> int:
         return min(self.n_threads, way.slices or self.n_threads) if way.parallel else 1
 
     def _visits(
         self, way: Plan
-    ) -> Iterator[tuple[Visit, Array, Array | None, slice, Array | None, Vector | None, _workspace.Space]]:
+    ) -> Iterator[tuple[Visit, Array | CSR, Array | None, slice, Array | None, Vector | None, _workspace.Space]]:
         """Yield the kernel's calls, each with its rows of all that the objective holds, and work space."""
         space = _workspace.take(way.shared + self._team(way) * way.work, self.dtype, way.sums)
         try:
@@ -311,11 +314,11 @@ class SoftmaxObjective:
         """Return some rows of X, with a column of ones where there is an intercept."""
         X = self._X[rows]
         augmented = np.empty((len(X), self.D + self.fit_intercept))
-        augmented[:, : self.D] = X
+        augmented[:, : self.D] = X.scipy(np.float64).toarray() if isinstance(X, CSR) else X
         augmented[:, self.D :] = 1
         return augmented
 
-    def _probabilities(self, X: Array, W: Array, b: Array | None) -> Array:
+    def _probabilities(self, X: Array | CSR, W: Array, b: Array | None) -> Array:
         return predict_proba(X, W, b, n_threads=self.n_threads)
 
     @cached_property

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ._sparse import CSR
 from ._validation import F8, Linear, Scores, check_block, check_linear, check_problem, check_scoring
 
 Array = npt.NDArray[Any]
@@ -45,8 +46,8 @@ class LinearCrossEntropy(NamedTuple):
 @quiet
 def scores(X: Array, W: Array, b: Array | None = None) -> Array:
     """Z = X Wᵀ + b, (N, K)."""
-    Z: Array = X @ W.T if b is None else X @ W.T + b
-    return Z
+    Z = np.asarray(X @ W.T)
+    return Z if b is None else Z + b
 
 
 @quiet
@@ -134,7 +135,9 @@ def dloss_component(X: Array, R: Array, s: Array, j: int, z: int) -> float:
 @quiet
 def dloss(X: Array, R: Array, s: Array) -> Array:
     """(6) ∂J/∂W = -1/m (Y - S)ᵀ X, each row weighed by s_i; with X = 1 (N, 1) it is ∂J/∂b."""
-    dW: Array = (s[:, np.newaxis] * R).T @ X / s.sum()
+    sR = s[:, np.newaxis] * R
+    dW: Array = (X.T @ sR).T if hasattr(X, "tocsr") else sR.T @ X  # SciPy's sparse arrays stand on the left
+    dW = dW / s.sum()
     return dW
 
 
@@ -158,7 +161,7 @@ def hessian(X: Array, S: Array, s: Array) -> Array:
 
 
 def loss_grad(
-    X: npt.ArrayLike,
+    X: Any,
     y: npt.ArrayLike,
     W: npt.ArrayLike,
     b: npt.ArrayLike | None = None,
@@ -202,20 +205,21 @@ def loss_grad(
     (0.693147, [[-0.5, -1.0], [0.5, 1.0]], [-0.5, 0.5])
     """
     given = check_problem(X, y, W, b, sample_weight, class_weight, label_smoothing)
-    X, W, b = _float64(given.X), _float64(given.W), None if given.b is None else _float64(given.b)
-    s = np.ones(len(X)) if given.s is None else given.s
+    X = float64(given.X)
+    N = X.shape[0]
+    s = np.ones(N) if given.s is None else given.s
     if given.y is not None:
-        y, Y = given.y, one_hot(given.y, len(W))
+        target, Y = given.y, one_hot(given.y, len(given.W))
     else:
-        y = Y = _float64(given.Y)
+        target = Y = float64(given.Y)
         check_block(Y, start=0)
-    Z = scores(X, W, b)
+    Z = scores(X, float64(given.W), None if b is None else float64(given.b))
     R = residual(softmax(Z), smooth(Y, given.smoothing))
-    J = loss(Z, y, s, given.smoothing)
-    return LossGrad(J, dloss(X, R, s), None if b is None else dloss(np.ones((len(X), 1)), R, s)[:, 0])
+    J = loss(Z, target, s, given.smoothing)
+    return LossGrad(J, dloss(X, R, s), None if b is None else dloss(np.ones((N, 1)), R, s)[:, 0])
 
 
-def predict_proba(X: npt.ArrayLike, W: npt.ArrayLike, b: npt.ArrayLike | None = None) -> Array:
+def predict_proba(X: Any, W: npt.ArrayLike, b: npt.ArrayLike | None = None) -> Array:
     """Return the posterior S (N, K) of every row of X, as `softmax_ext.predict_proba`, in float64 whatever X is.
 
     Examples
@@ -225,7 +229,7 @@ def predict_proba(X: npt.ArrayLike, W: npt.ArrayLike, b: npt.ArrayLike | None = 
     [[0.5, 0.5]]
     """
     given = check_scoring(X, W, b, out=None)
-    return softmax(scores(_float64(given.X), _float64(given.W), None if given.b is None else _float64(given.b)))
+    return softmax(scores(float64(given.X), float64(given.W), None if given.b is None else float64(given.b)))
 
 
 @quiet
@@ -235,14 +239,14 @@ def cross_entropy(given: Scores, class_weight: Array | None = None) -> tuple[Arr
     T_ik = c_k ((1 - ε) Y_ik + ε / K), loss_i = -Σ_k T_ik log S_ik and R_i = S_i Σ_k T_ik - T_i, as in PyTorch. With
     labels and ε = 0 the only term is the label's.
     """
-    moved = np.moveaxis(_float64(given.Z), given.axis, -1)
+    moved = np.moveaxis(float64(given.Z), given.axis, -1)
     Z = moved.reshape(-1, moved.shape[-1])
     if given.y is not None:
         Y = one_hot(given.y, Z.shape[1])
     else:
-        Y = np.moveaxis(_float64(given.Y), given.axis, -1).reshape(Z.shape)
+        Y = np.moveaxis(float64(given.Y), given.axis, -1).reshape(Z.shape)
     T = smooth(Y, given.smoothing) if given.smoothing else Y
-    T = T if class_weight is None else T * _float64(class_weight)
+    T = T if class_weight is None else T * float64(class_weight)
     terms = T * log_softmax(Z)
     if given.y is not None and not given.smoothing:
         terms = terms[np.arange(len(Z)), given.y][:, np.newaxis]
@@ -281,8 +285,8 @@ def linear_cross_entropy(
 @quiet
 def linear_cross_entropy_of(given: Linear, reduction: str, grad: bool, grad_input: bool) -> LinearCrossEntropy:
     """Return what `linear_cross_entropy` does, of arguments that are checked."""
-    X, W = _float64(given.X), _float64(given.W)
-    Z = scores(X, W, None if given.b is None else _float64(given.b))
+    X, W = float64(given.X), float64(given.W)
+    Z = scores(X, W, None if given.b is None else float64(given.b))
     tanh = np.tanh(Z / given.cap) if given.cap else np.zeros_like(Z)
     Z = given.cap * tanh if given.cap else Z
     entropy, R = cross_entropy(Scores(Z, F8, 1, given.y, given.Y, None, None, given.smoothing), given.c)
@@ -290,7 +294,7 @@ def linear_cross_entropy_of(given: Linear, reduction: str, grad: bool, grad_inpu
     lse = (Z - log_softmax(Z))[np.arange(len(Z)), Z.argmax(axis=1)]
     n = m = np.float64(np.count_nonzero(kept))
     if given.c is not None and given.y is not None:
-        m = np.float64(_float64(given.c)[given.y[kept]].sum())
+        m = np.float64(float64(given.c)[given.y[kept]].sum())
     m, n = (m, n) if reduction == "mean" else (np.float64(1), np.float64(1))
     losses = entropy / m + given.z_loss * lse**2 / n if given.z_loss else entropy / m
     R = R / m + (2 * given.z_loss * lse / n)[:, np.newaxis] * S if given.z_loss else R / m
@@ -308,5 +312,6 @@ def linear_cross_entropy_of(given: Linear, reduction: str, grad: bool, grad_inpu
 
 
 @quiet
-def _float64(x: Any) -> Array:
-    return np.asarray(x, np.float64)
+def float64(x: Any) -> Any:
+    """Return an array in float64, or CSR rows as SciPy's array of it."""
+    return x.scipy(np.float64) if isinstance(x, CSR) else np.asarray(x, np.float64)

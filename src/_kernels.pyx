@@ -10,6 +10,8 @@ Rows are cut into tiles.  A tile's one buffer Z holds its scores, then its resid
     dW <- dW + Z^T tile           products.h; the tile is still in cache
     dX <- Z W                     products.h, where wanted, in place of the tile's copy
 
+CSR rows have stages of their own for the first and the third: sparse.pxi and sparse.h.
+
 The Hessian times (V, c) is the same pass with a second buffer Q = X V^T + c and, for R, A = S o (Q - sum_k S_k Q_k).
 
 Work is cut by the problem's shape, never by the number of threads, and what is summed is summed in a fixed order: every
@@ -32,6 +34,7 @@ include "float_types.pxi"
 include "shape.pxi"
 include "tile.pxi"
 include "owned.pxi"
+include "sparse.pxi"
 include "fisher.pxi"
 include "vectors.pxi"
 
@@ -180,28 +183,36 @@ cdef double visited(
     cdef double loss = 0
     d.block, d.start, begin, end, first, last = visit
     with nogil:
-        if p.slices:
+        if p.sparse:
+            sparse_pass(p, d, first, last, own, into, gradient, bias, m, n_threads)
+        elif p.slices:
             slices_pass(p, d, begin, end, first, own, into, n_threads)
         else:
             owned_pass(p, d, first, own, into, gradient, n_threads)
-        if last and d.kind != PROBABILITIES:
+        if p.sparse:
+            loss = sparse_loss(p, into, m) if last and d.kind != PROBABILITIES else 0
+        elif last and d.kind != PROBABILITIES:
             loss = finish(p, into, m, gradient, bias, n_threads)
     return loss
 
 
-cdef Batch batch_of(
-    Kind kind, const floating[:, :] X, const floating[:, ::1] W, const floating[::1] b,
-) noexcept:
+cdef Batch batch_of(Kind kind, X, const floating[:, ::1] W, const floating[::1] b):
+    """X: rows whose columns are contiguous, or a CSR, which keeps what the pointers point at."""
     cdef Batch d
+    cdef const floating[:, :] rows
     memset(&d, 0, sizeof(d))
-    d.kind, d.N, d.ldx = kind, X.shape[0], X.strides[0] // <Py_ssize_t>sizeof(floating)
-    d.X, d.W = <const void *>&X[0, 0], <const void *>&W[0, 0]
+    d.kind, d.W = kind, <const void *>&W[0, 0]
     d.b = NULL if b is None else <const void *>&b[0]
+    if not hasattr(X, "indptr"):
+        rows = X
+        d.N, d.ldx, d.X = rows.shape[0], rows.strides[0] // <Py_ssize_t>sizeof(floating), <const void *>&rows[0, 0]
+    else:
+        csr_of(&d, X, W)
     return d
 
 
 def loss_grad(
-    const floating[:, :] X,         # IN     rows of a block, columns contiguous
+    X,                              # IN     rows of a block, columns contiguous, or CSR
     const Py_ssize_t[::1] y,        # IN     their labels, or None
     const floating[:, :] Y,         # IN     their targets, columns contiguous, or None
     const double[::1] s,            # IN     their weights, or None
@@ -219,7 +230,7 @@ def loss_grad(
     double[:, ::1] losses=None,     # OUT    each row's loss and top - z_y, or None
 ):
     """Add rows to the sums; the first visit clears them, the last one returns the loss."""
-    cdef Shape p = shape_of(plan, X.shape[1], W.shape[0], &work[0])
+    cdef Shape p = shape_of(plan, W.shape[1], W.shape[0], &work[0])
     cdef Batch d = batch_of(LOSS if dW is None else GRADIENT, X, W, b)
     d.smoothing = smoothing
     if s is not None:
@@ -234,7 +245,7 @@ def loss_grad(
 
 
 def hessp(
-    const floating[:, :] X,         # IN     rows of a block, columns contiguous
+    X,                              # IN     rows of a block, columns contiguous, or CSR
     const double[::1] s,            # IN     their weights, or None
     const floating[:, ::1] W,       # IN
     const floating[::1] b,          # IN     or None
@@ -250,7 +261,7 @@ def hessp(
     int n_threads,
 ):
     """Add rows to the sums of A^T X, A = S o (Q - sum_k S_k Q_k), Q = X V^T + c."""
-    cdef Shape p = shape_of(plan, X.shape[1], W.shape[0], &work[0])
+    cdef Shape p = shape_of(plan, W.shape[1], W.shape[0], &work[0])
     cdef Batch d = batch_of(HESSIAN, X, W, b)
     if s is not None:
         d.s = &s[0]
@@ -261,7 +272,7 @@ def hessp(
 
 
 def predict_proba(
-    const floating[:, :] X,         # IN     rows of a block, columns contiguous
+    X,                              # IN     rows of a block, columns contiguous, or CSR
     const floating[:, ::1] W,       # IN
     const floating[::1] b,          # IN     or None
     plan,
@@ -271,7 +282,7 @@ def predict_proba(
     int n_threads,
 ):
     """The same pass without targets and gradient."""
-    cdef Shape p = shape_of(plan, X.shape[1], W.shape[0], &work[0])
+    cdef Shape p = shape_of(plan, W.shape[1], W.shape[0], &work[0])
     cdef Batch d = batch_of(PROBABILITIES, X, W, b)
     d.S = &S[0, 0]
     visited[floating](&p, &d, visit, work, None, None, None, 1, n_threads)

@@ -2,6 +2,7 @@
 #include "simd.h"
 #include "products.h"
 #include "_rows.h"
+#include "sparse.h"
 #include "fisher.h"
 #include "vectors.h"
 #include "_given.h"

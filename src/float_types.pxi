@@ -88,6 +88,28 @@ cdef extern from "float_types.h" nogil:
     void widen_f32(const float *, Py_ssize_t, double *) noexcept
     void copy_rows_f32(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t) noexcept
     void copy_rows_f64(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *, Py_ssize_t) noexcept
+    void sparse_scores_f32(
+        const float *, const void *, int, const Py_ssize_t *, Py_ssize_t, const float *, Py_ssize_t, const float *,
+        Py_ssize_t, float *, Py_ssize_t, Py_ssize_t,
+    ) noexcept
+    void sparse_gradient_f32(
+        const float *, const void *, int, const Py_ssize_t *, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t,
+        void *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t,
+    ) noexcept
+    void turn_f32(
+        const void *, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, int, float *, Py_ssize_t,
+    ) noexcept
+    void sparse_scores_f64(
+        const double *, const void *, int, const Py_ssize_t *, Py_ssize_t, const double *, Py_ssize_t, const double *,
+        Py_ssize_t, double *, Py_ssize_t, Py_ssize_t,
+    ) noexcept
+    void sparse_gradient_f64(
+        const double *, const void *, int, const Py_ssize_t *, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t,
+        void *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t,
+    ) noexcept
+    void turn_f64(
+        const void *, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, int, double *, Py_ssize_t,
+    ) noexcept
     const int LOGSUMEXP
     const Py_ssize_t COLUMNS_MOST
     void label_losses_f32(
@@ -291,3 +313,33 @@ cdef inline void from_tile(
         from_tile_f32(Z, ldz, n, K, columns, out, ldo)
     else:
         from_tile_f64(Z, ldz, n, K, columns, out, ldo)
+
+
+cdef inline void sparse_scores(
+    const floating *data, const void *indices, int wide, const Py_ssize_t *indptr, Py_ssize_t n, const floating *W,
+    Py_ssize_t ldw, const floating *bias, Py_ssize_t K, floating *Z, Py_ssize_t ldz, Py_ssize_t room,
+) noexcept nogil:
+    if floating is float:
+        sparse_scores_f32(data, indices, wide, indptr, n, W, ldw, bias, K, Z, ldz, room)
+    else:
+        sparse_scores_f64(data, indices, wide, indptr, n, W, ldw, bias, K, Z, ldz, room)
+
+
+cdef inline void sparse_gradient(
+    const floating *data, const void *indices, int wide, const Py_ssize_t *indptr, Py_ssize_t n, const floating *R,
+    Py_ssize_t ldr, Py_ssize_t K, void *dW, Py_ssize_t ldw, int doubles, Py_ssize_t own, Py_ssize_t parts,
+) noexcept nogil:
+    if floating is float:
+        sparse_gradient_f32(data, indices, wide, indptr, n, R, ldr, K, dW, ldw, doubles, own, parts)
+    else:
+        sparse_gradient_f64(data, indices, wide, indptr, n, R, ldr, K, dW, ldw, doubles, own, parts)
+
+
+cdef inline void turn(
+    const void *A, int doubles, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t lda, double scale, int add,
+    floating *B, Py_ssize_t ldb,
+) noexcept nogil:
+    if floating is float:
+        turn_f32(A, doubles, rows, columns, lda, scale, add, B, ldb)
+    else:
+        turn_f64(A, doubles, rows, columns, lda, scale, add, B, ldb)

@@ -13,6 +13,8 @@ cdef struct Shape:
     Py_ssize_t classes      # of a part, when owned
     Py_ssize_t parts        # between two looks for Ctrl-C within a tile, or 0
     bint second             # there is room for a second number beside each score: Q of the Hessian, the cap's slope
+    bint sparse             # CSR rows: sparse.pxi
+    bint grouped            # their classes a group at a time
     Py_ssize_t up           # tile, in whole groups of L rows
     Py_ssize_t ldz, ldt     # elements from row to row of Z and of the copied tile
     Py_ssize_t columns      # of the gradient's rows as summed, and their distance
@@ -39,6 +41,9 @@ cdef Py_ssize_t odd_lines(Py_ssize_t count, const floating *kind) noexcept nogil
 cdef Shape shape_of(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
     """The plan's choices and the sizes that follow from them."""
     cdef Shape p
+    if plan[11]:
+        return sparse_shape(plan, D, K, kind)
+    memset(&p, 0, sizeof(p))
     cdef Py_ssize_t L = lanes(kind), line = 64 // sizeof(floating), packed
     p.D, p.K = D, K
     p.dots, p.copied, p.transposed, p.doubles, p.rows, p.tile = plan[:6]
@@ -76,4 +81,6 @@ def sizes(plan, Py_ssize_t D, Py_ssize_t K, Py_ssize_t itemsize):
         p = shape_of(plan, D, K, <const float *>NULL)
     else:
         p = shape_of(plan, D, K, <const double *>NULL)
+    if p.sparse:
+        return p.work + p.buffer + 64 // itemsize, 0, p.sums
     return (p.packed if p.slices else p.buffer) + 64 // itemsize, p.work, p.sums

@@ -12,7 +12,10 @@ cdef struct Batch:          # rows of a block, as the caller has them
     Py_ssize_t start        # the first row here, and how many there are
     Py_ssize_t N
     Py_ssize_t ldx, ldy
-    const void *X
+    const void *X           # rows, or the data of CSR rows,
+    const void *indices     # their features, int32 or int64,
+    bint wide
+    const Py_ssize_t *indptr  # and where each row begins; else NULL
     const void *Y           # targets, or NULL
     const Py_ssize_t *y     # labels, or NULL
     const double *s         # or NULL

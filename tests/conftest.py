@@ -10,6 +10,7 @@ from typing import NamedTuple
 import hypothesis
 import numpy as np
 import pytest
+import scipy.sparse
 
 from softmax_ext import _dispatch, reference
 
@@ -61,6 +62,12 @@ def tolerance(request):
     return request.param
 
 
+@pytest.fixture(params=["dense", "csr"])
+def storage(request):
+    """How X is stored."""
+    return request.param
+
+
 @pytest.fixture
 def dtype(tolerance):
     return tolerance.dtype
@@ -70,7 +77,7 @@ def dtype(tolerance):
 def make_problem():
     """(X, y, W, b) and the keywords of `loss_grad`, by name."""
 
-    def make(N, D, K, dtype, seed=0, *, labels="labels", weights="unweighted", bias=True):
+    def make(N, D, K, dtype, seed=0, *, labels="labels", weights="unweighted", bias=True, storage="dense"):
         rng = np.random.default_rng([seed, N, D, K])
         X = rng.standard_normal((N, D))
         X[::3] *= 20  # else every probability is about 1 / K, and a wrong exp or maximum passes
@@ -84,7 +91,10 @@ def make_problem():
         if weights in ("class_weight", "both"):
             keywords["class_weight"] = rng.exponential(size=K) + 0.1
         b = rng.standard_normal(K).astype(dtype) if bias else None
-        return (X.astype(dtype), y, W.astype(dtype), b), keywords
+        X = X.astype(dtype)
+        if storage == "csr":  # with empty rows, and rows of all features
+            X = scipy.sparse.csr_array(X * (rng.random((N, D)) < rng.choice([0, 0.1, 0.5, 1], (N, 1))))
+        return (X, y, W.astype(dtype), b), keywords
 
     return make
 
@@ -96,7 +106,8 @@ def assert_like_reference(tolerance):
     def check(got, arguments, keywords):
         want = reference.loss_grad(*arguments, **keywords)
         X, _, W, b = arguments
-        s = keywords.get("sample_weight", np.ones(len(X)))
+        s = keywords.get("sample_weight", np.ones(X.shape[0]))
+        X = X.toarray() if scipy.sparse.issparse(X) else X
         one_residual = (s[:, np.newaxis] * np.abs(X)).sum(axis=0).max() / s.sum()
         assert type(got.loss) is float
         np.testing.assert_allclose(got.loss, want.loss, rtol=tolerance.rtol, atol=0)

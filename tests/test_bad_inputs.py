@@ -48,8 +48,6 @@ BAD_SCORES = [
     ({"X": np.zeros((N, D), [("a", "f8")])}, TypeError, "X must hold real numbers, got dtype [('a', '<f8')]"),
     ({"X": [[1, 2], [3]]}, ValueError, "X (list) cannot be read as an array"),
     ({"X": np.ma.ones((N, D))}, TypeError, "X is a masked array and its mask would be ignored: fill it, with X.fill"),
-    ({"X": scipy.sparse.csr_array(np.ones((N, D)))}, TypeError, "X is sparse (csr_array), which is not supported here"),
-    ({"X": scipy.sparse.coo_matrix(np.ones((N, D)))}, TypeError, "pass X.toarray()"),
     ({"W": np.ones((D, K))}, ValueError, "D = 3 columns as X has, got shape (3, 5): pass W.T"),
     ({"W": np.ones((K, D + 1))}, ValueError, "D = 3 columns as X has, got shape (5, 4)"),
     ({"W": np.ones((0, D))}, ValueError, "W must be (K, D) with K >= 1 rows"),

@@ -28,11 +28,12 @@ SHAPES = [
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("labels, weights", TARGETS)
-def test_small_sizes(isa, dtype, labels, weights, bias, n_threads, seed, make_problem, assert_like_reference):
+def test_small_sizes(isa, dtype, storage, labels, weights, bias, n_threads, seed, make_problem, assert_like_reference):
     """Every N in 1..9, K in 1..67 and D in 1..70, in another pairing for every seed and combination of the rest."""
-    rng = np.random.default_rng([seed, *f"{isa}{dtype}{labels}{weights}{bias}{n_threads}".encode()])
+    rng = np.random.default_rng([seed, *f"{isa}{dtype}{labels}{weights}{bias}{n_threads}{storage}".encode()])
     for N, D, K in zip(np.arange(70) % 9 + 1, rng.permutation(70) + 1, rng.permutation(70) % 67 + 1, strict=True):
-        arguments, keywords = make_problem(N, D, K, dtype, seed, labels=labels, weights=weights, bias=bias)
+        target = {"labels": labels, "weights": weights, "bias": bias}
+        arguments, keywords = make_problem(N, D, K, dtype, seed, **target, storage=storage)
         got = loss_grad(*arguments, **keywords, n_threads=n_threads)
         assert_like_reference(got, arguments, keywords)
 
@@ -40,8 +41,11 @@ def test_small_sizes(isa, dtype, labels, weights, bias, n_threads, seed, make_pr
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("labels, weights, bias", [("labels", "both", True), ("probabilities", "sample_weight", False)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_shapes(isa, dtype, shape, labels, weights, bias, n_threads, seed, make_problem, assert_like_reference):
-    arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights=weights, bias=bias)
+def test_shapes(
+    isa, dtype, storage, shape, labels, weights, bias, n_threads, seed, make_problem, assert_like_reference
+):
+    target = {"labels": labels, "weights": weights, "bias": bias}
+    arguments, keywords = make_problem(*shape, dtype, seed, **target, storage=storage)
     assert_like_reference(loss_grad(*arguments, **keywords, n_threads=n_threads), arguments, keywords)
 
 
@@ -63,8 +67,10 @@ def test_owned_classes_over_tiles(isa, dtype, shape, labels, weights, seed, make
 @pytest.mark.parametrize("label_smoothing", [0.1, 1.0])
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 @pytest.mark.parametrize("shape", [(7, 5, 1), (37, 23, 9), (300, 33, 100)], ids=str)
-def test_label_smoothing(isa, dtype, shape, labels, label_smoothing, seed, make_problem, assert_like_reference):
-    arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights="sample_weight")
+def test_label_smoothing(
+    isa, dtype, storage, shape, labels, label_smoothing, seed, make_problem, assert_like_reference
+):
+    arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights="sample_weight", storage=storage)
     keywords["label_smoothing"] = label_smoothing
     assert_like_reference(loss_grad(*arguments, **keywords), arguments, keywords)
 
@@ -72,9 +78,9 @@ def test_label_smoothing(isa, dtype, shape, labels, label_smoothing, seed, make_
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_predict_proba(isa, tolerance, shape, bias, n_threads, seed, make_problem):
-    (X, _, W, b), _ = make_problem(*shape, tolerance.dtype, seed, bias=bias)
-    out = np.full((len(X), len(W)), np.nan, tolerance.dtype)
+def test_predict_proba(isa, tolerance, storage, shape, bias, n_threads, seed, make_problem):
+    (X, _, W, b), _ = make_problem(*shape, tolerance.dtype, seed, bias=bias, storage=storage)
+    out = np.full((X.shape[0], len(W)), np.nan, tolerance.dtype)
     S = predict_proba(X, W, b, out=out, n_threads=n_threads)
     assert S is out
     tiny = np.finfo(tolerance.dtype).tiny  # below it, digits go
@@ -84,8 +90,8 @@ def test_predict_proba(isa, tolerance, shape, bias, n_threads, seed, make_proble
     np.testing.assert_array_equal(again, S)
 
 
-def test_the_public_functions_run_on_the_reference(dtype, make_problem):
-    arguments, keywords = make_problem(20, 7, 5, dtype, weights="both")
+def test_the_public_functions_run_on_the_reference(dtype, storage, make_problem):
+    arguments, keywords = make_problem(20, 7, 5, dtype, weights="both", storage=storage)
     X, _, W, b = arguments
     with _dispatch.using("reference"):
         got, S = loss_grad(*arguments, **keywords), predict_proba(X, W, b)

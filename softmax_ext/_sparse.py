@@ -1,0 +1,140 @@
+"""CSR rows as the kernels read them, and the gate that SciPy's sparse arrays pass through on the way.
+
+SciPy is not imported here: whoever has a sparse array has imported it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class CSR:
+    """N rows: row i has the entries indptr[i] to indptr[i + 1] of data, in the columns that indices tell."""
+
+    __slots__ = ("data", "indices", "indptr", "shape")
+
+    def __init__(self, data: Array, indices: Array, indptr: npt.NDArray[np.intp], D: int) -> None:
+        self.data, self.indices, self.indptr = data, indices, indptr
+        self.shape = (len(indptr) - 1, D)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.data.dtype
+
+    @property
+    def nnz(self) -> int:
+        """Stored entries."""
+        return int(self.indptr[-1] - self.indptr[0])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> CSR:
+        """Return some rows, of the same memory where they follow each other."""
+        if not isinstance(rows, slice):
+            return self._take(rows)
+        start, stop, step = rows.indices(len(self))
+        if step == 1:
+            return CSR(self.data, self.indices, self.indptr[start : max(start, stop) + 1], self.shape[1])
+        return self._take(np.arange(start, stop, step))
+
+    def _take(self, rows: npt.NDArray[np.intp]) -> CSR:
+        lengths = self.indptr[rows + 1] - self.indptr[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.intp)
+        entries = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], lengths)
+        return CSR(self.data[entries], self.indices[entries], indptr, self.shape[1])
+
+    def narrowed(self, W: Array) -> tuple[CSR, Array]:
+        """Return the same rows of those columns alone that occur, and W (K, D) of them."""
+        data, indices = self.entries()
+        used, places = np.unique(indices, return_inverse=True)
+        if not len(used):
+            used = np.zeros(1, np.intp)
+        return CSR(data, places.astype(np.int64), self.indptr - self.indptr[0], len(used)), W.take(used, axis=1)
+
+    def entries(self) -> tuple[Array, Array]:
+        """Return the values and the columns of the rows' entries."""
+        stored = slice(self.indptr[0], self.indptr[-1])
+        return self.data[stored], self.indices[stored]
+
+    def scipy(self, dtype: npt.DTypeLike) -> Any:
+        """Return the rows as SciPy's array, in float64 for the reference."""
+        from scipy.sparse import csr_array
+
+        data, indices = self.entries()
+        return csr_array((data.astype(dtype, copy=False), indices, self.indptr - self.indptr[0]), shape=self.shape)
+
+
+# SciPy converts these formats without a look at their indices: the names of those, and the axis that they count.
+CHECKED = {"csr": (("indices", 1),), "csc": (("indices", 0),), "coo": (("row", 0), ("col", 1))}
+
+
+def is_sparse(X: object) -> bool:
+    """Tell SciPy's sparse arrays and matrices, and ours."""
+    return type(X) is CSR or hasattr(X, "tocsr")
+
+
+def check_csr(X: Any, name: str, computes_in: Mapping[str, np.dtype[Any]]) -> CSR:
+    """Return what a SciPy sparse array or matrix holds, once every index is known to be within it.
+
+    CSR of float32 or float64, with int32 or int64 indices, is taken as it is; other dtypes and formats are converted.
+    """
+    if type(X) is CSR:
+        return X
+    if len(X.shape) != 2:
+        raise ValueError(f"{name} must be 2-D, (N, D), got {len(X.shape)}-D with shape {X.shape}")
+    if X.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} has dtype {X.dtype}")
+    if X.dtype.char not in computes_in:
+        raise TypeError(f"{name} must hold real numbers, got dtype {X.dtype}")
+    dtype = computes_in[X.dtype.char]
+    stored = _check_pointers(X, name) if X.format in ("csr", "csc") else None
+    for field, axis in CHECKED.get(X.format, ()):
+        _check_indices(
+            np.asarray(getattr(X, field))[:stored], f"{name}.{field}", X.shape[axis], "column" if axis else "row"
+        )
+    if X.format != "csr":
+        if X.format == "bsr":
+            X.check_format()
+        X = X.tocsr()
+    with np.errstate(all="ignore"):
+        data = np.require(X.data, dtype, ["C", "A"])
+    indices = np.require(X.indices, np.int32 if X.indices.dtype.itemsize == 4 else np.int64, ["C", "A"])
+    return CSR(data, indices, X.indptr.astype(np.intp), X.shape[1])
+
+
+def _check_pointers(X: Any, name: str) -> int:
+    """Check indptr, and that the other two have as many entries as it says: return how many."""
+    pointers, length = np.asarray(X.indptr), X.shape[X.format == "csc"] + 1
+    if pointers.dtype.kind not in "iu" or pointers.shape != (length,):
+        found = f"shape {pointers.shape} of {pointers.dtype}"
+        raise ValueError(f"{name}.indptr must be {length} integers for shape {X.shape}, got {found}")
+    if np.shape(X.data) != np.shape(X.indices) or np.ndim(X.data) != 1:
+        found = f"shapes {np.shape(X.data)} and {np.shape(X.indices)}"
+        raise ValueError(f"{name}.data and {name}.indices must be of one length, got {found}")
+    if pointers[0] != 0:
+        raise ValueError(f"{name}.indptr[0] = {pointers[0]} must be 0")
+    falls = pointers[1:] < pointers[:-1]
+    if falls.any():
+        i = int(falls.argmax())
+        raise ValueError(f"{name}.indptr[{i + 1}] = {pointers[i + 1]} is less than indptr[{i}] = {pointers[i]}")
+    if pointers[-1] > len(X.data):
+        raise ValueError(f"{name}.indptr[-1] = {pointers[-1]} is beyond the {len(X.data)} entries of {name}.indices")
+    return int(pointers[-1])
+
+
+def _check_indices(indices: Array, name: str, size: int, kind: str) -> None:
+    """Check that they are integers in 0..size - 1, by one sweep: as unsigned numbers negative ones are huge."""
+    if indices.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers, got dtype {indices.dtype}")
+    unsigned = indices.view(indices.dtype.str.replace("i", "u"))
+    if len(indices) and unsigned.max() >= size:
+        i = int((unsigned >= size).argmax())
+        raise ValueError(f"{name}[{i}] = {indices[i]} is out of range: a {kind} must be in 0..{size - 1}")
