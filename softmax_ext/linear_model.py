@@ -175,7 +175,7 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
     For more than two classes the coefficients are only determined up to a vector that is added to all rows. Those
     given sum to zero over the classes, which the minimum of the penalised objective does of itself. [1]_
 
-    What scikit-learn has and this has not: sparse X, L1 and elastic net, array API.
+    What scikit-learn has and this has not: L1 and elastic net, array API.
 
     References
     ----------
@@ -280,10 +280,10 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
 
         Parameters
         ----------
-        X : array_like or data frame, shape (N, D); or Chunks
-            Samples. float32 is kept; all else is converted to float64. Chunks, of `softmax_ext.chunks`, have targets
-            and weights in them. If reading them ends in an error, the best coefficients so far are kept, from which
-            a fit with `warm_start` goes on.
+        X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D); or Chunks
+            Samples. float32 is kept; all else is converted to float64, and sparse formats to CSR, which is never made
+            an array of. Chunks, of `softmax_ext.chunks`, have targets and weights in them. If reading them ends in an
+            error, the best coefficients so far are kept, from which a fit with `warm_start` goes on.
         y : array_like, shape (N,) or (N, K)
             Labels of at least two classes; or, if it is two-dimensional with K >= 2 columns of a floating dtype,
             probabilities of the classes 0..K-1, not negative, whose rows need not sum to one.
@@ -389,7 +389,7 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
 
         Parameters
         ----------
-        X : array_like or data frame, shape (N, D)
+        X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D)
             Samples.
 
         Returns
@@ -399,20 +399,20 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
         """
         if not hasattr(self, "coef_"):  # check_is_fitted takes 5 µs of the 50 that a row takes
             check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
+        X = validate_data(self, X, accept_sparse="csr", reset=False)
         W, b = self.coef_, self.intercept_
         if scipy.sparse.issparse(W):
             W = W.toarray()
         if len(W) == 1:
             W, b = _with_zero(W), _with_zero(b)
-        return predict_proba(X.astype(np.result_type(X, W), copy=False), W, b, n_threads=self.n_threads)
+        return predict_proba(X.astype(np.result_type(X.dtype, W), copy=False), W, b, n_threads=self.n_threads)
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, without taking the logarithm of a probability.
 
         Parameters
         ----------
-        X : array_like or data frame, shape (N, D)
+        X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D)
             Samples.
 
         Returns
@@ -428,6 +428,7 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.classifier_tags.multi_class = self.solver != "liblinear"
         return tags
 
@@ -473,7 +474,8 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
     def _check_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array, Array | None]:
         """Return X, y, what the objective takes for y, and the weights s; set `classes_`."""
         soft = _are_probabilities(y)
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft)
+        kinds = [np.float64, np.float32]
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=kinds, order="C", multi_output=soft)
         if soft:
             classes, targets = np.arange(y.shape[1]), y
         else:

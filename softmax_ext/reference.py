@@ -149,7 +149,7 @@ def hessian_product(X: Array, S: Array, V: Array, c: Array, s: Array, mass: Arra
     """
     Q = scores(X, V, c)
     A = S * (Q - (S * Q).sum(axis=1, keepdims=True)) * mass[:, np.newaxis]
-    return dloss(X, A, s), dloss(np.ones((len(X), 1)), A, s)[:, 0]
+    return dloss(X, A, s), dloss(np.ones((len(A), 1)), A, s)[:, 0]
 
 
 @quiet

@@ -21,7 +21,6 @@ MODULE = "sklearn.linear_model.tests.test_logistic"
 
 NOT_OURS = "tests LogisticRegressionCV or a private function, not LogisticRegression"
 L1 = "L1 or elastic net, which is refused"
-SPARSE = "sparse X, which is refused"
 
 # By a regular expression that a test's whole name has to match; names are those of scikit-learn 1.9.
 LEFT_OUT = {
@@ -34,8 +33,9 @@ LEFT_OUT = {
     r"test_l1_ratio_non_elasticnet|test_lr_penalty_l1ratio_incompatible\[l1-.*\]": L1,
     r"test_liblinear_not_stuck.*|test_sample_and_class_weight_equivalence_liblinear.*": L1,
     r"test_logisticregression_liblinear_sample_weight\[.*params0\]": L1,
-    r"test_predict_[23]_classes\[.*\]|test_dtype_match\[.*\]|test_large_sparse_matrix\[.*\]": SPARSE,
-    r"test_saga_vs_liblinear\[.*\]|test_logistic_regression_class_weights\[.*csr_.*\]": SPARSE,
+    r"test_saga_vs_liblinear\[.*-1\]": L1,
+    r"test_dtype_match\[csr_.*-liblinear\]": "wants float64 coefficients for float32 of which LIBLINEAR makes float64",
+    r"test_large_sparse_matrix\[.*-(liblinear|sag|saga)\]": "wants a refusal of 64-bit indices; ours takes them",
     r"test_liblinear_with_large_values": "wants a refusal of X > 1e30, where LIBLINEAR does not end; ours does",
     r"test_liblinear_dual_random_state.*": "wants other coefficients for another random_state; ours has no randomness",
     r"test_newton_cholesky_fallback_to_lbfgs": "compares the iterations of two of scikit-learn's solvers",

@@ -39,6 +39,7 @@ DATA = {
     "cancer": datasets.load_breast_cancer,
     "digits": datasets.load_digits,
 }
+STORED = {"dense": np.asarray, "csr": scipy.sparse.csr_array}
 BINARY_AND_NOT = pytest.mark.parametrize("K", [2, 3])
 tight = functools.partial(LogisticRegression, tol=1e-9, max_iter=1000)
 
@@ -74,7 +75,7 @@ def two_rows(model):
 
 def objective(model, X, y, C, s=None):
     """What scikit-learn minimises, divided by C m, in plain NumPy."""
-    m = len(X) if s is None else s.sum()
+    m = X.shape[0] if s is None else s.sum()
     penalty = 0 if C == np.inf else (model.coef_.astype(float) ** 2).sum() / (2 * C * m)
     return reference.loss_grad(X, y, *two_rows(model), sample_weight=s).loss + penalty
 
@@ -178,12 +179,12 @@ def test_weak_penalty_is_no_worse_than_scikit_learn(name, C):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @BINARY_AND_NOT
 @pytest.mark.parametrize("C", [0.1, np.inf])
-def test_every_solver_ends_at_the_same_model(solver, fit_intercept, K, C):
+def test_every_solver_ends_at_the_same_model(solver, fit_intercept, K, C, storage):
     if solver == "liblinear" and (K > 2 or C == np.inf):
         pytest.skip("liblinear refuses that")
     X, y = problem(K)
     theirs = Theirs(C=C, fit_intercept=fit_intercept, tol=1e-10, solver="newton-cholesky").fit(X, y)
-    ours = tight(C=C, fit_intercept=fit_intercept, solver=solver).fit(X, y)
+    ours = tight(C=C, fit_intercept=fit_intercept, solver=solver).fit(STORED[storage](X), y)
     assert_same_model(ours, theirs, X)
     if C < np.inf or K == 2:  # otherwise theirs may be any of many
         np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-6)
@@ -191,9 +192,9 @@ def test_every_solver_ends_at_the_same_model(solver, fit_intercept, K, C):
 
 
 @pytest.mark.parametrize("name", ["wine", "cancer", "digits"])
-def test_default_parameters_converge_on_raw_data_without_a_warning(name):
+def test_default_parameters_converge_on_raw_data_without_a_warning(name, storage):
     X, y = load(name)
-    model = LogisticRegression().fit(X, y)
+    model = LogisticRegression().fit(STORED[storage](X), y)
     assert model.converged_
     _, dW, db = loss_grad(X, y, *two_rows(model))
     gradient = np.concatenate([(dW[-len(model.coef_) :] + model.coef_ / len(X)).ravel(), db])
@@ -336,9 +337,9 @@ def test_data_frames_and_their_names(library):
 
 @pytest.mark.parametrize("given", ["float32", "float64", "float16", "int8", "bool", "uint64"])
 @BINARY_AND_NOT
-def test_float32_is_kept_and_all_else_is_float64(given, K):
+def test_float32_is_kept_and_all_else_is_float64(given, K, storage):
     X, y = problem(K)
-    X = (X > 0).astype(given)
+    X = STORED[storage]((X > 0).astype(given))
     model = LogisticRegression().fit(X, y)
     theirs = Theirs().fit(X, y)
     assert model.coef_.dtype == model.intercept_.dtype == ("float32" if given == "float32" else "float64")
@@ -350,8 +351,9 @@ def test_float32_is_kept_and_all_else_is_float64(given, K):
 
 @pytest.mark.parametrize("given", ["float32", "float64", "float16", "int64"])
 @pytest.mark.parametrize("fitted", ["float32", "float64"])
-def test_predicting_in_another_dtype_than_that_of_the_fit(given, fitted):
+def test_predicting_in_another_dtype_than_that_of_the_fit(given, fitted, storage):
     X, y = problem(3)
+    X = STORED[storage](X)
     model = LogisticRegression().fit(X.astype(fitted), y)
     S = model.predict_proba(X.astype(given))
     assert S.dtype == np.result_type(given, fitted) == model.predict_log_proba(X.astype(given)).dtype
@@ -369,19 +371,45 @@ def test_layout_does_not_change_a_bit(layout):
 
 
 @BINARY_AND_NOT
-def test_number_of_threads_does_not_change_a_bit(K):
+def test_number_of_threads_does_not_change_a_bit(K, storage):
     X, y = problem(K, N=20_000, D=30)
+    X = STORED[storage](X)
     one, two = (LogisticRegression(n_threads=n).fit(X, y) for n in (1, 2))
     np.testing.assert_array_equal(one.coef_, two.coef_)
     np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))
+
+
+def words(N, D, K, dtype, seed=0):
+    """Documents in which each class prefers words of its own, among frequent ones that all have."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, K, N)
+    rows = np.repeat(np.arange(N), rng.integers(3, 20, N))
+    columns = np.minimum(rng.zipf(1.3, len(rows)) - 1, D - 1)
+    own = rng.random(len(rows)) < 0.4
+    columns[own] = (columns[own] * K + y[rows[own]]) % D
+    X = scipy.sparse.csr_array((np.ones(len(rows), dtype), (rows, columns)), shape=(N, D))
+    X.sum_duplicates()
+    return X, y
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(600, 2000, 2), (900, 3000, 7), (300, 9000, 40)], ids=str)
+def test_text_is_fitted_as_well_as_by_scikit_learn(shape, dtype):
+    X, y = words(*shape, dtype)
+    ours, theirs = LogisticRegression().fit(X, y), Theirs(max_iter=2000).fit(X.astype(float), y)
+    assert ours.converged_ and ours.coef_.dtype == dtype
+    assert objective(ours, X, y, 1) <= objective(theirs, X, y, 1) * (1 + 1e-5)
+    assert_same_model(ours, theirs, X, atol=0.02)
+    np.testing.assert_allclose(ours.predict_proba(X), ours.predict_proba(X.toarray()), rtol=1e-5, atol=1e-7)
 
 
 # Prediction
 
 
 @BINARY_AND_NOT
-def test_probabilities_agree_with_scores_and_predictions(K):
+def test_probabilities_agree_with_scores_and_predictions(K, storage):
     X, y = problem(K)
+    X = STORED[storage](X)
     model = LogisticRegression().fit(X, y)
     Z = X @ two_rows(model)[0].T + two_rows(model)[1]
     np.testing.assert_allclose(model.predict_proba(X), reference.softmax(Z), rtol=1e-12)
@@ -718,7 +746,6 @@ soft = np.full((120, 3), 1 / 3)
         ({}, (X3[:0], y3[:0]), ValueError, "0 sample"),
         ({}, (X3[0], y3), ValueError, "Expected 2D array, got 1D array instead"),
         ({}, (X3 + 1j, y3), ValueError, "Complex data not supported"),
-        ({}, (scipy.sparse.csr_array(X3), y3), TypeError, "Sparse data was passed"),
         ({}, (X3, y3, np.zeros(120)), ValueError, "at least one non-zero number"),
         ({}, (X3, y3, negative), ValueError, "Negative values in data passed to `sample_weight`"),
         ({}, (X3, y3, np.full(120, np.nan)), ValueError, "Input sample_weight contains NaN"),

@@ -15,8 +15,20 @@ INTERCEPT = pytest.mark.parametrize("intercept", [True, False], ids=["intercept"
 def make(make_problem):
     """An objective, w, v and the float64 arrays that they stand for."""
 
-    def make(N, D, K, dtype, *, labels="labels", weights="sample_weight", intercept=True, l2=0.3, n_threads=None):
-        (X, y, W, b), keywords = make_problem(N, D, K, dtype, labels=labels, weights=weights)
+    def make(
+        N,
+        D,
+        K,
+        dtype,
+        *,
+        labels="labels",
+        weights="sample_weight",
+        intercept=True,
+        l2=0.3,
+        n_threads=None,
+        storage="dense",
+    ):
+        (X, y, W, b), keywords = make_problem(N, D, K, dtype, labels=labels, weights=weights, storage=storage)
         if labels == "labels":
             y[-1] = K - 1  # which tells K
             if K > N:
@@ -49,10 +61,12 @@ def close(got, want, tolerance, factor=1.0):
 @INTERCEPT
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 @pytest.mark.parametrize("shape", [*SHAPES, OWNED], ids=str)
-def test_value_and_gradient(isa, tolerance, shape, labels, intercept, make):
+def test_value_and_gradient(isa, tolerance, storage, shape, labels, intercept, make):
     if shape[2] > shape[0]:
         labels = "probabilities"  # labels tell K only if there are as many samples
-    objective, w, _, (X, y, W, b), keywords = make(*shape, tolerance.dtype, labels=labels, intercept=intercept)
+    objective, w, _, (X, y, W, b), keywords = make(
+        *shape, tolerance.dtype, labels=labels, intercept=intercept, storage=storage
+    )
     J, dW, db = reference.loss_grad(X, y, W, b, **keywords)
     value, grad = objective.value_and_grad(w)
     penalty = 0.15 * (W**2).sum()
@@ -64,27 +78,30 @@ def test_value_and_gradient(isa, tolerance, shape, labels, intercept, make):
 
 @INTERCEPT
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[2] <= shape[0]] + [OWNED], ids=str)
-def test_hessian_product(isa, tolerance, shape, intercept, make):
+def test_hessian_product(isa, tolerance, storage, shape, intercept, make):
     labels = "probabilities" if shape[2] > shape[0] else "labels"
-    objective, w, v, (X, y, W, b), keywords = make(*shape, tolerance.dtype, labels=labels, intercept=intercept)
+    objective, w, v, (X, y, W, b), keywords = make(
+        *shape, tolerance.dtype, labels=labels, intercept=intercept, storage=storage
+    )
     K, D = W.shape
     V, c = v[: K * D].reshape(K, D), v[K * D :] if intercept else np.zeros(K)
     S = reference.softmax(reference.scores(X, W, b))
-    s = keywords.get("sample_weight", np.ones(len(X)))
-    mass = y.sum(axis=1).astype(float) if labels == "probabilities" else np.ones(len(X))
+    s = keywords.get("sample_weight", np.ones(len(y)))
+    mass = y.sum(axis=1).astype(float) if labels == "probabilities" else np.ones(len(y))
     dV, dc = reference.hessian_product(X, S, V, c, s, mass)
     close(objective.hessp(w, v), flat(dV + 0.3 * V, dc if intercept else None), tolerance, 10)
 
 
 @INTERCEPT
 @pytest.mark.parametrize("shape", [(37, 3, 4), (150, 4, 3), (9, 12, 2)], ids=str)
-def test_hessian_is_the_matrix_of_its_products(shape, tolerance, intercept, make):
-    objective, w, _, (X, _, W, b), keywords = make(*shape, tolerance.dtype, intercept=intercept)
+def test_hessian_is_the_matrix_of_its_products(shape, tolerance, storage, intercept, make):
+    objective, w, _, (X, _, W, b), keywords = make(*shape, tolerance.dtype, intercept=intercept, storage=storage)
     H = objective.hessian(w)
     rows = np.array([objective.hessp(w, column) for column in np.eye(objective.size)])
     close(H, rows, tolerance, 10)
     S = reference.softmax(reference.scores(X, W, b))
     K, D = W.shape
+    X = X.toarray() if storage == "csr" else X
     blocks = reference.hessian(X, S, keywords["sample_weight"]).reshape(K * D, K * D) + 0.3 * np.eye(K * D)
     close(H[: K * D, : K * D], blocks, tolerance, 10)
 
@@ -134,8 +151,8 @@ def test_binomial_is_the_softmax_with_a_zero_row():
 
 
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
-def test_evaluate(isa, tolerance, labels, make):
-    objective, w, _, (X, y, W, b), keywords = make(301, 9, 7, tolerance.dtype, labels=labels)
+def test_evaluate(isa, tolerance, storage, labels, make):
+    objective, w, _, (X, y, W, b), keywords = make(301, 9, 7, tolerance.dtype, labels=labels, storage=storage)
     Z = reference.scores(X, W, b)
     got = objective.evaluate(w)
     assert got.value == objective.value(w)
@@ -149,10 +166,10 @@ def test_evaluate(isa, tolerance, labels, make):
 
 @pytest.mark.skipif(_dispatch.kernels is None, reason="the reference has no threads")
 @pytest.mark.parametrize("shape", [(3000, 30, 10), (1500, 10, 200), OWNED], ids=str)
-def test_every_number_of_threads_gives_the_same_bits(isa, dtype, shape, make):
+def test_every_number_of_threads_gives_the_same_bits(isa, dtype, storage, shape, make):
     results = []
     for n_threads in (1, 2, 3):
-        objective, w, v, *_ = make(*shape, dtype, labels="probabilities", n_threads=n_threads)
+        objective, w, v, *_ = make(*shape, dtype, labels="probabilities", n_threads=n_threads, storage=storage)
         solve = objective.preconditioner(w)
         results.append((*objective.value_and_grad(w), objective.value(w), objective.hessp(w, v), solve(v)))
     for other in results[1:]:
@@ -171,8 +188,8 @@ def test_layouts_of_X_give_the_same_bits(layout):
     np.testing.assert_array_equal(plain.preconditioner(w)(v), other.preconditioner(w)(v))
 
 
-def test_without_a_penalty_the_loss_is_that_of_loss_grad(isa, dtype, make):
-    objective, w, _, (X, y, W, b), keywords = make(150, 4, 3, dtype, l2=0.0)
+def test_without_a_penalty_the_loss_is_that_of_loss_grad(isa, dtype, storage, make):
+    objective, w, _, (X, y, W, b), keywords = make(150, 4, 3, dtype, l2=0.0, storage=storage)
     want = loss_grad(X.astype(dtype), y, W, b, **keywords)
     value, grad = objective.value_and_grad(w)
     assert value == want.loss
