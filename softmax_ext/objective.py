@@ -159,6 +159,9 @@ class SoftmaxObjective:
 
     def value_and_grad(self, w: npt.ArrayLike) -> tuple[float, Vector]:
         """Return f(w) and its gradient, (size,) float64."""
+        if self._transposing:
+            loss, grad = self._transposed(w, None)
+            return loss + self._penalty(w), grad
         W, b = self._parameters(w)
         loss, dW, db = 0.0, np.empty_like(W), None if b is None else np.empty_like(b)
         if _dispatch.kernels is None:
@@ -174,6 +177,8 @@ class SoftmaxObjective:
 
     def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
         """Return the Hessian at w times v, (size,) float64, by one pass of three products."""
+        if self._transposing:
+            return self._transposed(w, v)[1]
         W, b = self._parameters(w)
         V, c = self._parameters(v)
         dV, dc = np.empty_like(W), None if b is None else np.empty_like(b)
@@ -282,13 +287,35 @@ class SoftmaxObjective:
         finally:
             _workspace.give(space)
 
-    def _parameters(self, w: npt.ArrayLike) -> tuple[Array, Array | None]:
-        """Return W (K, D) and b (K,), in the dtype of the pass."""
+    def _vector(self, w: npt.ArrayLike) -> Array:
         w = np.asarray(w)
         if w.shape != (self.size,):
             raise ValueError(
                 f"w must be a vector of K D{' + K' * self.fit_intercept} = {self.size} entries, got {w.shape}"
             )
+        return w
+
+    @property
+    def _transposing(self) -> bool:
+        """Whether the pass transposes W and dW anyway, and so can take w and leave the gradient itself."""
+        return isinstance(self._X, CSR) and len(self.rows) == self.K and _dispatch.kernels is not None
+
+    def _transposed(self, w: npt.ArrayLike, v: npt.ArrayLike | None) -> tuple[float, Vector]:
+        """Return the loss and the penalised gradient at w; or 0 and the penalised Hessian times v."""
+        assert _dispatch.kernels is not None
+        w = np.ascontiguousarray(self._vector(w), np.float64)
+        v = None if v is None else np.ascontiguousarray(self._vector(v), np.float64)
+        grad, loss, way = np.empty(self.size), 0.0, self._plan(hessian=v is not None)
+        run, l2, m, K = _dispatch.kernels.sparse_grad[KIND[self.dtype]], self.l2, self.m, self.K
+        for visit, X, Y, rows, y, s, space in self._visits(way):
+            if v is not None:
+                y, Y, s = None, None, self._curving if self._curving is None else self._curving[rows]
+            loss = run(X, y, Y, s, w, v, K, l2, way, visit, *space, grad, m, self._team(way))
+        return loss, grad
+
+    def _parameters(self, w: npt.ArrayLike) -> tuple[Array, Array | None]:
+        """Return W (K, D) and b (K,), in the dtype of the pass."""
+        w = self._vector(w)
         split = len(self.rows) * self.D
         with np.errstate(over="ignore"):
             W = w[:split].reshape(-1, self.D).astype(self.dtype)
@@ -343,6 +370,32 @@ class BinomialObjective(SoftmaxObjective):
     def rows(self) -> range:
         """Only class 1 has parameters."""
         return range(1, 2)
+
+    def _vector(self, w: npt.ArrayLike) -> Array:
+        w = np.asarray(w)
+        if w.shape != (self.size,):
+            raise ValueError(
+                f"w must be a vector of K D{' + K' * self.fit_intercept} = {self.size} entries, got {w.shape}"
+            )
+        return w
+
+    @property
+    def _transposing(self) -> bool:
+        """Whether the pass transposes W and dW anyway, and so can take w and leave the gradient itself."""
+        return isinstance(self._X, CSR) and len(self.rows) == self.K and _dispatch.kernels is not None
+
+    def _transposed(self, w: npt.ArrayLike, v: npt.ArrayLike | None) -> tuple[float, Vector]:
+        """Return the loss and the penalised gradient at w; or 0 and the penalised Hessian times v."""
+        assert _dispatch.kernels is not None
+        w = np.ascontiguousarray(self._vector(w), np.float64)
+        v = None if v is None else np.ascontiguousarray(self._vector(v), np.float64)
+        grad, loss, way = np.empty(self.size), 0.0, self._plan(hessian=v is not None)
+        run, l2, m, K = _dispatch.kernels.sparse_grad[KIND[self.dtype]], self.l2, self.m, self.K
+        for visit, X, Y, rows, y, s, space in self._visits(way):
+            if v is not None:
+                y, Y, s = None, None, self._curving if self._curving is None else self._curving[rows]
+            loss = run(X, y, Y, s, w, v, K, l2, way, visit, *space, grad, m, self._team(way))
+        return loss, grad
 
     def _parameters(self, w: npt.ArrayLike) -> tuple[Array, Array | None]:
         W, b = super()._parameters(w)

@@ -184,7 +184,7 @@ cdef double visited(
     d.block, d.start, begin, end, first, last = visit
     with nogil:
         if p.sparse:
-            sparse_pass(p, d, first, last, own, into, gradient, bias, m, n_threads)
+            sparse_pass(p, d, first, last, own, into, gradient, bias, NULL, m, n_threads)
         elif p.slices:
             slices_pass(p, d, begin, end, first, own, into, n_threads)
         else:
@@ -207,7 +207,7 @@ cdef Batch batch_of(Kind kind, X, const floating[:, ::1] W, const floating[::1] 
         rows = X
         d.N, d.ldx, d.X = rows.shape[0], rows.strides[0] // <Py_ssize_t>sizeof(floating), <const void *>&rows[0, 0]
     else:
-        csr_of(&d, X, W)
+        csr_of(&d, X, W[0])
     return d
 
 

@@ -99,6 +99,10 @@ cdef extern from "float_types.h" nogil:
     void turn_f32(
         const void *, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, int, float *, Py_ssize_t,
     ) noexcept
+    void turn_to_doubles_f32(
+        const void *, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, int, double, const double *, double *,
+        Py_ssize_t,
+    ) noexcept
     void sparse_scores_f64(
         const double *, const void *, int, const Py_ssize_t *, Py_ssize_t, const double *, Py_ssize_t, const double *,
         Py_ssize_t, double *, Py_ssize_t, Py_ssize_t,
@@ -109,6 +113,10 @@ cdef extern from "float_types.h" nogil:
     ) noexcept
     void turn_f64(
         const void *, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, int, double *, Py_ssize_t,
+    ) noexcept
+    void turn_to_doubles_f64(
+        const void *, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, int, double, const double *, double *,
+        Py_ssize_t,
     ) noexcept
     const int LOGSUMEXP
     const Py_ssize_t COLUMNS_MOST
@@ -343,3 +351,13 @@ cdef inline void turn(
         turn_f32(A, doubles, rows, columns, lda, scale, add, B, ldb)
     else:
         turn_f64(A, doubles, rows, columns, lda, scale, add, B, ldb)
+
+
+cdef inline void turn_to_doubles(
+    const floating *kind, const void *A, int doubles, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t lda, double scale,
+    int add, double l2, const double *W, double *B, Py_ssize_t ldb,
+) noexcept nogil:
+    if floating is float:
+        turn_to_doubles_f32(A, doubles, rows, columns, lda, scale, add, l2, W, B, ldb)
+    else:
+        turn_to_doubles_f64(A, doubles, rows, columns, lda, scale, add, l2, W, B, ldb)

@@ -226,6 +226,26 @@ static void NAME(turn)(const void *of, int doubles, ptrdiff_t rows, ptrdiff_t co
             }
         }
 }
+
+/* B[c][r] = scale A[r][c] + l2 W[c][r] in double, or scale A[r][c] added to it; W lies as B does. */
+static void NAME(turn_to_doubles)(const void *of, int doubles, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t lda,
+                                  double scale, int add, double l2, const double *W, double *B, ptrdiff_t ldb)
+{
+    const ptrdiff_t size = doubles ? (ptrdiff_t)sizeof(double) : (ptrdiff_t)sizeof(real);
+    for (ptrdiff_t c = 0; c < columns; c += L)
+        for (ptrdiff_t r = 0; r < rows; r += L) {
+            const ptrdiff_t high = smaller(L, columns - c), wide = smaller(L, rows - r);
+            real block[NAME(lanes) * NAME(lanes)];
+            NAME(turn)((const char *)of + (r * lda + c) * size, doubles, wide, high, lda, scale, 0, block, L);
+            for (ptrdiff_t k = 0; k < high; k++) {
+                const real *t = block + k * L;
+                const double *w = W + (c + k) * ldb + r;
+                double *b = B + (c + k) * ldb + r;
+                if (add) for (ptrdiff_t l = 0; l < wide; l++) b[l] += t[l];
+                else for (ptrdiff_t l = 0; l < wide; l++) b[l] = t[l] + l2 * w[l];
+            }
+        }
+}
 #undef SCORE_ARGUMENTS
 #undef ADD_ARGUMENTS
 #undef LISTED

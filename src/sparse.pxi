@@ -48,40 +48,56 @@ cdef Py_ssize_t sparse_row(Py_ssize_t classes, Py_ssize_t line) noexcept nogil:
 
 
 cdef void turn_W(
-    Shape *p, const void *of, const void *bias, floating beyond, Py_ssize_t k, Py_ssize_t classes, floating *packed,
-    int n_threads,
+    Shape *p, const void *of, const void *bias, bint exact, floating beyond, Py_ssize_t k, Py_ssize_t classes,
+    floating *packed, int n_threads,
 ) noexcept nogil:
     """The bias of some classes, with `beyond` in the lanes beyond, then their W transposed."""
     cdef Py_ssize_t i, up = whole(p.classes, 64 // sizeof(floating))
-    cdef const floating *b = <const floating *>bias
-    cdef const floating *W = <const floating *>of + k * p.D
+    cdef const char *W = <const char *>of + k * p.D * (sizeof(double) if exact else sizeof(floating))
     for i in range(up):
-        packed[i] = beyond if i >= classes else 0 if b == NULL else b[k + i]
+        if i >= classes:
+            packed[i] = beyond
+        elif bias == NULL:
+            packed[i] = 0
+        elif exact:
+            packed[i] = <floating>(<const double *>bias)[k + i]
+        else:
+            packed[i] = (<const floating *>bias)[k + i]
     for i in prange(whole(p.D, CHUNK) // CHUNK, schedule="static", num_threads=n_threads):
-        turn_chunk(p, W, i * CHUNK, classes, packed + up)
+        turn_chunk(p, W, exact, i * CHUNK, classes, packed + up)
 
 
 cdef void turn_chunk(
-    Shape *p, const floating *W, Py_ssize_t j, Py_ssize_t classes, floating *Wt,
+    Shape *p, const char *W, bint exact, Py_ssize_t j, Py_ssize_t classes, floating *Wt,
 ) noexcept nogil:
     """Features j to j + CHUNK; what lies beyond the classes is 0."""
     cdef Py_ssize_t n = min(CHUNK, p.D - j), i
     if p.ldw > classes:
         for i in range(j, j + n):
             memset(Wt + i * p.ldw + classes, 0, (p.ldw - classes) * sizeof(floating))
-    turn(W + j, 0, classes, n, p.D, 1, 0, Wt + j * p.ldw, p.ldw)
+    W += j * (sizeof(double) if exact else sizeof(floating))
+    turn(W, exact, classes, n, p.D, 1, 0, Wt + j * p.ldw, p.ldw)
 
 
 cdef void turn_dW(
-    Shape *p, const void *dWt, double scale, bint add, Py_ssize_t k, Py_ssize_t classes, floating *dW, int n_threads,
+    Shape *p, Batch *d, const void *dWt, double scale, bint add, Py_ssize_t k, Py_ssize_t classes, floating *dW,
+    double *exact, int n_threads,
 ) noexcept nogil:
     """Rows k to k + classes of dW from its transpose, times scale."""
-    cdef Py_ssize_t i, j, size = sizeof(double) if p.doubles else sizeof(floating)
+    cdef Py_ssize_t i, n, at, size = sizeof(double) if p.doubles else sizeof(floating)
+    cdef const double *W = <const double *>(d.V if d.kind == HESSIAN else d.W)
     for i in prange(whole(p.D, CHUNK) // CHUNK, schedule="static", num_threads=n_threads):
-        turn(
-            <const char *>dWt + i * CHUNK * p.ldw * size, p.doubles, min(CHUNK, p.D - i * CHUNK), classes, p.ldw,
-            scale, add, dW + k * p.D + i * CHUNK, p.D,
-        )
+        n = min(CHUNK, p.D - i * CHUNK)
+        at = k * p.D + i * CHUNK
+        if d.exact:
+            turn_to_doubles(
+                dW, <const char *>dWt + i * CHUNK * p.ldw * size, p.doubles, n, classes, p.ldw, scale, add, d.l2,
+                W + at, exact + at, p.D,
+            )
+        else:
+            turn(
+                <const char *>dWt + i * CHUNK * p.ldw * size, p.doubles, n, classes, p.ldw, scale, add, dW + at, p.D,
+            )
 
 
 cdef void clear(void *dWt, Py_ssize_t bytes, int n_threads) noexcept nogil:
@@ -128,8 +144,8 @@ cdef void sparse_owner(
 
 
 cdef int sparse_pass(
-    Shape *p, Batch *d, bint fresh, bint last, floating *work, double *sums, floating *dW, floating *db, double m,
-    int n_threads,
+    Shape *p, Batch *d, bint fresh, bint last, floating *work, double *sums, floating *dW, floating *db, double *exact,
+    double m, int n_threads,
 ) except -1 nogil:
     """Rows, a tile of them at a time on all threads."""
     cdef floating *packed = work
@@ -142,9 +158,9 @@ cdef int sparse_pass(
         if d.kind != PROBABILITIES:
             memset(sums, 0, (p.sums - (p.D * p.ldw if p.doubles else 0)) * sizeof(double))
         if not p.grouped:
-            turn_W(p, d.W, d.b, <floating>-INFINITY, 0, p.K, packed, n_threads)
+            turn_W(p, d.W, d.b, d.exact, <floating>-INFINITY, 0, p.K, packed, n_threads)
             if d.kind == HESSIAN:
-                turn_W(p, d.V, d.c, <floating>0, 0, p.K, packed + p.one, n_threads)
+                turn_W(p, d.V, d.c, d.exact, <floating>0, 0, p.K, packed + p.one, n_threads)
             if summing(d):
                 clear(dWt, bytes, n_threads)
     while first < d.N:
@@ -153,11 +169,11 @@ cdef int sparse_pass(
         k = 0 if p.grouped else p.K
         while k < p.K:
             classes = min(p.classes, p.K - k)
-            turn_W(p, d.W, d.b, <floating>-INFINITY, k, classes, packed, n_threads)
+            turn_W(p, d.W, d.b, d.exact, <floating>-INFINITY, k, classes, packed, n_threads)
             for i in prange(visits, schedule="dynamic", chunksize=1, num_threads=n_threads):
                 sparse_visit(p, d, first, i * p.rows, min(p.rows, n - i * p.rows), k, classes, packed, Z)
             if d.kind == HESSIAN:
-                turn_W(p, d.V, d.c, <floating>0, k, classes, packed, n_threads)
+                turn_W(p, d.V, d.c, d.exact, <floating>0, k, classes, packed, n_threads)
                 for i in prange(visits, schedule="dynamic", chunksize=1, num_threads=n_threads):
                     sparse_visit(p, d, first, i * p.rows, min(p.rows, n - i * p.rows), k, classes, packed, Z + p.Q)
             look_for_interrupt()
@@ -175,28 +191,30 @@ cdef int sparse_pass(
             for i in prange(n_threads, schedule="static", num_threads=n_threads):
                 sparse_owner(p, d, first, n, k, classes, Z, dWt, i, n_threads)
             if p.grouped:
-                turn_dW(p, dWt, 1 / m, not (fresh and first == 0), k, classes, dW, n_threads)
+                turn_dW(p, d, dWt, 1 / m, not (fresh and first == 0), k, classes, dW, exact, n_threads)
                 look_for_interrupt()
             k += classes
         first += n
     if last and summing(d):
         if not p.grouped:
-            turn_dW(p, dWt, 1 / m, False, 0, p.K, dW, n_threads)
-        sparse_bias(p, dbs, m, db)
+            turn_dW(p, d, dWt, 1 / m, False, 0, p.K, dW, exact, n_threads)
+        if d.b != NULL:
+            sparse_bias(p, dbs, m, db, exact + p.K * p.D if d.exact else NULL)
     return 0
 
 
-cdef void sparse_bias(Shape *p, double *dbs, double m, floating *db) noexcept nogil:
+cdef void sparse_bias(Shape *p, double *dbs, double m, floating *db, double *exact) noexcept nogil:
     """db from the sums of the visits, in their order."""
     cdef Py_ssize_t i, k, visits = whole(p.tile, p.rows) // p.rows
     cdef double *total = dbs + visits * whole(p.K, 8)
-    if db == NULL:
-        return
     for i in range(visits):
         for k in range(p.K):
             total[k] += dbs[i * whole(p.K, 8) + k]
     for k in range(p.K):
-        db[k] = <floating>(total[k] / m)
+        if exact == NULL:
+            db[k] = <floating>(total[k] / m)
+        else:
+            exact[k] = <floating>(total[k] / m)
 
 
 cdef double sparse_loss(Shape *p, double *sums, double m) noexcept nogil:
@@ -207,7 +225,7 @@ cdef double sparse_loss(Shape *p, double *sums, double m) noexcept nogil:
     return loss / m
 
 
-cdef int csr_of(Batch *d, X, const floating[:, ::1] like) except -1:
+cdef int csr_of(Batch *d, X, const floating[::1] like) except -1:
     """What CSR rows are made of: softmax_ext/_sparse.py."""
     cdef const floating[::1] data = X.data
     cdef const Py_ssize_t[::1] indptr = X.indptr
@@ -224,3 +242,50 @@ cdef int csr_of(Batch *d, X, const floating[:, ::1] like) except -1:
         narrow = X.indices
         d.indices = <const void *>&narrow[0]
     return 0
+
+
+def sparse_grad(
+    X,                              # IN     CSR rows of a block
+    const Py_ssize_t[::1] y,        # IN     their labels, or None
+    const floating[:, :] Y,         # IN     their targets, columns contiguous, or None
+    const double[::1] s,            # IN     their weights, or None
+    const double[::1] w,            # IN     W, row after row, and b: an objective's parameters
+    const double[::1] v,            # IN     what the Hessian is multiplied by, or None for the gradient
+    Py_ssize_t K,
+    double l2,
+    plan,
+    visit,
+    floating[::1] work,             # WORK
+    double[::1] sums,               # INOUT
+    double[::1] grad,               # OUT    as w: the gradient of the loss and of l2/2 times W's squares
+    double m,
+    int n_threads,
+):
+    """loss_grad, or hessp, of an objective's own vectors: what lies transposed is brought to them in the same sweep."""
+    cdef Py_ssize_t D = X.shape[1]
+    cdef Shape p = shape_of(plan, D, K, &work[0])
+    cdef Batch d
+    cdef bint first, last
+    cdef double loss = 0
+    cdef floating *own = <floating *>aligned(&work[0])
+    memset(&d, 0, sizeof(d))
+    d.kind, d.exact, d.l2, d.W = GRADIENT if v is None else HESSIAN, True, l2, <const void *>&w[0]
+    if w.shape[0] > K * D:
+        d.b = <const void *>&w[K * D]
+    if v is not None:
+        d.V = <const void *>&v[0]
+        if w.shape[0] > K * D:
+            d.c = <const void *>&v[K * D]
+    csr_of(&d, X, work)
+    if s is not None:
+        d.s = &s[0]
+    if y is not None:
+        d.y = &y[0]
+    if Y is not None:
+        d.Y, d.ldy = <const void *>&Y[0, 0], Y.strides[0] // <Py_ssize_t>sizeof(floating)
+    first, last = visit[4], visit[5]
+    with nogil:
+        sparse_pass[floating](&p, &d, first, last, own, &sums[0], NULL, NULL, &grad[0], m, n_threads)
+        if last:
+            loss = sparse_loss(&p, &sums[0], m)
+    return loss

@@ -27,6 +27,8 @@ cdef struct Batch:          # rows of a block, as the caller has them
     const void *b           # or NULL
     const void *V           # what the Hessian is multiplied by, and its bias
     const void *c
+    bint exact              # W, b, V, c and the result are of doubles; to the result l2 times W or V is added
+    double l2
     void *S                 # where probabilities go
     void *dX                # where the gradient for X goes, times scale, or NULL
     double scale
