@@ -219,7 +219,7 @@ class Explanation(str):
         return str(self)
 
 
-def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32) -> Explanation:
+def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz: int | None = None) -> Explanation:
     """Tell which way `loss_grad`, and a fit with ``solver="auto"``, takes for a shape, and why.
 
     Parameters
@@ -228,6 +228,8 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32) -> E
         Samples, features and classes, each at least 1.
     dtype : dtype, default float32
         float32 or float64.
+    nnz : int, optional
+        Stored entries, if X is sparse.
 
     Returns
     -------
@@ -237,7 +239,7 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32) -> E
     Raises
     ------
     ValueError
-        For sizes below 1, or another dtype.
+        For sizes below 1, a negative nnz, or another dtype.
     TypeError
         For sizes that are not integers.
 
@@ -247,20 +249,21 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32) -> E
     >>> text.splitlines()[0]
     'loss_grad for X (60000, 784), 10 classes, float32'
     """
-    sizes = {"N": N, "D": D, "K": K}
+    sizes = {"N": N, "D": D, "K": K} | ({} if nnz is None else {"nnz": nnz})
     for name, size in sizes.items():
         if not hasattr(size, "__index__"):
             raise TypeError(f"{name} must be an integer, got {size!r}")
         sizes[name] = operator.index(size)
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+        if size < (name != "nnz"):
+            raise ValueError(f"{name} must be at least {int(name != 'nnz')}, got {size}")
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64, got {kind}")
-    lines = [f"loss_grad for X ({N}, {D}), {K} classes, {kind}"]
+    stored = "" if nnz is None else f" with {nnz} stored entries"
+    lines = [f"loss_grad for X ({N}, {D}){stored}, {K} classes, {kind}"]
     if _dispatch.kernels is None:
         return Explanation("\n".join([*lines, "runs on softmax_ext.reference, in NumPy and float64"]))
-    way = plan(*sizes.values(), kind.itemsize, _dispatch.isa)
+    way = plan(N, D, K, kind.itemsize, _dispatch.isa, nnz=nnz)
     lanes = _dispatch.kernels.lanes_of(kind.itemsize)
     size = way.shared * kind.itemsize + way.sums * 8
     lines += [
@@ -270,6 +273,8 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32) -> E
         + (
             f"lanes along the features, since {K} classes would leave lanes of {_ceil(K, lanes) * lanes} empty"
             if way.dots
+            else "lanes along the classes, rows of W transposed"
+            if way.sparse
             else "lanes along the classes, W packed in panels"
         ),
         "gradient: "
@@ -279,6 +284,9 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32) -> E
         + (", copied into padded rows" if way.copied else ", X read in place"),
         f"cut: {way.slices} slices of the samples, each with a gradient of its own"
         if way.slices
+        else "cut: parts of the features"
+        + (f", for {way.classes} classes at a time" if way.classes < K else ", for all classes at once")
+        if way.sparse
         else f"cut: parts of {way.classes} classes, for a gradient for each slice of the samples would cost too much",
         f"blocks: {min(way.block, N)} samples at a time",
         'solver="auto": '
