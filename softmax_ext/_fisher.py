@@ -126,12 +126,13 @@ class Fisher:
             squares = X.scipy(np.float64)
             squares.data **= 2
             diagonal[:, :D] = (squares.T @ c).T
-        at_once = max(1, 2**21 // D)
-        for start in range(0, 0 if isinstance(X, CSR) else len(X), at_once):
-            squares = X[start : start + at_once].astype(np.float64)
-            np.square(squares, out=squares)
-            for row, weights in zip(diagonal[:, :D], c[start : start + at_once].T.copy(), strict=True):
-                combine(1.0, row, weights, squares, out=row, n_threads=self.objective.n_threads)
+        else:
+            at_once = max(1, 2**21 // D)
+            for start in range(0, len(X), at_once):
+                block = X[start : start + at_once].astype(np.float64)
+                np.square(block, out=block)
+                for row, weights in zip(diagonal[:, :D], c[start : start + at_once].T.copy(), strict=True):
+                    combine(1.0, row, weights, block, out=row, n_threads=self.objective.n_threads)
         diagonal[:, :D] += self.objective.l2
         least = 1e-8 * diagonal.max(axis=1, keepdims=True)
         self.inverse = _by_kind(self.objective, 1 / np.maximum(diagonal, np.maximum(least, np.finfo(float).tiny)))

@@ -371,32 +371,6 @@ class BinomialObjective(SoftmaxObjective):
         """Only class 1 has parameters."""
         return range(1, 2)
 
-    def _vector(self, w: npt.ArrayLike) -> Array:
-        w = np.asarray(w)
-        if w.shape != (self.size,):
-            raise ValueError(
-                f"w must be a vector of K D{' + K' * self.fit_intercept} = {self.size} entries, got {w.shape}"
-            )
-        return w
-
-    @property
-    def _transposing(self) -> bool:
-        """Whether the pass transposes W and dW anyway, and so can take w and leave the gradient itself."""
-        return isinstance(self._X, CSR) and len(self.rows) == self.K and _dispatch.kernels is not None
-
-    def _transposed(self, w: npt.ArrayLike, v: npt.ArrayLike | None) -> tuple[float, Vector]:
-        """Return the loss and the penalised gradient at w; or 0 and the penalised Hessian times v."""
-        assert _dispatch.kernels is not None
-        w = np.ascontiguousarray(self._vector(w), np.float64)
-        v = None if v is None else np.ascontiguousarray(self._vector(v), np.float64)
-        grad, loss, way = np.empty(self.size), 0.0, self._plan(hessian=v is not None)
-        run, l2, m, K = _dispatch.kernels.sparse_grad[KIND[self.dtype]], self.l2, self.m, self.K
-        for visit, X, Y, rows, y, s, space in self._visits(way):
-            if v is not None:
-                y, Y, s = None, None, self._curving if self._curving is None else self._curving[rows]
-            loss = run(X, y, Y, s, w, v, K, l2, way, visit, *space, grad, m, self._team(way))
-        return loss, grad
-
     def _parameters(self, w: npt.ArrayLike) -> tuple[Array, Array | None]:
         W, b = super()._parameters(w)
         return np.vstack([np.zeros_like(W), W]), None if b is None else np.concatenate([np.zeros_like(b), b])
