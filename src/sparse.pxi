@@ -5,7 +5,7 @@
 #
 # An entry of dW is summed over the samples in their order, whoever owns it: the owners' number may be the threads'.
 
-cdef Py_ssize_t CHUNK = 256         # features whose part of W is transposed at a time
+cdef Py_ssize_t FEATURES = 256         # features whose part of W is transposed at a time
 
 
 cdef Shape sparse_shape(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
@@ -63,15 +63,15 @@ cdef void turn_W(
             packed[i] = <floating>(<const double *>bias)[k + i]
         else:
             packed[i] = (<const floating *>bias)[k + i]
-    for i in prange(whole(p.D, CHUNK) // CHUNK, schedule="static", num_threads=n_threads):
-        turn_chunk(p, W, exact, i * CHUNK, classes, packed + up)
+    for i in prange(whole(p.D, FEATURES) // FEATURES, schedule="static", num_threads=n_threads):
+        turn_chunk(p, W, exact, i * FEATURES, classes, packed + up)
 
 
 cdef void turn_chunk(
     Shape *p, const char *W, bint exact, Py_ssize_t j, Py_ssize_t classes, floating *Wt,
 ) noexcept nogil:
-    """Features j to j + CHUNK; what lies beyond the classes is 0."""
-    cdef Py_ssize_t n = min(CHUNK, p.D - j), i
+    """Features j and on; what lies beyond the classes is 0."""
+    cdef Py_ssize_t n = min(FEATURES, p.D - j), i
     if p.ldw > classes:
         for i in range(j, j + n):
             memset(Wt + i * p.ldw + classes, 0, (p.ldw - classes) * sizeof(floating))
@@ -86,17 +86,17 @@ cdef void turn_dW(
     """Rows k to k + classes of dW from its transpose, times scale."""
     cdef Py_ssize_t i, n, at, size = sizeof(double) if p.doubles else sizeof(floating)
     cdef const double *W = <const double *>(d.V if d.kind == HESSIAN else d.W)
-    for i in prange(whole(p.D, CHUNK) // CHUNK, schedule="static", num_threads=n_threads):
-        n = min(CHUNK, p.D - i * CHUNK)
-        at = k * p.D + i * CHUNK
+    for i in prange(whole(p.D, FEATURES) // FEATURES, schedule="static", num_threads=n_threads):
+        n = min(FEATURES, p.D - i * FEATURES)
+        at = k * p.D + i * FEATURES
         if d.exact:
             turn_to_doubles(
-                dW, <const char *>dWt + i * CHUNK * p.ldw * size, p.doubles, n, classes, p.ldw, scale, add, d.l2,
+                dW, <const char *>dWt + i * FEATURES * p.ldw * size, p.doubles, n, classes, p.ldw, scale, add, d.l2,
                 W + at, exact + at, p.D,
             )
         else:
             turn(
-                <const char *>dWt + i * CHUNK * p.ldw * size, p.doubles, n, classes, p.ldw, scale, add, dW + at, p.D,
+                <const char *>dWt + i * FEATURES * p.ldw * size, p.doubles, n, classes, p.ldw, scale, add, dW + at, p.D,
             )
 
 
