@@ -321,6 +321,7 @@ class _History:
         self.run, size = run, run.w.size
         self.S, self.Y = np.empty((memory, size), run.dtype), np.empty((memory, size), run.dtype)
         self.SY = np.zeros((memory, memory))  # s_iᵀ y_j, where j is not older than i
+        self.q = np.empty(size)
         self.pairs: list[int] = []  # their rows, oldest first
         self.free = list(range(memory))[::-1]
 
@@ -346,7 +347,7 @@ class _History:
         alpha, shares = np.zeros(len(S)), np.zeros(len(S))
         for i in reversed(pairs):
             alpha[i] = (self.Sg[i] - SY[i, used] @ alpha) / SY[i, i]
-        q = combine(1.0, run.grad, -alpha, Y, n_threads=n_threads)
+        q = combine(1.0, run.grad, -alpha, Y, out=self.q, n_threads=n_threads)
         z, Hy = run.solve_all(q, Y[newest])
         # H0 is the preconditioner times what makes it fit the last pair: Nocedal and Wright's (7.20), in its metric.
         curvature = float(dots(Y[newest : newest + 1], Hy, n_threads=n_threads)[0])

@@ -3,10 +3,11 @@
 import warnings
 
 import numpy as np
+import scipy.optimize
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.linear_model import LogisticRegression as Sklearn
 
-from softmax_ext import SoftmaxObjective
+from softmax_ext import SoftmaxObjective, optim
 from softmax_ext.linear_model import LogisticRegression
 
 from .common import SHAPES, make
@@ -84,3 +85,33 @@ class Objective:
 
     def time_preconditioner(self, shape):
         self.objective.preconditioner(self.w)
+
+
+class Wide:
+    """A quadratic of 5 million coefficients that costs little itself: what is left is L-BFGS."""
+
+    size, iterations = 5_000_000, 20
+    timeout = 300
+    params = (["softmax_ext-f32", "softmax_ext-f64", "scipy"],)
+    param_names = ("by",)
+
+    def setup(self, by):
+        self.dtype = np.dtype(np.float32 if by.endswith("f32") else np.float64)  # of what a fit would compute in
+        self.curvature = np.linspace(1, 1000, self.size)
+
+    def value_and_grad(self, w):
+        grad = self.curvature * w
+        grad -= 1
+        return 0.5 * (float(w @ grad) - float(w.sum())), grad
+
+    def time_20_iterations(self, by):
+        start = np.zeros(self.size)
+        if by == "scipy":
+            options = {"maxcor": 10, "maxiter": self.iterations, "gtol": 0, "ftol": 0}
+            scipy.optimize.minimize(self.value_and_grad, start, jac=True, method="L-BFGS-B", options=options)
+        else:
+            optim.lbfgs(self, start, tol=0, max_iter=self.iterations)
+
+    def time_20_evaluations(self, by):
+        for _ in range(self.iterations):
+            self.value_and_grad(self.curvature)
