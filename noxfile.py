@@ -81,5 +81,5 @@ def wheel(session: nox.Session) -> None:
     session.run("auditwheel", "repair", "--wheel-dir", f"{folder}/repaired", *glob.glob(f"{folder}/*.whl"))
     session.run("twine", "check", "--strict", *glob.glob(f"{folder}/repaired/*.whl"))
     session.install(*glob.glob(f"{folder}/repaired/*.whl"))
-    smoke = [f"tests/test_{name}.py" for name in ("reference", "derivation", "kernels", "losses")]
+    smoke = [f"tests/test_{name}.py" for name in ("reference", "derivation", "kernels")]
     session.run("pytest", *smoke, env={"PYTHONSAFEPATH": "1"})
