@@ -25,6 +25,7 @@ def lint(session: nox.Session) -> None:
     session.run("cython-lint", "src")
     session.run("codespell")
     session.run("mypy", "--strict", "softmax_ext")
+    session.run("stubtest", "softmax_ext._cpu", "--mypy-config-file", "pyproject.toml")
 
 
 @nox.session

@@ -1,5 +1,6 @@
 FLAGS: dict[str, str]
 COMPILER: str
+__test__: dict[str, str]
 
 def supported() -> tuple[str, ...]: ...
 def caches() -> tuple[int, int, int]: ...
