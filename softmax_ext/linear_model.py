@@ -400,12 +400,30 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
         if not hasattr(self, "coef_"):  # check_is_fitted takes 5 µs of the 50 that a row takes
             check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", reset=False)
-        W, b = self.coef_, self.intercept_
+        W, b = self._parameters()
         if scipy.sparse.issparse(W):
             W = W.toarray()
         if len(W) == 1:
             W, b = _with_zero(W), _with_zero(b)
         return predict_proba(X.astype(np.result_type(X.dtype, W), copy=False), W, b, n_threads=self.n_threads)
+
+    def decision_function(self, X: Any) -> Array:
+        """Scores of the classes: X Wᵀ + b.
+
+        Parameters
+        ----------
+        X : array_like, data frame or sparse, shape (N, D)
+            Samples.
+
+        Returns
+        -------
+        ndarray, shape (N, K), or (N,) for two classes
+            In the order of `classes_`; of two, that of ``classes_[1]``.
+        """
+        if hasattr(self, "coef_"):
+            self._parameters()
+        scores: Array = super().decision_function(X)
+        return scores
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, without taking the logarithm of a probability.
@@ -549,6 +567,34 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
             c = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
             s = c[y] if s is None else s * c[y]
         return Piece(X, y, s, "X")
+
+    def _parameters(self) -> tuple[Any, Array]:
+        """Return coef_ and intercept_, if they are what a fit leaves: fitted models are edited, pickled and merged."""
+        K = len(self.classes_)
+        rows = 1 if K == 2 else K
+        for name, shape in (("coef_", (rows, self.n_features_in_)), ("intercept_", (rows,))):
+            value = getattr(self, name)
+            sparse = scipy.sparse.issparse(value)
+            values = value.data if sparse else value
+            array = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
+            if not array or values.dtype.kind not in "fiu" or value.shape != shape:
+                found = type(value).__name__
+                if hasattr(value, "dtype"):
+                    found += f" of {value.dtype} with shape {value.shape}"
+                raise ValueError(
+                    f"{name} was changed after the fit: {K} classes and {self.n_features_in_} features need an array "
+                    f"of real numbers with shape {shape}, got {found}"
+                )
+            if sparse and value.format in ("csr", "csc"):
+                value.check_format(full_check=True)  # SciPy's own products trust the indices
+            with np.errstate(all="ignore"):  # a finite sum, the cheaper test, is one of finite numbers
+                finite = np.isfinite(values.sum()) or np.isfinite(values).all()
+            if not finite:
+                bad = values[~np.isfinite(values)][0]
+                raise ValueError(
+                    f"{name} holds {bad}, and must be finite: it was changed after the fit, or that diverged"
+                )
+        return self.coef_, self.intercept_
 
     def _start(self, *, go_on: bool = False) -> npt.NDArray[np.float64]:
         """Return where the fit begins, as the objective wants it: [W, row after row; b]."""

@@ -599,12 +599,107 @@ def test_clone_and_parameters():
 
 
 @BINARY_AND_NOT
-def test_pickle(K):
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_pickle(K, protocol, sparse):
     X, y = problem(K)
     model = LogisticRegression().fit(X, y)
-    again = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    want = model.predict_proba(X)
+    if sparse:
+        model.sparsify()
+    again = pickle.loads(pickle.dumps(model, protocol))
+    np.testing.assert_array_equal(again.predict_proba(X), want)
     assert again.convergence_report_ == model.convergence_report_
+
+
+def test_pickle_mapped_into_memory(tmp_path):
+    """As joblib's workers get it: the coefficients are read-only."""
+    joblib = pytest.importorskip("joblib")
+    X, y = problem(3)
+    model = LogisticRegression(warm_start=True).fit(X, y)
+    joblib.dump(model, tmp_path / "model")
+    again = joblib.load(tmp_path / "model", mmap_mode="r")
+    assert not again.coef_.flags.writeable
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    np.testing.assert_array_equal(again.fit(X, y).coef_, model.fit(X, y).coef_)
+
+
+def damaged_csr(column):
+    """A csr_matrix of the right shape, one of whose indices points elsewhere."""
+    matrix = scipy.sparse.csr_matrix(np.ones((3, 4)))
+    matrix.indices[5] = column
+    return matrix
+
+
+# What a fitted attribute may be edited to, for three classes and four features.
+EDITED = {
+    "fewer features": ("coef_", np.ones((3, 3))),
+    "more features": ("coef_", np.ones((3, 5))),
+    "fewer classes": ("coef_", np.ones((2, 4))),
+    "more classes": ("coef_", np.ones((4, 4))),
+    "one class": ("coef_", np.ones((1, 4))),
+    "no class": ("coef_", np.ones((0, 4))),
+    "one dimension": ("coef_", np.ones(4)),
+    "three dimensions": ("coef_", np.ones((1, 3, 4))),
+    "None": ("coef_", None),
+    "a list": ("coef_", [[1.0] * 4] * 3),
+    "strings": ("coef_", np.full((3, 4), "a")),
+    "objects": ("coef_", np.full((3, 4), None)),
+    "complex": ("coef_", np.ones((3, 4)) * 1j),
+    "masked": ("coef_", np.ma.ones((3, 4))),
+    "nan": ("coef_", np.where(np.eye(3, 4, 1), np.nan, 1)),
+    "inf": ("coef_", np.where(np.eye(3, 4), -np.inf, 1)),
+    "sparse with more features": ("coef_", scipy.sparse.csr_matrix(np.ones((3, 5)))),
+    "sparse with nan": ("coef_", scipy.sparse.csr_matrix(np.full((3, 4), np.nan))),
+    "sparse with an index too large": ("coef_", damaged_csr(10**6)),
+    "sparse with a negative index": ("coef_", damaged_csr(-(10**6))),
+    "fewer intercepts": ("intercept_", np.ones(2)),
+    "more intercepts": ("intercept_", np.ones(4)),
+    "a column of intercepts": ("intercept_", np.ones((3, 1))),
+    "a number for the intercepts": ("intercept_", 1.0),
+    "no intercept": ("intercept_", None),
+    "intercepts of nan": ("intercept_", np.array([1, np.nan, 1])),
+    "fewer labels": ("classes_", np.arange(2)),
+    "more labels": ("classes_", np.arange(4)),
+    "more features than before": ("n_features_in_", 5),
+}
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba", "decision_function", "score"])
+@pytest.mark.parametrize("name, value", EDITED.values(), ids=EDITED)
+def test_edited_after_the_fit(name, value, method):
+    """What NumPy would broadcast, and memory that nobody has checked, is an error."""
+    X, y = problem(3)
+    model = LogisticRegression().fit(X, y)
+    setattr(model, name, value)
+    model = pickle.loads(pickle.dumps(model))
+    with pytest.raises(ValueError, match=r"changed after the fit|indices|features"):
+        getattr(model, method)(*((X, y) if method == "score" else (X,)))
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (0, 4), (4,), (1, 5)], ids=str)
+def test_edited_after_the_fit_to_two_classes(shape):
+    """Of which there is one row."""
+    X, y = problem(2)
+    model = LogisticRegression().fit(X, y)
+    model.coef_ = np.ones(shape)
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        with pytest.raises(ValueError, match="coef_ was changed after the fit"):
+            getattr(model, method)(X)
+
+
+@BINARY_AND_NOT
+@pytest.mark.parametrize("of", [np.float16, np.float32, np.longdouble, ">f8", int, "F", "read-only"])
+def test_coefficients_of_another_kind(K, of):
+    """Of the right shape they are used, whatever holds them."""
+    X, y = problem(K)
+    model = LogisticRegression().fit(X, y)
+    model.coef_ = np.round(4 * model.coef_)
+    want = model.predict_proba(X)
+    model.coef_ = np.asfortranarray(model.coef_) if of in ("F", "read-only") else model.coef_.astype(of)
+    model.coef_.flags.writeable = of != "read-only"
+    np.testing.assert_allclose(model.predict_proba(X), want, rtol=1e-12)
+    assert (model.predict(X) == model.classes_[want.argmax(axis=1)]).all()
 
 
 @pytest.mark.parametrize(
