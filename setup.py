@@ -2,6 +2,7 @@
 
 SOFTMAX_EXT_NO_OPENMP=1   without OpenMP: every call runs on one thread
 SOFTMAX_EXT_DEBUG=1       bounds checks, assertions and symbols, at -O1
+SOFTMAX_EXT_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer, of gcc or clang
 """
 
 import os
@@ -23,6 +24,7 @@ def switch(name):
 
 
 DEBUG, OPENMP = switch("SOFTMAX_EXT_DEBUG"), not switch("SOFTMAX_EXT_NO_OPENMP")
+SANITIZE = " -fsanitize=address,undefined -fno-sanitize-recover=undefined" * switch("SOFTMAX_EXT_SANITIZE")
 
 ISA = {  # level: flags for gcc and clang, and for MSVC
     "baseline": ("", ""),
@@ -38,9 +40,9 @@ LEVELS = list(ISA) if X86_64 else ["baseline"]
 # -g0: many a Python was built with -g and passes it on. Cython's code is full of what the two -Wno name.
 GNU = "-std=gnu11 -fvisibility=hidden -fno-fast-math -fno-math-errno -fno-trapping-math -ffp-contract=fast "
 GNU += "-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers "
-GNU += "-O1 -g -UNDEBUG -DSOFTMAX_EXT_DEBUG=1" if DEBUG else "-O3 -g0"
+GNU += "-O1 -g -UNDEBUG -DSOFTMAX_EXT_DEBUG=1" if DEBUG else f"-O2 -g{SANITIZE}" if SANITIZE else "-O3 -g0"
 MSVC = "/std:c11 /Od /Z7 /UNDEBUG /DSOFTMAX_EXT_DEBUG=1" if DEBUG else "/std:c11 /O2"
-GNU_LINK = "-O3 -fno-fast-math" + " -Wl,-z,relro -Wl,-z,now" * (sys.platform == "linux")
+GNU_LINK = f"-O3 -fno-fast-math{SANITIZE}" + " -Wl,-z,relro -Wl,-z,now" * (sys.platform == "linux")
 
 # Without wraparound, so that a debug build takes a negative index for the error it is.
 CHECKS = dict.fromkeys(("boundscheck", "initializedcheck", "nonecheck"), DEBUG)
@@ -61,9 +63,7 @@ def openmp_flags(msvc):
     """Name the flags for the compiler and for the linker; Apple's driver hides -fopenmp, its compiler has it."""
     if not OPENMP or msvc:
         return ["/openmp"] * OPENMP, []
-    if sys.platform == "darwin":
-        return ["-Xpreprocessor", "-fopenmp"], ["-lomp"]
-    return ["-fopenmp"], ["-fopenmp"]
+    return (["-Xpreprocessor", "-fopenmp"], ["-lomp"]) if sys.platform == "darwin" else (["-fopenmp"], ["-fopenmp"])
 
 
 class build_ext(command.build_ext):

@@ -181,7 +181,9 @@ cdef double visited(
     cdef floating *bias = NULL if db is None else &db[0]
     cdef double *into = NULL if sums is None else &sums[0]
     cdef double loss = 0
+    cdef fexcept_t flags
     d.block, d.start, begin, end, first, last = visit
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
         if p.sparse:
             sparse_pass(p, d, first, last, own, into, gradient, bias, NULL, m, n_threads)
@@ -193,6 +195,7 @@ cdef double visited(
             loss = sparse_loss(p, into, m) if last and d.kind != PROBABILITIES else 0
         elif last and d.kind != PROBABILITIES:
             loss = finish(p, into, m, gradient, bias, n_threads)
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
     return loss
 
 

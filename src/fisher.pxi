@@ -51,6 +51,8 @@ def fisher_factor(
     cdef Py_ssize_t size = whole(GRAM_ROWS * ld, 64 // sizeof(floating))
     cdef const floating *samples = &X[0, 0]
     cdef floating *factors = &U[0, 0, 0]
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
         for k in prange(classes, schedule="dynamic", chunksize=1, num_threads=n_threads):
             fisher_block(
@@ -58,6 +60,7 @@ def fisher_factor(
                 &penalty[0, 0] + k * (D + ones), <floating>ridge, ld, factors + k * (D + ones) * ld,
                 &T[0, 0] + k * (D + ones), <floating *>&work[0] + threadid() * size,
             )
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
 cdef void solve_block(
@@ -77,11 +80,14 @@ def fisher_solve(
 ):
     """Solve M_k z = g for each class, and for each of several g."""
     cdef Py_ssize_t k, count = G.shape[0], classes = G.shape[1], P = U.shape[1], ld = U.shape[2], own = U.shape[0] > 1
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
         for k in prange(classes, schedule="static", num_threads=n_threads):
             solve_block(
                 &U[0, 0, 0] + own * k * P * ld, P, ld, &T[0, 0] + own * k * P, &G[0, 0, 0] + k * P, count, classes * P,
             )
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
 cdef Py_ssize_t HESSIAN_ROWS = 64   # samples at a time
@@ -142,9 +148,12 @@ def hessian(
     """Add the Hessian's sum over some samples, a slice of them to each matrix."""
     cdef Py_ssize_t i, slices = H.shape[0], n = X.shape[0], P = X.shape[1], K = S.shape[1], Q = H.shape[1]
     cdef Py_ssize_t ld = H.shape[2], size = work.shape[0] // n_threads
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
         for i in prange(slices, schedule="dynamic", chunksize=1, num_threads=n_threads):
             hessian_rows(
                 &X[0, 0] + i * n // slices * P, P, &S[0, 0] + i * n // slices * K, K, &s[0] + i * n // slices,
                 (i + 1) * n // slices - i * n // slices, &H[0, 0, 0] + i * Q * ld, ld, &work[0] + threadid() * size,
             )
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)

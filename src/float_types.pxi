@@ -1,5 +1,12 @@
 # The functions of products.h and _rows.h by one name each: Cython cannot specialise an extern function itself.
 
+cdef extern from "<fenv.h>" nogil:
+    ctypedef struct fexcept_t:
+        pass
+    const int FE_ALL_EXCEPT
+    int fegetexceptflag(fexcept_t *, int) noexcept
+    int fesetexceptflag(const fexcept_t *, int) noexcept
+
 cdef extern from "float_types.h" nogil:
     const Py_ssize_t lanes_f32, lanes_f64, MAX_V
     const int STORE, ADD, ADD_DOUBLE

@@ -205,14 +205,17 @@ cdef int given_array(
 ) except -2:
     cdef Py_buffer source, target
     cdef Given g
+    cdef fexcept_t flags
     cdef int found = -1
     PyObject_GetBuffer(x, &source, PyBUF_STRIDES)
     try:
         PyObject_GetBuffer(out, &target, PyBUF_STRIDES | PyBUF_WRITABLE)
         try:
             if arrange(&source, &target, axes, what == LOGSUMEXP, False, &g):
+                fegetexceptflag(&flags, FE_ALL_EXCEPT)
                 with nogil:
                     found = given_parts(&g, what, n_threads, kind)
+                fesetexceptflag(&flags, FE_ALL_EXCEPT)
         finally:
             PyBuffer_Release(&target)
     finally:

@@ -96,6 +96,7 @@ def given_losses(
     cdef Py_buffer scores, targets, result
     cdef Given g, h
     cdef Targets t
+    cdef fexcept_t flags
     cdef bint done = False, same = True
     t.y, t.Y, t.Yo, t.Yk, t.s, t.c = NULL, NULL, 0, 0, NULL, NULL
     t.smoothing, t.scale, t.losses = smoothing, scale, &losses[0]
@@ -121,8 +122,10 @@ def given_losses(
                         g.out = NULL
                     if Y is not None:
                         t.Y, t.Yo, t.Yk = h.out, h.oo, h.ok
+                    fegetexceptflag(&flags, FE_ALL_EXCEPT)
                     with nogil:
                         losses_parts(&g, &t, n_threads, &work[0])
+                    fesetexceptflag(&flags, FE_ALL_EXCEPT)
             finally:
                 PyBuffer_Release(&targets)
         finally:

@@ -5,6 +5,9 @@ how many examples hypothesis draws: dev, ci, nightly.
 """
 
 import os
+import signal
+import subprocess
+import sys
 from typing import NamedTuple
 
 import hypothesis
@@ -71,6 +74,23 @@ def storage(request):
 @pytest.fixture
 def dtype(tolerance):
     return tolerance.dtype
+
+
+@pytest.fixture
+def run_python():
+    """Run code in a fresh interpreter, with these environment variables, and return what it printed.
+
+    It must end within `timeout` seconds, with exit status 0; where a signal ended it, its name is told.
+    """
+
+    def run(code, *arguments, timeout=120, **env):
+        command = [sys.executable, "-P", "-X", "faulthandler", "-c", code, *map(str, arguments)]
+        done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=timeout)
+        ended = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit status {done.returncode}"
+        assert done.returncode == 0, f"{ended}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return done.stdout.strip()
+
+    return run
 
 
 @pytest.fixture
