@@ -3,9 +3,6 @@
 Sizes divide nothing, because the kernels work on tiles, vectors and register blocks whose ends must come out right.
 """
 
-import subprocess
-import sys
-
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -244,47 +241,3 @@ def test_any_problem(isa, dtype, make_problem, assert_like_reference, size, step
     view = parent[:: steps[0], :: steps[1]]
     view[:] = X
     assert_like_reference(loss_grad(view, y, W, b, **keywords, n_threads=n_threads), (X, y, W, b), keywords)
-
-
-GUARDED = """
-import ctypes, itertools, mmap
-import numpy as np
-from softmax_ext import loss_grad, predict_proba
-
-PAGE = mmap.PAGESIZE
-libc = ctypes.CDLL(None, use_errno=True)
-
-def guarded(array, end):
-    "The array with its last byte, or its first, at a page that must not be touched."
-    pages = -(-array.nbytes // PAGE) + 2
-    memory = mmap.mmap(-1, pages * PAGE)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    for page in (0, pages - 1):
-        assert libc.mprotect(ctypes.c_void_p(address + page * PAGE), PAGE, 0) == 0
-    offset = (pages - 1) * PAGE - array.nbytes if end else PAGE
-    copy = np.ndarray(array.shape, array.dtype, memory, offset)
-    copy[...] = array
-    return copy
-
-rng = np.random.default_rng(0)
-for dtype, end in itertools.product(("f4", "f8"), (True, False)):
-    for K in range(1, 71):
-        N, D = K % 9 + 1, 71 - K
-        arrays = rng.random((N, D)), rng.random((K, D)), rng.random(K), rng.random((N, K))
-        X, W, b, Y = (guarded(array.astype(dtype), end) for array in arrays)
-        y, s = guarded(rng.integers(0, K, N), end), guarded(rng.random(N) + 0.1, end)
-        for target in (y, Y):
-            loss_grad(X, target, W, b, sample_weight=s)
-        loss_grad(X, y, W)
-        predict_proba(X, W, b, out=guarded(np.zeros((N, K), dtype), end))
-print("untouched")
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
-def test_no_byte_outside_the_arrays_is_touched(isa, monkeypatch):
-    """In a process of its own, since the first touch ends it."""
-    monkeypatch.setenv("SOFTMAX_EXT_ISA", isa)
-    command = [sys.executable, "-P", "-X", "faulthandler", "-c", GUARDED]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert result.stdout.strip() == "untouched", f"exit status {result.returncode}\n{result.stderr}"

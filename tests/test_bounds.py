@@ -1,0 +1,216 @@
+"""No byte outside the arrays is touched: inputs, results and work space lie against pages without access.
+
+Each runs in a process of its own, which the first such touch ends.
+"""
+
+import sys
+
+import pytest
+
+from softmax_ext import _dispatch
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX"),
+    pytest.mark.skipif(_dispatch.kernels is None, reason="NumPy keeps its own bounds"),
+]
+
+# The arrays of the package itself are guarded by taking NumPy's place in the modules that make them.
+GUARD = """
+import ctypes, itertools, mmap, sys
+import numpy as np
+import softmax_ext
+from softmax_ext import SoftmaxObjective, _fisher, _workspace, functional, losses, objective, optim, special
+from softmax_ext import cross_entropy_grad, loss_grad, predict_proba
+
+PAGE = mmap.PAGESIZE
+mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+at_end = True
+
+def place(shape, dtype, strides=None):
+    "New memory whose last byte, or first, is beside a page without access."
+    nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    pages = -(-nbytes // PAGE) + 2
+    memory = mmap.mmap(-1, pages * PAGE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for page in (0, pages - 1):
+        assert mprotect(address + page * PAGE, PAGE, 0) == 0
+    return np.ndarray(shape, dtype, memory, (pages - 1) * PAGE - nbytes if at_end else PAGE, strides)
+
+def guarded(array, dtype=None):
+    copy = place(array.shape, dtype or array.dtype)
+    copy[...] = array
+    return copy
+
+class Guarding:
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def empty(self, shape, dtype=float):
+        return place(shape, dtype)
+
+    def empty_like(self, like, dtype=None, subok=True):
+        array = np.empty_like(like, dtype, subok=False)
+        return place(array.shape, array.dtype, array.strides)
+
+for module in (_fisher, _workspace, functional, losses, objective, special):
+    module.np = Guarding()
+
+def forget():
+    "Work space of the exact size is made for every call."
+    _workspace._kept.clear()
+
+def rows_apart(array):
+    "The same rows with a gap between them, and none after the last."
+    N, D = array.shape
+    wide = place(((N - 1) * (D + 5) + D,), array.dtype)
+    view = np.lib.stride_tricks.as_strided(wide, (N, D), ((D + 5) * array.itemsize, array.itemsize))
+    view[...] = array
+    return view
+"""
+
+OUTSIDE = f"""{GUARD}
+x = place((3, 5), float)
+which, beyond = sys.argv[1:]
+at_end = which == "end"
+x = place((3, 5), float)
+address = x.ctypes.data + (x.nbytes if at_end else -1) - (beyond == "no") * (1 if at_end else -1)
+ctypes.c_char.from_address(address).value
+print("untouched")
+"""
+
+PASSES = f"""{GUARD}
+rng = np.random.default_rng(int(sys.argv[1]))
+
+def passes(N, D, K, dtype, n_threads):
+    X, W, b, Y = (guarded(rng.random(shape), dtype) for shape in ((N, D), (K, D), K, (N, K)))
+    y, s = guarded(rng.integers(0, K, N)), guarded(rng.random(N) + 0.1)
+    for samples in (X, rows_apart(X), X[::-1]):
+        for target in (y, Y, Y[::-1]):
+            loss_grad(samples, target, W, b, sample_weight=s, label_smoothing=0.1, n_threads=n_threads)
+            forget()
+        loss_grad(samples, y, W, n_threads=n_threads)
+        forget()
+        predict_proba(samples, W, b, n_threads=n_threads)
+        predict_proba(samples, W, out=place((N, K), dtype), n_threads=n_threads)
+        forget()
+    loss_grad(np.asfortranarray(X), y, W, b, n_threads=n_threads)
+    forget()
+
+def objectives(N, D, K, dtype, n_threads):
+    X = guarded(rng.random((N, D)), dtype)
+    y = guarded(np.arange(N) % K)
+    f = SoftmaxObjective(X, y, l2=0.1, n_threads=n_threads)
+    w = guarded(rng.random(f.size))
+    f.value_and_grad(w)
+    forget()
+    f.evaluate(w)
+    forget()
+    f.hessp(w, w)
+    forget()
+    f.preconditioner(w)(w)
+    forget()
+
+for dtype, at_end in itertools.product(("f4", "f8"), (True, False)):
+    for i, D in enumerate(rng.permutation(70)):
+        K, N = i + 1, (i + int(sys.argv[1])) % 9 + 1
+        passes(N, int(D) + 1, K, dtype, 1)
+        if i % 7 == 0:
+            objectives(max(N, K), int(D) + 1, K, dtype, 1)
+    # One for each way through the kernels: slices, transposed, owned; several tiles, with two threads.
+    for shape in ((1003, 54, 7), (300, 784, 10), (700, 10, 300), (130, 200, 1000), (9, 1050, 2100)):
+        passes(*shape, dtype, 2)
+    for shape in ((500, 54, 7), (400, 10, 130), (1000, 65, 900)):
+        objectives(*shape, dtype, 2)
+print("untouched")
+"""
+
+SCORES = f"""{GUARD}
+for dtype, at_end in itertools.product(("f4", "f8"), (True, False)):
+    shapes = [(K % 9 + 1, K) for K in range(1, 71)] + [(K, K % 5 + 1) for K in range(1, 71)]
+    shapes += [(19, 100), (5, 129), (3, 1003), (130, 7), (130, 77), (2, 9, 33), (3, 5, 2, 7)]
+    for shape in shapes:
+        x = place(shape, dtype)
+        x[...] = 0
+        for view in (x, x[::-1], x[..., ::-1], x.T):
+            for axis in range(x.ndim):
+                softmax_ext.softmax(view, axis, out=view)
+                softmax_ext.log_softmax(view, axis)
+                softmax_ext.logsumexp(view, axis)
+            labels = np.zeros(np.delete(view.shape, 1), int)
+            cross_entropy_grad(view, labels, out=view)
+            forget()
+            cross_entropy_grad(view, labels, np.ones(view.shape[1]), label_smoothing=0.1)
+            forget()
+            cross_entropy_grad(view, guarded(view), np.ones(view.shape[1]), out=view)
+            forget()
+print("untouched")
+"""
+
+# What a caller must not do: other threads write to all inputs during the pass. The results mean nothing, but labels
+# and indices that were checked are those that are used.
+CHANGED = """
+import sys, threading
+import numpy as np
+from softmax_ext import cross_entropy_grad, loss_grad, predict_proba
+
+dtype = sys.argv[1]
+rng = np.random.default_rng(0)
+N, D, K = 4000, 30, 50
+X, W, b, Y = (rng.random(shape).astype(dtype) for shape in ((N, D), (K, D), K, (N, K)))
+y, s, Z = rng.integers(0, K, N), rng.random(N) + 0.1, rng.random((N, K)).astype(dtype)
+kept = [array.copy() for array in (X, W, b, Y, y, s, Z)]
+stop = threading.Event()
+
+def scribble():
+    while not stop.is_set():
+        for array in (X, W, b, Y, s, Z):
+            array[...] = np.nan
+            array[...] = -1e30
+        y[...] = 2**62
+        y[...] = -1
+        for array, values in zip((X, W, b, Y, y, s, Z), kept):
+            array[...] = values
+
+writer = threading.Thread(target=scribble)
+writer.start()
+done = refused = 0
+try:
+    while done < 20 or refused < 20:
+        try:
+            loss_grad(X, y, W, b, n_threads=2)
+            loss_grad(X, Y, W, b, sample_weight=s, n_threads=2)
+            predict_proba(X, W, b, n_threads=2)
+            cross_entropy_grad(Z, y, n_threads=2)
+            done += 1
+        except ValueError:
+            refused += 1
+        if refused > 20_000:
+            break
+finally:
+    stop.set()
+    writer.join()
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("which", ["end", "beginning"])
+def test_the_guard_ends_a_process_that_goes_beyond(which, run_python):
+    assert run_python(OUTSIDE, which, "no") == "untouched"
+    with pytest.raises(AssertionError, match="SIGSEGV|SIGBUS"):
+        run_python(OUTSIDE, which, "yes")
+
+
+@pytest.mark.parametrize("level", _dispatch.available())
+def test_passes_touch_nothing_else(level, seed, run_python):
+    """Every K and D of 1..70 and N of 1..9, in another pairing for every seed, and larger ones."""
+    assert run_python(PASSES, seed, timeout=600, SOFTMAX_EXT_ISA=level) == "untouched"
+
+
+@pytest.mark.parametrize("level", _dispatch.available())
+def test_functions_of_scores_touch_nothing_else(level, run_python):
+    assert run_python(SCORES, timeout=600, SOFTMAX_EXT_ISA=level) == "untouched"
+
+
+def test_inputs_that_change_during_a_call(dtype, run_python):
+    assert run_python(CHANGED, dtype, timeout=300) == "alive"
