@@ -437,7 +437,10 @@ def _check_nonnegative(x: Array, name: str, start: int = 0) -> None:
     # A NaN is the minimum of whatever holds it, and compares false.
     if x.min() >= 0 and x.max() < np.inf:
         return
-    first = np.argwhere(~((x >= 0) & (x < np.inf)))[0]
+    wrong = np.argwhere(~((x >= 0) & (x < np.inf)))
+    if not len(wrong):  # another thread has written to it meanwhile; no value can harm the kernels
+        return
+    first = wrong[0]
     value = x[tuple(first)]
     first[0] += start
     raise ValueError(f"{_entry(name, first)} = {value} must be finite and not negative")

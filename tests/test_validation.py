@@ -199,6 +199,20 @@ def test_blocks_of_probabilities_name_their_first_bad_entry(bad):
             check_block(block, 100)
 
 
+def test_a_bad_probability_that_another_thread_puts_right(monkeypatch):
+    """Between the look that finds it and the one that tells where: it was an IndexError."""
+    Y = np.array([[-1.0, 1.0]])
+    argwhere = np.argwhere
+
+    def meanwhile(bad):
+        Y[...] = 1
+        return argwhere(Y < 0)
+
+    monkeypatch.setattr(np, "argwhere", meanwhile)
+    check_block(Y, 0)
+    assert (Y == 1).all()
+
+
 def test_scoring():
     X, out = np.ones((N, D), F4), np.empty((N, K), F4)
     given = check_scoring(X, np.ones((K, D)), None, out)
