@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from softmax_ext import _dispatch, loss_grad, predict_proba, reference
+from softmax_ext import _dispatch, loss_grad, predict_proba, reference, softmax
 
 inf, nan = np.inf, np.nan
 
@@ -77,6 +77,17 @@ def test_tanh_and_its_derivative(isa, dtype, most, seed):
     np.testing.assert_array_equal(slope[-5:], [1, 1, 0, 0, nan])
 
 
+@pytest.mark.slow
+def test_exp_f32_of_every_float(exp):
+    """All 1.1 thousand million of them from -104 to -0, which every other check samples."""
+    first, last = (int(np.float32(x).view(np.uint32)) for x in (-0.0, -104))
+    worst = 0.0
+    for start in range(first, last + 1, 2**22):
+        x = np.arange(start, min(start + 2**22, last + 1), dtype=np.uint32).view(np.float32)
+        worst = max(worst, ulps(exp(x), np.exp(x.astype(np.float64))).max())
+    assert worst <= 2
+
+
 def test_exp_f64_within_1_ulp(exp, seed):
     """Against long double, whose 64 bits leave the oracle an error of 2^-11 ULP."""
     if np.finfo(np.longdouble).nmant < 63:
@@ -127,6 +138,48 @@ def test_exp_depends_on_its_argument_alone(exp, dtype):
     together = exp(x)
     for start, stop in itertools.combinations(range(len(x) + 1), 2):
         np.testing.assert_array_equal(exp(x[start:stop]), together[start:stop])
+
+
+def with_exact_scores(K, dtype, seed, rows=3):
+    """Scores whose differences have no rounding, nor has X Wᵀ, and their posteriors by mpmath."""
+    rng = np.random.default_rng([seed, K])
+    Z = (np.round(64 * rng.standard_normal((rows, K)) * np.array([[1], [10], [30]])[:rows]) / 64).astype(dtype)
+    with mpmath.workdps(50):
+        exps = [[mpmath.exp(mpmath.mpf(float(z))) for z in row] for row in Z]
+        S = [[value / mpmath.fsum(row) for value in row] for row in exps]
+    return np.eye(rows, dtype=dtype), np.ascontiguousarray(Z.T), Z, S
+
+
+@pytest.mark.parametrize("K", [1, 2, 3, 10, 17, 67, 128, 129, 1000, pytest.param(32_000, marks=pytest.mark.slow)])
+def test_posteriors_against_mpmath(isa, dtype, K, seed):
+    """Relative errors, of every posterior above 1e-30."""
+    X, W, Z, exact = with_exact_scores(K, dtype, seed)
+    bound = 5e-7 if dtype == np.float32 else 1e-14 * (1 + K / 1000)
+    for S in (predict_proba(X, W), softmax(Z, axis=1)):
+        errors = [
+            abs(mpmath.mpf(float(ours)) - theirs) / theirs
+            for row, want in zip(S, exact, strict=True)
+            for ours, theirs in zip(row, want, strict=True)
+            if theirs > 1e-30
+        ]
+        assert max(errors) <= bound
+
+
+@pytest.mark.skipif(len(_dispatch.available()) < 2, reason="there is one ISA level here")
+@pytest.mark.parametrize("K", [2, 3, 10, 17, 67, 129, 1000])
+def test_levels_agree(dtype, K, seed):
+    """From the same scores to 4 ULP; beyond 128 classes the sum of a row, in another order, adds to that."""
+    rng = np.random.default_rng([seed, K])
+    Z = (10 * rng.standard_normal((200, K))).astype(dtype)
+    X, W, y = np.eye(200, dtype=dtype), np.ascontiguousarray(Z.T), rng.integers(0, K, 200)
+    results = []
+    for level in _dispatch.available():
+        with _dispatch.using(level):
+            results.append((softmax(Z, 1), predict_proba(X, W), loss_grad(X, y, W).loss))
+    for S, P, J in results[1:]:
+        for ours, theirs in ((S, results[0][0]), (P, results[0][1])):
+            assert ulps(ours, theirs.astype(np.longdouble)).max() <= 4 + (K > 128) * K**0.5 / 2
+        np.testing.assert_allclose(J, results[0][2], rtol=1e-6 if dtype == np.float32 else 1e-14)
 
 
 @pytest.mark.parametrize("K", [2, 3, 10, 16, 17, 67, 300])
@@ -186,10 +239,11 @@ def test_gradients_sum_to_zero_over_the_classes(isa, dtype, shape, labels, seed,
     assert abs(db.astype(np.longdouble).sum()) <= a_row * targets
 
 
-def test_the_mean_over_many_rows_loses_nothing(isa, dtype):
+@pytest.mark.parametrize("N", [300_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
+def test_the_mean_over_many_rows_loses_nothing(isa, dtype, N):
     """Against the kernel's own losses of single rows, which are few different ones, added by fsum."""
     rng = np.random.default_rng(0)
-    z, W = rng.integers(0, 100, 300_000), np.array([[0], [1]], dtype)
+    z, W = rng.integers(0, 100, N), np.array([[0], [1]], dtype)
     y = rng.integers(0, 2, len(z))
     one = {
         (v, label): loss_grad(np.array([[v]], dtype) / 8, [label], W).loss for v in range(100) for label in (0, 1)
