@@ -4,11 +4,14 @@ import copy
 import doctest
 import functools
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from softmax_ext import loss_grad, optim
+
+VECTORS = Path(__file__).with_name("torch_vectors.npz")
 
 # ------------------------------------------------------------------------------------- the formulas, one step a line
 
@@ -78,27 +81,39 @@ def test_update_is_the_textbook_formula(textbook, alpha):
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-5), (np.float64, 1e-12)])
-@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "adam"])
-def test_update_is_pytorchs(name, dtype, rtol):
-    torch = pytest.importorskip("torch")
-    theirs_of = {
-        "sgd": functools.partial(torch.optim.SGD, lr=0.1),
-        "momentum": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9),
-        "nesterov": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True),
-        "adam": functools.partial(torch.optim.Adam, lr=0.1),
-    }
+# ours: PyTorch's
+TORCHS = {
+    "sgd": ("SGD", {}),
+    "momentum": ("SGD", {"momentum": 0.9}),
+    "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),
+    "adam": ("Adam", {}),
+}
+
+
+def torchs(name, dtype):
+    """Where PyTorch's optimiser ends."""
+    import torch
+
+    kind, options = TORCHS[name]
     params, *gradients = random_arrays(13, dtype)
     tensors = [torch.tensor(theta) for theta in params]
-    theirs = theirs_of[name](tensors)
+    theirs = getattr(torch.optim, kind)(tensors, lr=0.1, **options)
     for grads in gradients:
         for tensor, g in zip(tensors, grads, strict=True):
             tensor.grad = torch.tensor(g)
         theirs.step()
+    return np.concatenate([tensor.numpy().ravel() for tensor in tensors])
+
+
+@pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-5), (np.float64, 1e-12)])
+@pytest.mark.parametrize("name", TORCHS)
+def test_update_is_pytorchs(name, dtype, rtol):
+    """PyTorch 2.13's, stored."""
+    params, *gradients = random_arrays(13, dtype)
     run(getattr(optim, name)(0.1), params, gradients)
-    for got, want in zip(params, tensors, strict=True):
-        assert got.dtype == dtype
-        np.testing.assert_allclose(got, want.numpy(), rtol=rtol, atol=rtol)
+    assert all(theta.dtype == dtype for theta in params)
+    want = np.load(VECTORS)[f"{name} {np.dtype(dtype)}"]
+    np.testing.assert_allclose(np.concatenate([theta.ravel() for theta in params]), want, rtol=rtol, atol=rtol)
 
 
 # ------------------------------------------------------------------------------------------ optimisers x known minima

@@ -208,9 +208,8 @@ def test_out_of_any_layout(isa, name, dtype, axis, layout):
 
 @pytest.mark.parametrize("shape", [(7,), (40, 3), (40, 10), (40, 128), (9, 300), (5, 7, 33), (3, 200, 70)], ids=str)
 @pytest.mark.parametrize("layout", ["C", "Fortran", "every second", "every second row", "rows backwards"])
+@pytest.mark.parametrize("name", NAMES[:2])
 def test_out_may_be_the_scores(isa, name, dtype, shape, layout):
-    if name == "logsumexp":
-        pytest.skip("its result has another shape")
     function = getattr(softmax_ext, name)
     original = np.random.default_rng(0).standard_normal(shape).astype(dtype)
     for axis in [*range(len(shape)), None]:
