@@ -267,13 +267,15 @@ INLINE int NAME(long_columns)(const int what, const int count, const real *x, pt
         if (count > 1 || n == L) NAME(store)((p) + v * L, value);                                              \
         else NAME(store_some)((p), n, value);                                                                  \
     } while (0)
-    vec top[EXPS], limit[EXPS], shift[EXPS], sum[EXPS], sums[EXPS], tops[EXPS], e[EXPS];
+    vec top[EXPS], limit[EXPS], shift[EXPS], e[EXPS];
+    vec sum[EXPS], sums[EXPS], total[EXPS]; /* of SUMMED_DOWN terms, of as many of these, and of all */
+    vec ones[EXPS], tops[EXPS], count_of_tops[EXPS]; /* the same of scores at the top: a float counts to 2^24 by ones */
     ivec nan[EXPS], odd[EXPS];
     int found = 0;
     EACH {
         top[v] = LOAD(x);
         nan[v] = MASK(top[v] != top[v]);
-        sums[v] = tops[v] = NAME(set1)(0);
+        sums[v] = total[v] = tops[v] = count_of_tops[v] = NAME(set1)(0);
     }
     for (ptrdiff_t k = 1; k < K; k++)
         EACH {
@@ -290,7 +292,7 @@ INLINE int NAME(long_columns)(const int what, const int count, const real *x, pt
             found |= NAME(warnings_of_lanes)(what, x + v * L, K, kx, count > 1 ? L : n, limit[v]);
     }
     for (ptrdiff_t from = 0; from < K; from += SUMMED_DOWN) {
-        EACH sum[v] = NAME(set1)(0);
+        EACH sum[v] = ones[v] = NAME(set1)(0);
         for (ptrdiff_t k = from; k < smaller(K, from + SUMMED_DOWN); k++) {
             EACH e[v] = LOAD(x + k * kx) - shift[v];
             NAME(exps_le0)(count, e);
@@ -303,10 +305,23 @@ INLINE int NAME(long_columns)(const int what, const int count, const real *x, pt
                 EACH {
                     const ivec is_top = MASK(LOAD(x + k * kx) == shift[v]);
                     sum[v] += NAME(drop)(is_top, e[v]);
-                    tops[v] += NAME(keep)(is_top, e[v]);
+                    ones[v] += NAME(keep)(is_top, e[v]);
                 }
         }
-        EACH sums[v] += sum[v];
+        EACH {
+            sums[v] += sum[v];
+            tops[v] += ones[v];
+        }
+        if (from / SUMMED_DOWN % SUMMED_DOWN < SUMMED_DOWN - 1) continue;
+        EACH {
+            total[v] += sums[v];
+            count_of_tops[v] += tops[v];
+            sums[v] = tops[v] = NAME(set1)(0);
+        }
+    }
+    EACH {
+        sums[v] += total[v];
+        tops[v] += count_of_tops[v];
     }
     if (what == SOFTMAX) {
         for (ptrdiff_t k = 0; k < K; k++) EACH STORE_AT(out + k * ko, LOAD(out + k * ko) / sums[v]);

@@ -6,11 +6,13 @@ another, so that X takes little.
 """
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from softmax_ext import _dispatch, loss_grad, predict_proba, reference
+from softmax_ext import _dispatch, logsumexp, loss_grad, predict_proba, reference, softmax
 from softmax_ext._plan import plan
 
 pytestmark = pytest.mark.skipif(_dispatch.kernels is None, reason="the reference holds N x K scores")
@@ -113,3 +115,48 @@ def test_many_probabilities():
     assert result.loss == pytest.approx(1.75 * math.log(K), rel=1e-6)
     want = (1.75 / K - q.astype(float))[:, np.newaxis] * X.mean(axis=0, dtype=float)
     np.testing.assert_allclose(result.dW, want, **ABOUT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+def test_rows_beyond_2_32_elements(layout):
+    """N D of more than 2^32, read in place and converted."""
+    N, D, K = 2**20 + 3, 2**12 + 1, 2
+    assert N * D > 2**32
+    row = np.linspace(-1, 1, 2 * D, dtype=np.float32)[: 2 * D if layout == "columns" else D]
+    X = np.broadcast_to(row[::2] if layout == "columns" else row, (N, D))
+    y = (np.arange(N) == N - 1).astype(np.int8)
+    result = loss_grad(X, y, np.zeros((K, D), np.float32))
+    exact = X[0].astype(float)
+    check(result, N, K, N * exact, {0: (N - 1) * exact, 1: exact})
+
+
+def test_more_equal_scores_than_a_float_can_count():
+    """Down the columns, 2^24 was all that came out."""
+    N = 3 * 2**23
+    x = np.broadcast_to(np.float32(0.5), (N, 2))
+    np.testing.assert_allclose(logsumexp(x, 0), 0.5 + math.log(N), rtol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_a_sum_over_more_than_2_31_scores(axis):
+    """All of them the same memory."""
+    shape = {None: (LIMIT + 8,), 0: (LIMIT // 2 + 8, 3), 1: (3, LIMIT // 2 + 8)}[axis]
+    x = np.broadcast_to(np.float32(0.5), shape)
+    got = logsumexp(x, axis)
+    assert x.size > LIMIT and np.shape(got) == (() if axis is None else (3,))
+    np.testing.assert_allclose(got, 0.5 + math.log(x.size if axis is None else x.shape[axis]), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_scores_beyond_2_31_elements():
+    """Results of as many, 8.6 GB that are written: where the system has them."""
+    available = re.search(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text())
+    if available is None or int(available[1]) < 12e6:
+        pytest.skip("needs 12 GB of memory")
+    x = np.broadcast_to(np.arange(4, dtype=np.float32), (LIMIT // 4 + 3, 4))
+    S = softmax(x, axis=1)
+    want = reference.softmax(np.arange(4.0)[np.newaxis])[0]
+    for rows in (S[:3], S[LIMIT // 8 - 1 : LIMIT // 8 + 2], S[-3:]):
+        np.testing.assert_allclose(rows, np.broadcast_to(want, rows.shape), rtol=1e-6)

@@ -102,6 +102,44 @@ def test_processor_without_a_level(package):
         assert message.endswith("baseline, reference")
 
 
+@pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")
+@pytest.mark.skipif(len(_dispatch.available()) < 2, reason="there is one ISA level here")
+@pytest.mark.parametrize(
+    "model, best",
+    [("Nehalem", "baseline"), ("SandyBridge", "baseline"), ("Haswell", "avx2"), ("Haswell,-fma", "baseline")],
+)
+def test_emulated_processor(model, best):
+    """Processors of 2008 to 2013: an instruction that they lack ends the process."""
+    code = f"""
+import softmax_ext
+from softmax_ext import SoftmaxObjective, _dispatch, cross_entropy_grad, optim, predict_proba, reference
+import numpy as np
+rng = np.random.default_rng(0)
+assert _dispatch.available()[0] == _dispatch.isa == {best!r}, _dispatch.available()
+for dtype, rtol in (("f4", 1e-4), ("f8", 1e-12)):
+    for N, D, K in ((70, 11, 3), (100, 9, 70), (300, 200, 10)):
+        X, W, b = (rng.standard_normal(shape).astype(dtype) for shape in ((N, D), (K, D), K))
+        y = rng.integers(0, K, N)
+        got, want = softmax_ext.loss_grad(X, y, W, b), reference.loss_grad(X, y, W, b)
+        assert abs(got.loss - want.loss) <= rtol * want.loss and abs(got.dW - want.dW).max() <= rtol
+        assert abs(predict_proba(X, W, b) - reference.predict_proba(X, W, b)).max() <= rtol
+        cross_entropy_grad(X, np.zeros(N, int))
+        softmax_ext.softmax(X, 1), softmax_ext.log_softmax(X, 0), softmax_ext.logsumexp(X)
+objective = SoftmaxObjective(X, y, l2=0.1)
+assert optim.newton(objective, np.zeros(objective.size), max_iter=2).n_iter == 2
+print("computed")
+"""
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *sys.path]),
+        "OPENBLAS_CORETYPE": "Nehalem",  # NumPy's own OpenBLAS asks the processor in a way that qemu answers wrongly
+        "OMP_NUM_THREADS": "2",
+    }
+    env.pop("SOFTMAX_EXT_ISA", None)
+    command = ["qemu-x86_64", "-cpu", model, os.path.realpath(sys.executable), "-S", "-P", "-c", code]
+    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert result.stdout == "computed\n", f"exit status {result.returncode}\n{result.stderr}"
+
+
 @needs_kernels
 def test_level_that_was_not_built(package):
     best, *others = _dispatch.available()

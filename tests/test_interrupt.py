@@ -33,6 +33,15 @@ X = np.broadcast_to(memory[::2] if layout == "strided" else memory[:D], (N, D))
 y, W, b = rng.integers(0, K, N), (rng.standard_normal((K, D)) / D**0.5).astype(dtype), rng.random(K).astype(dtype)
 out = np.empty((N, K), dtype) if call == "predict_proba" else None
 
+def estimator():
+    model.fit(samples, labels)
+
+if call == "estimator":
+    from softmax_ext.linear_model import LogisticRegression
+
+    model = LogisticRegression(tol=0, C=1e6, max_iter=10**6, n_threads=n_threads)
+    samples, labels = rng.standard_normal((N, D)).astype(dtype), y
+
 def fit(batch_size):
     optim.fit(X, y, optim.sgd(0.1), W=W, b=b, epochs=10**6, batch_size=batch_size, n_threads=n_threads)
 
@@ -41,8 +50,9 @@ CALLS = {
     "predict_proba": lambda: predict_proba(X, W, b, out=out, n_threads=n_threads),
     "fit": lambda: fit(N),
     "fit on batches": lambda: fit(256),
+    "estimator": estimator,
 }
-if call != "fit on batches":
+if call not in ("fit on batches", "estimator"):
     way = plan(N, D, K, W.itemsize, _dispatch.isa)
     assert N * D * K >= 1e10 and (N > 3 * way.block or way.parts), way
 
@@ -62,6 +72,9 @@ S, probabilities = predict_proba(few[0], W, b), reference.predict_proba(few[0], 
 assert abs(loss - want.loss) <= 1e-4 * want.loss
 for ours, theirs in ((dW, want.dW), (db, want.db), (S, probabilities)):
     assert abs(ours - theirs).max() <= 1e-4 * abs(theirs).max()
+if call == "estimator":  # it is as it was before the fit: not fitted, and ready for another
+    assert not hasattr(model, "coef_")
+    assert model.set_params(max_iter=100, tol=1e-4, C=1.0).fit(few[0], few[1] % 3).converged_
 print("right", flush=True)
 """
 
@@ -79,6 +92,7 @@ CASES = {
     "probabilities, float16": ("predict_proba", "float16", "f4", *OWNED),
     "fit": ("fit", "in place", "f4", *SLICES),
     "fit on batches": ("fit on batches", "in place", "f4", 10_000, 1000, 10),
+    "estimator": ("estimator", "in place", "f8", 100_000, 100, 10),
 }
 
 
