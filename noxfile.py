@@ -41,7 +41,7 @@ def asan(session: nox.Session) -> None:
     session.install("-e", ".[test]", env={"SOFTMAX_EXT_SANITIZE": "1"})
     library = session.run("gcc", "-print-file-name=libasan.so", external=True, silent=True)
     # Python itself leaks on purpose at its end; and NumPy is not instrumented.
-    env = {"LD_PRELOAD": str(library).strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    env = {"LD_PRELOAD": str(library).strip(), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
     session.run("python", "-m", "pytest", *session.posargs, env=env)
 
 

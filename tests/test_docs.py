@@ -1,6 +1,7 @@
 """What the pages in docs/ say: examples run and print what stands below them, commands and links exist."""
 
 import argparse
+import ast
 import re
 import shlex
 import subprocess
@@ -53,3 +54,20 @@ def test_the_pages_hold_every_step_of_the_derivation():
     missing = [name for name in tests if name not in text]
     assert missing == ["test_2_maximum_likelihood_finds_the_frequencies"]
     assert re.findall(r"^## \((\d)\)", text, re.MULTILINE) == list("123456")
+
+
+def test_every_promise_has_its_tests():
+    """In the last column of the tables of promises.md; and SECURITY.md leads there."""
+    rows = re.findall(r"^\| (.+) \|$", (DOCS / "promises.md").read_text(), re.MULTILINE)
+    rows = [re.split(r" ?\| ?", row) for row in rows if not row.startswith("Promise ")]
+    assert len(rows) > 40 and all(len(row) == 3 for row in rows)
+    missing = []
+    for promise, _, kept_by in rows:
+        names = re.findall(r"`(test_\w+\.py)::(test_\w+)`", kept_by)
+        assert names and kept_by == ", ".join(f"`{file}::{name}`" for file, name in names), promise
+        for file, name in names:
+            tree = ast.parse((ROOT / "tests" / file).read_text())
+            if name not in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}:
+                missing.append(f"{file}::{name}")
+    assert missing == []
+    assert "](docs/promises.md)" in (ROOT / "SECURITY.md").read_text()
