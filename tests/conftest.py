@@ -53,6 +53,14 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("seed", seeds())
 
 
+def pytest_collection_modifyitems(items):
+    """Under AddressSanitizer leave out what measures time or memory, of which it takes its own share."""
+    if "libasan" in os.environ.get("LD_PRELOAD", ""):
+        for item in items:
+            if item.get_closest_marker("unsanitized"):
+                item.add_marker(pytest.mark.skip(reason="would measure AddressSanitizer"))
+
+
 @pytest.fixture(params=_dispatch.available() or (_dispatch.REFERENCE,))
 def isa(request):
     """Every ISA level that runs here, one after the other in this process."""

@@ -197,7 +197,7 @@ print("alive")
 @pytest.mark.parametrize("which", ["end", "beginning"])
 def test_the_guard_ends_a_process_that_goes_beyond(which, run_python):
     assert run_python(OUTSIDE, which, "no") == "untouched"
-    with pytest.raises(AssertionError, match=r"SIGSEGV|SIGBUS"):
+    with pytest.raises(AssertionError, match=r"SEGV|SIGBUS"):
         run_python(OUTSIDE, which, "yes")
 
 
