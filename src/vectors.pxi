@@ -44,6 +44,8 @@ def vectors_dot(
     cdef const floating *first = &rows[0, 0]
     cdef const floating *second = NULL if u is None else &u[0]
     cdef double *to = &sums[0, 0]
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
         for i in prange(chunks, schedule="static", num_threads=n_threads):
             inner_products(
@@ -53,6 +55,7 @@ def vectors_dot(
         for i in range(1, chunks):
             for c in range(each):
                 to[c] += to[i * each + c]
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
 cdef void add_shares(
@@ -79,12 +82,15 @@ def vectors_combine(
 ):
     """share v + sum_i shares_i rows_i."""
     cdef Py_ssize_t i, count = rows.shape[0], size = rows.shape[1], chunks = (size + CHUNK - 1) // CHUNK
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
         for i in prange(chunks, schedule="static", num_threads=n_threads):
             add_shares(
                 share, &v[0] + i * CHUNK, &shares[0], &rows[0, 0] + i * CHUNK, count, size,
                 min(CHUNK, size - i * CHUNK), &out[0] + i * CHUNK,
             )
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
 cdef void subtract(const double *a, const double *b, Py_ssize_t n, floating *out) noexcept nogil:
@@ -102,6 +108,9 @@ def vectors_subtract(
 ):
     """a - b, rounded to the result's type."""
     cdef Py_ssize_t i, size = a.shape[0], chunks = (size + CHUNK - 1) // CHUNK
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
         for i in prange(chunks, schedule="static", num_threads=n_threads):
             subtract(&a[0] + i * CHUNK, &b[0] + i * CHUNK, min(CHUNK, size - i * CHUNK), &out[0] + i * CHUNK)
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)

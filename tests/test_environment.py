@@ -35,6 +35,8 @@ def calls(dtype):
         "logsumexp": lambda: softmax_ext.logsumexp(Z, 1),
         "cross_entropy": lambda: softmax_ext.cross_entropy_grad(Z, y[1:]),
         "hessp": lambda: objective.hessp(w, w),
+        "hessian": lambda: objective.hessian(w),
+        "linear_cross_entropy": lambda: softmax_ext.linear_cross_entropy(X, W, y, linear_bias=b),
         "evaluate": lambda: objective.evaluate(w),
         "lbfgs": lambda: optim.lbfgs(objective, 0 * w, max_iter=3),
     }
@@ -120,7 +122,7 @@ def test_flags_stay(isa, dtype, raised, monkeypatch):
     with np.errstate(all="ignore"):
         for call in calls(dtype).values():
             call()
-    assert {"loss_grad", "predict_proba", "hessp", "given_losses", "fisher_factor", "fisher_solve"} <= watched.called
+    assert {"loss_grad", "predict_proba", "hessp", "given_losses", "fisher_factor", "fisher_solve", "hessian"} <= watched.called
 
 
 def disassembly(name):
