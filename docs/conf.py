@@ -31,7 +31,12 @@ html_title = f"softmax_ext {release}"
 html_show_sphinx = html_copy_source = False
 
 # Pages that lie outside this folder. Links to them, and the pages here that stand for them, work in a checkout too.
-OUTSIDE = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md", "benchmarks": "benchmarks/README.md"}
+OUTSIDE = {
+    "contributing": "CONTRIBUTING.md",
+    "changelog": "CHANGELOG.md",
+    "benchmarks": "benchmarks/README.md",
+    "security": "SECURITY.md",
+}
 
 
 def bring_in(app, page, source):
@@ -39,7 +44,7 @@ def bring_in(app, page, source):
     if page in OUTSIDE:
         path = Path(app.srcdir, "..", OUTSIDE[page])
         app.env.note_dependency(str(path))
-        source[0] = path.read_text()
+        source[0] = path.read_text().replace("](docs/", "](/")
     for name, path in OUTSIDE.items():
         source[0] = re.sub(rf"\]\((\.\./)*{re.escape(path)}", f"](/{name}.md", source[0])
 
