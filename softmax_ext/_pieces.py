@@ -303,34 +303,38 @@ class Sample:
 
     def add(self, piece: Piece) -> None:
         """Take some rows of the next piece."""
-        D = piece.X.shape[1]
-        rows = np.arange(len(piece.y)) if piece.s is None else np.flatnonzero(piece.s)
-        most = 2 * min(POOL, max(1024, SAMPLE_BYTES // (2 * D * piece.X.dtype.itemsize)))
-        self._take(self.seen, piece, rows, 1, self.pieces)
-        self.seen += len(rows)
-        while self.kept > most:
+        some = every(piece, self.seen, self.stride)
+        if len(some.y):
+            self.pieces.append((self.seen + -self.seen % self.stride, some))
+        self.kept += len(some.y)
+        self.seen += len(piece.y) if piece.s is None else int(np.count_nonzero(piece.s))
+        while self.kept > most_of_a_sample(piece.X.shape[1], piece.X.dtype):
             self.stride *= 2
             thinned: list[tuple[int, Piece]] = []
             old, self.kept = self.pieces, 0
             while old:
                 first, some = old.pop(0)
-                self._take(first, some, np.arange(len(some.y)), self.stride // 2, thinned)
+                some = every(some, first // (self.stride // 2), 2)
+                if len(some.y):
+                    thinned.append((first + -first % self.stride, some))
+                    self.kept += len(some.y)
             self.pieces = thinned
-
-    def _take(
-        self, first: int, piece: Piece, rows: npt.NDArray[np.intp], apart: int, into: list[tuple[int, Piece]]
-    ) -> None:
-        """Take of these rows, which lie `apart` among all from number `first` on, those that the stride hits."""
-        begin = -first % self.stride // apart
-        rows = rows[begin :: self.stride // apart]
-        if len(rows):
-            s = None if piece.s is None else piece.s[rows]
-            into.append((first + begin * apart, Piece(piece.X[rows], piece.y[rows], s, "a sample of the rows")))
-            self.kept += len(rows)
 
     def piece(self) -> Piece:
         """Return them as one."""
         return joined([piece for _, piece in self.pieces])
+
+
+def most_of_a_sample(D: int, dtype: np.dtype[Any]) -> int:
+    """Return the most rows of a sample of (N, D) numbers."""
+    return 2 * min(POOL, max(1024, SAMPLE_BYTES // (2 * D * dtype.itemsize)))
+
+
+def every(piece: Piece, first: int, stride: int) -> Piece:
+    """Return those rows with weight whose numbers the stride divides; the first of them is number `first` of all."""
+    rows = np.arange(len(piece.y)) if piece.s is None else np.flatnonzero(piece.s)
+    rows = rows[-first % stride :: stride]
+    return Piece(piece.X[rows], piece.y[rows], None if piece.s is None else piece.s[rows], "a sample of the rows")
 
 
 def joined(pieces: list[Piece]) -> Piece:

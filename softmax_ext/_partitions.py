@@ -1,0 +1,88 @@
+"""What runs on the workers of a cluster (dask.py): without scikit-learn, which takes seconds to import there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from . import _threads
+from ._pieces import Piece, Problem, weighs
+from .objective import SoftmaxObjective
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+
+def length(block: Any) -> int:
+    """Return the rows of a block."""
+    return int(block.shape[0])
+
+
+def rejoined(blocks: list[Any], bounds: list[tuple[int, int]]) -> Array:
+    """Return some rows of some blocks as one."""
+    return np.concatenate([plain(block)[a:b] for block, (a, b) in zip(blocks, bounds, strict=True)])
+
+
+def piece_of(X: Any, y: Any, s: Any, where: str) -> Piece:
+    """Return a partition of an array or a data frame, with arrays in it."""
+    if hasattr(X, "dtypes") and not hasattr(X, "dtype"):  # a data frame
+        wrong = [name for name, dtype in X.dtypes.items() if dtype.kind not in "fiub"]
+        if wrong:
+            raise ValueError(f"{where}: column {wrong[0]!r} holds {X.dtypes[wrong[0]]}, no numbers: encode it")
+        X = X.to_numpy(np.float32 if all(dtype == np.float32 for dtype in X.dtypes) else np.float64)
+    return Piece(X, plain(y), s, where).checked()
+
+
+def plain(y: Any) -> Array:
+    """Return labels as an array, of strings rather than of objects."""
+    array = np.asarray(y)
+    return array.astype(str) if array.dtype.kind == "O" else array
+
+
+def objective_of(piece: Piece, problem: Problem) -> SoftmaxObjective | None:
+    """Return the part of a piece in the whole; None if nothing in it counts."""
+    if not len(piece.y):
+        return None
+    encoded = problem.encoded(piece)
+    return problem.objective(encoded) if weighs(encoded) else None
+
+
+def evaluate(
+    method: str, numbers: list[int], parts: list[Any], n_threads: int | None, *vectors: Vector
+) -> list[tuple[int, Any]]:
+    """Return what the method of each part returns: one after the other, each on all threads of the worker."""
+    from distributed import get_worker
+
+    n_threads = _threads.effective(get_worker().state.nthreads if n_threads is None else n_threads)
+    found = []
+    for number, part in zip(numbers, parts, strict=True):
+        if part is not None:
+            part.n_threads = n_threads
+        found.append((number, None if part is None else getattr(part, method)(*vectors)))
+    return found
+
+
+def call(block: Any, model: Any, method: str, columns: int | None, dtype: Any) -> Array:
+    """Return what the method of a plain estimator says of a block, which may be empty."""
+    if not block.shape[0]:
+        return np.empty((0,) if columns is None else (0, columns), dtype)
+    found: Array = getattr(model, method)(block.tocsr() if scipy.sparse.issparse(block) else block)
+    return found
+
+
+def right(predicted: Array, y: Any) -> Array:
+    """Return which labels are as predicted."""
+    if len(predicted) != len(y):
+        raise ValueError(f"a partition of X has {len(predicted)} rows, that of y or sample_weight {len(y)}")
+    found: Array = predicted == plain(y)
+    return found
+
+
+def weighted(right: Array, s: Any) -> Array:
+    """Return the weights of those that are."""
+    if len(right) != len(s):
+        raise ValueError(f"a partition of X has {len(right)} rows, that of sample_weight {len(s)}")
+    return np.asarray(right * np.asarray(s, np.float64))

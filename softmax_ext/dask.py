@@ -1,0 +1,385 @@
+"""`LogisticRegression` on a Dask cluster: the same model, on partitions that stay where they are.
+
+    from dask.distributed import Client
+    from softmax_ext.dask import LogisticRegression
+
+    client = Client("tcp://scheduler:8786")
+    model = LogisticRegression().fit(X, y)  # dask arrays, or data frames
+
+The optimiser runs here; each of its evaluations is one task a worker, which computes the parts of the partitions that
+this worker holds. They are added here, in the order of the partitions: the number of workers does not change a bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+try:
+    import dask.array as da
+    import distributed
+    from dask import delayed
+except ImportError as error:
+    raise ImportError(
+        f"softmax_ext.dask needs dask and distributed ({error}): pip install 'softmax_ext[dask]'"
+    ) from error
+
+from . import _partitions, _threads, linear_model
+from ._pieces import PiecesObjective, Problem, every, joined, merged, most_of_a_sample, survey
+from ._stream import RULES
+
+__all__ = ["LogisticRegression"]
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+# Bytes of vectors from which they are sent once to each worker, by the workers among themselves, rather than with each
+# worker's task through the scheduler: a second round trip then costs less than the scheduler's copies.
+SCATTERED = 2**20
+
+
+class LogisticRegression(linear_model.LogisticRegression):
+    """`softmax_ext.linear_model.LogisticRegression` for Dask's arrays and data frames.
+
+    All parameters, attributes and methods are those of the plain estimator; fitted attributes are NumPy arrays, and
+    all of it works on NumPy arrays too, without a cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client, optional
+        The cluster: by default the current client's, or, if there is none, one of threads in this process for as
+        long as the fit takes. It is no parameter in the sense of `get_params`, but clones have it.
+    **parameters
+        Those of `softmax_ext.linear_model.LogisticRegression`. Without `n_threads` a partition is computed on as many
+        threads as its worker has, one partition at a time.
+
+    See Also
+    --------
+    softmax_ext.linear_model.LogisticRegression : The plain estimator, which `to_local` returns.
+
+    Notes
+    -----
+    An evaluation sends the coefficients to each worker and brings back one gradient for each partition, K D numbers: a
+    worker should have some partitions, not hundreds. If a worker is lost, Dask computes its partitions again from
+    where they came from, and the fit ends at the same coefficients; what was scattered to it by hand is gone.
+    Workers of another kind of processor round otherwise: only then does it matter who computes what.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import numpy as np
+    >>> from distributed import Client
+    >>> from softmax_ext.dask import LogisticRegression
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((1000, 3))
+    >>> y = X.argmax(axis=1)
+    >>> with Client(processes=False, dashboard_address=":0") as client:
+    ...     model = LogisticRegression(client=client).fit(da.from_array(X, (250, 3)), da.from_array(y, 250))
+    ...     predicted = model.predict(da.from_array(X[:5], (2, 3)))
+    ...     bool((predicted.compute() == y[:5]).all())
+    True
+    """
+
+    def __init__(self, penalty: str | None = "deprecated", *, client: Any = None, **parameters: Any) -> None:
+        super().__init__(penalty, **parameters)
+        self.client = client
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        names: list[str] = linear_model.LogisticRegression._get_param_names()
+        return names
+
+    def __sklearn_clone__(self) -> Self:
+        return type(self)(client=self.client, **self.get_params())
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return state | {"client": None}
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : dask array or data frame, shape (N, D)
+            Samples: blocks of NumPy arrays or SciPy's CSR, all of one dtype. Unknown chunk sizes, empty partitions
+            and partitions of any size are fine.
+        y : dask array or series, shape (N,) or (N, K)
+            Labels, or probabilities of a floating dtype; on any boundaries.
+        sample_weight : dask array or series, shape (N,), optional
+            Weights, on any boundaries.
+
+        Returns
+        -------
+        LogisticRegression
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As the plain estimator, with the number of the partition; if X and y have not the same number of rows, for
+            mini-batch solvers, and if y is no Dask collection where X is.
+        """
+        if not _is_dask(X):
+            super().fit(X, y, sample_weight)
+            return self
+        self._validate_params()
+        if self.solver in RULES:
+            raise ValueError(
+                f"solver={self.solver!r} goes through the data in mini-batches, which is not for a cluster: use "
+                "solver='lbfgs', or partial_fit on one partition after the other"
+            )
+        for name, data in (("y", y), ("sample_weight", sample_weight)):
+            if not (_is_dask(data) or (data is None and name == "sample_weight")):
+                raise TypeError(f"{name} must be a Dask array or series as X is one, got {type(data).__name__}")
+        C = self._inverse_penalty()
+        self._stream = None
+        with ExitStack() as stack:
+            client = self._client(stack)
+            pieces = _distribute(client, X, y, sample_weight)
+            surveys = _gathered(client, client.map(survey, pieces, pure=False))
+            problem = self._pieces_problem(merged(surveys), C)
+            if hasattr(X, "columns"):
+                self.feature_names_in_ = np.array([str(name) for name in X.columns], object)
+            self._minimise_pieces(DaskObjective(client, pieces, surveys, problem))
+        return self
+
+    def _client(self, stack: ExitStack) -> Any:
+        client = self.client
+        if client is None:
+            try:
+                client = distributed.get_client()
+            except ValueError:
+                cluster = distributed.LocalCluster(
+                    n_workers=1,
+                    threads_per_worker=_threads.share,
+                    processes=False,
+                    dashboard_address="127.0.0.1:0",
+                )
+                return stack.enter_context(distributed.Client(stack.enter_context(cluster), set_as_default=False))
+        if client.asynchronous:
+            raise TypeError("client must not be asynchronous: the optimiser waits for each of its evaluations")
+        return client
+
+    def to_local(self) -> linear_model.LogisticRegression:
+        """Return the plain estimator with the same parameters and coefficients."""
+        local = linear_model.LogisticRegression(**self.get_params())
+        local.__dict__.update({name: value for name, value in vars(self).items() if name.endswith("_")})
+        return local
+
+    def predict(self, X: Any) -> Any:
+        """Return the most probable labels (N,): lazily, as a Dask array, if X is a Dask collection."""
+        return self._lazily("predict", X, self.classes_.dtype) if _is_dask(X) else super().predict(X)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probabilities (N, K): lazily, as a Dask array, if X is a Dask collection."""
+        if not _is_dask(X):
+            return super().predict_proba(X)
+        return self._lazily("predict_proba", X, np.result_type(self.coef_, _dtype(X)), len(self.classes_))
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithms of the probabilities (N, K): lazily if X is a Dask collection."""
+        if not _is_dask(X):
+            return super().predict_log_proba(X)
+        return self._lazily("predict_log_proba", X, np.result_type(self.coef_, _dtype(X)), len(self.classes_))
+
+    def decision_function(self, X: Any) -> Any:
+        """Return the scores, (N, K) or (N,) for two classes: lazily if X is a Dask collection."""
+        if not _is_dask(X):
+            return super().decision_function(X)
+        K = len(self.classes_)
+        return self._lazily("decision_function", X, np.result_type(self.coef_, _dtype(X)), None if K == 2 else K)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Return the weighted part of the labels that are predicted: as a Dask array of no dimensions if X is Dask's.
+
+        ``float(model.score(X, y))`` computes it.
+        """
+        if not _is_dask(X):
+            return super().score(X, y, sample_weight)
+        right = da.map_blocks(_partitions.right, *_alike(self.predict(X), _array(y)), dtype=bool)
+        if sample_weight is None:
+            return right.mean()
+        right, s = _alike(right, _array(sample_weight))
+        return da.map_blocks(_partitions.weighted, right, s, dtype=np.float64).sum() / s.sum()
+
+    def _lazily(self, method: str, X: Any, dtype: Any, columns: int | None = None) -> Any:
+        model = self.to_local()
+        if model.n_threads is None:
+            model.n_threads = 1  # the worker has as many tasks at a time as it has threads
+        if isinstance(X, da.Array):
+            shape: dict[str, Any] = {"drop_axis": 1} if columns is None else {"chunks": (X.chunks[0], (columns,))}
+            meta = np.empty((0,) if columns is None else (0, columns), dtype)
+            return _in_one_column(X).map_blocks(
+                _partitions.call, delayed(model), method, columns, dtype, meta=meta, **shape
+            )
+        model = delayed(model)
+        parts = [
+            da.from_delayed(
+                delayed(_partitions.call, pure=False)(block, model, method, columns, dtype),
+                (math.nan,) if columns is None else (math.nan, columns),
+                dtype,
+            )
+            for block in X.to_delayed()
+        ]
+        return da.concatenate(parts)
+
+
+class DaskObjective(PiecesObjective):
+    """The objective over partitions: their parts are objects that live on the workers."""
+
+    def __init__(self, client: Any, pieces: list[Any], surveys: list[Any], problem: Problem) -> None:
+        self.client = client
+        counts = [int(one.counts.sum() if one.labels is not None else one.counts[0]) for one in surveys]
+        stride = 1
+        while math.ceil(sum(counts) / stride) > most_of_a_sample(problem.D, problem.dtype):
+            stride *= 2
+        firsts = np.cumsum([0, *counts[:-1]]).tolist()
+        sample = _gathered(client, client.map(every, pieces, firsts, [stride] * len(pieces), pure=False))
+        super().__init__(problem, problem.encoded(joined([piece for piece in sample if len(piece.y)])))
+        parts = client.map(_partitions.objective_of, pieces, [problem] * len(pieces), pure=False)
+        self.parts = [part for part, one in zip(parts, surveys, strict=True) if one.rows]
+
+    def _partials(self, method: str, *vectors: Vector) -> Iterator[Any]:
+        client, sent = self.client, vectors
+        if sum(vector.nbytes for vector in vectors) > SCATTERED:
+            sent = client.scatter(list(vectors), broadcast=True, hash=False)
+        tasks = [
+            client.submit(
+                _partitions.evaluate, method, numbers, [self.parts[i] for i in numbers], self.problem.n_threads, *sent,
+                workers=[worker], allow_other_workers=True, pure=False,
+            )
+            for worker, numbers in self._placed().items()
+        ]  # fmt: skip
+        try:
+            found = dict(pair for pairs in client.gather(tasks) for pair in pairs)
+        except BaseException:
+            client.cancel(tasks)
+            raise
+        for number in range(len(self.parts)):
+            if found[number] is not None:
+                yield found[number]
+
+    def _placed(self) -> dict[str, list[int]]:
+        """Return which parts each worker computes: those that it has; the one with the fewest, what nobody has."""
+        with self.client.as_current():
+            distributed.wait(self.parts)
+        holders = self.client.who_has(self.parts)
+        placed: dict[str, list[int]] = {}
+        homeless = []
+        for i, part in enumerate(self.parts):
+            if workers := holders.get(part.key):
+                placed.setdefault(min(workers), []).append(i)
+            else:
+                homeless.append(i)
+        workers = list(self.client.scheduler_info(n_workers=-1)["workers"]) if homeless else []
+        for i in homeless:
+            if not workers:
+                raise RuntimeError("the cluster has no workers")
+            placed.setdefault(min(workers, key=lambda worker: len(placed.get(worker, []))), []).append(i)
+        return placed
+
+
+def _is_dask(data: Any) -> bool:
+    return hasattr(data, "__dask_graph__")
+
+
+def _in_one_column(X: Any) -> Any:
+    return X.rechunk({1: -1}) if X.ndim == 2 and X.numblocks[1] > 1 else X
+
+
+def _array(data: Any) -> Any:
+    """Return a collection as a Dask array; what it does itself with strings comes with a warning."""
+    if isinstance(data, da.Array):
+        return data
+    dtype = data.dtype if data.dtype.kind in "fiub" else np.dtype(object)
+    blocks = [
+        da.from_delayed(delayed(_partitions.plain, pure=False)(block), (math.nan,), dtype)
+        for block in data.to_delayed()
+    ]
+    return da.concatenate(blocks)
+
+
+def _gathered(client: Any, futures: list[Any]) -> list[Any]:
+    """Return the results, or raise the error of the first partition that has one."""
+    with client.as_current():
+        distributed.wait(futures)
+    for future in futures:
+        if future.status == "error":
+            future.result()
+    found: list[Any] = client.gather(futures)
+    return found
+
+
+def _dtype(X: Any) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(X.dtype) if hasattr(X, "dtype") else np.result_type(*X.dtypes)
+    return dtype if dtype in (np.float32, np.float64) else np.dtype(np.float64)
+
+
+def _distribute(client: Any, X: Any, y: Any, s: Any) -> list[Any]:
+    """Return a future of a Piece for each partition of X, with y and weights cut as X is."""
+    blocks, rows = _blocks(client, X)
+    columns = [blocks]
+    for name, data in (("y", y), ("sample_weight", s)):
+        if data is None:
+            columns.append([None] * len(blocks))
+            continue
+        others, theirs = _blocks(client, data)
+        if rows != theirs:
+            rows = rows or _lengths(client, blocks)
+            theirs = theirs or _lengths(client, others)
+            if sum(rows) != sum(theirs):
+                raise ValueError(
+                    f"X has {sum(rows)} rows in {len(rows)} partitions, but {name} has {sum(theirs)} in {len(theirs)}"
+                )
+        elif not rows and len(blocks) == len(others):
+            rows, theirs = _lengths(client, blocks), _lengths(client, others)
+            if sum(rows) != sum(theirs):
+                raise ValueError(f"X has {sum(rows)} rows, but {name} has {sum(theirs)}")
+        if rows != theirs:
+            others = _cut(client, others, theirs, rows)
+        columns.append(others)
+    return [
+        client.submit(_partitions.piece_of, *parts, f"partition {i} of X", pure=False)
+        for i, parts in enumerate(zip(*columns, strict=True))
+    ]
+
+
+def _blocks(client: Any, data: Any) -> tuple[list[Any], list[int]]:
+    """Return futures of a collection's blocks, and their rows; none of these if they are not known."""
+    if isinstance(data, da.Array):
+        data = _in_one_column(data)
+        rows = [] if any(math.isnan(n) for n in data.chunks[0]) else [int(n) for n in data.chunks[0]]
+        return client.compute(list(data.to_delayed().ravel())), rows
+    return client.compute(list(data.to_delayed())), []
+
+
+def _lengths(client: Any, blocks: list[Any]) -> list[int]:
+    return [int(n) for n in _gathered(client, client.map(_partitions.length, blocks, pure=False))]
+
+
+def _cut(client: Any, blocks: list[Any], old: list[int], new: list[int]) -> list[Any]:
+    """Return blocks of `new` rows made of blocks of `old` rows."""
+    starts, made, first = np.cumsum([0, *old]), [], 0
+    for rows in new:
+        parts = [
+            (block, max(first - start, 0), min(first + rows - start, n))
+            for block, start, n in zip(blocks, starts.tolist(), old, strict=False)
+            if start < first + rows and first < start + n
+        ]
+        here = [block for block, _, _ in parts] or blocks[:1]
+        bounds = [(begin, end) for _, begin, end in parts] or [(0, 0)]
+        made.append(client.submit(_partitions.rejoined, here, bounds, pure=False))
+        first += rows
+    return made
+
+
+def _alike(right: Any, other: Any) -> tuple[Any, Any]:
+    """Return two vectors on the same boundaries, where these are known."""
+    known = not any(math.isnan(n) for array in (right, other) for n in array.chunks[0])
+    return (right, other.rechunk(right.chunks)) if known and right.shape == other.shape else (right, other)

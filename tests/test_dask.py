@@ -1,0 +1,367 @@
+"""LogisticRegression on Dask: clusters of their own on the loopback, of processes and of threads."""
+
+import contextlib
+import doctest
+import os
+import pickle
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", "1.6")
+distributed = pytest.importorskip("distributed")
+pytest.importorskip("dask")
+
+import dask  # noqa: E402
+import dask.array as da  # noqa: E402
+from sklearn.base import clone  # noqa: E402
+
+from softmax_ext import _partitions, _threads, chunks, linear_model  # noqa: E402
+from softmax_ext import dask as ours  # noqa: E402
+from softmax_ext.dask import LogisticRegression  # noqa: E402
+
+SIZES = (0, 211, 0, 97, 300, 1, 391)  # of the partitions
+
+
+@contextlib.contextmanager
+def cluster(n_workers, threads, processes):
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "60s"}),
+        distributed.LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=threads,
+            processes=processes,
+            host="127.0.0.1" if processes else None,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=50,
+        ) as local,
+        distributed.Client(local, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(n_workers, timeout=120)
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two processes of one thread."""
+    with cluster(2, 1, True) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def threads():
+    """One worker of three threads in this process."""
+    with cluster(1, 3, False) as client:
+        yield client
+
+
+def problem(K=3, N=1000, D=6, seed=0):
+    rng = np.random.default_rng([seed, K])
+    X = rng.standard_normal((N, D)) * 10.0 ** np.arange(D) / 100
+    y = (X @ (rng.standard_normal((D, K)) / X.std(axis=0)[:, np.newaxis]) + rng.gumbel(size=(N, K))).argmax(axis=1)
+    return X, y
+
+
+def split(array, sizes=SIZES):
+    """A dask array of these partitions."""
+    return da.from_array(array, (sizes, *array.shape[1:]))
+
+
+def unknown(array, sizes=SIZES):
+    """The same, whose sizes Dask does not know."""
+    known = split(array, sizes)
+    return known.map_blocks(lambda block: block, chunks=((np.nan,) * len(sizes), *known.chunks[1:]), dtype=array.dtype)
+
+
+def frame(array, sizes=SIZES):
+    pd = pytest.importorskip("pandas")
+    dd = pytest.importorskip("dask.dataframe")
+    ends = np.cumsum(sizes)
+    make = (
+        pd.Series
+        if array.ndim == 1
+        else lambda rows: pd.DataFrame(rows, columns=[f"x{j}" for j in range(rows.shape[1])])
+    )
+    return dd.from_delayed([dask.delayed(make)(array[end - n : end]) for end, n in zip(ends, sizes, strict=True)])
+
+
+FORMS = {"known": split, "unknown": unknown, "frame": frame}
+
+
+def tight(client, **parameters):
+    return LogisticRegression(client=client, **{"tol": 1e-11, "max_iter": 300} | parameters)
+
+
+def plain(**parameters):
+    return linear_model.LogisticRegression(**{"tol": 1e-11, "max_iter": 300} | parameters)
+
+
+def assert_same_fit(model, whole):
+    np.testing.assert_array_equal(model.classes_, whole.classes_)
+    for name in ("coef_", "intercept_"):
+        assert type(getattr(model, name)) is np.ndarray
+        scale = 10.0 ** np.arange(6) / 100 if name == "coef_" else 1
+        np.testing.assert_allclose(getattr(model, name) * scale, getattr(whole, name) * scale, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("weights", ["unweighted", "sample_weight", "balanced"])
+def test_optimum_in_memory(form, K, weights, client):
+    X, y = problem(K)
+    parameters = {"class_weight": "balanced"} if weights == "balanced" else {}
+    s = [np.random.default_rng(0).exponential(size=len(y))] if weights == "sample_weight" else []
+    model = tight(client, **parameters).fit(*(FORMS[form](array) for array in (X, y, *s)))
+    assert_same_fit(model, plain(**parameters).fit(X, y, *s))
+    if form == "frame":
+        assert list(model.feature_names_in_) == [f"x{j}" for j in range(6)]
+
+
+@pytest.mark.parametrize("theirs", [(1000,), (0, 300, 700), (999, 0, 1), (250,) * 4])
+@pytest.mark.parametrize("form", FORMS)
+def test_y_on_other_boundaries(theirs, form, client):
+    X, y = problem()
+    names = np.array(["c", "a", "b"])[y]
+    s = np.random.default_rng(0).exponential(size=len(y))
+    model = tight(client).fit(split(X), FORMS[form](names, theirs), split(s, (500, 500)))
+    assert_same_fit(model, plain().fit(X, names, s))
+
+
+def test_a_class_in_one_partition_only(client):
+    X, y = problem()
+    y[508] = 7  # the partition of one row
+    assert_same_fit(tight(client).fit(split(X), split(y)), plain().fit(X, y))
+
+
+def test_probabilities_and_columns_in_blocks(client):
+    X, y = problem()
+    Y = np.random.default_rng(1).dirichlet(np.ones(3), len(y)) + np.eye(3)[y]
+    assert_same_fit(tight(client).fit(split(X).rechunk({1: 4}), split(Y).rechunk({1: 1})), plain().fit(X, Y))
+
+
+def test_same_bits_as_in_chunks_on_any_workers(client, threads):
+    """The number of workers and of their threads does not matter, nor who has which partition."""
+    X, y = problem(N=5000, D=60, K=4)
+    X /= 10.0 ** np.arange(60)
+    sizes = (700, 1301, 1, 998, 2000)
+    ends = np.cumsum(sizes)
+    data = chunks.from_iterable(lambda: [(X[e - n : e], y[e - n : e]) for e, n in zip(ends, sizes, strict=True)])
+    fits = [linear_model.LogisticRegression(max_iter=15, tol=1e-3).fit(data)]
+    for where in (client, threads):
+        for n_threads in (None, 2):
+            model = LogisticRegression(client=where, max_iter=15, tol=1e-3, n_threads=n_threads)
+            fits.append(model.fit(split(X, sizes), split(y, sizes)))
+    with dask.config.set({"distributed.scheduler.work-stealing": False}):
+        first = list(client.scheduler_info(n_workers=-1)["workers"])[:1]
+        on_one = [client.persist(split(array, sizes), workers=first) for array in (X, y)]
+        fits.append(LogisticRegression(client=client, max_iter=15, tol=1e-3).fit(*on_one))
+    assert len({model.coef_.tobytes() + model.loss_curve_.tobytes() for model in fits}) == 1
+
+
+def test_float32_stays(client):
+    X, y = problem()
+    model = LogisticRegression(client=client).fit(split(X.astype(np.float32)), split(y))
+    assert model.coef_.dtype == np.float32
+    assert model.predict_proba(split(X.astype(np.float32))).dtype == np.float32
+
+
+def test_one_task_a_worker_and_partitions_stay(client, monkeypatch):
+    X, y = (client.persist(split(array)) for array in problem())
+    with client.as_current():
+        distributed.wait([X, y])
+    calls, evaluations = [], []
+    submit, partials = client.submit, ours.DaskObjective._partials
+
+    def counted(function, *arguments, **keywords):
+        if function is _partitions.evaluate:
+            calls.append((keywords["workers"], arguments[1]))
+        return submit(function, *arguments, **keywords)
+
+    def watched(objective, *arguments):
+        evaluations.append([tuple(holders) for holders in client.who_has(objective.parts).values()])
+        return partials(objective, *arguments)
+
+    monkeypatch.setattr(client, "submit", counted)
+    monkeypatch.setattr(ours.DaskObjective, "_partials", watched)
+    LogisticRegression(client=client, max_iter=5, tol=1e-1).fit(X, y)
+    assert len(evaluations) > 2 and len(calls) <= 2 * len(evaluations)
+    assert all(len(workers) == 1 for workers, _ in calls)
+    assert all(held == evaluations[1] for held in evaluations[1:])
+    assert sorted(i for _, numbers in calls[:2] for i in numbers) in (list(range(5)), list(range(5)) * 2)
+
+
+@pytest.mark.parametrize(("asked", "want"), [(None, 3), (2, 2)])
+def test_threads_are_those_of_the_worker(asked, want, threads, monkeypatch):
+    seen = []
+    effective = _threads.effective
+    monkeypatch.setattr(_threads, "effective", lambda n=None: seen.append(n) or effective(n))
+    X, y = problem()
+    LogisticRegression(client=threads, tol=1e-1, n_threads=asked).fit(split(X), split(y))
+    assert want in seen and set(seen) <= {want, None}
+
+
+def test_callback_and_warm_start(client):
+    X, y = problem()
+    states = []
+    model = tight(client, callback=lambda *state: states.append(state) or len(states) == 3).fit(split(X), split(y))
+    assert [iteration for iteration, *_ in states] == [1, 2, 3] and model.n_iter_ == [3]
+    model.set_params(callback=None, warm_start=True).fit(split(X), split(y))
+    assert model.n_iter_[0] < tight(client).fit(split(X), split(y)).n_iter_[0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("K", [2, 3])
+def test_lazy_per_partition(form, K, client):
+    X, y = problem(K)
+    names = np.array(["b", "c", "a"])[y]
+    model = LogisticRegression(client=client, max_iter=1000).fit(FORMS[form](X), FORMS[form](names))
+    local = model.to_local()
+    here = FORMS["frame"](X).compute() if form == "frame" else X
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        lazy = getattr(model, method)(FORMS[form](X))
+        assert isinstance(lazy, da.Array) and lazy.numblocks[0] == len(SIZES)
+        want = getattr(local, method)(here)
+        got = client.compute(lazy).result()
+        assert got.dtype == want.dtype == lazy.dtype
+        if got.dtype.kind == "f":
+            np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+        else:
+            np.testing.assert_array_equal(got, want)
+    s = np.random.default_rng(0).exponential(size=len(y))
+    for weights in ([], [s]):
+        lazy = model.score(FORMS[form](X), *(FORMS[form](array) for array in (names, *weights)))
+        assert isinstance(lazy, da.Array) and lazy.ndim == 0
+        np.testing.assert_allclose(client.compute(lazy).result(), local.score(here, names, *weights), rtol=1e-12)
+
+
+def test_score_on_other_boundaries(client):
+    X, y = problem()
+    model = LogisticRegression(client=client).fit(split(X), split(y))
+    want = model.to_local().score(X, y)
+    assert float(client.compute(model.score(split(X), split(y, (400, 600)))).result()) == pytest.approx(want)
+    with pytest.raises(ValueError, match="a partition of X has 211 rows, that of y or sample_weight 210"):
+        client.compute(model.score(unknown(X), unknown(y[1:], (0, 210, 0, 97, 300, 1, 391)))).result()
+
+
+def test_to_local_clones_and_pickles(client):
+    X, y = problem()
+    model = LogisticRegression(client=client, C=0.5).fit(split(X), split(y))
+    local = model.to_local()
+    assert type(local) is linear_model.LogisticRegression and local.get_params() == model.get_params()
+    np.testing.assert_array_equal(local.predict(X), model.predict(X))
+    assert clone(model).client is client and clone(model).C == 0.5
+    again = pickle.loads(pickle.dumps(model))
+    assert again.client is None and again.coef_.tobytes() == model.coef_.tobytes()
+    assert "client" not in model.get_params() and "C=0.5" in repr(model)
+
+
+def test_without_a_cluster():
+    """Threads of this process do it; what is no Dask collection is fitted as it is."""
+    X, y = problem()
+    before = set(threading.enumerate())
+    model = tight(None).fit(split(X), split(y))
+    assert_same_fit(model, plain().fit(X, y))
+    assert_same_fit(tight(None).fit(X, y), plain().fit(X, y))
+    deadline = time.monotonic() + 30
+    while {t for t in threading.enumerate() if "worker" in t.name.lower()} - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+# what does not fit
+
+
+def test_refusals(client):
+    X, y = problem()
+    fit = LogisticRegression(client=client).fit
+    bad = X.copy()
+    bad[400, 2] = np.nan
+    for arguments, error, says in (
+        ((split(X), y), TypeError, "y must be a Dask array"),
+        ((split(X), None), TypeError, "y must be a Dask array or series as X is one, got NoneType"),
+        ((split(X), split(y), y), TypeError, "sample_weight must be a Dask array"),
+        ((split(X), split(y[1:], (999,))), ValueError, r"X has 1000 rows in 7 partitions, but y has 999 in 1"),
+        ((unknown(X), unknown(y[1:], (0, 210, 0, 97, 300, 1, 391))), ValueError, "X has 1000 rows, but y has 999"),
+        ((split(bad), split(y)), ValueError, "partition 4 of X: Input X contains NaN"),
+        ((split(X), split(0 * y)), ValueError, "only one class"),
+        ((split(X[:0], (0, 0)), split(y[:0], (0, 0))), ValueError, "0 samples"),
+        ((split(X), split(y + 0.5)), ValueError, "partition 1 of X: Unknown label type"),
+        ((split(X), split(y), split(y - 1.0)), ValueError, "partition 1 of X: sample_weight must be finite"),
+    ):
+        with pytest.raises(error, match=says):
+            fit(*arguments)
+    with pytest.raises(ValueError, match="mini-batches, which is not for a cluster"):
+        LogisticRegression(client=client, solver="adam").fit(split(X), split(y))
+    with pytest.raises(ValueError, match="'C' parameter"):
+        LogisticRegression(client=client, C=-1).fit(split(X), split(y))
+    mixed = da.concatenate(
+        [split(X[:500].astype(np.float32), (500,)).map_blocks(lambda b: b, dtype=X.dtype), split(X[500:], (500,))]
+    )
+    with pytest.raises(ValueError, match="partition 1 of X: dtype of X float64, but partition 0 of X has float32"):
+        fit(mixed, split(y))
+
+
+def test_frames_of_words_are_refused(client):
+    pd = pytest.importorskip("pandas")
+    dd = pytest.importorskip("dask.dataframe")
+    table = dd.from_pandas(pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}), npartitions=1)
+    with pytest.raises(ValueError, match="partition 0 of X: column 'b' holds"):
+        LogisticRegression(client=client).fit(table, table["a"].astype(int))
+
+
+# faults
+
+
+def worker_processes(client):
+    return list(client.run(os.getpid).values())
+
+
+def test_a_worker_is_killed_in_the_middle_of_a_fit():
+    """Once while it waits and once while it computes; the nanny starts another, and the coefficients are the same."""
+    X, y = problem(N=4000, D=60, K=4)
+    X /= 10.0 ** np.arange(60)
+    sizes = (1000, 500, 1500, 1000)
+    with cluster(2, 1, True) as client:
+        lazy = split(X, sizes), split(y, sizes)
+        parameters = {"client": client, "tol": 1e-7, "max_iter": 500}
+        want = LogisticRegression(**parameters).fit(*lazy)
+        assert want.n_iter_[0] > 5
+        killed = []
+
+        def callback(iteration, value, gradient):
+            if iteration in (2, 5):
+                victim = worker_processes(client)[0]
+                killed.append(victim)
+                if iteration == 2:
+                    os.kill(victim, signal.SIGKILL)
+                else:
+                    threading.Timer(0.02, os.kill, (victim, signal.SIGKILL)).start()
+
+        model = LogisticRegression(**parameters, callback=callback).fit(*lazy)
+        assert len(killed) == 2 and not set(killed) & set(worker_processes(client))
+    assert model.coef_.tobytes() == want.coef_.tobytes()
+    assert model.loss_curve_.tobytes() == want.loss_curve_.tobytes()
+
+
+def test_interrupt_leaves_the_cluster_usable(client):
+    X, y = problem()
+    kept = []
+
+    def callback(iteration, value, gradient):
+        kept.append(value)
+        if iteration == 2:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    model = LogisticRegression(client=client, tol=0, C=np.inf, max_iter=10**6, callback=callback)
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(1000):
+            model.fit(split(X), split(y))
+    assert model.coef_.any() and not model.converged_
+    assert client.submit(sum, [1, 2]).result(timeout=60) == 3
+    assert_same_fit(tight(client).fit(split(X), split(y)), plain().fit(X, y))
+
+
+def test_docstrings():
+    assert doctest.testmod(ours) == (0, 8)
