@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._pieces import MiB, Piece, PiecesObjective, Problem, Sample, Survey, merged, survey, weighs
-from ._validation import COMPUTES_IN, _class_weights, check_nonnegative_number
+from ._validation import COMPUTES_IN, _class_weights, check_nonnegative_number, is_native
 
 __all__ = ["Chunks", "ChunksObjective", "from_iterable", "from_npy", "from_parquet"]
 
@@ -31,7 +31,9 @@ Vector = npt.NDArray[np.float64]
 Item = TypeVar("Item")
 PathLike = str | os.PathLike[str]
 
-CHUNK_BYTES = 64 * MiB  # of X, where nothing else tells
+# Of X, where nothing else tells; and of a map that is computed where it lies, which takes no memory of ours: as much
+# as a block of the pass in memory (_plan.py), for each chunk starts a team of threads anew.
+CHUNK_BYTES, MAPPED_BYTES = 64 * MiB, 256 * MiB
 
 
 class Chunks:
@@ -139,7 +141,8 @@ def from_npy(
     y_path : path
         Labels (N,), or probabilities (N, K) of a floating dtype.
     rows : int, optional
-        Rows of a chunk; those of 64 MiB of X by default. Another number changes the last bits of a result.
+        Rows of a chunk; by default those of 256 MiB of X, or of 64 if it must be converted. Another number changes the
+        last bits of a result.
     sample_weight_path : path, optional
         Weights (N,).
 
@@ -180,8 +183,9 @@ def from_npy(
     for path, array in others:
         if len(array) != N:
             raise ValueError(f"{os.fspath(path)} has {len(array)} rows, but {os.fspath(X_path)} has {N}")
-    row_bytes = X.shape[1] * COMPUTES_IN.get(X.dtype.char, X.dtype).itemsize
-    step = max(1, CHUNK_BYTES // row_bytes) if rows is None else _positive(rows)
+    dtype = COMPUTES_IN.get(X.dtype.char, X.dtype)
+    most = MAPPED_BYTES if is_native(X, dtype) else CHUNK_BYTES
+    step = max(1, most // (X.shape[1] * dtype.itemsize)) if rows is None else _positive(rows)
     sizes = [(path, os.stat(path).st_size) for path in paths]
 
     def read() -> Iterator[Piece]:

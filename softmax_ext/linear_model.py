@@ -534,7 +534,9 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
         """Return what `partial_fit` is given, with labels 0..K-1 and complete weights."""
         first = not hasattr(self, "classes_")
         soft = _are_probabilities(y)
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft, reset=first)
+        X, y = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], order="C", accept_sparse="csr", multi_output=soft, reset=first
+        )
         if classes is None and first and soft:
             classes = np.arange(y.shape[1])
         if classes is None and first:

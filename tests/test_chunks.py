@@ -9,6 +9,7 @@ import weakref
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,6 +116,18 @@ def test_optimum_of_many_parameters(solver, fit_intercept):
     X /= 10.0 ** np.arange(50)
     parameters = {"solver": solver, "fit_intercept": fit_intercept, "tol": 1e-12}
     assert_same_fit(tight(**parameters).fit(cut(X, y)), tight(**parameters).fit(X, y), X)
+
+
+@pytest.mark.parametrize("form", [scipy.sparse.csr_array, scipy.sparse.csr_matrix, scipy.sparse.csc_array])
+@pytest.mark.parametrize("K", [2, 3])
+def test_sparse_chunks(form, K):
+    X, y = problem(K=K)
+    X *= np.random.default_rng(0).random(X.shape) < 0.3
+    s = np.random.default_rng(0).exponential(size=len(y)) * (np.arange(len(y)) % 4 != 1)
+    data = chunks.from_iterable(
+        lambda: ((form(X[i : i + 101]), y[i : i + 101], s[i : i + 101]) for i in range(0, 997, 101))
+    )
+    assert_same_fit(tight().fit(data), tight().fit(X, y, s), X)
 
 
 @pytest.mark.parametrize("labels", [np.array([7, -3, 10**6]), np.array(["b", "ab", "c"]), np.array([0.0, 2.0, 5.0])])

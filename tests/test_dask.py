@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 pytest.importorskip("sklearn", "1.6")
 distributed = pytest.importorskip("distributed")
@@ -118,6 +119,19 @@ def test_optimum_in_memory(form, K, weights, client):
     assert_same_fit(model, plain(**parameters).fit(X, y, *s))
     if form == "frame":
         assert list(model.feature_names_in_) == [f"x{j}" for j in range(6)]
+
+
+@pytest.mark.parametrize("form", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
+def test_sparse_blocks(form, client):
+    X, y = problem()
+    X *= np.random.default_rng(0).random(X.shape) < 0.3
+    sparse = split(X).map_blocks(form)
+    model = tight(client).fit(sparse, split(y))
+    assert_same_fit(model, plain().fit(X, y))
+    got = client.compute([model.predict(sparse), model.predict_proba(sparse), model.score(sparse, split(y))])
+    local = model.to_local()
+    for one, want in zip(got, (local.predict(X), local.predict_proba(X), local.score(X, y)), strict=True):
+        np.testing.assert_allclose(one.result(), want, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("theirs", [(1000,), (0, 300, 700), (999, 0, 1), (250,) * 4])

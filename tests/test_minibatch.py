@@ -122,6 +122,19 @@ def test_same_bits_for_threads_chunks_and_seeds(parameters):
     assert abs(in_chunks.loss_curve_[-1] - one.loss_curve_[-1]) < 0.2
 
 
+def test_sparse_data_takes_the_same_steps():
+    X, y = problem(N=1003, D=30)
+    X *= np.random.default_rng(0).random(X.shape) < 0.2
+    sparse = scipy.sparse.csr_array(X)
+    for parameters in ({"solver": "adam"}, {"solver": "sgd", "early_stopping": True}):
+        new = LogisticRegression(random_state=0, **parameters)
+        dense, one = clone(new).fit(X, y), clone(new).fit(sparse, y)
+        np.testing.assert_allclose(one.coef_, dense.coef_, rtol=1e-9, atol=1e-12)
+        assert same_bits(one, clone(new).fit(chunks.from_iterable(lambda: [(sparse, y)])))
+    streams = [LogisticRegression().partial_fit(form, y, classes=range(4)) for form in (X, sparse)]
+    np.testing.assert_allclose(streams[0].coef_, streams[1].coef_, rtol=1e-9, atol=1e-12)
+
+
 def test_early_stopping_takes_what_is_best_on_the_rows_held_out():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((200, 60))  # nothing to learn
