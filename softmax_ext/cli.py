@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from ._tables import FileError
 EXTRAS = ("matplotlib", "pandas", "pyarrow", "rich", "skops", "sklearn")  # packages that an extra brings
 FAILURE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+UNREAD = 141  # 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,12 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         args.run(args)
+        sys.stdout.flush()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
             raise
         wanted = "skops" if package == "skops" else f"'softmax_ext[{args.extra}]'"
         return _fail(f"{package} is not installed, and needed here: pip install {wanted}")
+    except BrokenPipeError:  # of `| head`, say; what Python still flushes at its end must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except (DatasetError, FileError, FloatingPointError, OSError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:

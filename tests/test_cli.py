@@ -357,5 +357,12 @@ def test_python_m_softmax_ext():
     assert failed.returncode == 2 and failed.stdout == "" and failed.stderr.count("\n") == 1
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "softmax_ext", "info"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(60) == 141
+
+
 def test_docstring_examples():
     assert doctest.testmod(cli) == (0, 2)
