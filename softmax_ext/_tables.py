@@ -51,7 +51,7 @@ class Table(NamedTuple):
         return labels
 
     def numbers(self, names: Sequence[str]) -> Any:
-        """Features, (N, D): float32 if all columns are that narrow, else float64."""
+        """Features, (N, D): CSR of a svmlight file, else float32 if all columns are that narrow, or float64."""
         if self.csr is not None:
             return self._sparse(names)
         columns = [self._column(name) for name in names]
@@ -91,7 +91,7 @@ class Table(NamedTuple):
         )
         if not np.isfinite(wide.data).all():
             raise FileError(f"{self.path}: a value is not finite")
-        return wide[:, wanted].toarray()
+        return wide if np.array_equal(wanted, np.arange(wide.shape[1])) else wide[:, wanted]
 
 
 def _few(names: Sequence[str]) -> str:
