@@ -19,7 +19,7 @@ GUARD = """
 import ctypes, itertools, mmap, sys
 import numpy as np
 import softmax_ext
-from softmax_ext import SoftmaxObjective, _fisher, _workspace, functional, losses, objective, optim, special
+from softmax_ext import SoftmaxObjective, _fisher, _sparse, _workspace, functional, losses, objective, optim, special
 from softmax_ext import cross_entropy_grad, loss_grad, predict_proba
 
 PAGE = mmap.PAGESIZE
@@ -53,7 +53,7 @@ class Guarding:
         array = np.empty_like(like, dtype, subok=False)
         return place(array.shape, array.dtype, array.strides)
 
-for module in (_fisher, _workspace, functional, losses, objective, special):
+for module in (_fisher, _sparse, _workspace, functional, losses, objective, special):
     module.np = Guarding()
 
 def forget():
@@ -122,6 +122,44 @@ for dtype, at_end in itertools.product(("f4", "f8"), (True, False)):
         passes(*shape, dtype, 2)
     for shape in ((500, 54, 7), (400, 10, 130), (1000, 65, 900)):
         objectives(*shape, dtype, 2)
+print("untouched")
+"""
+
+SPARSE = f"""{GUARD}
+from scipy.sparse import csr_array, random_array
+
+rng = np.random.default_rng(int(sys.argv[1]))
+
+def rows_of(N, D, dtype, index):
+    "Some rows empty, unsorted and repeated columns, the first and the last column among them."
+    S = random_array((N, D), density=min(1, 8 / D), format="csr", rng=rng, dtype=np.float64)
+    indices = S.indices.copy()
+    indices[: len(indices) // 2] = rng.choice([0, D - 1], len(indices) // 2)
+    X = csr_array((N, D), dtype=dtype)
+    X.data, X.indices, X.indptr = guarded(S.data, dtype), guarded(indices, index), guarded(S.indptr, index)
+    return X
+
+def sparse(N, D, K, dtype, index, n_threads):
+    X = rows_of(N, D, dtype, index)
+    W, b, Y = (guarded(rng.random(shape), dtype) for shape in ((K, D), K, (N, K)))
+    y, s = guarded(np.arange(N) % K), guarded(rng.random(N) + 0.1)
+    for target in (y, Y):
+        loss_grad(X, target, W, b, sample_weight=s, n_threads=n_threads)
+        forget()
+    loss_grad(X, y, W, n_threads=n_threads)
+    forget()
+    predict_proba(X, W, b, out=place((N, K), dtype), n_threads=n_threads)
+    forget()
+    f = SoftmaxObjective(X, y, l2=0.1, n_threads=n_threads)
+    w = guarded(rng.random(f.size))
+    f.value_and_grad(w), f.evaluate(w), f.hessp(w, w), f.preconditioner(w)(w)
+    forget()
+
+for dtype, index, at_end in itertools.product(("f4", "f8"), ("i4", "i8"), (True, False)):
+    for K in range(1, 71, 6):
+        sparse(max(K, K % 9 + 1), int(rng.integers(1, 71)), K, dtype, index, 1)
+    for shape in ((700, 900, 7), (300, 300, 70), (200, 1500, 130)):
+        sparse(*shape, dtype, index, 2)
 print("untouched")
 """
 
@@ -205,6 +243,11 @@ def test_the_guard_ends_a_process_that_goes_beyond(which, run_python):
 def test_passes_touch_nothing_else(level, seed, run_python):
     """Every K and D of 1..70 and N of 1..9, in another pairing for every seed, and larger ones."""
     assert run_python(PASSES, seed, timeout=600, SOFTMAX_EXT_ISA=level) == "untouched"
+
+
+@pytest.mark.parametrize("level", _dispatch.available())
+def test_sparse_rows_touch_nothing_else(level, seed, run_python):
+    assert run_python(SPARSE, seed, timeout=600, SOFTMAX_EXT_ISA=level) == "untouched"
 
 
 @pytest.mark.parametrize("level", _dispatch.available())
