@@ -124,7 +124,7 @@ class Fisher:
         diagonal[:, D:] = c.sum(axis=0)[:, np.newaxis][:, : self.objective.fit_intercept]
         if isinstance(X, CSR):
             squares = X.scipy(np.float64)
-            squares.data **= 2
+            squares.data = np.square(squares.data)  # a new array: the old one may be the caller's
             diagonal[:, :D] = (squares.T @ c).T
         else:
             at_once = max(1, 2**21 // D)

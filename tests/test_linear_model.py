@@ -357,6 +357,8 @@ def test_float32_is_kept_and_all_else_is_float64(given, K, storage):
 @pytest.mark.parametrize("fitted", ["float32", "float64"])
 def test_predicting_in_another_dtype_than_that_of_the_fit(given, fitted, storage):
     X, y = problem(3)
+    if storage == "csr" and given == "float16":
+        pytest.skip("SciPy has no sparse float16")
     X = STORED[storage](X)
     model = LogisticRegression().fit(X.astype(fitted), y)
     S = model.predict_proba(X.astype(given))
@@ -400,7 +402,10 @@ def words(N, D, K, dtype, seed=0):
 @pytest.mark.parametrize("shape", [(600, 2000, 2), (900, 3000, 7), (300, 9000, 40)], ids=str)
 def test_text_is_fitted_as_well_as_by_scikit_learn(shape, dtype):
     X, y = words(*shape, dtype)
-    ours, theirs = LogisticRegression().fit(X, y), Theirs(max_iter=2000).fit(X.astype(float), y)
+    before = [array.tobytes() for array in (X.data, X.indices, X.indptr)]
+    ours = LogisticRegression().fit(X, y)
+    assert [array.tobytes() for array in (X.data, X.indices, X.indptr)] == before
+    theirs = Theirs(max_iter=2000).fit(X.astype(float), y)
     assert ours.converged_ and ours.coef_.dtype == dtype
     assert objective(ours, X, y, 1) <= objective(theirs, X, y, 1) * (1 + 1e-5)
     assert_same_model(ours, theirs, X, atol=0.02)
