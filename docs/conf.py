@@ -49,12 +49,12 @@ def bring_in(app, page, source):
         source[0] = re.sub(rf"\]\((\.\./)*{re.escape(path)}", f"](/{name}.md", source[0])
 
 
-def skip_fields(app, kind, name, member, skip, options):
-    """Leave out the fields of named tuples, of which nothing is said but their number."""
-    return True if type(member).__name__ == "_tuplegetter" else None
+def skip(app, kind, name, member, skipped, options):
+    """Leave out named tuples' fields, of which only their number is said, and scikit-learn's routing of metadata."""
+    return True if type(member).__name__ == "_tuplegetter" or re.fullmatch("set_[a-z_]+_request", name) else None
 
 
 def setup(app):
     """Connect what is above."""
-    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-skip-member", skip)
     app.connect("source-read", bring_in)
