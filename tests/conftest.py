@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+import softmax_ext
 from softmax_ext import _dispatch, reference
 
 hypothesis.settings.register_profile("dev", max_examples=100, deadline=None, derandomize=True)
@@ -54,11 +55,12 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(items):
-    """Under AddressSanitizer leave out what measures time or memory, of which it takes its own share."""
-    if "libasan" in os.environ.get("LD_PRELOAD", ""):
+    """Leave out what measures time, memory or machine code where AddressSanitizer or a debug build would be measured."""
+    debug = "SOFTMAX_EXT_DEBUG" in softmax_ext.show_config().flags.get(_dispatch.isa, "")
+    if debug or "libasan" in os.environ.get("LD_PRELOAD", ""):
         for item in items:
-            if item.get_closest_marker("unsanitized"):
-                item.add_marker(pytest.mark.skip(reason="would measure AddressSanitizer"))
+            if item.get_closest_marker("optimised"):
+                item.add_marker(pytest.mark.skip(reason="would measure AddressSanitizer or the debug build"))
 
 
 @pytest.fixture(params=_dispatch.available() or (_dispatch.REFERENCE,))

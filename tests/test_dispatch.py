@@ -102,7 +102,7 @@ def test_processor_without_a_level(package):
         assert message.endswith("baseline, reference")
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 @pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")
 @pytest.mark.skipif(len(_dispatch.available()) < 2, reason="there is one ISA level here")
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_using_an_unknown_level_changes_nothing():
     assert (_dispatch.isa, _dispatch.kernels) == before
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 @pytest.mark.skipif(not shutil.which("objdump"), reason="needs objdump (Debian: binutils)")
 @pytest.mark.parametrize(
     ("isa", "has", "lacks"),

@@ -132,7 +132,7 @@ def disassembly(name):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 @pytest.mark.skipif(not shutil.which("objdump"), reason="needs objdump (Debian: binutils)")
 @pytest.mark.parametrize("name", MODULES)
 def test_no_module_sets_the_mode(name):

@@ -119,7 +119,7 @@ def interrupt(isa, case, n_threads):
     return [*lines, *rest.splitlines()], seconds
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 @needs_sigint
 @needs_kernels
 @pytest.mark.parametrize("level", dict.fromkeys((*_dispatch.available()[:1], *_dispatch.available()[-1:])))
@@ -131,7 +131,7 @@ def test_interrupt(level, case):
     assert seconds < SECONDS
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 @needs_kernels
 @pytest.mark.parametrize("shape", [(1, 2), (2, 65), (10, 1000), (3, 2**17), (784, 10), (1024, 1000)], ids=str)
 def test_a_block_takes_less_than_a_second(shape, dtype):
@@ -166,7 +166,7 @@ def no_switches():
     sys.setswitchinterval(before)
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 @pytest.mark.skipif(_dispatch.kernels is None, reason="the reference runs in NumPy")
 @pytest.mark.parametrize("layout", ["in place", "strided"])
 @pytest.mark.parametrize("call, way", CALLS)

@@ -450,7 +450,7 @@ def test_sparsify_and_densify(K):
     assert isinstance(model.coef_, np.ndarray)
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 @BINARY_AND_NOT
 def test_one_row_costs_little_more_than_its_validation(K):
     X, y = problem(K)

@@ -168,7 +168,7 @@ print(peak() - before)
 """
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 @needs_linux
 def test_a_limit_of_memory_is_a_memory_error(run_python):
     """At a hundred limits, from none left to all that is needed; and once lifted, all is as it was."""
@@ -176,12 +176,12 @@ def test_a_limit_of_memory_is_a_memory_error(run_python):
     assert 0 <= least and 10 < most < 100
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 def test_a_result_that_fits_nowhere_is_a_memory_error(run_python):
     assert run_python(HUGE, timeout=300) == "5"
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 @needs_linux
 @pytest.mark.parametrize("level", [*_dispatch.available()[:1], _dispatch.REFERENCE])
 def test_a_hundred_thousand_calls_keep_nothing(level, run_python):
@@ -189,7 +189,7 @@ def test_a_hundred_thousand_calls_keep_nothing(level, run_python):
     assert int(run_python(GROWTH, timeout=600, SOFTMAX_EXT_ISA=level)) < 64 * 1024
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 @needs_linux
 @pytest.mark.skipif(_dispatch.kernels is None, reason="the reference holds all scores")
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

@@ -28,7 +28,6 @@ def version(distribution):
 
 
 pytestmark = [
-    pytest.mark.unsanitized,
     pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="the source tree is not here"),
     pytest.mark.skipif(
         version("setuptools") < (77,) or version("Cython") < (3, 1), reason="needs setuptools >= 77 and Cython >= 3.1"

@@ -419,7 +419,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 @needs_kernels
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent SIGINT there")
 @pytest.mark.parametrize("name, K", [

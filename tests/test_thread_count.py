@@ -189,7 +189,7 @@ def test_child_runs_alone_where_the_team_cannot_be_let_go():
     assert run_python(code).splitlines() == ["1 1", str(_threads._most)]
 
 
-@pytest.mark.unsanitized
+@pytest.mark.optimised
 def test_default_is_cheap():
     """0.1 µs measured; a system call or a file in it would take microseconds."""
     assert min(timeit.repeat(_threads.effective, number=1000, repeat=20)) / 1000 < 1e-6
