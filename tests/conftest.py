@@ -55,7 +55,7 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(items):
-    """Leave out what measures time, memory or machine code where AddressSanitizer or a debug build would be measured."""
+    """Leave out what measures time, memory or machine code where it would measure AddressSanitizer or a debug build."""
     debug = "SOFTMAX_EXT_DEBUG" in softmax_ext.show_config().flags.get(_dispatch.isa, "")
     if debug or "libasan" in os.environ.get("LD_PRELOAD", ""):
         for item in items:
