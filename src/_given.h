@@ -16,8 +16,7 @@
 enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP };
 /* What a piece of a row adds to it: its top, and its exponentials, those that are the top's apart. */
 typedef struct {
-    double top; /* or NaN where a score is */
-    double others, tops;
+    double top, others, tops; /* the top is NaN where a score is */
 } Piece;
 /* What NumPy would have warned of: inf - inf, a finite difference that is infinite, an exponential that is. */
 enum { INF_MINUS_INF = 1, DIFFERENCE_OVERFLOWS = 2, EXP_OVERFLOWS_TOO = 4 };

@@ -1,6 +1,7 @@
 /* What float_types.h includes for each floating type; it forgets the type's names again. */
 #include "simd.h"
 #include "products.h"
+#include "_columns.h"
 #include "_rows.h"
 #include "sparse.h"
 #include "fisher.h"

@@ -1,0 +1,198 @@
+/* The maths of _rows.h for L rows at once, transposed to a lane each: no score waits for another of its row, and none
+ * of ten classes' lanes is empty.  Soonest up to COLUMNS_MOST classes (100 classes: 30 ns a row, along the row 70). */
+
+#define COLUMNS_MOST 128
+
+/* L rows of Z, K of each, to and from a lane a row. */
+INLINE void NAME(load_columns)(const real *Z, ptrdiff_t ldz, ptrdiff_t K, vec *z)
+{
+    for (ptrdiff_t k = 0; k < K; k += L) {
+        vec t[NAME(lanes)];
+        UNROLL for (int l = 0; l < L; l++) t[l] = NAME(load)(Z + l * ldz + k);
+        NAME(transpose)(t);
+        UNROLL for (int l = 0; l < L; l++) z[k + l] = t[l];
+    }
+}
+
+INLINE void NAME(store_columns)(real *Z, ptrdiff_t ldz, ptrdiff_t K, const vec *z)
+{
+    for (ptrdiff_t k = 0; k < K; k += L) {
+        vec t[NAME(lanes)];
+        UNROLL for (int l = 0; l < L; l++) t[l] = z[k + l];
+        NAME(transpose)(t);
+        UNROLL for (int l = 0; l < L; l++) NAME(store)(Z + l * ldz + k, t[l]);
+    }
+}
+
+/* The maximum of the numbers; `nan` (or NULL) tells in which lanes there is a NaN beside them. */
+INLINE vec NAME(top_of_columns)(const vec *z, ptrdiff_t K, ivec *nan)
+{
+    vec top = z[0];
+    if (nan) *nan = MASK(top != top);
+    for (ptrdiff_t k = 1; k < K; k++) {
+        if (nan) *nan |= MASK(z[k] != z[k]);
+        top = NAME(max)(z[k], top);
+    }
+    return top;
+}
+
+/* Four sums at a time: in one, seventy floats err by 4e-7, and each addition waits for the one before. */
+INLINE vec NAME(sum_of_columns)(const vec *z, ptrdiff_t K)
+{
+    vec sum[4];
+    UNROLL for (int v = 0; v < 4; v++) sum[v] = NAME(set1)(0);
+    ptrdiff_t k = 0;
+    for (; k + 4 <= K; k += 4)
+        UNROLL for (int v = 0; v < 4; v++) sum[v] += z[k + v];
+    for (; k < K; k++) sum[K - k] += z[k];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* sum_k T_k (top - z_k), with T NULL for 1. */
+INLINE vec NAME(sum_below)(const vec *z, const vec *T, ptrdiff_t K, vec top)
+{
+    vec sum[4];
+    UNROLL for (int v = 0; v < 4; v++) sum[v] = NAME(set1)(0);
+    ptrdiff_t k = 0;
+    for (; k + 4 <= K; k += 4)
+        UNROLL for (int v = 0; v < 4; v++) sum[v] += T ? T[k + v] * (top - z[k + v]) : top - z[k + v];
+    for (; k < K; k++) sum[K - k] += T ? T[k] * (top - z[k]) : top - z[k];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* z_k -> exp(z_k - top), EXPS of them in step. */
+INLINE void NAME(exp_columns)(vec *z, ptrdiff_t K, vec top)
+{
+    for (; K >= EXPS; K -= EXPS, z += EXPS) {
+        vec e[EXPS];
+        UNROLL for (int v = 0; v < EXPS; v++) e[v] = z[v] - top;
+        NAME(exps_le0)(EXPS, e);
+        UNROLL for (int v = 0; v < EXPS; v++) z[v] = e[v];
+    }
+    for (ptrdiff_t k = 0; k < K; k++) z[k] = NAME(exp_le0)(z[k] - top);
+}
+
+INLINE void NAME(probability_columns)(real *Z, ptrdiff_t ldz, ptrdiff_t K)
+{
+    vec z[COLUMNS_MOST];
+    NAME(load_columns)(Z, ldz, K, z);
+    const vec top = NAME(top_of_columns)(z, K, NULL);
+    NAME(exp_columns)(z, K, top);
+    const vec sum = NAME(sum_of_columns)(z, K);
+    for (ptrdiff_t k = 0; k < K; k++) z[k] /= sum;
+    NAME(store_columns)(Z, ldz, K, z);
+}
+
+/* Scores -> residuals of L rows, a lane each, of which n exist, with labels y and weights s (1 for none). */
+INLINE void NAME(residual_lanes)(vec *z, ptrdiff_t n, ptrdiff_t K, const ptrdiff_t *y, const double *s,
+                                 double smoothing, double *base, real *t)
+{
+    const real *score = (const real *)z;
+    bits label[NAME(lanes)] = {0};
+    real tops[NAME(lanes)];
+    for (ptrdiff_t l = 0; l < n; l++) label[l] = (bits)y[l];
+    vec weights = NAME(set1)(1); /* not by way of memory: a vector of eight stores waits for all of them */
+    if (s) {
+        real weight[NAME(lanes)] = {0};
+        for (ptrdiff_t l = 0; l < n; l++) weight[l] = (real)s[l];
+        weights = NAME(load)(weight);
+    }
+    const vec top = NAME(top_of_columns)(z, K, NULL);
+    NAME(store)(tops, top);
+    for (ptrdiff_t l = 0; l < n; l++) base[l] = (double)tops[l] - (double)score[y[l] * L + l];
+    if (smoothing > 0) {
+        real below[NAME(lanes)];
+        NAME(store)(below, NAME(sum_below)(z, NULL, K, top));
+        for (ptrdiff_t l = 0; l < n; l++)
+            base[l] = (smoothing < 1 ? (1 - smoothing) * base[l] : 0) + smoothing / K * (double)below[l];
+    }
+    ivec target;
+    memcpy(&target, label, sizeof target);
+    NAME(exp_columns)(z, K, top);
+    vec own = NAME(set1)(0);
+    for (ptrdiff_t k = 0; k < K; k++) {
+        const ivec is_own = MASK(target == (bits)k);
+        own += NAME(keep)(is_own, z[k]);
+        z[k] = NAME(drop)(is_own, z[k]);
+    }
+    const vec others = NAME(sum_of_columns)(z, K), total = others + own;
+    NAME(store)(t, others + (own - 1));
+    const vec scale = weights / total, even = weights * (real)(smoothing / K);
+    const vec of_own = weights * (real)smoothing - weights * (others / total);
+    for (ptrdiff_t k = 0; k < K; k++)
+        z[k] = z[k] * scale - even + NAME(keep)(MASK(target == (bits)k), of_own);
+}
+
+INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_t K, const ptrdiff_t *y,
+                                   const double *s, double smoothing, double *base, real *t)
+{
+    vec z[COLUMNS_MOST];
+    NAME(load_columns)(Z, ldz, K, z);
+    NAME(residual_lanes)(z, n, K, y, s, smoothing, base, t);
+    NAME(store_columns)(Z, ldz, K, z);
+}
+
+/* The targets T of n <= L rows, a lane each: of labels y, or of Y in rows of ldy. */
+INLINE void NAME(target_lanes)(vec *T, ptrdiff_t n, ptrdiff_t K, const ptrdiff_t *y, const real *Y, ptrdiff_t ldy,
+                               const real *c, double smoothing)
+{
+    const real rest = (real)(1 - smoothing), even = (real)(smoothing / K);
+    bits label[NAME(lanes)] = {0};
+    ivec own;
+    for (ptrdiff_t l = 0; l < n && y; l++) label[l] = (bits)y[l];
+    memcpy(&own, label, sizeof own);
+    for (ptrdiff_t k = 0; k < K; k += L) {
+        if (Y) {
+            for (ptrdiff_t l = 0; l < L; l++)
+                T[k + l] = l >= n ? NAME(set1)(0) : NAME(load_some)(Y + l * ldy + k, smaller(L, K - k));
+            NAME(transpose)(T + k);
+        }
+        for (ptrdiff_t l = k; l < smaller(K, k + L); l++) {
+            if (Y) T[l] *= rest;
+            else T[l] = NAME(keep)(MASK(own == (bits)l), NAME(set1)(rest));
+            T[l] += even;
+            if (c) T[l] *= c[l];
+        }
+    }
+}
+
+/* The same as residual_lanes for targets T. */
+INLINE void NAME(target_residual_lanes)(vec *z, const vec *T, ptrdiff_t n, ptrdiff_t K, const double *s, double *base)
+{
+    real weight[NAME(lanes)], below[NAME(lanes)], lane[NAME(lanes)], log_t[NAME(lanes)];
+    for (ptrdiff_t l = 0; l < L; l++) weight[l] = l >= n ? 0 : s ? (real)s[l] : 1;
+    const vec top = NAME(top_of_columns)(z, K, NULL), mass = NAME(sum_of_columns)(T, K), weights = NAME(load)(weight);
+    NAME(store)(below, NAME(sum_below)(z, T, K, top));
+    NAME(exp_columns)(z, K, top);
+    vec apart[4], tops = NAME(set1)(0); /* how many are 1 */
+    UNROLL for (int v = 0; v < 4; v++) apart[v] = NAME(set1)(0);
+    ptrdiff_t k = 0;
+    for (; k + 4 <= K; k += 4)
+        UNROLL for (int v = 0; v < 4; v++) {
+            const ivec is_top = MASK(z[k + v] == 1);
+            tops += NAME(keep)(is_top, z[k + v]);
+            apart[v] += NAME(drop)(is_top, z[k + v]);
+        }
+    for (; k < K; k++) {
+        const ivec is_top = MASK(z[k] == 1);
+        tops += NAME(keep)(is_top, z[k]);
+        apart[K - k] += NAME(drop)(is_top, z[k]);
+    }
+    const vec others = (apart[0] + apart[1]) + (apart[2] + apart[3]);
+    NAME(store)(lane, mass);
+    NAME(store)(log_t, NAME(log1p_ge0)(others + (tops - 1)));
+    for (ptrdiff_t l = 0; l < n; l++) base[l] = (double)below[l] + (double)lane[l] * (double)log_t[l];
+    const vec scale = weights * mass / (others + tops);
+    for (k = 0; k < K; k++) z[k] = z[k] * scale - weights * T[k];
+}
+
+INLINE void NAME(target_residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_t K, const ptrdiff_t *y,
+                                          const real *Y, ptrdiff_t ldy, const real *c, const double *s,
+                                          double smoothing, double *base)
+{
+    vec z[COLUMNS_MOST], T[COLUMNS_MOST];
+    NAME(load_columns)(Z, ldz, K, z);
+    NAME(target_lanes)(T, n, K, y, Y, ldy, c, smoothing);
+    NAME(target_residual_lanes)(z, T, n, K, s, base);
+    NAME(store_columns)(Z, ldz, K, z);
+}
