@@ -6,6 +6,7 @@
 #include "sparse.h"
 #include "fisher.h"
 #include "vectors.h"
+#include "_given_columns.h"
 #include "_given.h"
 #include "_losses.h"
 

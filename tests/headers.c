@@ -114,7 +114,7 @@ static void N(check)(ptrdiff_t n, ptrdiff_t D, ptrdiff_t K)
     for (int targets = 0; targets < 2; targets++) {
         double want = 0, most = 1;
         memcpy(R, Z, (size_t)(n * ldz) * sizeof *R);
-        const double loss = N(residuals)(R, n, K, ldz, targets ? NULL : y, Y, K, s, 0, base, t);
+        const double loss = N(residuals)(R, n, K, ldz, targets ? NULL : y, targets ? Y : NULL, K, NULL, s, 0, 0, base, t);
         for (ptrdiff_t i = 0; i < n; i++) {
             double mass = 0;
             for (ptrdiff_t k = 0; k < K; k++) mass += targets ? Y[i * K + k] : k == y[i];

@@ -1,0 +1,163 @@
+/* softmax, log_softmax and logsumexp of given scores, as _given.h tells: what all rows share, and up to COLUMNS_MOST
+ * scores a row, or a column, a lane each. */
+
+#ifndef SOFTMAX_EXT_GIVEN_H
+#define SOFTMAX_EXT_GIVEN_H
+enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP };
+/* What a piece of a row adds to it: its top, and its exponentials, those that are the top's apart. */
+typedef struct {
+    double top, others, tops; /* the top is NaN where a score is */
+} Piece;
+/* What NumPy would have warned of: inf - inf, a finite difference that is infinite, an exponential that is. */
+enum { INF_MINUS_INF = 1, DIFFERENCE_OVERFLOWS = 2, EXP_OVERFLOWS_TOO = 4 };
+#endif
+
+INLINE vec NAME(or_nan)(ivec mask, vec v) { return NAME(from_bits)(mask | NAME(to_bits)(v)); }
+INLINE vec NAME(choose)(ivec mask, vec a, vec b)
+{
+    return NAME(from_bits)((mask & NAME(to_bits)(a)) | (~mask & NAME(to_bits)(b)));
+}
+
+/* SciPy's warnings for one odd row; `limit` is its top or NaN. */
+static int NAME(warnings)(const int what, const real *z, ptrdiff_t K, ptrdiff_t stride, real limit)
+{
+    int found = what == LOGSUMEXP || limit != limit ? 0 : INF_MINUS_INF;
+    if (what == LOG_SOFTMAX) /* which takes 0 for such a top, so that exp sees the scores themselves */
+        for (ptrdiff_t k = 0; k < K; k++)
+            if (z[k * stride] >= EXP_OVERFLOWS && z[k * stride] < INFINITY) found |= EXP_OVERFLOWS_TOO;
+    return found;
+}
+
+/* Of L rows, lane l from z + l * next. */
+static int NAME(warnings_of_lanes)(const int what, const real *z, ptrdiff_t K, ptrdiff_t stride, ptrdiff_t n, vec limit)
+{
+    int found = 0;
+    real lane[NAME(lanes)];
+    NAME(store)(lane, limit);
+    for (ptrdiff_t l = 0; l < n; l++)
+        if (lane[l] - lane[l] != 0) found |= NAME(warnings)(what, z + l, K, stride, lane[l]);
+    return found;
+}
+
+/* exp(z - top): into `tops` where z is the top, else into `others`. */
+INLINE void NAME(exp_apart)(const int count, const vec *z, vec top, vec *others, vec *tops)
+{
+    vec e[EXPS];
+    UNROLL for (int v = 0; v < count; v++) e[v] = z[v] - top;
+    NAME(exps_le0)(count, e);
+    UNROLL for (int v = 0; v < count; v++) {
+        const ivec is_top = MASK(z[v] == top);
+        others[v] += NAME(drop)(is_top, e[v]);
+        tops[v] += NAME(keep)(is_top, e[v]);
+    }
+}
+
+/* t of L rows, a lane each. */
+INLINE vec NAME(t_of_columns)(const vec *z, ptrdiff_t K, vec top)
+{
+    vec others[EXPS], tops[EXPS];
+    UNROLL for (int v = 0; v < EXPS; v++) others[v] = tops[v] = NAME(set1)(0);
+    for (; K >= EXPS; K -= EXPS, z += EXPS) NAME(exp_apart)(EXPS, z, top, others, tops);
+    for (ptrdiff_t k = 0; k < K; k++) NAME(exp_apart)(1, z + k, top, others + k, tops + k);
+    return ((others[0] + others[1]) + (others[2] + others[3])) + (((tops[0] + tops[1]) + (tops[2] + tops[3])) - 1);
+}
+
+/* K scores of L rows, a lane each, of which n exist: the result in their place, that of LOGSUMEXP in the first. */
+INLINE int NAME(given_columns)(const int what, vec *z, ptrdiff_t K, ptrdiff_t n)
+{
+    ivec nan;
+    const vec top = NAME(top_of_columns)(z, K, &nan);
+    const vec limit = NAME(or_nan)(nan, top);
+    const ivec odd = MASK(limit - limit != 0);
+    const vec shift = NAME(or_nan)(odd, top); /* a row of NaN sets no flag */
+    const int found = NAME(any)(odd) ? NAME(warnings_of_lanes)(what, (const real *)z, K, L, n, limit) : 0;
+    if (what == SOFTMAX) {
+        NAME(exp_columns)(z, K, shift);
+        const vec sum = NAME(sum_of_columns)(z, K);
+        for (ptrdiff_t k = 0; k < K; k++) z[k] /= sum;
+        return found;
+    }
+    const vec log_t = NAME(log1p_ge0)(NAME(t_of_columns)(z, K, shift));
+    if (what == LOGSUMEXP) {
+        z[0] = NAME(choose)(odd, limit, top + log_t);
+        return found;
+    }
+    const vec from = NAME(drop)(odd, top), less = NAME(choose)(odd, limit, log_t);
+    for (ptrdiff_t k = 0; k < K; k++) z[k] = (z[k] - from) - less;
+    return found;
+}
+
+/* L rows side by side, without what is between them: a vector's last lanes belong to the next row, which comes after. */
+INLINE void NAME(store_packed)(real *out, ptrdiff_t K, const vec *z)
+{
+    for (ptrdiff_t k = (K - 1) / L * L; k >= 0; k -= L) {
+        vec t[NAME(lanes)];
+        UNROLL for (int l = 0; l < L; l++) t[l] = z[k + l];
+        NAME(transpose)(t);
+        for (ptrdiff_t l = 0; l < L; l++) {
+            real *to = out + l * K + k;
+            if (to + L <= out + L * K) NAME(store)(to, t[l]);
+            else NAME(store_some)(to, smaller(K - k, L), t[l]);
+        }
+    }
+}
+
+/* n <= L rows of K <= COLUMNS_MOST scores, a lane each.  `end`: the rows are ldx apart, and nothing is read from there
+ * on.  NULL: they are columns, side by side, whose scores are ldx apart.
+ * Cache lines of far columns are fetched ahead, those of the result as well: 64 x 100 x 1000 floats along the second axis
+ * took 20 ms on one thread without that, and 6.5 with it. */
+INLINE void NAME(read_few)(const real *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t K, const real *end, const real *out,
+                           ptrdiff_t ldo, vec *z)
+{
+    const ptrdiff_t ldp = parts_of(K, L) * L;
+    real padded[NAME(lanes) * COLUMNS_MOST];
+    if (!end && n == L) {
+        for (ptrdiff_t k = 0; k < K; k++) {
+            z[k] = NAME(load)(x + k * ldx);
+            PREFETCH(x + k * ldx + L);
+            if (out) PREFETCH(out + k * ldo + L);
+        }
+    } else if (!end) {
+        for (ptrdiff_t k = 0; k < K; k++) z[k] = NAME(load_some)(x + k * ldx, n);
+    } else if (n == L && ldx >= K && x + (L - 1) * ldx + ldp <= end) {
+        NAME(load_columns)(x, ldx, K, z);
+    } else {
+        memset(padded, 0, L * ldp * sizeof(real));
+        for (ptrdiff_t i = 0; i < n; i++) memcpy(padded + i * ldp, x + i * ldx, K * sizeof(real));
+        NAME(load_columns)(padded, ldp, K, z);
+    }
+}
+
+INLINE void NAME(write_few)(real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K, int columns, const vec *z)
+{
+    const ptrdiff_t ldp = parts_of(K, L) * L;
+    real padded[NAME(lanes) * COLUMNS_MOST];
+    if (columns && n == L) {
+        for (ptrdiff_t k = 0; k < K; k++) NAME(store)(out + k * ldo, z[k]);
+    } else if (columns) {
+        for (ptrdiff_t k = 0; k < K; k++) NAME(store_some)(out + k * ldo, n, z[k]);
+    } else if (n == L && ldo == K) {
+        NAME(store_packed)(out, K, z);
+    } else {
+        NAME(store_columns)(padded, ldp, K, z);
+        for (ptrdiff_t i = 0; i < n; i++) memcpy(out + i * ldo, padded + i * ldp, K * sizeof(real));
+    }
+}
+
+INLINE int NAME(few)(const int what, const real *x, ptrdiff_t ldx, real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K,
+                     const real *end)
+{
+    vec z[COLUMNS_MOST];
+    NAME(read_few)(x, ldx, n, K, end, what == LOGSUMEXP ? NULL : out, ldo, z);
+    const int found = NAME(given_columns)(what, z, K, n);
+    if (what != LOGSUMEXP) {
+        NAME(write_few)(out, ldo, n, K, !end, z);
+    } else if (!end || ldo == 1) {
+        NAME(store_some)(out, n, z[0]);
+    } else {
+        real lane[NAME(lanes)];
+        NAME(store)(lane, z[0]);
+        for (ptrdiff_t i = 0; i < n; i++) out[i * ldo] = lane[i];
+    }
+    return found;
+}
