@@ -96,7 +96,7 @@ class Watched:
         of = getattr(self.kernels, name)
         if hasattr(of, "__getitem__"):  # of each floating type
             return {kind: self.watch(name, of[kind]) for kind in ("float", "double")}
-        return self.watch(name, of)
+        return self.watch(name, of) if callable(of) else of
 
     def watch(self, name, function):
         def call(*arguments):

@@ -157,7 +157,7 @@ def test_one_thread_cuts_no_slices(isa):
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", [(20, 9, 7), (5003, 54, 7), (701, 33, 1000), (300, 1030, 200)], ids=str)
 def test_the_number_of_threads_changes_no_plan(isa, dtype, shape, order, make_problem, monkeypatch, fresh_plans):
-    assert list(inspect.signature(plan).parameters) == ["N", "D", "K", "itemsize", "isa", "second", "copied"]
+    assert list(inspect.signature(plan).parameters) == ["N", "D", "K", "itemsize", "isa", "second", "copied", "nnz"]
     monkeypatch.setattr(_plan, "CONVERTED_BYTES", 2**16)  # so that X is converted in many parts
     seen = []
 
