@@ -106,8 +106,8 @@ cdef void clear_and_pass(
     double *sums,
 ) noexcept nogil:
     if fresh and d.kind != PROBABILITIES:
-        memset(sums + i * p.sums, 0, p.sums * sizeof(double))
-    slice_pass(p, d, i, next_slice, packed, own, sums + i * p.sums)
+        memset(sums + i * p.apart, 0, p.sums * sizeof(double))
+    slice_pass(p, d, i, next_slice, packed, own, sums + i * p.apart)
 
 
 cdef void slices_pass(
@@ -133,7 +133,7 @@ cdef void add_slices(Shape *p, double *sums, Py_ssize_t begin, Py_ssize_t end) n
     cdef Py_ssize_t i, j
     for i in range(1, p.slices):
         for j in range(begin, end):
-            sums[j] += sums[i * p.sums + j]
+            sums[j] += sums[i * p.apart + j]
 
 
 cdef double finish(Shape *p, double *sums, double m, floating *dW, floating *db, int n_threads) noexcept nogil:
