@@ -380,7 +380,7 @@ def main():
         print(predicted())
     if options.write:
         config = softmax_ext.show_config()
-        machine = f"{processor()}, {os.cpu_count()} processors, {config.isa}, {load:.0f} busy programs beside it."
+        machine = f"{processor()}, {os.cpu_count()} processors, {config.isa}, load {load:.0f} at the start."
         write(PAGE, measured=f"{machine}\n\n{table(rows)}", predicted=predicted())
 
 

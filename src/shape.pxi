@@ -34,8 +34,8 @@ cdef Py_ssize_t whole(Py_ssize_t count, Py_ssize_t unit) noexcept nogil:
 
 
 # Bytes between what different threads write. A prefetcher runs on as far as the end of a page, and what it fetches there
-# the other thread has to fetch back: covtype takes 5.9 ms with, 6.9 without (AMD Zen 5, at times when any traffic
-# between the two cores is slow; at others both take 6.2).
+# the other thread has to fetch back: covtype takes 5.9 ms with, 6.9 without (AMD Zen 5, at times when two threads are
+# worth less there; at others both take 6.2).
 cdef Py_ssize_t APART = 4096
 
 
