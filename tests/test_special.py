@@ -111,6 +111,7 @@ def arrays(draw):
 
 @pytest.mark.parametrize("level", _dispatch.available() or (_dispatch.REFERENCE,))
 @pytest.mark.parametrize("name", NAMES)
+@hypothesis.settings(max_examples=max(200, hypothesis.settings().max_examples))  # of nine functions and levels
 @hypothesis.given(arrays())
 def test_like_scipy(level, name, drawn):
     x, axis = drawn
