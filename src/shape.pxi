@@ -33,9 +33,9 @@ cdef Py_ssize_t whole(Py_ssize_t count, Py_ssize_t unit) noexcept nogil:
     return (count + unit - 1) // unit * unit
 
 
-# Bytes between what different threads write. A prefetcher runs on as far as the end of a page, and what it fetches there
-# the other thread has to fetch back: covtype takes 5.9 ms with, 6.9 without (AMD Zen 5, at times when two threads are
-# worth less there; at others both take 6.2).
+# Bytes between what different threads write. A prefetcher runs on as far as the end of a page, and what it fetches
+# there the other thread has to fetch back: covtype takes 5.9 ms with, 6.9 without (AMD Zen 5, at times when two threads
+# are worth less there; at others both take 6.2).
 cdef Py_ssize_t APART = 4096
 
 
