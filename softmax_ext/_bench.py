@@ -106,7 +106,7 @@ def _torch(X: Array, y: Array, W: Array) -> Run:
     def run() -> tuple[float, Any]:
         weight = torch.from_numpy(W).requires_grad_()
         loss = torch.nn.functional.cross_entropy(torch.nn.functional.linear(samples, weight), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.item(), weight.grad
 
     return run
