@@ -9,7 +9,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -166,7 +167,7 @@ def plan(
     return Plan(*choice, block, parallel, shared, work, sums * max(choice[7], 1), single)
 
 
-def _sparse_plan(kernels: Any, N: int, D: int, K: int, itemsize: int, second: bool, nnz: int) -> Plan:
+def _sparse_plan(kernels: ModuleType, N: int, D: int, K: int, itemsize: int, second: bool, nnz: int) -> Plan:
     """Choose the way over CSR rows: the classes at once, or groups of them if the transposed matrices are too large."""
     L = kernels.lanes_of(itemsize)
     line = 64 // itemsize
