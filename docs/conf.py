@@ -22,6 +22,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "groupwise"
 autodoc_typehints = "none"  # the docstrings say more: shapes, and what is cast
 autosummary_generate = False
+default_role = "py:obj"  # a name in the docstrings' single backticks is code, and a link where it is documented here
 numpydoc_show_class_members = False
 
 html_theme = "furo"

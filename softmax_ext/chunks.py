@@ -1,5 +1,7 @@
 """Data that does not fit in memory, a chunk at a time: .npy files, Parquet, anything that yields arrays.
 
+::
+
     from softmax_ext import chunks
     from softmax_ext.linear_model import LogisticRegression
 

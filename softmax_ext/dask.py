@@ -1,5 +1,7 @@
 """`LogisticRegression` on a Dask cluster: the same model, on partitions that stay where they are.
 
+::
+
     from dask.distributed import Client
     from softmax_ext.dask import LogisticRegression
 

@@ -1,5 +1,7 @@
 """The specification: softmax regression in plain NumPy float64, the derivation step by step.
 
+::
+
     X (N, D) samples   W (K, D), b (K,) parameters   Y (N, K) targets   s (N,) sample weights, m = Σ_i s_i
 
 Steps (1) to (6) are those of the derivation. Its w has a column for each class, so its w_jz (feature j, class z) is
