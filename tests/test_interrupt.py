@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from softmax_ext import _dispatch, loss_grad, predict_proba
 from softmax_ext._plan import plan
@@ -18,10 +19,11 @@ needs_sigint = pytest.mark.skipif(sys.platform == "win32", reason="a process can
 
 SECONDS = 1.0  # from the signal to KeyboardInterrupt
 
-# Every row of X is the same memory, so that a pass takes long and X takes none.
+# Every row of X is the same memory, so that a pass takes long and X takes none. CSR rows have 20 entries each.
 LONG = """
 import sys
 import numpy as np
+import scipy.sparse
 from softmax_ext import _dispatch, loss_grad, optim, predict_proba, reference
 from softmax_ext._plan import plan
 
@@ -30,6 +32,10 @@ N, D, K, n_threads = map(int, sys.argv[4:])
 rng = np.random.default_rng(0)
 memory = rng.standard_normal(2 * D).astype("f2" if layout == "float16" else dtype)
 X = np.broadcast_to(memory[::2] if layout == "strided" else memory[:D], (N, D))
+inputs = [memory]
+if csr := layout.startswith("CSR"):
+    inputs = rng.random(20 * N, dtype), rng.integers(0, D, 20 * N, np.int32), np.arange(0, 20 * N + 1, 20)
+    X = scipy.sparse.csr_array(inputs, shape=(N, D))
 y, W, b = rng.integers(0, K, N), (rng.standard_normal((K, D)) / D**0.5).astype(dtype), rng.random(K).astype(dtype)
 out = np.empty((N, K), dtype) if call == "predict_proba" else None
 
@@ -40,7 +46,7 @@ if call == "estimator":
     from softmax_ext.linear_model import LogisticRegression
 
     model = LogisticRegression(tol=0, C=1e6, max_iter=10**6, n_threads=n_threads)
-    samples, labels = rng.standard_normal((N, D)).astype(dtype), y
+    samples, labels = X if csr else rng.standard_normal((N, D)).astype(dtype), y
 
 def fit(batch_size):
     optim.fit(X, y, optim.sgd(0.1), W=W, b=b, epochs=10**6, batch_size=batch_size, n_threads=n_threads)
@@ -53,10 +59,11 @@ CALLS = {
     "estimator": estimator,
 }
 if call not in ("fit on batches", "estimator"):
-    way = plan(N, D, K, W.itemsize, _dispatch.isa)
-    assert N * D * K >= 1e10 and (N > 3 * way.block or way.parts), way
+    way = plan(N, D, K, W.itemsize, _dispatch.isa, nnz=X.nnz if csr else None)
+    assert (X.nnz if csr else N * D / 2) * K >= 5e9 and (N > 3 * way.block or way.parts), way
+    assert not csr or (way.classes < K) == (layout == "CSR, grouped"), way
 
-inputs = memory, y, W, b
+inputs = *inputs, y, W, b
 before = [array.tobytes() for array in inputs]
 print("running", flush=True)
 try:
@@ -79,6 +86,7 @@ print("right", flush=True)
 """
 
 SLICES, OWNED, TRANSPOSED = (2_500_000, 20_000, 10), (250_000, 1000, 1000), (10_000_000, 10, 4000)
+GROUPED = 250_000, 10_000, 1000
 CASES = {
     "slices": ("loss_grad", "in place", "f4", *SLICES),
     "transposed": ("loss_grad", "in place", "f8", *TRANSPOSED),
@@ -93,6 +101,10 @@ CASES = {
     "fit": ("fit", "in place", "f4", *SLICES),
     "fit on batches": ("fit on batches", "in place", "f4", 10_000, 1000, 10),
     "estimator": ("estimator", "in place", "f8", 100_000, 100, 10),
+    "CSR": ("loss_grad", "CSR", "f4", *OWNED),
+    "CSR, grouped": ("loss_grad", "CSR, grouped", "f4", *GROUPED),
+    "probabilities, CSR, grouped": ("predict_proba", "CSR, grouped", "f4", *GROUPED),
+    "estimator, CSR": ("estimator", "CSR", "f8", 100_000, 100, 10),
 }
 
 
@@ -134,13 +146,20 @@ def test_interrupt(level, case):
 @pytest.mark.optimised
 @needs_kernels
 @pytest.mark.parametrize("shape", [(1, 2), (2, 65), (10, 1000), (3, 2**17), (784, 10), (1024, 1000)], ids=str)
-def test_a_block_takes_less_than_a_second(shape, dtype):
-    """On the slowest level and one thread, by an eighth of a block. With few features, exponentials take the time."""
+def test_a_block_takes_less_than_a_second(shape, storage, dtype):
+    """On the slowest level and one thread, by an eighth of a block. With few features, exponentials take the time.
+
+    Of CSR rows by a whole one, since turning W and dW, which is once in a pass, takes as long as an eighth.
+    """
     level = _dispatch.available()[-1]
     D, K = shape
-    block = plan(2**40, D, K, dtype.itemsize, level).block
-    N = max(block // 8, 1)
+    entries = min(D, 20)
+    block = plan(2**40, D, K, dtype.itemsize, level, nnz=2**40 * entries if storage == "csr" else None).block
+    N = block if storage == "csr" else max(block // 8, 1)
     X = np.broadcast_to(np.linspace(-1, 1, D, dtype=dtype), (N, D))
+    if storage == "csr":
+        columns = np.random.default_rng(0).integers(0, D, N * entries)
+        X = scipy.sparse.csr_array((np.ones(N * entries, dtype), columns, np.arange(N + 1) * entries), shape=(N, D))
     y, W = np.arange(N) % K, np.ones((K, D), dtype)
     with _dispatch.using(level):
         begin = time.perf_counter()
