@@ -312,7 +312,8 @@ def native(block: Array, dtype: np.dtype[Any]) -> Array:
 
 def _check_scores(X: Any, W: object, b: object) -> tuple[Array | CSR, np.dtype[Any], Array, Array | None]:
     """Check what the scores Z = X Wᵀ + b need."""
-    X = check_csr(X, "X", COMPUTES_IN) if is_sparse(X) else _check_real(X, "X", 2)
+    sparse = type(X) is not np.ndarray and is_sparse(X)
+    X = check_csr(X, "X", COMPUTES_IN) if sparse else _check_real(X, "X", 2)
     dtype = COMPUTES_IN[X.dtype.char]
     N, D = X.shape
     if N == 0 or D == 0:

@@ -455,14 +455,15 @@ def test_sparsify_and_densify(K):
 
 @pytest.mark.optimised
 @BINARY_AND_NOT
-def test_one_row_costs_little_more_than_its_validation(K):
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
+def test_one_row_costs_little_more_than_its_validation(K, method):
     X, y = problem(K)
     model = LogisticRegression().fit(X, y)
     x = X[:1]
 
-    calls = [lambda: model.predict_proba(x), lambda: validate_data(model, x, reset=False)]
+    calls = [lambda: getattr(model, method)(x), lambda: validate_data(model, x, reset=False)]
     whole, validation = np.min([[timeit.timeit(call, number=50) for call in calls] for _ in range(40)], axis=0)
-    assert whole < 2 * validation  # 1.2 with scikit-learn 1.9, whose validation takes longest
+    assert whole < 1.4 * validation  # 1.0 with scikit-learn 1.9, whose validation takes longest
 
 
 # Stopping
