@@ -12,6 +12,7 @@ from . import _dispatch, _threads, optim, reference
 from ._bench import interleaved
 from ._datasets import DATASETS, Dataset
 from ._report import row
+from ._schedules import Schedule
 from .functional import loss_grad, predict_proba
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ L2 = 1e-4
 
 # Each with its first learning rate, which then falls along a cosine. Accuracy on the held-out digits was 0.953 to 0.980
 # over 40 seeds and these four.
-OPTIMIZERS: dict[str, tuple[Callable[[optim.Schedule], optim.Optimizer[Any]], float]] = {
+OPTIMIZERS: dict[str, tuple[Callable[[Schedule], optim.Optimizer[Any]], float]] = {
     "sgd": (optim.sgd, 0.5),
     "momentum": (optim.momentum, 0.05),
     "nesterov": (optim.nesterov, 0.05),
