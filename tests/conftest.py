@@ -82,6 +82,12 @@ def storage(request):
 
 
 @pytest.fixture
+def stored(storage):
+    """Store an array so: in CSR without its zeros."""
+    return scipy.sparse.csr_array if storage == "csr" else np.asarray
+
+
+@pytest.fixture
 def dtype(tolerance):
     return tolerance.dtype
 

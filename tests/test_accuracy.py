@@ -152,11 +152,11 @@ def with_exact_scores(K, dtype, seed, rows=3):
 
 
 @pytest.mark.parametrize("K", [1, 2, 3, 10, 17, 67, 128, 129, 1000, pytest.param(32_000, marks=pytest.mark.slow)])
-def test_posteriors_against_mpmath(isa, dtype, K, seed):
+def test_posteriors_against_mpmath(isa, dtype, stored, K, seed):
     """Relative errors, of every posterior above 1e-30."""
     X, W, Z, exact = with_exact_scores(K, dtype, seed)
     bound = 5e-7 if dtype == np.float32 else 1e-14 * (1 + K / 1000)
-    for S in (predict_proba(X, W), softmax(Z, axis=1)):
+    for S in (predict_proba(stored(X), W), softmax(Z, axis=1)):
         errors = [
             abs(mpmath.mpf(float(ours)) - theirs) / theirs
             for row, want in zip(S, exact, strict=True)
@@ -168,11 +168,11 @@ def test_posteriors_against_mpmath(isa, dtype, K, seed):
 
 @pytest.mark.skipif(len(_dispatch.available()) < 2, reason="there is one ISA level here")
 @pytest.mark.parametrize("K", [2, 3, 10, 17, 67, 129, 1000])
-def test_levels_agree(dtype, K, seed):
+def test_levels_agree(dtype, stored, K, seed):
     """From the same scores to 4 ULP; beyond 128 classes the sum of a row, in another order, adds to that."""
     rng = np.random.default_rng([seed, K])
     Z = (10 * rng.standard_normal((200, K))).astype(dtype)
-    X, W, y = np.eye(200, dtype=dtype), np.ascontiguousarray(Z.T), rng.integers(0, K, 200)
+    X, W, y = stored(np.eye(200, dtype=dtype)), np.ascontiguousarray(Z.T), rng.integers(0, K, 200)
     results = []
     for level in _dispatch.available():
         with _dispatch.using(level):
@@ -184,7 +184,7 @@ def test_levels_agree(dtype, K, seed):
 
 
 @pytest.mark.parametrize("K", [2, 3, 10, 16, 17, 67, 300])
-def test_a_confident_row_keeps_the_digits_of_its_loss(isa, tolerance, K, seed):
+def test_a_confident_row_keeps_the_digits_of_its_loss(isa, tolerance, stored, K, seed):
     float32 = tolerance.dtype == np.float32
     rng = np.random.default_rng([seed, K])
     for margin in np.linspace(10, 80 if float32 else 700, 50).astype(tolerance.dtype):
@@ -192,24 +192,25 @@ def test_a_confident_row_keeps_the_digits_of_its_loss(isa, tolerance, K, seed):
         Z = (rng.uniform(-2, 0, K) - margin).astype(tolerance.dtype)
         Z[label] = 0
         exact = np.log1p(np.exp(np.delete(Z, label).astype(np.longdouble)).sum())
-        J = loss_grad(np.ones((1, 1), tolerance.dtype), [label], Z[:, np.newaxis]).loss
+        J = loss_grad(stored(np.ones((1, 1), tolerance.dtype)), [label], Z[:, np.newaxis]).loss
         np.testing.assert_allclose(J, float(exact), rtol=1e-5 if float32 else 1e-12, atol=0)
 
 
-def test_the_largest_score_may_stand_in_any_column(isa, dtype):
+def test_the_largest_score_may_stand_in_any_column(isa, dtype, stored):
     """So far above the others that without it exp overflows."""
     for K in (*range(1, 68), 300, 1000):
-        X, W, y = np.eye(K, dtype=dtype), 2000 * np.eye(K, dtype=dtype), np.arange(K)
+        X, W, y = stored(np.eye(K, dtype=dtype)), 2000 * np.eye(K, dtype=dtype), np.arange(K)
         np.testing.assert_array_equal(predict_proba(X, W), np.eye(K))
         assert loss_grad(X, y, W).loss == 0
         assert loss_grad(X, (y + 1) % K, W).loss == (2000 if K > 1 else 0)
 
 
-def test_equal_scores_are_as_many_maxima(isa, tolerance):
+def test_equal_scores_are_as_many_maxima(isa, tolerance, stored):
     """What W = 0 starts with: the loss is log K, and each row's residual 1 / K, or 1 / K - 1 at its label."""
     eps = float(np.finfo(tolerance.dtype).eps)
     for K in (*range(1, 68), 300, 1000):
-        X, W, b = np.ones((2, 3), tolerance.dtype), np.zeros((K, 3), tolerance.dtype), np.full(K, 3, tolerance.dtype)
+        X = stored(np.ones((2, 3), tolerance.dtype))
+        W, b = np.zeros((K, 3), tolerance.dtype), np.full(K, 3, tolerance.dtype)
         got, residual = loss_grad(X, [0, K - 1], W, b), np.full(K, 1 / K)
         residual[0] -= 0.5
         residual[-1] -= 0.5
@@ -219,38 +220,42 @@ def test_equal_scores_are_as_many_maxima(isa, tolerance):
         np.testing.assert_allclose(predict_proba(X, W, b), 1 / K, rtol=4 * eps)
 
 
-@pytest.mark.parametrize("shape", [(500, 20, 1), (500, 20, 2), (2000, 20, 10), (500, 20, 67), (200, 5, 1000)], ids=str)
-def test_posteriors_sum_to_one(isa, dtype, shape, seed, make_problem):
-    (X, _, W, b), _ = make_problem(*shape, dtype, seed)
+@pytest.mark.parametrize(
+    "shape", [(500, 20, 1), (500, 20, 2), (2000, 20, 10), (500, 20, 67), (500, 20, 128), (200, 5, 1000)], ids=str
+)
+def test_posteriors_sum_to_one(isa, dtype, storage, shape, seed, make_problem):
+    (X, _, W, b), _ = make_problem(*shape, dtype, seed, storage=storage)
     K = shape[2]
     sums = predict_proba(X, W, b).astype(np.longdouble).sum(axis=1)
-    bound = 1e-14 * math.sqrt(K) if dtype == np.float64 else 2e-7 * max(1, math.sqrt(K) / 8)
+    bound = 1e-14 * math.sqrt(K) if dtype == np.float64 else 3e-7 * max(1, math.sqrt(K) / 5)
     assert np.abs(1 - sums).max() <= bound
 
 
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 @pytest.mark.parametrize("shape", [(9, 5, 2), (500, 20, 10), (500, 20, 67), (60, 5, 1000)], ids=str)
-def test_gradients_sum_to_zero_over_the_classes(isa, dtype, shape, labels, seed, make_problem):
+def test_gradients_sum_to_zero_over_the_classes(isa, dtype, storage, shape, labels, seed, make_problem):
     """Σ_k R_ik = 0: so do the columns of dW, and db."""
-    (X, y, W, b), _ = make_problem(*shape, dtype, seed, labels=labels)
+    (X, y, W, b), _ = make_problem(*shape, dtype, seed, labels=labels, storage=storage)
     _, dW, db = loss_grad(X, y, W, b)
     a_row = 1e-13 if dtype == np.float64 else 1e-6
     targets = 1 if labels == "labels" else y.sum(axis=1).max()
-    assert np.abs(dW.astype(np.longdouble).sum(axis=0)).max() <= a_row * targets * np.abs(X).mean(axis=0).max()
+    assert np.abs(dW.astype(np.longdouble).sum(axis=0)).max() <= a_row * targets * abs(X).mean(axis=0).max()
     assert abs(db.astype(np.longdouble).sum()) <= a_row * targets
 
 
 @pytest.mark.parametrize("N", [300_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
-def test_the_mean_over_many_rows_loses_nothing(isa, dtype, N):
+def test_the_mean_over_many_rows_loses_nothing(isa, dtype, stored, N):
     """Against the kernel's own losses of single rows, which are few different ones, added by fsum."""
     rng = np.random.default_rng(0)
     z, W = rng.integers(0, 100, N), np.array([[0], [1]], dtype)
     y = rng.integers(0, 2, len(z))
     one = {
-        (v, label): loss_grad(np.array([[v]], dtype) / 8, [label], W).loss for v in range(100) for label in (0, 1)
-    }  # fmt: skip
+        (v, label): loss_grad(stored(np.array([[v]], dtype) / 8), [label], W).loss
+        for v in range(100)
+        for label in (0, 1)
+    }
     exact = math.fsum(one[row] for row in zip(z.tolist(), y.tolist(), strict=True)) / len(z)
-    J = loss_grad(z[:, np.newaxis].astype(dtype) / 8, y, W).loss
+    J = loss_grad(stored(z[:, np.newaxis].astype(dtype) / 8), y, W).loss
     np.testing.assert_allclose(J, exact, rtol=1e-9 if dtype == np.float32 else 1e-13, atol=0)
 
 
@@ -272,7 +277,7 @@ def kind(request):
 
 
 @pytest.fixture
-def spoilt(kind, make_problem):
+def spoilt(kind, stored, make_problem):
     """X, W and b of which row 2 k is spoilt at class k, and the odd rows are not."""
     value, at_k, elsewhere = NOT_FINITE[kind]
 
@@ -283,7 +288,7 @@ def spoilt(kind, make_problem):
         if spoil:
             np.fill_diagonal(marks[::2], np.finfo(dtype).max / 2 if value == "huge" else value)
         weights = np.where(np.eye(K, dtype=bool), at_k, elsewhere)
-        return np.hstack([X, marks]).astype(dtype), np.hstack([W, weights]).astype(dtype), b.astype(dtype)
+        return stored(np.hstack([X, marks]).astype(dtype)), np.hstack([W, weights]).astype(dtype), b.astype(dtype)
 
     return make
 
@@ -309,8 +314,8 @@ def test_loss_and_gradient_of_a_row_that_is_not_finite(isa, tolerance, kind, lab
     for k in range(K):
         for label in {k, 0, K - 1}:
             y = np.array([label]) if labels == "labels" else np.eye(K)[[label]]
-            got = loss_grad(X[2 * k][np.newaxis], y, W, b)
-            want = reference.loss_grad(X64[2 * k][np.newaxis], y, W64, b64)
+            got = loss_grad(X[[2 * k]], y, W, b)
+            want = reference.loss_grad(X64[[2 * k]], y, W64, b64)
             np.testing.assert_allclose(got.loss, want.loss, rtol=tolerance.rtol)
             np.testing.assert_allclose(got.db, want.db, rtol=0, atol=tolerance.rtol)
             np.testing.assert_array_equal(np.isnan(got.dW), np.isnan(want.dW))
@@ -320,27 +325,28 @@ def test_loss_and_gradient_of_a_row_that_is_not_finite(isa, tolerance, kind, lab
 
 
 @pytest.mark.parametrize("K", [2, 3, 16, 17, 67])
-def test_a_bias_of_nan_is_found_at_every_class(isa, dtype, K, make_problem):
+def test_a_bias_of_nan_is_found_at_every_class(isa, dtype, stored, K, make_problem):
     """Alone among finite scores, where a maximum that passes NaN by would not see it."""
     for k in range(K):
         (X, y, W, b), _ = make_problem(5, 4, K, dtype)
-        b[k] = nan
+        X, b[k] = stored(X), nan
         assert np.isnan(predict_proba(X, W, b)).all()
         got = loss_grad(X, y, W, b)
         assert np.isnan(got.loss) and np.isnan(got.dW).all() and np.isnan(got.db).all()
 
 
-def test_scores_of_which_no_difference_fits(isa, dtype):
+def test_scores_of_which_no_difference_fits(isa, dtype, stored):
     huge = np.finfo(dtype).max
     W = np.array([[huge], [-huge], [0], [huge]], dtype)
-    np.testing.assert_array_equal(predict_proba(np.ones((1, 1), dtype), W), [[0.5, 0, 0, 0.5]])
-    got = loss_grad(np.ones((1, 1), dtype), [0], W)
+    X = stored(np.ones((1, 1), dtype))
+    np.testing.assert_array_equal(predict_proba(X, W), [[0.5, 0, 0, 0.5]])
+    got = loss_grad(X, [0], W)
     np.testing.assert_allclose(got.loss, math.log(2), rtol=1e-6)
     np.testing.assert_array_equal(got.dW, [[-0.5], [0], [0], [0.5]])
 
 
-def test_scores_at_the_ends_of_the_range(isa, dtype):
+def test_scores_at_the_ends_of_the_range(isa, dtype, stored):
     limits = np.finfo(dtype)
     for z in (limits.tiny, limits.smallest_subnormal, -limits.smallest_subnormal, -0.0, 0.0, limits.max, -limits.max):
         W = np.full((3, 1), z, dtype)
-        np.testing.assert_allclose(predict_proba(np.ones((1, 1), dtype), W), 1 / 3, rtol=1e-6)
+        np.testing.assert_allclose(predict_proba(stored(np.ones((1, 1), dtype)), W), 1 / 3, rtol=1e-6)

@@ -7,6 +7,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import scipy.sparse
 
 from softmax_ext import _dispatch, loss_grad, predict_proba, reference
 from softmax_ext._plan import plan
@@ -48,10 +49,12 @@ def test_shapes(
 
 @pytest.mark.parametrize("labels, weights", [TARGETS[0], TARGETS[-1]])
 @pytest.mark.parametrize("shape", [(2100, 70, 1500), (300, 53, 40000)], ids=["in double", "in the dtype"])
-def test_owned_classes_over_tiles(isa, dtype, shape, labels, weights, seed, make_problem, assert_like_reference):
-    way = plan(*shape, dtype.itemsize, isa)
+def test_owned_classes_over_tiles(
+    isa, dtype, storage, shape, labels, weights, seed, make_problem, assert_like_reference
+):
+    arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights=weights, storage=storage)
+    way = plan(*shape, dtype.itemsize, isa, nnz=arguments[0].nnz if storage == "csr" else None)
     assert not way.slices and way.tile < shape[0] and way.doubles == (shape[2] == 1500)
-    arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights=weights)
     got = loss_grad(*arguments, **keywords, n_threads=3)
     assert_like_reference(got, arguments, keywords)
     alone = loss_grad(*arguments, **keywords, n_threads=1)
@@ -171,10 +174,14 @@ def test_layouts_of_X(isa, dtype, layout, shape, make_problem):
 
 @BLOCKS
 @pytest.mark.parametrize("change, computes_in", VALUES.values(), ids=VALUES)
-def test_dtypes_of_X(isa, dtype, change, computes_in, shape, make_problem):
+def test_dtypes_of_X(isa, dtype, stored, change, computes_in, shape, make_problem):
     (X, y, W, b), _ = make_problem(*shape, dtype)
     X = change(X)
-    assert_same((np.array(X, computes_in or dtype, order="C"), y, W, b), (X, y, W, b))
+    want = stored(np.array(X, computes_in or dtype, order="C"))
+    if scipy.sparse.issparse(want):
+        kind, X = X.dtype, want.copy()
+        X.data = X.data.astype(kind)  # SciPy makes no float16 of its own
+    assert_same((want, y, W, b), (X, y, W, b))
 
 
 def test_memory_mapped_X(isa, dtype, tmp_path, make_problem):
@@ -184,21 +191,21 @@ def test_memory_mapped_X(isa, dtype, tmp_path, make_problem):
 
 @BLOCKS
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_layouts_of_probabilities(isa, dtype, layout, shape, make_problem):
-    (X, Y, W, b), _ = make_problem(*shape, dtype, labels="probabilities")
+def test_layouts_of_probabilities(isa, dtype, storage, layout, shape, make_problem):
+    (X, Y, W, b), _ = make_problem(*shape, dtype, labels="probabilities", storage=storage)
     assert_same((X, Y, W, b), (X, layout(Y), W, b))
 
 
 @pytest.mark.parametrize("kind", [bool, np.int8, np.uint64, np.float16, np.longdouble])
-def test_dtypes_of_probabilities(isa, dtype, kind, make_problem):
-    (X, Y, W, b), _ = make_problem(300, 9, 7, dtype, labels="probabilities")
+def test_dtypes_of_probabilities(isa, dtype, storage, kind, make_problem):
+    (X, Y, W, b), _ = make_problem(300, 9, 7, dtype, labels="probabilities", storage=storage)
     Y = Y.astype(kind)
     assert_same((X, Y.astype(dtype), W, b), (X, Y, W, b))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_layouts_of_the_parameters_and_weights(isa, dtype, layout, make_problem):
-    (X, y, W, b), keywords = make_problem(37, 23, 9, dtype, weights="both")
+def test_layouts_of_the_parameters_and_weights(isa, dtype, storage, layout, make_problem):
+    (X, y, W, b), keywords = make_problem(37, 23, 9, dtype, weights="both", storage=storage)
 
     def vector(v):
         return layout(v[:, np.newaxis])[:, 0]
@@ -209,17 +216,19 @@ def test_layouts_of_the_parameters_and_weights(isa, dtype, layout, make_problem)
         np.testing.assert_array_equal(one, other)
 
 
-def test_nothing_that_is_passed_is_changed(isa, dtype, make_problem):
+def test_nothing_that_is_passed_is_changed(isa, dtype, storage, make_problem):
     for labels in ("labels", "probabilities"):
-        arguments, keywords = make_problem(300, 9, 7, dtype, labels=labels, weights="sample_weight")
-        before = [array.tobytes() for array in (*arguments, keywords["sample_weight"])]
+        arguments, keywords = make_problem(300, 9, 7, dtype, labels=labels, weights="sample_weight", storage=storage)
+        X, *rest = *arguments, keywords["sample_weight"]
+        passed = [*([X.data, X.indices, X.indptr] if storage == "csr" else [X]), *rest]
+        before = [array.tobytes() for array in passed]
         loss_grad(*arguments, **keywords)
         predict_proba(arguments[0], *arguments[2:])
-        assert [array.tobytes() for array in (*arguments, keywords["sample_weight"])] == before
+        assert [array.tobytes() for array in passed] == before
 
 
-def test_results_belong_to_the_caller(isa, dtype, make_problem):
-    arguments, _ = make_problem(20, 9, 7, dtype)
+def test_results_belong_to_the_caller(isa, dtype, storage, make_problem):
+    arguments, _ = make_problem(20, 9, 7, dtype, storage=storage)
     first = loss_grad(*arguments)
     kept = first.dW.copy(), first.db.copy()
     second = loss_grad(*arguments)
@@ -235,9 +244,12 @@ slices = st.tuples(st.sampled_from([1, 2, -1, -3]), st.sampled_from([1, 2, -1, -
 
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(sizes, slices, st.booleans(), st.sampled_from(TARGETS), st.integers(0, 2**32), st.integers(1, 3))
-def test_any_problem(isa, dtype, make_problem, assert_like_reference, size, steps, F, target, seed, n_threads):
-    (X, y, W, b), keywords = make_problem(*size, dtype, seed, labels=target[0], weights=target[1])
+def test_any_problem(
+    isa, dtype, storage, stored, make_problem, assert_like_reference, size, steps, F, target, seed, n_threads
+):
+    """A view of a larger array; of a CSR matrix SciPy takes a copy, and leaves its indices unsorted."""
+    (X, y, W, b), keywords = make_problem(*size, dtype, seed, labels=target[0], weights=target[1], storage=storage)
     parent = np.zeros((size[0] * abs(steps[0]), size[1] * abs(steps[1])), dtype, order="F" if F else "C")
-    view = parent[:: steps[0], :: steps[1]]
-    view[:] = X
+    parent[:: steps[0], :: steps[1]] = X.toarray() if storage == "csr" else X
+    view = stored(parent)[:: steps[0], :: steps[1]]
     assert_like_reference(loss_grad(view, y, W, b, **keywords, n_threads=n_threads), (X, y, W, b), keywords)

@@ -108,10 +108,10 @@ def test_hessian_is_the_matrix_of_its_products(shape, tolerance, storage, interc
 
 @pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
 @pytest.mark.parametrize("N, D", [(3001, 23), (20011, 7)])
-def test_hessian_of_many_samples(isa, tolerance, N, D, Objective):
+def test_hessian_of_many_samples(isa, tolerance, stored, N, D, Objective):
     K = 2 if Objective is BinomialObjective else 5
     rng = np.random.default_rng(N)
-    X, y = rng.standard_normal((N, D)).astype(tolerance.dtype), rng.integers(0, K, N)
+    X, y = stored(rng.standard_normal((N, D)).astype(tolerance.dtype)), rng.integers(0, K, N)
     s = rng.exponential(size=N)
     w = rng.standard_normal((1 if K == 2 else K) * (D + 1)) / D
     objectives = [Objective(X, y, l2=0.3, sample_weight=s, n_threads=n) for n in (1, 2, 3)]
@@ -125,9 +125,9 @@ def test_hessian_of_many_samples(isa, tolerance, N, D, Objective):
 
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 @pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
-def test_derivatives_are_those_of_the_value(isa, Objective, labels):
+def test_derivatives_are_those_of_the_value(isa, stored, Objective, labels):
     rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((50, 4)), rng.integers(0, 2, 50)
+    X, y = stored(rng.standard_normal((50, 4))), rng.integers(0, 2, 50)
     if labels == "probabilities":  # whose rows do not sum to one
         y = rng.exponential(size=(50, 2))
     objective = Objective(X, y, l2=0.1, sample_weight=rng.random(50))
@@ -139,9 +139,9 @@ def test_derivatives_are_those_of_the_value(isa, Objective, labels):
     np.testing.assert_allclose(objective.hessian(w) @ v, objective.hessp(w, v), rtol=1e-10)
 
 
-def test_binomial_is_the_softmax_with_a_zero_row():
+def test_binomial_is_the_softmax_with_a_zero_row(stored):
     rng = np.random.default_rng(1)
-    X, y = rng.standard_normal((60, 5)), rng.integers(0, 2, 60)
+    X, y = stored(rng.standard_normal((60, 5))), rng.integers(0, 2, 60)
     two, one = SoftmaxObjective(X, y), BinomialObjective(X, y, l2=0.5)
     coef, b = rng.standard_normal(5), 0.3
     w = np.concatenate([np.zeros(5), coef, [0, b]])
@@ -220,9 +220,10 @@ def test_w_of_another_size_is_refused(method):
 
 @pytest.mark.parametrize("level", [_dispatch.REFERENCE, *_dispatch.available()[-1:]], indirect=True)
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
-def test_parts_add_up(tolerance, level, labels, make_problem):
+def test_parts_add_up(tolerance, storage, level, labels, make_problem):
     """With the m of the whole, and K where the labels do not tell it."""
-    (X, y, W, b), keywords = make_problem(301, 7, 4, tolerance.dtype, labels=labels, weights="sample_weight")
+    kinds = {"labels": labels, "weights": "sample_weight", "storage": storage}
+    (X, y, W, b), keywords = make_problem(301, 7, 4, tolerance.dtype, **kinds)
     s = keywords["sample_weight"]
     whole, w = SoftmaxObjective(X, y, sample_weight=s, K=4), flat(W, b).astype(float)
     parts = [

@@ -57,22 +57,6 @@ def test_layouts(isa, problem, index, change):
     assert_same(results(other, *rest), results(X, *rest))
 
 
-@pytest.mark.parametrize("kind, computes_in", [(np.int8, np.float64), (np.longdouble, np.float64), (bool, np.float64)])
-def test_dtypes(isa, problem, kind, computes_in):
-    X, *rest = problem
-    X = X.astype(kind)
-    assert_same(results(X.astype(computes_in), *rest), results(X, *rest))
-
-
-def test_float16_computes_in_float32(isa, problem):
-    X, *rest = problem
-    half = X.copy()
-    half.data = X.data.astype(np.float16)
-    single = X.copy()
-    single.data = half.data.astype(np.float32)
-    assert_same(results(single, *rest), results(half, *rest))
-
-
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], derandomize=True)
 @hypothesis.given(
     N=st.integers(1, 30),
@@ -193,12 +177,6 @@ def test_groups_tiles_and_blocks(
     tiny = np.finfo(tolerance.dtype).tiny
     want = reference.predict_proba(X, W, b)
     np.testing.assert_allclose(predict_proba(X, W, b), want, rtol=2 * tolerance.rtol, atol=tiny)
-
-
-@pytest.mark.parametrize("n_threads", [2, 3, 7])
-def test_the_number_of_threads_changes_no_bit(isa, dtype, make_problem, n_threads):
-    (X, y, W, b), keywords = make_problem(5003, 300, 40, dtype, weights="both", storage="csr")
-    assert_same(loss_grad(X, y, W, b, **keywords, n_threads=n_threads), loss_grad(X, y, W, b, **keywords, n_threads=1))
 
 
 def test_few_documents_of_many_words(isa, tolerance, make_problem):

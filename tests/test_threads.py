@@ -24,8 +24,8 @@ def results(arguments, keywords, n_threads):
 
 @CASES
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_the_number_of_threads_changes_no_bit(isa, dtype, shape, labels, weights, seed, make_problem):
-    arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights=weights)
+def test_the_number_of_threads_changes_no_bit(isa, dtype, storage, shape, labels, weights, seed, make_problem):
+    arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights=weights, storage=storage)
     one = results(arguments, keywords, 1)
     for n_threads in (2, 3, 4, 7, 16, None):
         assert results(arguments, keywords, n_threads) == one, f"n_threads={n_threads}"
@@ -40,17 +40,18 @@ def test_nor_where_X_is_converted_block_by_block(isa, dtype, order, make_problem
         assert results((X, *rest), keywords, n_threads) == one, f"n_threads={n_threads}"
 
 
-def test_fifty_runs_change_no_bit(isa, dtype, make_problem):
+def test_fifty_runs_change_no_bit(isa, dtype, storage, make_problem):
     for shape in ((5003, 54, 7), (301, 33, 500)):
-        problem = make_problem(*shape, dtype)
+        problem = make_problem(*shape, dtype, storage=storage)
         assert len({results(*problem, 2) for _ in range(50)}) == 1
 
 
 @CASES
-def test_eight_python_threads_at_once(isa, dtype, labels, weights, make_problem):
+def test_eight_python_threads_at_once(isa, dtype, storage, labels, weights, make_problem):
     """Each with a problem of its own, of the shapes that share least, and all with one more that they share."""
     shapes = [(5003, 54, 7), (701, 33, 1000), (67, 1030, 200), (2048, 16, 17)]
-    problems = [make_problem(*shape, dtype, i, labels=labels, weights=weights) for i, shape in enumerate(2 * shapes)]
+    kinds = {"labels": labels, "weights": weights, "storage": storage}
+    problems = [make_problem(*shape, dtype, i, **kinds) for i, shape in enumerate(2 * shapes)]
     alone = [results(*problem, 2) for problem in problems]
     together = threading.Barrier(len(problems))
 
@@ -63,10 +64,10 @@ def test_eight_python_threads_at_once(isa, dtype, labels, weights, make_problem)
             assert got == [alone[i], alone[0], alone[i], alone[0]]
 
 
-def test_a_row_by_itself_has_the_posterior_that_it_has_in_a_batch(isa, dtype, make_problem):
+def test_a_row_by_itself_has_the_posterior_that_it_has_in_a_batch(isa, dtype, storage, make_problem):
     for shape in ((37, 23, 5), (37, 7, 3), (300, 300, 70), (5003, 30, 7)):
-        (X, _, W, b), _ = make_problem(*shape, dtype)
+        (X, _, W, b), _ = make_problem(*shape, dtype, storage=storage)
         S = predict_proba(X, W, b)
-        for i in (0, 1, 17, len(X) - 2, len(X) - 1):
+        for i in (0, 1, 17, shape[0] - 2, shape[0] - 1):
             np.testing.assert_array_equal(predict_proba(X[i : i + 1], W, b)[0], S[i])
             np.testing.assert_array_equal(predict_proba(X[i // 2 : i + 1], W, b)[-1], S[i])
