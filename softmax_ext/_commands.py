@@ -43,7 +43,8 @@ def fit(args: argparse.Namespace) -> None:
         raise FileError(f"{args.train}: no column beside {args.target!r} to learn from")
     classes, counts = np.unique(y, return_counts=True)
     if len(classes) < 2:
-        raise FileError(f"{args.train}: column {args.target!r} is {classes[0]!r} in every row; two classes are needed")
+        only = classes[0].item()
+        raise FileError(f"{args.train}: column {args.target!r} is {only!r} in every row; two classes are needed")
     X = table.numbers(features)
     s = table.numbers([args.weights])[:, 0] if args.weights else None
     if s is not None and (s.min() < 0 or not s.any()):

@@ -305,7 +305,7 @@ def test_ctrl_c_ends_quietly(monkeypatch, capsys):
         (["demo", "--learning-rate", "fast"], "--learning-rate: invalid float value: 'fast'"),
         (["demo", "--seed", "-1"], "--seed"),
         (["demo", "--seed", str(2**32)], "--seed"),
-        (["demo", "--threads", "0"], "--threads: n_threads"),
+        (["demo", "--threads", "0"], "--threads: must not be 0"),
         (["demo", "--threads", "two"], "--threads"),
     ],
     ids=" ".join,
