@@ -221,7 +221,7 @@ class Explanation(str):
 
 
 def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz: int | None = None) -> Explanation:
-    """Tell which way `loss_grad`, and a fit with ``solver="auto"``, takes for a shape, and why.
+    """Tell which way `loss_grad`, and a fit by the default solver, takes for a shape, and why.
 
     Parameters
     ----------
@@ -290,7 +290,7 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz:
         if way.sparse
         else f"cut: parts of {way.classes} classes, for a gradient for each slice of the samples would cost too much",
         f"blocks: {min(way.block, N)} samples at a time",
-        'solver="auto": '
+        "default solver: "
         + (
             "Newton with the whole Hessian, for there are few parameters"
             if K * (D + 1) <= FEW
