@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
 
 from . import _threads
 from ._pieces import Piece, Problem, weighs
@@ -69,7 +68,7 @@ def call(block: Any, model: Any, method: str, columns: int | None, dtype: Any) -
     """Return what the method of a plain estimator says of a block, which may be empty."""
     if not block.shape[0]:
         return np.empty((0,) if columns is None else (0, columns), dtype)
-    found: Array = getattr(model, method)(block.tocsr() if scipy.sparse.issparse(block) else block)
+    found: Array = getattr(model, method)(block)
     return found
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from ._fisher import POOL, Fisher
+from ._sparse import check_stored
 from ._validation import COMPUTES_IN, native
 from .objective import BinomialObjective, SoftmaxObjective
 
@@ -35,7 +36,7 @@ class Piece(NamedTuple):
 
     def checked(self) -> Self:
         """Return it with arrays, and refuse what cannot be a piece of anything."""
-        X = self.X.tocsr() if scipy.sparse.issparse(self.X) else np.asarray(self.X)
+        X: Any = self.X if scipy.sparse.issparse(self.X) else np.asarray(self.X)
         y = np.asarray(self.y)
         s = None if self.s is None else np.asarray(self.s)
         if X.ndim != 2 or X.shape[1] == 0 or X.dtype.char not in COMPUTES_IN:
@@ -50,6 +51,9 @@ class Piece(NamedTuple):
             )
         if s is not None and s.shape != X.shape[:1]:
             raise ValueError(f"{self.where}: sample_weight must be ({X.shape[0]},), got shape {s.shape}")
+        if scipy.sparse.issparse(X):
+            check_stored(X, f"{self.where}: X")
+            X = X.tocsr()
         return self._replace(X=X, y=y, s=s)
 
 

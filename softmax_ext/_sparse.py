@@ -95,19 +95,42 @@ def check_csr(X: Any, name: str, computes_in: Mapping[str, np.dtype[Any]]) -> CS
     if X.dtype.char not in computes_in:
         raise TypeError(f"{name} must hold real numbers, got dtype {X.dtype}")
     dtype = computes_in[X.dtype.char]
-    stored = _check_pointers(X, name) if X.format in ("csr", "csc") else None
-    for field, axis in CHECKED.get(X.format, ()):
-        _check_indices(
-            np.asarray(getattr(X, field))[:stored], f"{name}.{field}", X.shape[axis], "column" if axis else "row"
-        )
+    check_stored(X, name)
     if X.format != "csr":
-        if X.format == "bsr":
-            X.check_format()
         X = X.tocsr()
     with np.errstate(all="ignore"):
         data = np.require(X.data, dtype, ["C", "A"])
     indices = np.require(X.indices, np.int32 if X.indices.dtype.itemsize == 4 else np.int64, ["C", "A"])
     return CSR(data, indices, X.indptr.astype(np.intp), X.shape[1])
+
+
+def check_stored(X: Any, name: str) -> None:
+    """Check that a two-dimensional SciPy array or matrix of any format points nowhere outside itself."""
+    stored = _check_pointers(X, name) if X.format in ("csr", "csc") else None
+    for field, axis in CHECKED.get(X.format, ()):
+        _check_indices(
+            np.asarray(getattr(X, field))[:stored], f"{name}.{field}", X.shape[axis], "column" if axis else "row"
+        )
+    if X.format == "bsr":
+        X.check_format()
+    elif X.format == "dia" and np.shape(X.offsets) != np.shape(X.data)[:1]:
+        found = f"shapes {np.shape(X.data)} and {np.shape(X.offsets)}"
+        raise ValueError(f"{name}.data must have a row for each of {name}.offsets, got {found}")
+    elif X.format == "lil":
+        _check_lists(X, name)
+
+
+def _check_lists(X: Any, name: str) -> None:
+    """Check the columns of each row, and that there are as many as values, which SciPy's loops in C trust."""
+    for field in ("rows", "data"):
+        if np.shape(getattr(X, field)) != X.shape[:1]:
+            raise ValueError(f"{name}.{field} must hold {X.shape[0]} lists, got shape {np.shape(getattr(X, field))}")
+    for i, (columns, values) in enumerate(zip(X.rows, X.data, strict=True)):
+        if len(columns) != len(values):
+            raise ValueError(f"{name}.rows[{i}] has {len(columns)} columns, but {name}.data[{i}] {len(values)} values")
+        if columns and not 0 <= min(columns) <= max(columns) < X.shape[1]:
+            bad = next(column for column in columns if not 0 <= column < X.shape[1])
+            raise ValueError(f"{name}.rows[{i}] holds {bad}, out of range: a column must be in 0..{X.shape[1] - 1}")
 
 
 def _check_pointers(X: Any, name: str) -> int:

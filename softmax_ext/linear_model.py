@@ -40,6 +40,7 @@ except ImportError:
 from ._minibatch import MiniBatchMixin
 from ._pieces import Piece, PiecesObjective, Problem, Survey
 from ._solvers import Solution, minimize, seeing
+from ._sparse import check_stored
 from ._stream import RULES
 from ._validation import _class_weights
 from .chunks import Chunks, ChunksObjective, looked_through
@@ -505,11 +506,17 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
             raise ValueError("C=np.inf as well as penalty=None is not supported for the liblinear solver: use lbfgs")
         return C
 
+    def _validated(self, X: Any, *y: Any, **keywords: Any) -> Any:
+        """Return X, and y if it is given, as scikit-learn makes them."""
+        for name, given in zip("Xy", (X, *y), strict=False):
+            _check_readable(given, name)
+        return validate_data(self, X, *y, accept_sparse="csr", **keywords)
+
     def _check_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array, Array | None]:
         """Return X, y, what the objective takes for y, and the weights s; set `classes_`."""
         soft = _are_probabilities(y)
         kinds = [np.float64, np.float32]
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=kinds, order="C", multi_output=soft)
+        X, y = self._validated(X, y, dtype=kinds, order="C", multi_output=soft)
         if soft:
             classes, targets = np.arange(y.shape[1]), y
         else:
@@ -519,6 +526,7 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
         K = len(classes)
         s = None
         if sample_weight is not None:
+            _check_readable(sample_weight, "sample_weight")
             s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if self.class_weight is not None:
             if soft:
@@ -550,9 +558,7 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
         """Return what `partial_fit` is given, with labels 0..K-1 and complete weights."""
         first = not hasattr(self, "classes_")
         soft = _are_probabilities(y)
-        X, y = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], order="C", accept_sparse="csr", multi_output=soft, reset=first
-        )
+        X, y = self._validated(X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft, reset=first)
         if classes is None and first and soft:
             classes = np.arange(y.shape[1])
         if classes is None and first:
@@ -575,6 +581,7 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
             y = index
         s = None
         if sample_weight is not None:
+            _check_readable(sample_weight, "sample_weight")
             s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if self.class_weight is not None:
             if soft or self.class_weight == "balanced":
@@ -598,7 +605,7 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
         if nameless:
             X = check_array(X, input_name="X", estimator=self)
         if not nameless or X.shape[1] != self.n_features_in_:
-            X = validate_data(self, X, accept_sparse="csr", reset=False)
+            X = self._validated(X, reset=False)
         K = len(self.classes_)
         rows = 1 if K == 2 else K
         W = self._parameter("coef_", self.coef_, (rows, self.n_features_in_))
@@ -689,6 +696,15 @@ def _are_probabilities(y: Any) -> bool:
     except (TypeError, ValueError):  # such as a ragged list; scikit-learn will say what is wrong
         return False
     return Y.ndim == 2 and Y.shape[1] >= 2 and Y.dtype.kind == "f"
+
+
+def _check_readable(x: Any, name: str) -> None:
+    """Refuse what scikit-learn takes unseen: indices that lead outside a sparse array, and values behind a mask."""
+    if scipy.sparse.issparse(x):
+        if x.ndim == 2:
+            check_stored(x, name)
+    elif isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise TypeError(f"{name} has masked entries, and the mask would be ignored: fill it, with {name}.filled(...)")
 
 
 def _with_zero(rows: Array) -> Array:

@@ -31,6 +31,7 @@ from sklearn.utils.validation import validate_data  # noqa: E402
 
 from softmax_ext import linear_model  # noqa: E402
 from softmax_ext._solvers import minimize  # noqa: E402
+from softmax_ext.chunks import from_iterable  # noqa: E402
 from softmax_ext.linear_model import RULES, SOLVERS, LogisticRegression  # noqa: E402
 
 VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
@@ -845,6 +846,7 @@ soft = np.full((120, 3), 1 / 3)
     [
         ({}, (bad, y3), ValueError, "Input X contains NaN"),
         ({}, (infinite, y3), ValueError, "Input X contains infinity"),
+        ({}, (scipy.sparse.csr_array(bad), y3), ValueError, "Input X contains NaN"),
         ({}, (X3, np.where(y3 == 0, np.nan, y3)), ValueError, "Input y contains NaN"),
         ({}, (X3, y3 + 0.5), ValueError, "Unknown label type: continuous"),
         ({}, (X3, np.zeros(120)), ValueError, "at least 2 classes in the data, but the data contains only one class"),
@@ -890,12 +892,62 @@ def test_refusals(parameters, arguments, error, message):
     assert message in str(caught.value)
 
 
+def damaged(kind):
+    """What SciPy would convert, or multiply, without a look at its indices."""
+    X = scipy.sparse.csr_array(X3).asformat(kind)
+    if kind == "lil":
+        X.data[1] = [1.0] * 20
+    elif kind == "coo":
+        X.col[7] = 10**6
+    else:
+        X.indices[7] = 10**6
+    return X
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "lil"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda X: LogisticRegression().fit(X, y3),
+        lambda X: LogisticRegression().partial_fit(X, y3, classes=range(3)),
+        lambda X: LogisticRegression().fit(X3, y3).partial_fit(X, y3),
+        *(
+            lambda X, method=method: getattr(LogisticRegression().fit(X3, y3), method)(X)
+            for method in ("predict", "predict_proba", "predict_log_proba", "decision_function")
+        ),
+        lambda X: LogisticRegression().fit(X3, y3).score(X, y3),
+        lambda X: LogisticRegression().fit(from_iterable(lambda: [(X, y3)])),
+    ],
+    ids=["fit", "partial_fit", "more", "predict", "proba", "log_proba", "scores", "score", "chunks"],
+)
+def test_damaged_sparse_data_are_refused(call, kind):
+    with pytest.raises(ValueError, match=r"X\.(indices|col|rows)\[\d+\] (= 1000000 is out of range|has 4 columns)"):
+        call(damaged(kind))
+
+
+def test_masked_entries_are_refused():
+    """scikit-learn reads what is behind the mask."""
+    masked = np.ma.array(X3, mask=X3 > 2)
+    model = LogisticRegression().fit(np.ma.array(X3), y3)  # nothing is
+    for name, call in {
+        "X": lambda: LogisticRegression().fit(masked, y3),
+        "y": lambda: LogisticRegression().fit(X3, np.ma.array(y3, mask=y3 == 1)),
+        "sample_weight": lambda: LogisticRegression().fit(X3, y3, np.ma.array(negative, mask=negative < 0)),
+        "X of proba": lambda: model.predict_proba(masked),
+        "X of scores": lambda: model.decision_function(masked),
+        "X of more": lambda: model.partial_fit(masked, y3),
+    }.items():
+        with pytest.raises(TypeError, match=f"^{name.split()[0]} has masked entries"):
+            call()
+
+
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba", "decision_function"])
 def test_predictions_check_their_input(method):
     predict = getattr(LogisticRegression().fit(X3, y3), method)
     for X, message in [
         (X3[:, :2], "X has 2 features, but LogisticRegression is expecting 4"),
         (bad, "contains NaN"),
+        (scipy.sparse.csr_array(bad), "contains NaN"),
         (X3[0], "Expected 2D array"),
         (X3[:0], "0 sample"),
     ]:

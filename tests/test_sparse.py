@@ -109,6 +109,12 @@ DAMAGE = [
     ({"indptr": put(-1, 11)}, r"X\.indptr\[-1\] = 11 is beyond the 10 entries"),
     ({"kind": "csc", "indices": put(0, 4)}, r"X\.indices\[0\] = 4 is out of range: a row must be in 0\.\.3"),
     ({"kind": "coo", "coords": lambda c: (c[0], put(9, 5)(c[1]))}, r"X\.col\[9\] = 5 is out of range: a column"),
+    ({"kind": "lil", "rows": put(1, [0, 2, 99])}, r"X\.rows\[1\] holds 99, out of range: a column must be in 0\.\.4"),
+    ({"kind": "lil", "rows": put(1, [-1, 2, 3])}, r"X\.rows\[1\] holds -1, out of range"),
+    ({"kind": "lil", "data": put(1, [1.0] * 20)}, r"X\.rows\[1\] has \d columns, but X\.data\[1\] 20 values"),
+    ({"kind": "lil", "rows": lambda a: a[:2]}, r"X\.rows must hold 4 lists, got shape \(2,\)"),
+    ({"kind": "dia", "offsets": lambda a: np.append(a, 1)}, r"X\.data must have a row for each of X\.offsets"),
+    ({"kind": "bsr", "indices": put(0, 99)}, "column index values must be < "),
 ]
 
 
