@@ -365,13 +365,21 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
             more = hasattr(self, "_skl_callbacks") and X is not None
             seen = [stack.enter_context(self._scikit_learn_callbacks(X, y, sample_weight, start))] if more else []
             call = self._observers(stack, self.max_iter, seen)
-            solution = minimize(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
+            with np.errstate(over="ignore", invalid="ignore"):  # what they lead to is told below
+                solution = minimize(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
             self._keep(solution, dtype)
         if not self.converged_ and solution.n_iter >= self.max_iter:
             warnings.warn(
                 f"{not_converged.format(n=solution.n_iter)}: the largest component of the gradient is "
                 f"{solution.gradient:.1e}, tol={self.tol}. Increase the number of iterations to improve the "
                 f"convergence (max_iter={self.max_iter}).",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        elif not (self.converged_ or solution.n_iter or start.any()):
+            warnings.warn(
+                "The fit is where it began, with coefficients of 0, since squares of X or of the gradient "
+                f"({solution.gradient:.1e}) overflow: scale X, as sklearn.preprocessing.StandardScaler does.",
                 ConvergenceWarning,
                 stacklevel=4,
             )

@@ -829,6 +829,22 @@ def test_separable_data_without_penalty_converge_quietly(name):
     assert model.converged_ and model.score(X, y) == 1
 
 
+@pytest.mark.parametrize("D", [4, 600])
+@pytest.mark.parametrize("scale, dtype", [(1e200, "float64"), (1e300, "float64"), (1e36, "float32")])
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
+def test_data_whose_squares_overflow(solver, scale, dtype, D):
+    """Fitted, or left at 0 with a warning that says why: never in silence, nor with a stray RuntimeWarning."""
+    X, y = problem(3, D=D)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = LogisticRegression(solver=solver).fit((X * scale).astype(dtype), y)
+    assert np.isfinite(model.coef_).all()
+    if model.coef_.any():
+        assert model.loss_curve_[-1] < model.loss_curve_[0]
+    else:
+        assert [warning.category for warning in caught] == [ConvergenceWarning] and "scale X" in str(caught[0].message)
+
+
 # Bad input
 
 X3, y3 = problem(3)
