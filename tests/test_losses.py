@@ -249,7 +249,10 @@ def test_wrong_arguments(function, arguments, error, message):
 
 
 def test_wrong_out():
-    Y = np.full((2, 3), 1 / 3)
+    Y, memory = np.full((2, 3), 1 / 3), np.ones(9)
+    with pytest.raises(ValueError, match="out overlaps weight"):
+        cross_entropy_grad(Z, [0, 1], memory[5:8], out=memory[:6].reshape(2, 3))
+    assert (memory == 1).all()
     for out, message in [
         (np.empty((3, 2)), "out must be"),
         (np.empty((2, 3), np.float32), "out must be"),
@@ -265,6 +268,32 @@ def test_out_that_overlaps_the_scores(isa, dtype):
     y, before = np.arange(40) % 10, memory.copy()
     got = cross_entropy_grad(memory[1:], y, out=memory[:-1])
     np.testing.assert_array_equal(got.dlogits, cross_entropy_grad(before[1:], y).dlogits)
+
+
+def test_out_that_overlaps_the_labels(isa):
+    """They are copied when they are checked."""
+    memory, y = np.empty((6, 3)), np.array([0, 2, 1, 1, 0, 2])
+    labels = memory.ravel()[3:9].view(np.int64)
+    labels[:] = y
+    Z = np.random.default_rng(0).standard_normal((6, 3))
+    got = cross_entropy_grad(Z, labels, out=memory)
+    want = cross_entropy_grad(Z, y)
+    assert got.loss == want.loss
+    np.testing.assert_array_equal(memory, want.dlogits)
+
+
+def test_scores_at_the_ends_of_the_range(isa, dtype):
+    """Differences that overflow, subnormal numbers and zeros of either sign, without a warning."""
+    limits = np.finfo(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = cross_entropy_grad(np.array([[limits.max, -limits.max, limits.max]], dtype), [0])
+        np.testing.assert_allclose(got.loss, math.log(2), rtol=1e-6)
+        np.testing.assert_array_equal(got.dlogits, [[-0.5, 0, 0.5]])
+        for z in (limits.max, -limits.max, limits.tiny, limits.smallest_subnormal, -limits.smallest_subnormal, -0.0):
+            got = cross_entropy_grad(np.array([[z, z, z]], dtype), [2])
+            np.testing.assert_allclose(got.loss, math.log(3), rtol=1e-6)
+            np.testing.assert_allclose(got.dlogits, [[1 / 3, 1 / 3, -2 / 3]], rtol=1e-6)
 
 
 def test_no_argument_is_changed(isa):
