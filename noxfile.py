@@ -42,9 +42,11 @@ def debug(session: nox.Session) -> None:
 def asan(session: nox.Session) -> None:
     """Run the suite, or what stands behind --, under AddressSanitizer and UndefinedBehaviorSanitizer."""
     session.install("-e", ".[test]", env={"SOFTMAX_EXT_SANITIZE": "1"})
-    library = session.run("gcc", "-print-file-name=libasan.so", external=True, silent=True)
+    # Without C++'s library beside it, it ends the process where an extension (Matplotlib's) throws an exception.
+    names = ["-print-file-name=libasan.so", "-print-file-name=libstdc++.so"]
+    libraries = [str(session.run("gcc", name, external=True, silent=True)).strip() for name in names]
     # Python itself leaks on purpose at its end; and NumPy is not instrumented.
-    env = {"LD_PRELOAD": str(library).strip(), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
+    env = {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
     session.run("python", "-m", "pytest", *session.posargs, env=env)
 
 
