@@ -633,8 +633,8 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
                 f"{name} was changed after the fit: {len(self.classes_)} classes and {self.n_features_in_} features "
                 f"need an array of real numbers with shape {shape}, got {found}"
             )
-        if values is not value and value.format in ("csr", "csc"):
-            value.check_format(full_check=True)  # SciPy's own products trust the indices
+        if values is not value:
+            check_stored(value, name)  # SciPy's own products trust the indices
         finite = np.isfinite(values)
         if np.count_nonzero(finite) < values.size:  # half of what all() takes
             bad = values[~finite][0]
@@ -652,6 +652,8 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
                 f"Initialization coef is of shape {self.coef_.shape}, expected shape {shape}: warm_start=True needs "
                 "as many classes and features as the previous fit had"
             )
+        self._parameter("coef_", self.coef_, shape)
+        self._parameter("intercept_", self.intercept_, shape[:1])
         W = self.densify().coef_
         return np.concatenate([W.ravel(), self.intercept_] if self.fit_intercept else [W.ravel()], dtype=np.float64)
 

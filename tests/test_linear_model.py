@@ -639,10 +639,10 @@ def test_pickle_mapped_into_memory(tmp_path):
     np.testing.assert_array_equal(again.fit(X, y).coef_, model.fit(X, y).coef_)
 
 
-def damaged_csr(column):
-    """A csr_matrix of the right shape, one of whose indices points elsewhere."""
-    matrix = scipy.sparse.csr_matrix(np.ones((3, 4)))
-    matrix.indices[5] = column
+def damaged_coefficients(column, kind="csr"):
+    """A sparse matrix of the right shape, one of whose indices points elsewhere."""
+    matrix = scipy.sparse.csr_matrix(np.ones((3, 4))).asformat(kind)
+    (matrix.col if kind == "coo" else matrix.indices)[5] = column
     return matrix
 
 
@@ -666,8 +666,10 @@ EDITED = {
     "inf": ("coef_", np.where(np.eye(3, 4), -np.inf, 1)),
     "sparse with more features": ("coef_", scipy.sparse.csr_matrix(np.ones((3, 5)))),
     "sparse with nan": ("coef_", scipy.sparse.csr_matrix(np.full((3, 4), np.nan))),
-    "sparse with an index too large": ("coef_", damaged_csr(10**6)),
-    "sparse with a negative index": ("coef_", damaged_csr(-(10**6))),
+    "sparse with an index too large": ("coef_", damaged_coefficients(10**6)),
+    "sparse with a negative index": ("coef_", damaged_coefficients(-(10**6))),
+    "COO with an index too large": ("coef_", damaged_coefficients(10**6, "coo")),
+    "CSC with an index too large": ("coef_", damaged_coefficients(10**6, "csc")),
     "fewer intercepts": ("intercept_", np.ones(2)),
     "more intercepts": ("intercept_", np.ones(4)),
     "a column of intercepts": ("intercept_", np.ones((3, 1))),
@@ -688,8 +690,18 @@ def test_edited_after_the_fit(name, value, method):
     model = LogisticRegression().fit(X, y)
     setattr(model, name, value)
     model = pickle.loads(pickle.dumps(model))
-    with pytest.raises(ValueError, match=r"changed after the fit|indices|features"):
+    with pytest.raises(ValueError, match=r"changed after the fit|out of range|features"):
         getattr(model, method)(*((X, y) if method == "score" else (X,)))
+
+
+@pytest.mark.parametrize("name", ["nan", "sparse with an index too large", "COO with an index too large", "complex"])
+def test_a_fit_does_not_go_on_from_edited_coefficients(name):
+    X, y = problem(3)
+    model = LogisticRegression(warm_start=True).fit(X, y)
+    setattr(model, *EDITED[name])
+    for go_on in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=r"changed after the fit|out of range"):
+            go_on(X, y)
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (0, 4), (4,), (1, 5)], ids=str)
