@@ -49,6 +49,13 @@ def seeds():
     return range(int(first), int(last or first) + 1)
 
 
+def pytest_configure(config):
+    """Tell pytest-run-parallel, where it is, which functions change what all threads share: their tests run in one."""
+    if config.pluginmanager.hasplugin("run-parallel"):
+        for name in ("softmax_ext._dispatch.using", "tracemalloc.start"):
+            config.addinivalue_line("thread_unsafe_functions", name)
+
+
 def pytest_generate_tests(metafunc):
     if "seed" in metafunc.fixturenames:
         metafunc.parametrize("seed", seeds())

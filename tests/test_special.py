@@ -109,6 +109,7 @@ def arrays(draw):
     return LAYOUTS[draw(st.sampled_from(list(LAYOUTS)))](x), axis
 
 
+@pytest.mark.thread_unsafe  # the level is every thread's
 @pytest.mark.parametrize("level", _dispatch.available() or (_dispatch.REFERENCE,))
 @pytest.mark.parametrize("name", NAMES)
 @hypothesis.settings(max_examples=max(200, hypothesis.settings().max_examples))  # of nine functions and levels

@@ -58,6 +58,7 @@ def test_what_is_no_integer_is_an_error(n_threads):
 
 
 @needs_openmp
+@pytest.mark.thread_unsafe
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_threadpoolctl_limits_the_default_but_not_the_argument(limit):
     unlimited = _threads.effective()
