@@ -1,29 +1,30 @@
-"""`LogisticRegression` with scikit-learn's interface: the only module that imports scikit-learn."""
+"""`LogisticRegression` with scikit-learn's interface: its parameters, and how a fit goes.
+
+`_training_data.py` checks what is fitted, `_minibatch.py` fits it by mini-batches, `_prediction.py` has what a fitted
+model is asked for, and `_observers.py` those who are told of each iteration.
+"""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
-import scipy.special
 
 try:
     import sklearn
     from sklearn.base import BaseEstimator, _fit_context
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
-    from sklearn.utils import check_array, compute_class_weight
     from sklearn.utils._param_validation import Interval, StrOptions
-    from sklearn.utils.extmath import safe_sparse_dot
-    from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+    from ._prediction import PredictionMixin
+    from ._training_data import TrainingDataMixin
 except ImportError as error:
     raise ImportError(
         f"softmax_ext.linear_model needs scikit-learn >= 1.6 ({error}): pip install 'softmax_ext[sklearn]'"
@@ -38,19 +39,16 @@ except ImportError:
 
 
 from ._minibatch import MiniBatchMixin
-from ._pieces import Piece, PiecesObjective, Problem, Survey
+from ._observers import Observer, progress, scikit_learn_callbacks
+from ._pieces import Piece, PiecesObjective
 from ._solvers import Solution, minimize, seeing
-from ._sparse import check_stored
 from ._stream import RULES
-from ._validation import _class_weights
 from .chunks import Chunks, ChunksObjective, looked_through
-from .functional import predict_proba
 from .objective import BinomialObjective, SoftmaxObjective
 
 __all__ = ["LogisticRegression"]
 
 Array = npt.NDArray[Any]
-Observer = Callable[..., object]  # of (iteration, objective, gradient), and of w if it has a w; true stops
 
 PENALTY_IS_DEPRECATED = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 8)  # and n_jobs without effect
 
@@ -66,7 +64,10 @@ SOLVERS = {
 }
 
 
-class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator):  # type: ignore[misc]
+class LogisticRegression(
+    PredictionMixin, TrainingDataMixin, MiniBatchMixin,
+    CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator,  # type: ignore[misc]
+):  # fmt: skip
     r"""Softmax (multinomial logistic) regression with an L2 penalty or none: scikit-learn's, sooner.
 
     The surface is that of `sklearn.linear_model.LogisticRegression` 1.9, and so is the model: with m = Σ s_i it is
@@ -329,24 +330,6 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
             return self._fit_batches(lambda: chunks.pieces(encode), problem, sample.piece().X)
         return self._minimise_pieces(ChunksObjective.of(chunks, problem, sample))
 
-    def _pieces_problem(self, found: Survey, C: float) -> Problem:
-        """Take over what a pass over all pieces has found, and refuse what cannot be fitted."""
-        self._set_classes(found.classes)
-        if hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-        self.n_features_in_ = found.D
-        c = None
-        if self.class_weight is not None:
-            if found.labels is None:
-                raise ValueError("class_weight needs labels, but y holds probabilities: use sample_weight")
-            K = len(self.classes_)
-            if self.class_weight == "balanced":
-                c = _class_weights("balanced", np.arange(K), found.weights, K)
-            else:
-                c = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
-        l2 = 1 / (C * found.total(c)) if found.total(c) else 0.0
-        return found.problem(l2, c, self.fit_intercept, self.n_threads, binomial=len(self.classes_) == 2)
-
     def _minimise_pieces(self, objective: PiecesObjective) -> Self:
         """Minimise; where that ends in an error or Ctrl-C, keep the best coefficients so far."""
         try:
@@ -363,7 +346,7 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
         start = self._start()
         with ExitStack() as stack:
             more = hasattr(self, "_skl_callbacks") and X is not None
-            seen = [stack.enter_context(self._scikit_learn_callbacks(X, y, sample_weight, start))] if more else []
+            seen = [stack.enter_context(scikit_learn_callbacks(self, X, y, sample_weight, start))] if more else []
             call = self._observers(stack, self.max_iter, seen)
             with np.errstate(over="ignore", invalid="ignore"):  # what they lead to is told below
                 solution = minimize(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
@@ -389,85 +372,10 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
         """Return what tells everyone who wants to know of each iteration, and whether one of them stops the fit."""
         observers = [] if self.callback is None else [seeing(self.callback)]
         if self.verbose:
-            observers.append(seeing(stack.enter_context(_progress(most))))
+            observers.append(seeing(stack.enter_context(progress(most))))
         observers.extend(more)
         # A list, since all are to be called, also behind one that stops.
         return (lambda i, f, g, w: any([bool(observe(i, f, g, w)) for observe in observers])) if observers else None
-
-    def predict_proba(self, X: Any) -> Array:
-        """Probabilities of the classes.
-
-        Parameters
-        ----------
-        X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D)
-            Samples.
-
-        Returns
-        -------
-        ndarray, shape (N, K)
-            In the order of `classes_`; of the wider dtype of X and `coef_`.
-        """
-        X, W, b = self._checked(X)
-        if scipy.sparse.issparse(W):
-            W = W.toarray()
-        if len(W) == 1:
-            W, b = _with_zero(W), _with_zero(b)
-        if X.dtype != W.dtype:
-            X = X.astype(np.result_type(X.dtype, W), copy=False)
-        return predict_proba(X, W, b, n_threads=self.n_threads)
-
-    def decision_function(self, X: Any) -> Array:
-        """Scores of the classes: X Wᵀ + b.
-
-        Parameters
-        ----------
-        X : array_like, data frame or sparse, shape (N, D)
-            Samples.
-
-        Returns
-        -------
-        ndarray, shape (N, K), or (N,) for two classes
-            In the order of `classes_`; of two, that of ``classes_[1]``.
-        """
-        X, W, b = self._checked(X)
-        Z: Array = safe_sparse_dot(X, W.T, dense_output=True) + b
-        return Z.ravel() if len(b) == 1 else Z
-
-    def predict(self, X: Any) -> Array:
-        """Labels of the classes with the highest scores.
-
-        Parameters
-        ----------
-        X : array_like, data frame or sparse, shape (N, D)
-            Samples.
-
-        Returns
-        -------
-        ndarray, shape (N,)
-            Entries of `classes_`.
-        """
-        Z = self.decision_function(X)
-        labels: Array = np.take(self.classes_, Z > 0 if Z.ndim == 1 else Z.argmax(axis=1))
-        return labels
-
-    def predict_log_proba(self, X: Any) -> Array:
-        """Logarithms of the probabilities, without taking the logarithm of a probability.
-
-        Parameters
-        ----------
-        X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D)
-            Samples.
-
-        Returns
-        -------
-        ndarray, shape (N, K)
-            In the order of `classes_`: finite for finite scores, also where `predict_proba` is 0.
-        """
-        Z = self.decision_function(X)
-        if Z.ndim == 1:
-            Z = np.column_stack([np.zeros_like(Z), Z])
-        log_S: Array = scipy.special.log_softmax(Z, axis=1)
-        return log_S
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -514,133 +422,6 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
             raise ValueError("C=np.inf as well as penalty=None is not supported for the liblinear solver: use lbfgs")
         return C
 
-    def _validated(self, X: Any, *y: Any, **keywords: Any) -> Any:
-        """Return X, and y if it is given, as scikit-learn makes them."""
-        for name, given in zip("Xy", (X, *y), strict=False):
-            _check_readable(given, name)
-        return validate_data(self, X, *y, accept_sparse="csr", **keywords)
-
-    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array, Array | None]:
-        """Return X, y, what the objective takes for y, and the weights s; set `classes_`."""
-        soft = _are_probabilities(y)
-        kinds = [np.float64, np.float32]
-        X, y = self._validated(X, y, dtype=kinds, order="C", multi_output=soft)
-        if soft:
-            classes, targets = np.arange(y.shape[1]), y
-        else:
-            check_classification_targets(y)
-            classes, targets = np.unique(y, return_inverse=True)
-        self._set_classes(classes)
-        K = len(classes)
-        s = None
-        if sample_weight is not None:
-            _check_readable(sample_weight, "sample_weight")
-            s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if self.class_weight is not None:
-            if soft:
-                raise ValueError("class_weight needs labels, but y holds probabilities: use sample_weight")
-            if self.class_weight == "balanced":
-                c = _class_weights("balanced", targets, s, K)
-            else:
-                c = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-            s = c[targets] if s is None else s * c[targets]
-        if s is not None and not s.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
-        return X, y, targets, s
-
-    def _set_classes(self, classes: Array) -> None:
-        self.classes_ = classes
-        K = len(classes)
-        if K < 2:
-            raise ValueError(
-                "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
-                f"{self.classes_[0]!r}"
-            )
-        if K > 2 and self.solver == "liblinear":
-            raise ValueError(
-                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3): use any other. "
-                "Only binary classification is supported. The type of the target is multiclass."
-            )
-
-    def _check_more_data(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Piece:
-        """Return what `partial_fit` is given, with labels 0..K-1 and complete weights."""
-        first = not hasattr(self, "classes_")
-        soft = _are_probabilities(y)
-        X, y = self._validated(X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft, reset=first)
-        if classes is None and first and soft:
-            classes = np.arange(y.shape[1])
-        if classes is None and first:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        if classes is not None:
-            given = np.unique(classes)
-            if not first and not np.array_equal(given, self.classes_):
-                raise ValueError(
-                    f"classes={given} is not the same as on last call to partial_fit, was: {self.classes_}"
-                )
-            self._set_classes(given)
-        K = len(self.classes_)
-        if soft and y.shape[1] != K:
-            raise ValueError(f"y has {y.shape[1]} columns of probabilities, but there are {K} classes")
-        if not soft:
-            check_classification_targets(y)
-            index = np.minimum(np.searchsorted(self.classes_, y), K - 1)
-            if (new := self.classes_[index] != y).any():
-                raise ValueError(f"y contains new labels: {np.unique(y[new])}, classes are {self.classes_}")
-            y = index
-        s = None
-        if sample_weight is not None:
-            _check_readable(sample_weight, "sample_weight")
-            s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if self.class_weight is not None:
-            if soft or self.class_weight == "balanced":
-                raise ValueError(
-                    "class_weight 'balanced', or with probabilities, is not supported for partial_fit: pass the "
-                    "weights of compute_class_weight as a dict, or sample_weight"
-                )
-            c = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
-            s = c[y] if s is None else s * c[y]
-        return Piece(X, y, s, "X")
-
-    def _checked(self, X: Any) -> tuple[Any, Any, Array]:
-        """Return X, coef_ and intercept_, if these are what a fit leaves: models are edited, pickled and merged.
-
-        For one row validate_data takes 49 µs, of which 10 look for the names of an array's columns, and
-        check_is_fitted 5; all that is ours takes 18.
-        """
-        if not hasattr(self, "coef_"):
-            check_is_fitted(self)
-        nameless = type(X) is np.ndarray and not hasattr(self, "feature_names_in_")
-        if nameless:
-            X = check_array(X, input_name="X", estimator=self)
-        if not nameless or X.shape[1] != self.n_features_in_:
-            X = self._validated(X, reset=False)
-        K = len(self.classes_)
-        rows = 1 if K == 2 else K
-        W = self._parameter("coef_", self.coef_, (rows, self.n_features_in_))
-        return X, W, self._parameter("intercept_", self.intercept_, (rows,))
-
-    def _parameter(self, name: str, value: Any, shape: tuple[int, ...]) -> Any:
-        """Return what one of the two attributes holds, if it may."""
-        values = value
-        if type(value) is not np.ndarray and scipy.sparse.issparse(value):
-            values = value.data
-        array = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
-        if not array or values.dtype.kind not in "fiu" or value.shape != shape:
-            found = type(value).__name__
-            if hasattr(value, "dtype"):
-                found += f" of {value.dtype} with shape {value.shape}"
-            raise ValueError(
-                f"{name} was changed after the fit: {len(self.classes_)} classes and {self.n_features_in_} features "
-                f"need an array of real numbers with shape {shape}, got {found}"
-            )
-        if values is not value:
-            check_stored(value, name)  # SciPy's own products trust the indices
-        finite = np.isfinite(values)
-        if np.count_nonzero(finite) < values.size:  # half of what all() takes
-            bad = values[~finite][0]
-            raise ValueError(f"{name} holds {bad}, and must be finite: it was changed after the fit, or that diverged")
-        return value
-
     def _start(self, *, go_on: bool = False) -> npt.NDArray[np.float64]:
         """Return where the fit begins, as the objective wants it: [W, row after row; b]."""
         K, D = len(self.classes_), self.n_features_in_
@@ -674,78 +455,6 @@ class LogisticRegression(MiniBatchMixin, CallbackSupportMixin, LinearClassifierM
             W, b = W - W.mean(axis=0), b - b.mean()
         return {"coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
 
-    @contextmanager
-    def _scikit_learn_callbacks(self, X: Array, y: Array, sample_weight: Any, start: Array) -> Iterator[Observer]:
-        """Tell those of `set_callbacks` what happens, in the order in which scikit-learn's lbfgs does."""
-
-        def begin(w: Array) -> Any:
-            task = root.subcontext(task_name="iteration")
-            task.call_on_fit_task_begin(**data, reconstruction_attributes=lambda: self._coefficients(w, X.dtype))
-            return task
-
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        data = {"estimator": self, "X": X, "y": y, "metadata": metadata}
-        root = self._init_callback_context(max_subtasks=self.max_iter + 1)
-        root.call_on_fit_task_begin(**data)
-        task = begin(start)
-
-        def observe(iteration: int, value: float, gradient: float, w: Array) -> bool:
-            nonlocal task
-            stop = task.call_on_fit_task_end(**data, reconstruction_attributes=lambda: self._coefficients(w, X.dtype))
-            task = begin(w)
-            return bool(stop)
-
-        yield observe
-        task.call_on_fit_task_end(estimator=self)  # of the iteration that did not take place
-        root.call_on_fit_task_end(**data, reconstruction_attributes={})
-
-
-def _are_probabilities(y: Any) -> bool:
-    try:
-        Y = np.asarray(y)
-    except (TypeError, ValueError):  # such as a ragged list; scikit-learn will say what is wrong
-        return False
-    return Y.ndim == 2 and Y.shape[1] >= 2 and Y.dtype.kind == "f"
-
-
-def _check_readable(x: Any, name: str) -> None:
-    """Refuse what scikit-learn takes unseen: indices that lead outside a sparse array, and values behind a mask."""
-    if scipy.sparse.issparse(x):
-        if x.ndim == 2:
-            check_stored(x, name)
-    elif isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise TypeError(f"{name} has masked entries, and the mask would be ignored: fill it, with {name}.filled(...)")
-
-
-def _with_zero(rows: Array) -> Array:
-    """Put the zero row of class 0 before that of class 1."""
-    both = np.zeros((2, *rows.shape[1:]), rows.dtype)
-    both[1] = rows[0]
-    return both
-
 
 def _deprecated(message: str) -> None:
     warnings.warn(message, FutureWarning, stacklevel=5)
-
-
-@contextmanager
-def _progress(max_iter: int) -> Iterator[Observer]:
-    """Show the iterations: as a bar, or line by line without rich."""
-    try:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    except ImportError:
-        yield lambda iteration, value, gradient: print(
-            f"iteration {iteration}: objective {value:.6g}, gradient {gradient:.1e}"
-        )
-        return
-    with Progress(
-        TextColumn("LogisticRegression"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-    ) as bar:
-        task = bar.add_task("", total=max_iter)
-        yield lambda iteration, value, gradient: bar.update(
-            task, completed=iteration, description=f"objective {value:.6g}, gradient {gradient:.1e}"
-        )
