@@ -30,11 +30,15 @@ FEW = 128  # Shuttle, 58000 x 9 in 7 classes: 39 evaluations, where L-BFGS takes
 # What L-BFGS gets before Newton's method takes over: iterations, and the gradient it need not go below.
 LBFGS_ITERATIONS, LBFGS_GRADIENT = 60, 1e-6
 
-# Iterations in which the value or the gradient must have got better than all before.
-WINDOW = 10
+# Iterations in which the value must have got better than all before by more than rounding, or the gradient by a tenth.
+# Where it had to be halved, L-BFGS ended at 1e-7 on a quadratic of condition 1000, and now does at 1e-9.
+WINDOW, GAIN = 20, 0.1
 
 # Armijo's and Wolfe's constants (Nocedal and Wright 2006, section 3.1), and evaluations of one line search.
 ARMIJO, WOLFE, TRIALS = 1e-4, 0.9, 30
+# Part of the value by which it may rise where the slopes say that it falls, as in Hager and Zhang (2005): values tell
+# less than slopes near the minimum, and an objective's own sums may round far more than its last operation does.
+APPROXIMATE = 1e-6
 
 
 class Objective(Protocol):
@@ -149,7 +153,7 @@ class _Run:
             self.stopped = f"max_iter = {self.max_iter} iterations are over"
         elif not self.stopped and self.n_iter > 2 * WINDOW:
             gained = min(self.curve[:-WINDOW]) - min(self.curve[-WINDOW:])
-            if gained <= self.rounding and 2 * min(self.gradients[-WINDOW:]) > min(self.gradients[:-WINDOW]):
+            if gained <= self.rounding and min(self.gradients[-WINDOW:]) > (1 - GAIN) * min(self.gradients[:-WINDOW]):
                 self.stopped = f"{WINDOW} iterations have gained no more than rounding"
 
     def tell(self, name: str, since: tuple[int, int]) -> None:
@@ -416,7 +420,6 @@ def _search(run: _Run, direction: Vector) -> bool:
     if not slope0 < 0:
         run.stopped = "rounding leaves no direction of descent"
         return False
-    rounding = run.rounding
     low, f_low, slope_low = 0.0, f0, slope0
     high, t = math.inf, 1.0
     for _ in range(TRIALS):
@@ -424,7 +427,7 @@ def _search(run: _Run, direction: Vector) -> bool:
         value, grad = run.evaluate(w)
         slope = run.dot(grad, direction)
         fine = value <= f0 + ARMIJO * t * slope0
-        if not fine and abs(value - f0) <= rounding:
+        if not fine and value <= f0 + APPROXIMATE * abs(f0):
             fine = (2 * ARMIJO - 1) * slope0 >= slope  # the approximate condition of Hager and Zhang
         if fine and WOLFE * slope0 <= slope <= -WOLFE * slope0:
             run.move(w, value, grad)
