@@ -27,6 +27,7 @@ INLINE void NAME(store_columns)(real *Z, ptrdiff_t ldz, ptrdiff_t K, const vec *
 /* The maximum of the numbers; `nan` (or NULL) tells in which lanes there is a NaN beside them. */
 INLINE vec NAME(top_of_columns)(const vec *z, ptrdiff_t K, ivec *nan)
 {
+    if (K < 1) __builtin_unreachable(); /* or gcc takes z for uninitialised where it is inlined */
     vec top = z[0];
     if (nan) *nan = MASK(top != top);
     for (ptrdiff_t k = 1; k < K; k++) {
