@@ -33,10 +33,14 @@ cdef Py_ssize_t whole(Py_ssize_t count, Py_ssize_t unit) noexcept nogil:
     return (count + unit - 1) // unit * unit
 
 
-# Bytes between what different threads write. A prefetcher runs on as far as the end of a page, and what it fetches
-# there the other thread has to fetch back: covtype takes 5.9 ms with, 6.9 without (AMD Zen 5, at times when two threads
-# are worth less there; at others both take 6.2).
-cdef Py_ssize_t APART = 4096
+# Bytes between what different threads write. What a prefetcher fetches beyond the end of one thread's part, the other
+# thread has to fetch back: 0.2 us a line where the two have no third cache in common (AMD Zen 5 has one for each
+# group of cores; where the two do have one, it makes no difference). APART from slice to slice of the sums, for
+# streams end with a page: covtype takes 5.9 ms with, 6.9 without. FAR from one thread's scores to the next one's, for
+# what is read down the rows is followed for about as much again: 200000 x 10 x 500 floats take 28.0 ms with 4 KiB,
+# 24.8 with 64, 21.8 with 128, 18.6 with 256 and more; doubles 60.8, 44.0 with 256 KiB, 42.3 with 512; 60000 x 784 x
+# 10 floats 7.0 and 6.1.
+cdef Py_ssize_t APART = 4096, FAR = 2**19
 
 
 cdef Py_ssize_t odd_lines(Py_ssize_t count, const floating *kind) noexcept nogil:
@@ -71,8 +75,8 @@ cdef Shape shape_of(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
     if p.slices:
         p.work = p.buffer + (whole((D if p.transposed else K) * p.ldw, line) if p.batch > 1 else 0)
     if p.slices > 1:
-        p.packed += APART // sizeof(floating)
-        p.work += APART // sizeof(floating)
+        p.packed += FAR // sizeof(floating)
+        p.work += FAR // sizeof(floating)
     p.sums = max(8, 0 if p.slices else whole(p.tile // p.rows + 1, 8)) + whole(K, 8)
     if p.doubles:
         p.sums += (D if p.transposed else K) * p.ldw
