@@ -49,9 +49,11 @@ def error(code, *where):
 
 @pytest.fixture
 def package(tmp_path):
-    """A copy of the installed package, to be damaged."""
-    copy = tmp_path / "softmax_ext"
+    """A copy of the installed package, to be damaged; with the libgomp that lies beside it in a repaired wheel."""
+    copy, libraries = tmp_path / "softmax_ext", PACKAGE.with_name("softmax_ext.libs")
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    if libraries.exists():
+        shutil.copytree(libraries, tmp_path / libraries.name)
     assert output("import softmax_ext; print(softmax_ext.__file__)", tmp_path) == str(copy / "__init__.py")
     return copy
 
