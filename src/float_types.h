@@ -14,13 +14,16 @@
 #if defined(__clang__)
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("unroll")
+#define LANES _Pragma("clang loop vectorize(assume_safety) unroll(disable)")
 #elif defined(__GNUC__) && __GNUC__ >= 12
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#define LANES _Pragma("GCC unroll 1") _Pragma("GCC ivdep")
 #else
 #define SIMD_SCALAR 1
 #define INLINE static inline
 #define UNROLL
+#define LANES
 #endif
 
 /* Bytes of a vector; and how many registers a block of a product may fill: MAX_ROWS[V] rows of V vectors of

@@ -101,14 +101,12 @@ cdef extern from "float_types.h" nogil:
     ) noexcept
     void sparse_gradient_f32(
         const float *, const void *, int, const Py_ssize_t *, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t,
-        void *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t,
+        void *, Py_ssize_t, int, int, Py_ssize_t, Py_ssize_t, Py_ssize_t,
     ) noexcept
+    void places_f32(Py_ssize_t, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t *) noexcept
     void turn_f32(
-        const void *, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, int, float *, Py_ssize_t,
-    ) noexcept
-    void turn_to_doubles_f32(
-        const void *, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, int, double, const double *, double *,
-        Py_ssize_t,
+        Py_ssize_t, Py_ssize_t, const void *, int, const Py_ssize_t *, Py_ssize_t, double, int, void *, int, Py_ssize_t,
+        double, const double *,
     ) noexcept
     void sparse_scores_f64(
         const double *, const void *, int, const Py_ssize_t *, Py_ssize_t, const double *, Py_ssize_t, const double *,
@@ -116,14 +114,12 @@ cdef extern from "float_types.h" nogil:
     ) noexcept
     void sparse_gradient_f64(
         const double *, const void *, int, const Py_ssize_t *, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t,
-        void *, Py_ssize_t, int, Py_ssize_t, Py_ssize_t,
+        void *, Py_ssize_t, int, int, Py_ssize_t, Py_ssize_t, Py_ssize_t,
     ) noexcept
+    void places_f64(Py_ssize_t, Py_ssize_t, int, Py_ssize_t, Py_ssize_t, Py_ssize_t *) noexcept
     void turn_f64(
-        const void *, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, int, double *, Py_ssize_t,
-    ) noexcept
-    void turn_to_doubles_f64(
-        const void *, int, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, int, double, const double *, double *,
-        Py_ssize_t,
+        Py_ssize_t, Py_ssize_t, const void *, int, const Py_ssize_t *, Py_ssize_t, double, int, void *, int, Py_ssize_t,
+        double, const double *,
     ) noexcept
     const int LOGSUMEXP
     const Py_ssize_t COLUMNS_MOST
@@ -342,29 +338,29 @@ cdef inline void sparse_scores(
 
 cdef inline void sparse_gradient(
     const floating *data, const void *indices, int wide, const Py_ssize_t *indptr, Py_ssize_t n, const floating *R,
-    Py_ssize_t ldr, Py_ssize_t K, void *dW, Py_ssize_t ldw, int doubles, Py_ssize_t own, Py_ssize_t parts,
+    Py_ssize_t ldr, Py_ssize_t K, void *dW, Py_ssize_t ldw, int doubles, int regions, Py_ssize_t slots, Py_ssize_t own,
+    Py_ssize_t end,
 ) noexcept nogil:
     if floating is float:
-        sparse_gradient_f32(data, indices, wide, indptr, n, R, ldr, K, dW, ldw, doubles, own, parts)
+        sparse_gradient_f32(data, indices, wide, indptr, n, R, ldr, K, dW, ldw, doubles, regions, slots, own, end)
     else:
-        sparse_gradient_f64(data, indices, wide, indptr, n, R, ldr, K, dW, ldw, doubles, own, parts)
+        sparse_gradient_f64(data, indices, wide, indptr, n, R, ldr, K, dW, ldw, doubles, regions, slots, own, end)
+
+
+cdef inline void places(
+    const floating *kind, Py_ssize_t j, Py_ssize_t n, int regions, Py_ssize_t slots, Py_ssize_t ldw, Py_ssize_t *at,
+) noexcept nogil:
+    if floating is float:
+        places_f32(j, n, regions, slots, ldw, at)
+    else:
+        places_f64(j, n, regions, slots, ldw, at)
 
 
 cdef inline void turn(
-    const void *A, int doubles, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t lda, double scale, int add,
-    floating *B, Py_ssize_t ldb,
+    const floating *kind, Py_ssize_t rows, Py_ssize_t columns, const void *A, int doubles, const Py_ssize_t *at,
+    Py_ssize_t lda, double scale, int add, void *B, int exact, Py_ssize_t ldb, double l2, const double *W,
 ) noexcept nogil:
     if floating is float:
-        turn_f32(A, doubles, rows, columns, lda, scale, add, B, ldb)
+        turn_f32(rows, columns, A, doubles, at, lda, scale, add, B, exact, ldb, l2, W)
     else:
-        turn_f64(A, doubles, rows, columns, lda, scale, add, B, ldb)
-
-
-cdef inline void turn_to_doubles(
-    const floating *kind, const void *A, int doubles, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t lda, double scale,
-    int add, double l2, const double *W, double *B, Py_ssize_t ldb,
-) noexcept nogil:
-    if floating is float:
-        turn_to_doubles_f32(A, doubles, rows, columns, lda, scale, add, l2, W, B, ldb)
-    else:
-        turn_to_doubles_f64(A, doubles, rows, columns, lda, scale, add, l2, W, B, ldb)
+        turn_f64(rows, columns, A, doubles, at, lda, scale, add, B, exact, ldb, l2, W)

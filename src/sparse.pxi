@@ -5,13 +5,15 @@
 #
 # An entry of dW is summed over the samples in their order, whoever owns it: the owners' number may be the threads'.
 
-cdef Py_ssize_t FEATURES = 256         # features whose part of W is transposed at a time
+cdef enum:
+    FEATURES = 256           # features whose part of W is transposed at a time
+    REGIONS = 8              # the logarithm of the most regions of dWt
 
 
 cdef Shape sparse_shape(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
     """The sizes for CSR rows.  Sums: losses, then db, of each visit of a tile; db; dWt if it is summed in double."""
     cdef Shape p
-    cdef Py_ssize_t line = 64 // sizeof(floating), visits
+    cdef Py_ssize_t line = 64 // sizeof(floating), visits, places = D + (1 << REGIONS) - 1
     memset(&p, 0, sizeof(p))
     p.D, p.K, p.sparse = D, K, True
     p.doubles, p.rows, p.tile, p.classes, p.second = plan[3], plan[4], plan[5], plan[8], plan[10]
@@ -20,7 +22,7 @@ cdef Shape sparse_shape(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
     p.ldz = whole(K, lanes(kind)) if K <= 128 else odd_lines(K, kind)
     p.ldw = sparse_row(p.classes, line)
     # The bias, W transposed, and a vector that its last row may be read beyond by.
-    p.one = whole(p.classes, line) + whole(D * p.ldw, line) + line
+    p.one = whole(p.classes, line) + whole((places if p.grouped else D) * p.ldw, line) + line
     p.packed = p.one * (2 if p.second and not p.grouped else 1)
     p.Q = whole(p.up * (p.ldz + 3), line)
     p.buffer = p.Q + (whole(p.up * p.ldz, line) if p.second else 0)
@@ -29,11 +31,12 @@ cdef Shape sparse_shape(plan, Py_ssize_t D, Py_ssize_t K, const floating *kind):
     if p.doubles or p.grouped:
         p.work = p.packed
     else:
-        p.work = p.packed + whole(D * p.ldw, line)
+        p.work = p.packed + whole(places * p.ldw, line)
     visits = whole(p.tile, p.rows) // p.rows
     p.sums = whole(visits, 8) + (visits + 1) * whole(K, 8)
     if p.doubles:
-        p.sums += D * p.ldw
+        p.copy = p.sums
+        p.sums += places * p.ldw
     return p
 
 
@@ -76,28 +79,40 @@ cdef void turn_chunk(
         for i in range(j, j + n):
             memset(Wt + i * p.ldw + classes, 0, (p.ldw - classes) * sizeof(floating))
     W += j * (sizeof(double) if exact else sizeof(floating))
-    turn(W, exact, classes, n, p.D, 1, 0, Wt + j * p.ldw, p.ldw)
+    turn(Wt, classes, n, W, exact, NULL, p.D, 1, False, Wt + j * p.ldw, False, p.ldw, 0, NULL)
+
+
+cdef int regions_of(int n_threads) noexcept nogil:
+    """The logarithm of dWt's regions: as many as threads where that is a power of two, else some for each thread."""
+    cdef int regions = 0
+    while regions < REGIONS and (1 << regions) % n_threads and (1 << regions) < 4 * n_threads:
+        regions += 1
+    return regions
 
 
 cdef void turn_dW(
-    Shape *p, Batch *d, const void *dWt, double scale, bint add, Py_ssize_t k, Py_ssize_t classes, floating *dW,
-    double *exact, int n_threads,
+    Shape *p, Batch *d, const void *dWt, int regions, double scale, bint add, Py_ssize_t k, Py_ssize_t classes,
+    floating *dW, double *exact, int n_threads,
 ) noexcept nogil:
     """Rows k to k + classes of dW from its transpose, times scale."""
-    cdef Py_ssize_t i, n, at, size = sizeof(double) if p.doubles else sizeof(floating)
-    cdef const double *W = <const double *>(d.V if d.kind == HESSIAN else d.W)
+    cdef Py_ssize_t i
     for i in prange(whole(p.D, FEATURES) // FEATURES, schedule="static", num_threads=n_threads):
-        n = min(FEATURES, p.D - i * FEATURES)
-        at = k * p.D + i * FEATURES
-        if d.exact:
-            turn_to_doubles(
-                dW, <const char *>dWt + i * FEATURES * p.ldw * size, p.doubles, n, classes, p.ldw, scale, add, d.l2,
-                W + at, exact + at, p.D,
-            )
-        else:
-            turn(
-                <const char *>dWt + i * FEATURES * p.ldw * size, p.doubles, n, classes, p.ldw, scale, add, dW + at, p.D,
-            )
+        turn_dW_chunk(p, d, dWt, regions, scale, add, i * FEATURES, k, classes, dW, exact)
+
+
+cdef void turn_dW_chunk(
+    Shape *p, Batch *d, const void *dWt, int regions, double scale, bint add, Py_ssize_t j, Py_ssize_t k,
+    Py_ssize_t classes, floating *dW, double *exact,
+) noexcept nogil:
+    """Features j and on."""
+    cdef Py_ssize_t n = min(FEATURES, p.D - j), to = k * p.D + j
+    cdef Py_ssize_t[FEATURES] at
+    cdef const double *W = <const double *>(d.V if d.kind == HESSIAN else d.W)
+    places(dW, j, n, regions, whole(p.D, 1 << regions) >> regions, p.ldw, at)
+    if d.exact:
+        turn(dW, n, classes, dWt, p.doubles, at, p.ldw, scale, add, exact + to, True, p.D, d.l2, W + to)
+    else:
+        turn(dW, n, classes, dWt, p.doubles, at, p.ldw, scale, add, dW + to, False, p.D, 0, NULL)
 
 
 cdef void clear(void *dWt, Py_ssize_t bytes, int n_threads) noexcept nogil:
@@ -134,12 +149,13 @@ cdef void sparse_rows(
 
 cdef void sparse_owner(
     Shape *p, Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t k, Py_ssize_t classes, const floating *Z, void *dWt,
-    Py_ssize_t own, Py_ssize_t parts,
+    int regions, Py_ssize_t own, Py_ssize_t parts,
 ) noexcept nogil:
     """The gradient of a tile, for the features of one owner and some classes."""
+    cdef Py_ssize_t slots = whole(p.D, 1 << regions) >> regions
     sparse_gradient(
         <const floating *>d.X, d.indices, d.wide, d.indptr + first, n, Z + k, p.ldz, classes, dWt, p.ldw, p.doubles,
-        own, parts,
+        regions, slots, (own << regions) // parts * slots, ((own + 1) << regions) // parts * slots,
     )
 
 
@@ -151,12 +167,13 @@ cdef int sparse_pass(
     cdef floating *packed = work
     cdef floating *Z = work + p.work
     cdef double *dbs = sums + whole(whole(p.tile, p.rows) // p.rows, 8)
-    cdef void *dWt = <void *>(sums + p.sums - p.D * p.ldw) if p.doubles else <void *>(work + p.copy)
-    cdef Py_ssize_t bytes = p.D * p.ldw * (sizeof(double) if p.doubles else sizeof(floating))
+    cdef void *dWt = <void *>(sums + p.copy) if p.doubles else <void *>(work + p.copy)
+    cdef int regions = regions_of(n_threads)
+    cdef Py_ssize_t bytes = whole(p.D, 1 << regions) * p.ldw * (sizeof(double) if p.doubles else sizeof(floating))
     cdef Py_ssize_t i, k, n, visits, classes, first = 0
     if fresh:
         if d.kind != PROBABILITIES:
-            memset(sums, 0, (p.sums - (p.D * p.ldw if p.doubles else 0)) * sizeof(double))
+            memset(sums, 0, (p.copy if p.doubles else p.sums) * sizeof(double))
         if not p.grouped:
             turn_W(p, d.W, d.b, d.exact, <floating>-INFINITY, 0, p.K, packed, n_threads)
             if d.kind == HESSIAN:
@@ -189,15 +206,15 @@ cdef int sparse_pass(
             if p.grouped:
                 clear(dWt, bytes, n_threads)
             for i in prange(n_threads, schedule="static", num_threads=n_threads):
-                sparse_owner(p, d, first, n, k, classes, Z, dWt, i, n_threads)
+                sparse_owner(p, d, first, n, k, classes, Z, dWt, regions, i, n_threads)
             if p.grouped:
-                turn_dW(p, d, dWt, 1 / m, not (fresh and first == 0), k, classes, dW, exact, n_threads)
+                turn_dW(p, d, dWt, regions, 1 / m, not (fresh and first == 0), k, classes, dW, exact, n_threads)
                 look_for_interrupt()
             k += classes
         first += n
     if last and summing(d):
         if not p.grouped:
-            turn_dW(p, d, dWt, 1 / m, False, 0, p.K, dW, exact, n_threads)
+            turn_dW(p, d, dWt, regions, 1 / m, False, 0, p.K, dW, exact, n_threads)
         if d.b != NULL:
             sparse_bias(p, dbs, m, db, exact + p.K * p.D if d.exact else NULL)
     return 0
