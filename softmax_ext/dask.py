@@ -43,6 +43,8 @@ Vector = npt.NDArray[np.float64]
 # Bytes of vectors from which they are sent once to each worker, by the workers among themselves, rather than with each
 # worker's task through the scheduler: a second round trip then costs less than the scheduler's copies.
 SCATTERED = 2**20
+# Seconds for a cluster without a single worker to get one: a nanny on a busy machine takes some to replace a process.
+PATIENCE = 60
 
 
 class LogisticRegression(linear_model.LogisticRegression):
@@ -279,12 +281,21 @@ class DaskObjective(PiecesObjective):
                 placed.setdefault(min(workers), []).append(i)
             else:
                 homeless.append(i)
-        workers = list(self.client.scheduler_info(n_workers=-1)["workers"]) if homeless else []
+        workers = self._workers() if homeless else []
         for i in homeless:
-            if not workers:
-                raise RuntimeError("the cluster has no workers")
             placed.setdefault(min(workers, key=lambda worker: len(placed.get(worker, []))), []).append(i)
         return placed
+
+    def _workers(self) -> list[str]:
+        """Return the addresses of all workers; if there is none at this moment, once there is."""
+        while not (workers := list(self.client.scheduler_info(n_workers=-1)["workers"])):
+            try:
+                self.client.wait_for_workers(1, timeout=PATIENCE)
+            except TimeoutError:
+                raise RuntimeError(
+                    f"the cluster has had no worker for {PATIENCE} seconds: look why they end, or give it others"
+                ) from None
+        return workers
 
 
 def _is_dask(data: Any) -> bool:

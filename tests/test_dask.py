@@ -7,6 +7,7 @@ import pickle
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -357,6 +358,34 @@ def test_a_worker_is_killed_in_the_middle_of_a_fit():
         assert len(killed) == 2 and not set(killed) & set(worker_processes(client))
     assert model.coef_.tobytes() == want.coef_.tobytes()
     assert model.loss_curve_.tobytes() == want.loss_curve_.tobytes()
+
+
+def test_the_only_worker_is_lost_between_two_looks_at_the_cluster(monkeypatch):
+    """The nanny's next one computes on, and if there is never another, the error says so."""
+    X, y = problem()
+    sizes = (400, 100, 500)
+    kept = distributed.wait
+    with cluster(1, 1, True) as client:
+
+        def lose_the_worker(futures):
+            kept(futures)
+            monkeypatch.setattr(distributed, "wait", kept)
+            os.kill(worker_processes(client)[0], signal.SIGKILL)
+            while client.scheduler_info(n_workers=-1)["workers"]:
+                time.sleep(0.001)
+
+        want = tight(client).fit(split(X, sizes), split(y, sizes))
+        monkeypatch.setattr(distributed, "wait", lose_the_worker)
+        model = tight(client).fit(split(X, sizes), split(y, sizes))
+        assert distributed.wait is kept
+        assert model.coef_.tobytes() == want.coef_.tobytes()
+
+        client.cluster.scale(0)
+        while client.scheduler_info(n_workers=-1)["workers"]:
+            time.sleep(0.001)
+        monkeypatch.setattr(ours, "PATIENCE", 1)
+        with pytest.raises(RuntimeError, match="no worker for 1 seconds"):
+            ours.DaskObjective._workers(SimpleNamespace(client=client))
 
 
 def test_interrupt_leaves_the_cluster_usable(client):
