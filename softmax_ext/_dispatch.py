@@ -82,7 +82,8 @@ def _choose() -> str:
     if not built():
         warnings.warn(
             "softmax_ext has no compiled kernels for this Python and runs on its slow NumPy reference; build them with "
-            "a C compiler: `pip install .` in its source folder (SOFTMAX_EXT_ISA=reference chooses this silently)",
+            "a C compiler: `pip install .` in its source folder, and start Python elsewhere, since this folder hides "
+            f"what is installed: {Path(__file__).parent} (SOFTMAX_EXT_ISA=reference chooses the reference silently)",
             RuntimeWarning,
             stacklevel=4,  # this function, this module, softmax_ext/__init__.py, the user's import
         )
