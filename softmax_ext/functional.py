@@ -142,7 +142,7 @@ def loss_grad(
             loss = run(part, label, Y, weight, smoothing, weights, bias, way, visit, *space, dW, db, m, threads)
     finally:
         _workspace.give(space)
-    return LossGrad(loss, dW, db)
+    return tuple.__new__(LossGrad, (loss, dW, db))  # see check_problem
 
 
 def predict_proba(

