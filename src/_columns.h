@@ -91,7 +91,7 @@ INLINE void NAME(residual_lanes)(vec *z, ptrdiff_t n, ptrdiff_t K, const ptrdiff
     const real *score = (const real *)z;
     bits label[NAME(lanes)] = {0};
     real tops[NAME(lanes)];
-    /* Of a constant length: else gcc calls memcpy and saves all registers around it (150 x 4 x 3: 11.2 us, now 10.7). */
+    /* Of a constant length: else gcc calls memcpy and saves registers around it (150 x 4 x 3: 11.2 us, now 10.7). */
     if (n == L) LANES for (ptrdiff_t l = 0; l < L; l++) label[l] = (bits)y[l];
     else for (ptrdiff_t l = 0; l < n; l++) label[l] = (bits)y[l];
     vec weights = NAME(set1)(1); /* not by way of memory: a vector of eight stores waits for all of them */

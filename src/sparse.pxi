@@ -6,7 +6,7 @@
 # An entry of dW is summed over the samples in their order, whoever owns it: the owners' number may be the threads'.
 
 cdef enum:
-    FEATURES = 256           # features whose part of W is transposed at a time
+    FEATURES = 1024          # features whose part of W is transposed at a time
     REGIONS = 8              # the logarithm of the most regions of dWt
 
 
