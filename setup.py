@@ -2,7 +2,7 @@
 
 SOFTMAX_EXT_NO_OPENMP=1   without OpenMP: every call runs on one thread
 SOFTMAX_EXT_DEBUG=1       bounds checks, assertions and symbols, at -O1
-SOFTMAX_EXT_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer, of gcc or clang
+SOFTMAX_EXT_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer, of gcc or clang; =thread: ThreadSanitizer
 """
 
 import os
@@ -25,6 +25,8 @@ def switch(name):
 
 DEBUG, OPENMP = switch("SOFTMAX_EXT_DEBUG"), not switch("SOFTMAX_EXT_NO_OPENMP")
 SANITIZE = " -fsanitize=address,undefined -fno-sanitize-recover=undefined" * switch("SOFTMAX_EXT_SANITIZE")
+if os.environ.get("SOFTMAX_EXT_SANITIZE") == "thread":
+    SANITIZE = " -fsanitize=thread"
 
 ISA = {  # level: flags for gcc and clang, and for MSVC
     "baseline": ("", ""),
