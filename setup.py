@@ -24,9 +24,8 @@ def switch(name):
 
 
 DEBUG, OPENMP = switch("SOFTMAX_EXT_DEBUG"), not switch("SOFTMAX_EXT_NO_OPENMP")
-SANITIZE = " -fsanitize=address,undefined -fno-sanitize-recover=undefined" * switch("SOFTMAX_EXT_SANITIZE")
-if os.environ.get("SOFTMAX_EXT_SANITIZE") == "thread":
-    SANITIZE = " -fsanitize=thread"
+CHECKED = os.environ.get("SOFTMAX_EXT_SANITIZE", "").replace("1", "address,undefined")
+SANITIZE = f" -fsanitize={CHECKED} -fno-sanitize-recover=undefined" * switch("SOFTMAX_EXT_SANITIZE")
 
 ISA = {  # level: flags for gcc and clang, and for MSVC
     "baseline": ("", ""),
