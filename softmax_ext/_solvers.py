@@ -112,7 +112,7 @@ class _Run:
     def evaluate(self, w: Vector) -> tuple[float, Vector]:
         self.evaluations += 1
         value, grad = self.objective.value_and_grad(w)
-        return value, np.ascontiguousarray(grad, np.float64)
+        return value, np.require(grad, np.float64, ["C", "A"])
 
     def refresh(self) -> None:
         """Bring the objective's preconditioner to this point, in the memory that it has where it can."""
@@ -125,7 +125,7 @@ class _Run:
         """Multiply each by the preconditioner."""
         if hasattr(self.solve, "together"):
             return list(self.solve.together(vectors))
-        return [np.ascontiguousarray(self.solve(v), np.float64) for v in vectors]
+        return [np.require(self.solve(v), np.float64, ["C", "A"]) for v in vectors]
 
     def dot(self, a: Vector, b: Vector) -> float:
         return float(dots(a[np.newaxis], b, n_threads=self.n_threads)[0])

@@ -303,8 +303,8 @@ class SoftmaxObjective:
     def _transposed(self, w: npt.ArrayLike, v: npt.ArrayLike | None) -> tuple[float, Vector]:
         """Return the loss and the penalised gradient at w; or 0 and the penalised Hessian times v."""
         assert _dispatch.kernels is not None
-        w = np.ascontiguousarray(self._vector(w), np.float64)
-        v = None if v is None else np.ascontiguousarray(self._vector(v), np.float64)
+        w = np.require(self._vector(w), np.float64, ["C", "A"])  # a message may hold it at any address, as Dask's do
+        v = None if v is None else np.require(self._vector(v), np.float64, ["C", "A"])
         grad, loss, way = np.empty(self.size), 0.0, self._plan(hessian=v is not None)
         run, l2, m, K = _dispatch.kernels.sparse_grad[KIND[self.dtype]], self.l2, self.m, self.K
         for visit, X, Y, rows, y, s, space in self._visits(way):
@@ -329,7 +329,7 @@ class SoftmaxObjective:
     def _penalty(self, w: npt.ArrayLike) -> float:
         if not self.l2:
             return 0.0
-        W = np.ascontiguousarray(np.asarray(w)[: len(self.rows) * self.D], np.float64)
+        W = np.require(np.asarray(w)[: len(self.rows) * self.D], np.float64, ["C", "A"])
         return 0.5 * self.l2 * float(dots(W[np.newaxis], W, n_threads=self.n_threads)[0])
 
     def _penalise(self, grad: Vector, w: npt.ArrayLike) -> None:
