@@ -198,16 +198,19 @@ def visits(way: Plan, N: int, row_bytes: int) -> Iterator[tuple[Visit, slice]]:
     for start in range(0, N, way.block):
         block = min(way.block, N - start)
         pieces = way.slices or _ceil(block, way.tile)
-        together = max(_ceil(pieces, block), pieces * CONVERTED_BYTES // (block * row_bytes)) if row_bytes else pieces
-        for begin in range(0, pieces, together):
-            end = min(begin + together, pieces)
-            if way.slices:
-                a, b = begin * block // pieces, end * block // pieces
-            else:
-                a, b = begin * way.tile, min(end * way.tile, block)
+        most = max(1, CONVERTED_BYTES // row_bytes) if row_bytes else block
+        a = end = 0
+        while end < pieces:
+            begin, stop = end, a + most
+            if stop >= block:
+                end = pieces
+            else:  # as many as end there or before, and one at least; of slices, some may be without a row
+                end = max(((stop + 1) * pieces - 1) // block if way.slices else stop // way.tile, begin + 1)
+            b = end * block // pieces if way.slices else min(end * way.tile, block)
             # The first call for tiles clears the sums; for slices, each call in the first block clears its own.
             first = start == 0 and (a == 0 or way.slices > 0)
             yield Visit(block, a, begin, end, first, start + b == N), slice(start + a, start + b)
+            a = b
 
 
 class Explanation(str):
