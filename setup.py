@@ -110,8 +110,7 @@ class build_ext(command.build_ext):
 
 def extension(name, source):
     """Name the sources as they lie in src/, so that the sdist holds them and not what Cython makes of them."""
-    headers = map(str, Path("src").glob("*.h"))
-    return Extension(f"softmax_ext.{name}", [f"src/{source}"], include_dirs=["src"], depends=sorted(headers))
+    return Extension(f"softmax_ext.{name}", [f"src/{source}"], ["src"], depends=[*map(str, Path("src").glob("*.h"))])
 
 
 setup(

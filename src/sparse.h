@@ -275,7 +275,7 @@ static void NAME(turn)(ptrdiff_t rows, ptrdiff_t columns, TURN_ARGUMENTS)
                 if (at && side == outer)
                     UNROLL for (ptrdiff_t l = 0; l < L; l++)
                         PREFETCH((const char *)A + (at[smaller(r + 2 * L + l, rows - 1)] + c) * size);
-                else if (along && doubles && c + 3 * L <= columns)
+                else if (!at && along && doubles && c + 3 * L <= columns)
                     NAME(fetch_square)(high, (const char *)A + (r * lda + c + 2 * L) * size, lda, size);
                 if (!along && exact && r + 3 * L <= rows) {
                     NAME(fetch_square)(wide, (const char *)B + (c * ldb + r + 2 * L) * into, ldb, into);
