@@ -96,7 +96,9 @@ def log_softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None
     Warns
     -----
     RuntimeWarning
-        Where SciPy does; see `softmax`.
+        Where SciPy does; see `softmax`. But where it says "overflow encountered in reduce", nothing is said here: the
+        finite scores beside a +inf have exponentials whose sum is infinite, and whether NumPy meets them before that
+        of +inf depends on their order. [inf, 709.5, 709.5] is silent there, [709.5, 709.5, inf] is not.
 
     Examples
     --------
