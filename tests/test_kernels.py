@@ -244,6 +244,7 @@ slices = st.tuples(st.sampled_from([1, 2, -1, -3]), st.sampled_from([1, 2, -1, -
 
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(sizes, slices, st.booleans(), st.sampled_from(TARGETS), st.integers(0, 2**32), st.integers(1, 3))
+@hypothesis.example((2, 44, 2), (1, 1), False, ("labels", "sample_weight"), 815, 1)  # a loss of 1.8e-43
 def test_any_problem(
     isa, dtype, storage, stored, make_problem, assert_like_reference, size, steps, F, target, seed, n_threads
 ):
