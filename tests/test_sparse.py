@@ -66,11 +66,15 @@ def test_layouts(isa, problem, index, change):
     seed=st.integers(0, 99),
 )
 def test_unsorted_duplicates_and_zeros(isa, dtype, assert_like_reference, N, D, K, entries, seed):
-    """Entries as they fall, beside the reference of the array that they make."""
+    """Entries as they fall, beside the reference of the array that they make; those of a feature have one sign.
+
+    Of 265 that cancelled each other in one place, the rounding was more than what was left of them.
+    """
     rng = np.random.default_rng(seed)
     indptr = np.sort(np.concatenate([[0, entries], rng.integers(0, entries + 1, N - 1)]))
-    data = rng.standard_normal(entries).astype(dtype) * (rng.random(entries) < 0.8)
-    X = scipy.sparse.csr_array((data, rng.integers(0, D, entries), indptr), shape=(N, D))
+    indices, signs = rng.integers(0, D, entries), rng.choice([-0.125, 0.125], D)
+    data = rng.exponential(size=entries) * signs[indices] * (rng.random(entries) < 0.8)
+    X = scipy.sparse.csr_array((data.astype(dtype), indices, indptr), shape=(N, D))
     W, b, y = rng.standard_normal((K, D)).astype(dtype), rng.standard_normal(K).astype(dtype), rng.integers(0, K, N)
     before = [array.tobytes() for array in (X.data, X.indices, X.indptr)]
     got = loss_grad(X, y, W, b)
