@@ -57,7 +57,7 @@ def test_layouts(isa, problem, index, change):
     assert_same(results(other, *rest), results(X, *rest))
 
 
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], derandomize=True)
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(
     N=st.integers(1, 30),
     D=st.integers(1, 30),
