@@ -49,6 +49,25 @@ INLINE vec NAME(sum_of_columns)(const vec *z, ptrdiff_t K)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
+/* One more term of a sum that is not less; `lost` gathers what the additions lose (Dekker's Fast2Sum). */
+INLINE void NAME(add_precisely)(vec term, vec *sum, vec *lost)
+{
+    const vec before = *sum;
+    *sum += term;
+    *lost += term - (*sum - before);
+}
+
+/* Of exponentials, none above 1, added by pairs and then as if there were no rounding but the last.  With that of the
+ * pairs and of the division, posteriors sum to one within 3 roundings, 1.8e-7 in float32; where NumPy adds in its order,
+ * ten of them are off by 2.9e-7. */
+INLINE vec NAME(precise_sum_of_columns)(const vec *e, ptrdiff_t K)
+{
+    vec sum = NAME(set1)(2), lost = NAME(set1)(0); /* 2: not less than a pair, and taken away without rounding */
+    for (; K >= 2; K -= 2, e += 2) NAME(add_precisely)(e[0] + e[1], &sum, &lost);
+    if (K) NAME(add_precisely)(e[0], &sum, &lost);
+    return (sum - 2) + lost;
+}
+
 /* sum_k T_k (top - z_k), with T NULL for 1. */
 INLINE vec NAME(sum_below)(const vec *z, const vec *T, ptrdiff_t K, vec top)
 {
@@ -79,7 +98,7 @@ INLINE void NAME(probability_columns)(real *Z, ptrdiff_t ldz, ptrdiff_t K)
     NAME(load_columns)(Z, ldz, K, z);
     const vec top = NAME(top_of_columns)(z, K, NULL);
     NAME(exp_columns)(z, K, top);
-    const vec sum = NAME(sum_of_columns)(z, K);
+    const vec sum = NAME(precise_sum_of_columns)(z, K);
     for (ptrdiff_t k = 0; k < K; k++) z[k] /= sum;
     NAME(store_columns)(Z, ldz, K, z);
 }

@@ -73,7 +73,7 @@ INLINE int NAME(given_columns)(const int what, vec *z, ptrdiff_t K, ptrdiff_t n)
     const int found = NAME(any)(odd) ? NAME(warnings_of_lanes)(what, (const real *)z, K, L, n, limit) : 0;
     if (what == SOFTMAX) {
         NAME(exp_columns)(z, K, shift);
-        const vec sum = NAME(sum_of_columns)(z, K);
+        const vec sum = NAME(precise_sum_of_columns)(z, K);
         for (ptrdiff_t k = 0; k < K; k++) z[k] /= sum;
         return found;
     }

@@ -181,7 +181,7 @@ def test_levels_agree(dtype, stored, K, seed):
             results.append((softmax(Z, 1), predict_proba(X, W), loss_grad(X, y, W).loss))
     for S, P, J in results[1:]:
         for ours, theirs in ((S, results[0][0]), (P, results[0][1])):
-            assert ulps(ours, theirs.astype(np.longdouble)).max() <= 4 + (K > 128) * K**0.5 / 2
+            assert ulps(ours, theirs.astype(np.longdouble)).max() <= (4 if K <= 128 else 10)
         np.testing.assert_allclose(J, results[0][2], rtol=1e-6 if dtype == np.float32 else 1e-14)
 
 
@@ -222,15 +222,14 @@ def test_equal_scores_are_as_many_maxima(isa, tolerance, stored):
         np.testing.assert_allclose(predict_proba(X, W, b), 1 / K, rtol=4 * eps)
 
 
-@pytest.mark.parametrize(
-    "shape", [(500, 20, 1), (500, 20, 2), (2000, 20, 10), (500, 20, 67), (500, 20, 128), (200, 5, 1000)], ids=str
-)
-def test_posteriors_sum_to_one(isa, dtype, storage, shape, seed, make_problem):
-    (X, _, W, b), _ = make_problem(*shape, dtype, seed, storage=storage)
-    K = shape[2]
-    sums = predict_proba(X, W, b).astype(np.longdouble).sum(axis=1)
-    bound = 1e-14 * math.sqrt(K) if dtype == np.float64 else 3e-7 * max(1, math.sqrt(K) / 5)
-    assert np.abs(1 - sums).max() <= bound
+@pytest.mark.parametrize("K", [1, 2, 3, 10, 16, 17, 67, 128, 129, 300, 1000])
+def test_posteriors_sum_to_one(isa, dtype, storage, K, seed, make_problem):
+    """However many they are, since the sum of the exponentials is compensated."""
+    (X, _, W, b), _ = make_problem(2000, 20, K, dtype, seed, storage=storage)
+    bound = 1e-15 if dtype == np.float64 else 1.8e-7 if K <= 128 else 2.8e-7
+    Z = 3 * np.random.default_rng([seed, K]).standard_normal((2000, K)).astype(dtype)
+    for S in (predict_proba(X, W, b), softmax(Z, axis=1), softmax(Z.T.copy(), axis=0).T):
+        assert np.abs(1 - S.astype(np.longdouble).sum(axis=1)).max() <= bound
 
 
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
