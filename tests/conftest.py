@@ -50,10 +50,14 @@ def seeds():
 
 
 def pytest_configure(config):
-    """Tell pytest-run-parallel, where it is, which functions change what all threads share: their tests run in one."""
-    if config.pluginmanager.hasplugin("run-parallel"):
-        for name in ("softmax_ext._dispatch.using", "tracemalloc.start"):
-            config.addinivalue_line("thread_unsafe_functions", name)
+    """Tell pytest-run-parallel, where it is, which tests must not run in two threads at once."""
+    if not config.pluginmanager.hasplugin("run-parallel"):
+        return
+    shared = ["softmax_ext._dispatch.using", "tracemalloc.start", "doctest.testmod"]  # change what all have
+    processes = ["signal.raise_signal", "os.kill", "os.fork", "subprocess.run", "subprocess.Popen"]
+    for name in shared + processes:
+        config.addinivalue_line("thread_unsafe_functions", name)
+    config.addinivalue_line("thread_unsafe_fixtures", "tmp_path")  # the same files
 
 
 def pytest_generate_tests(metafunc):

@@ -20,6 +20,8 @@ pytest.importorskip("sklearn", "1.6")
 
 from softmax_ext.linear_model import LogisticRegression
 
+pytestmark = pytest.mark.thread_unsafe(reason="two threads would write the same files")
+
 
 def problem(N=997, D=6, K=3, dtype=np.float64, seed=0):
     """Classes that overlap; no size divides another."""

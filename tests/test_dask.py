@@ -25,6 +25,8 @@ from softmax_ext import _partitions, _threads, chunks, linear_model  # noqa: E40
 from softmax_ext import dask as ours  # noqa: E402
 from softmax_ext.dask import LogisticRegression  # noqa: E402
 
+pytestmark = pytest.mark.thread_unsafe(reason="Dask has one default client in a process")
+
 SIZES = (0, 211, 0, 97, 300, 1, 391)  # of the partitions
 
 

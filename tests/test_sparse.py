@@ -72,7 +72,7 @@ def test_unsorted_duplicates_and_zeros(isa, dtype, assert_like_reference, N, D, 
     """
     rng = np.random.default_rng(seed)
     indptr = np.sort(np.concatenate([[0, entries], rng.integers(0, entries + 1, N - 1)]))
-    indices, signs = rng.integers(0, D, entries), rng.choice([-0.125, 0.125], D)
+    indices, signs = rng.integers(0, D, entries), rng.choice([-1, 1], D) / 32
     data = rng.exponential(size=entries) * signs[indices] * (rng.random(entries) < 0.8)
     X = scipy.sparse.csr_array((data.astype(dtype), indices, indptr), shape=(N, D))
     W, b, y = rng.standard_normal((K, D)).astype(dtype), rng.standard_normal(K).astype(dtype), rng.integers(0, K, N)
