@@ -106,6 +106,7 @@ def broken_checks(estimator):
     return {"check_sample_weight_equivalence_on_dense_data": "labels differ between its two fits"} if broken else {}
 
 
+@pytest.mark.thread_unsafe(reason="scikit-learn's checks catch warnings")
 @parametrize_with_checks(
     [LogisticRegression(solver=solver) for solver in (*SOLVERS, "adam")], expected_failed_checks=broken_checks
 )
