@@ -52,14 +52,19 @@ INLINE void NAME(exp_apart)(const int count, const vec *z, vec top, vec *others,
     }
 }
 
-/* t of L rows, a lane each. */
+/* t of L rows, a lane each: what is lost of a small exponential beside the top's 1 comes back with all its digits, so
+ * that the 1 may be taken away at the end. */
 INLINE vec NAME(t_of_columns)(const vec *z, ptrdiff_t K, vec top)
 {
-    vec others[EXPS], tops[EXPS];
-    UNROLL for (int v = 0; v < EXPS; v++) others[v] = tops[v] = NAME(set1)(0);
-    for (; K >= EXPS; K -= EXPS, z += EXPS) NAME(exp_apart)(EXPS, z, top, others, tops);
-    for (ptrdiff_t k = 0; k < K; k++) NAME(exp_apart)(1, z + k, top, others + k, tops + k);
-    return ((others[0] + others[1]) + (others[2] + others[3])) + (((tops[0] + tops[1]) + (tops[2] + tops[3])) - 1);
+    vec sum[2], lost[2], e[EXPS];
+    UNROLL for (int v = 0; v < 2; v++) sum[v] = NAME(set1)(1), lost[v] = NAME(set1)(0);
+    for (; K >= EXPS; K -= EXPS, z += EXPS) {
+        UNROLL for (int v = 0; v < EXPS; v++) e[v] = z[v] - top;
+        NAME(exps_le0)(EXPS, e);
+        UNROLL for (int v = 0; v < EXPS; v++) NAME(add_precisely)(e[v], &sum[v % 2], &lost[v % 2]);
+    }
+    for (; K > 0; K--, z++) NAME(add_precisely)(NAME(exp_le0)(*z - top), &sum[0], &lost[0]);
+    return (((sum[0] - 1) + (sum[1] - 1)) - 1) + (lost[0] + lost[1]);
 }
 
 /* K scores of L rows, a lane each, of which n exist: the result in their place, that of LOGSUMEXP in the first. */
