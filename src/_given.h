@@ -4,8 +4,9 @@
  *     top = max z        S_k = exp(z_k - top) / sum_j exp(z_j - top)
  *     lse = top + log1p(t)       log S_k = (z_k - top) - log1p(t)       t = the sum without the first e_k that is 1
  *
- * As in _rows.h, t is summed as such.  The result may be written over the scores.  Where a score is NaN, or the top is
- * infinite, the row is `odd`, and its result is what SciPy's formulas give:
+ * As in _rows.h, t is summed as such; of few scores it comes from a sum that loses nothing.  The result may be written
+ * over the scores.  Where a score is NaN, or the top is infinite, the row is `odd`, and its result is what SciPy's
+ * formulas give:
  *
  *     softmax         NaN
  *     log_softmax     NaN; but beside a top of +inf, all that is not +inf itself is -inf
