@@ -5,6 +5,7 @@ SOFTMAX_EXT_DEBUG=1       bounds checks, assertions and symbols, at -O1
 SOFTMAX_EXT_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer, of gcc or clang; =thread: ThreadSanitizer
 """
 
+import hashlib
 import os
 import sys
 import sysconfig
@@ -77,12 +78,15 @@ class build_ext(command.build_ext):
         flags = {isa: (MSVC if msvc else GNU).split() + openmp + ISA[isa][msvc].split() for isa in LEVELS}
         link = openmp_link + ([] if msvc else GNU_LINK.split())
         self.probe(flags["baseline"], link)
-        record = self.record({isa: " ".join(words) for isa, words in flags.items()})
+        config = {isa: " ".join(words) for isa, words in flags.items()}
+        record, changed = self.record("build_config", f"FLAGS = {config}  # Cython {Cython.__version__}\n")
+        self.force = self.force or changed
+        sources, _ = self.record("build_sources", f"SOURCES = {digest(Path('src'))!r}\n")
         for ext in self.extensions:
             isa = ext.name.rpartition("_")[2]  # or cpu
             options = {"build_dir": f"build/cython/{isa}{'-debug' * DEBUG}", "include_path": ["src", self.build_temp]}
             ext.sources = cythonize([ext], force=self.force, compiler_directives=DIRECTIVES, **options)[0].sources
-            ext.depends += [record]
+            ext.depends += [record, *[sources] * (isa == "cpu")]
             ext.extra_compile_args, ext.extra_link_args = flags.get(isa, flags["baseline"]), link
         super().build_extensions()
 
@@ -97,15 +101,21 @@ class build_ext(command.build_ext):
             except CCompilerError as error:
                 raise PlatformError(HELP.format(error=error)) from None
 
-    def record(self, flags):
-        """Write the flags where _cpu.pyx includes them; everything depends on this file, and so on its flags."""
-        path, text = Path(self.build_temp, "build_config.pxi"), f"FLAGS = {flags}  # Cython {Cython.__version__}\n"
-        if not path.exists() or path.read_text() != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_suffix(".new").write_text(text)
-            path.with_suffix(".new").replace(path)
-            self.force = True
-        return str(path)
+    def record(self, name, text):
+        """Write what _cpu.pyx includes by this name; tell its path, and whether that changed anything."""
+        path = Path(self.build_temp, f"{name}.pxi")
+        if path.exists() and path.read_text() == text:
+            return str(path), False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".new").write_text(text)
+        path.with_suffix(".new").replace(path)
+        return str(path), True
+
+
+def digest(folder):
+    """Sum up the files that are compiled, so that a test can tell whether a build is the one of its own sources."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return hashlib.sha256(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)).hexdigest()
 
 
 def extension(name, source):

@@ -1,4 +1,5 @@
 FLAGS: dict[str, str]
+SOURCES: str
 COMPILER: str
 __test__: dict[str, str]
 

@@ -1,6 +1,7 @@
 """Which ISA levels this processor has, its caches, its OpenMP threads, and how the package was compiled."""
 
-include "build_config.pxi"  # FLAGS: what setup.py passed to the compiler for each ISA level
+include "build_config.pxi"   # FLAGS: what setup.py passed to the compiler for each ISA level
+include "build_sources.pxi"  # SOURCES: a digest of src/, which tells whether a build is that of the sources at hand
 
 
 cdef extern from "cpu.h" nogil:

@@ -111,7 +111,7 @@ def run_python():
     """
 
     def run(code, *arguments, timeout=120, **env):
-        command = [sys.executable, "-P", "-X", "faulthandler", "-c", code, *map(str, arguments)]
+        command = [sys.executable, "-X", "faulthandler", "-c", code, *map(str, arguments)]
         done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=timeout)
         ended = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit status {done.returncode}"
         assert done.returncode == 0, f"{ended}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"

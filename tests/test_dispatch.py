@@ -169,7 +169,7 @@ def test_without_kernels_one_warning_says_how_to_build(source_only):
     assert result.stdout.strip() == "reference None"
     assert result.stderr.count("RuntimeWarning") == 1
     assert result.stderr.startswith("<string>:1: RuntimeWarning")  # the user's import, not a line of the package
-    assert "pip install ." in result.stderr
+    assert "pip install -e ." in result.stderr
     assert f"hides what is installed: {source_only} " in result.stderr
 
 

@@ -52,16 +52,19 @@ def test_examples_print_what_the_readme_says():
         assert (result.stdout, result.stderr) == (output, "")
 
 
-def test_ci_runs_the_test_command(demo_and_test_command):
-    assert demo_and_test_command[1] in map(str.strip, (ROOT / ".ci/run").read_text().splitlines())
+def test_ci_types_the_commands_as_a_newcomer_does(demo_and_test_command):
+    """To the letter, one after the other, before anything is exported or unset."""
+    lines = [line.strip() for line in (ROOT / ".ci/run").read_text().splitlines()]
+    demo, test = map(lines.index, demo_and_test_command)
+    assert demo < test < min(i for i, line in enumerate(lines) if line.startswith(("export ", "unset ")))
 
 
 def test_commands_make_their_own_environment_and_exist(demo_and_test_command, project):
     for line in demo_and_test_command:
         venv, install, run = (shlex.split(part) for part in line.split("&&"))
         assert venv == ["python3", "-m", "venv", ".venv"]
-        assert install[:2] == [".venv/bin/pip", "install"]
-        (extra,) = re.fullmatch(r"\.\[(\w+)\]", install[2]).groups()
+        assert install[:3] == [".venv/bin/pip", "install", "-e"]  # else the folder would hide the kernels: CONTRIBUTING
+        (extra,) = re.fullmatch(r"\.\[(\w+)\]", install[3]).groups()
         assert extra in project["optional-dependencies"]
         assert run[0] in [".venv/bin/pytest", *(f".venv/bin/{script}" for script in project["scripts"])]
 
