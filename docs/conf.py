@@ -18,6 +18,7 @@ extensions = [
     "sphinx-mathjax-offline",  # a copy of MathJax among the pages: nothing is loaded from elsewhere
 ]
 myst_enable_extensions = ["dollarmath"]
+myst_fence_as_directive = ["math"]  # so that formulas read on GitHub too
 myst_heading_anchors = 3
 autodoc_member_order = "groupwise"
 autodoc_typehints = "none"  # the docstrings say more: shapes, and what is cast

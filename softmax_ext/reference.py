@@ -2,10 +2,12 @@
 
 ::
 
-    X (N, D) samples   W (K, D), b (K,) parameters   Y (N, K) targets   s (N,) sample weights, m = Σ_i s_i
+    X (N, D) samples   W (K, D), b (K,) parameters   Y (N, K) targets   sample_weight (N,), m = its sum
+    Z (N, K) scores    S (N, K) posterior            R (N, K) residual  i a sample, j a feature, k l z classes
 
-Steps (1) to (6) are those of the derivation. Its w has a column for each class, so its w_jz (feature j, class z) is
-W[z, j] here. One sample is x (D,), y (K,); its posterior is p (K,), a row of S.
+Steps (1) to (8) are those of the derivation (docs/derivation.md), with its letters. Its w has a column for each class,
+so its w_jz (feature j, class z) is W[z, j] here. One sample is x (D,) with target y (K,); its posterior is s (K,), a
+row of S. Without sample weights each sample weighs 1, and m = N.
 
 Values that are not finite go by PyTorch's semantics, row by row: a row of scores with a NaN, with +inf, or of nothing
 but -inf is NaN in S, in its loss and in its residual. A single -inf gives S_ik = 0 and the residual -Y_ik exactly;
@@ -54,7 +56,7 @@ def scores(X: Array, W: Array, b: Array | None = None) -> Array:
 
 @quiet
 def softmax(Z: Array) -> Array:
-    """(1) The posterior S_ik = P(y = k | x_i) = exp(Z_ik) / Σ_j exp(Z_ij), shifted by the row's maximum."""
+    """(1) S_ik = P(y = k | x_i) = exp(Z_ik) / Σ_l exp(Z_il), shifted by the row's maximum."""
     E = np.exp(Z - Z.max(axis=1, keepdims=True))
     S: Array = E / E.sum(axis=1, keepdims=True)
     return S
@@ -84,20 +86,21 @@ def smooth(Y: Array, label_smoothing: float) -> Array:
 
 
 @quiet
-def loss(Z: Array, y: Array, s: Array | None = None, label_smoothing: float = 0.0) -> float:
-    """(2) J = -1/m Σ_i s_i Σ_k Y_ik log S_ik, the negative log likelihood; y is (N,) labels or (N, K) probabilities.
+def loss(Z: Array, y: Array, sample_weight: Array | None = None, label_smoothing: float = 0.0) -> float:
+    """(2) J = -1/m Σ_i Σ_k Y_ik log S_ik, the negative log likelihood, each sample weighed.
 
-    With labels only the terms that exist are added: log S_i,y_i, and ε/K Σ_k log S_ik if ε is not 0.
+    The targets y are labels (N,), or probabilities (N, K). With labels only the terms that exist
+    are added: log S_i,y_i, and ε/K Σ_k log S_ik if ε is not 0.
     """
     log_S, ε = log_softmax(Z), label_smoothing
-    s = np.ones(len(Z)) if s is None else s
+    sample_weight = np.ones(len(Z)) if sample_weight is None else sample_weight
     if y.ndim == 2:
         log_likelihood = (smooth(y, ε) * log_S).sum(axis=1)
     else:
         log_likelihood = log_S[np.arange(len(y)), y]
         if ε:
             log_likelihood = (1 - ε) * log_likelihood + ε * log_S.mean(axis=1)
-    return float(-(s * log_likelihood).sum() / s.sum())
+    return float(-(sample_weight * log_likelihood).sum() / sample_weight.sum())
 
 
 @quiet
@@ -108,58 +111,70 @@ def losses(Z: Array, y: Array) -> Array:
     return each
 
 
-def dlog_posterior(x: Array, p: Array) -> Array:
-    """(3) ∂log p_k/∂w_jz = x_j (δ_kz - p_z), as [k, j, z]."""
-    δ = np.eye(len(p))
-    derivatives: Array = np.einsum("j,kz->kjz", x, δ - p)
+def dposterior(x: Array, s: Array) -> Array:
+    """(3) ∂s_k/∂w_jz, as [k, j, z]: x_j s_z (1 - s_z) if k = z, else -x_j s_k s_z."""
+    cases = np.where(np.eye(len(s), dtype=bool), s * (1 - s), -np.outer(s, s))
+    derivatives: Array = np.einsum("j,kz->kjz", x, cases)
     return derivatives
 
 
-def dposterior(x: Array, p: Array) -> Array:
-    """(3) ∂p_k/∂w_jz, as [k, j, z]: x_j p_z (1 - p_z) if k = z, else -x_j p_k p_z."""
-    cases = np.where(np.eye(len(p), dtype=bool), p * (1 - p), -np.outer(p, p))
-    derivatives: Array = np.einsum("j,kz->kjz", x, cases)
+def dlog_likelihood(x: Array, y: Array, s: Array) -> Array:
+    """(4) ∂/∂w_jz Σ_k y_k log s_k, as [j, z]: Σ_k y_k / s_k ∂s_k/∂w_jz, the sum not yet collapsed."""
+    derivatives: Array = np.einsum("k,kjz->jz", y / s, dposterior(x, s))
+    return derivatives
+
+
+def dlog_posterior(x: Array, s: Array) -> Array:
+    """(4) ∂log s_k/∂w_jz = x_j (δ_kz - s_z), as [k, j, z]: the short way."""
+    δ = np.eye(len(s))
+    derivatives: Array = np.einsum("j,kz->kjz", x, δ - s)
     return derivatives
 
 
 @quiet
 def residual(S: Array, Y: Array) -> Array:
-    """(4) -Σ_k Y_ik (δ_kz - S_iz) collapsed: R = S Σ_k Y_ik - Y, which is S - Y where the targets sum to one."""
+    """(4) R = S Σ_k Y_ik - Y, which is S - Y where the targets sum to one."""
     R: Array = S * Y.sum(axis=1, keepdims=True) - Y
     return R
 
 
-def dloss_component(X: Array, R: Array, s: Array, j: int, z: int) -> float:
-    """(5) ∂J/∂w_jz = -1/m Σ_i s_i x_ij (Y_iz - S_iz), with R = S - Y."""
-    return float(sum(s[i] * X[i, j] * R[i, z] for i in range(len(X))) / sum(s))
+def dloss_component(X: Array, R: Array, sample_weight: Array, j: int, z: int) -> float:
+    """(5) ∂J/∂w_jz = -1/m Σ_i x_ij (Y_iz - S_iz), each sample weighed, with R = S - Y."""
+    return float(sum(sample_weight[i] * X[i, j] * R[i, z] for i in range(len(X))) / sum(sample_weight))
 
 
 @quiet
-def dloss(X: Array, R: Array, s: Array) -> Array:
-    """(6) ∂J/∂W = -1/m (Y - S)ᵀ X, each row weighed by s_i; with X = 1 (N, 1) it is ∂J/∂b."""
-    sR = s[:, np.newaxis] * R
-    dW: Array = (X.T @ sR).T if hasattr(X, "tocsr") else sR.T @ X  # SciPy's sparse arrays stand on the left
-    dW = dW / s.sum()
+def dloss(X: Array, R: Array, sample_weight: Array) -> Array:
+    """(6) ∂J/∂W = -1/m (Y - S)ᵀ X, each row weighed, with R = S - Y; for ∂J/∂b X is ones (N, 1)."""
+    weighed = sample_weight[:, np.newaxis] * R
+    dW: Array = (X.T @ weighed).T if hasattr(X, "tocsr") else weighed.T @ X  # sparse X stands on the left
+    dW = dW / sample_weight.sum()
     return dW
 
 
-@quiet
-def hessian_product(X: Array, S: Array, V: Array, c: Array, s: Array, mass: Array) -> tuple[Array, Array]:
-    """Return the Hessian of J times (V, c): 1/m Σ_i s_i A_iᵀ X_i and 1/m Σ_i s_i A_i.
+def penalty(W: Array, l2: float) -> tuple[float, Array]:
+    """(7) l2/2 Σ_jz w_jz² and its gradient l2 W, which are added to those of the loss."""
+    return l2 / 2 * float((W**2).sum()), l2 * W
 
-    A = (S ∘ (Q - Σ_k S_ik Q_ik)) Σ_k Y_ik, whose last factor, `mass` (N,), is 1 for labels.
+
+@quiet
+def hessian(X: Array, S: Array, sample_weight: Array) -> Array:
+    """(8) ∂²J/∂w_jz∂w_ql = 1/m Σ_i S_iz (δ_zl - S_il) x_ij x_iq, as [z, j, l, q], for labels."""
+    curvature = S[:, :, np.newaxis] * (np.eye(S.shape[1]) - S[:, np.newaxis, :])
+    share = sample_weight / sample_weight.sum()
+    blocks: Array = np.einsum("i,izl,ij,iq->zjlq", share, curvature, X, X, optimize=True)
+    return blocks
+
+
+@quiet
+def hessian_product(X: Array, S: Array, V: Array, c: Array, sample_weight: Array, mass: Array) -> tuple[Array, Array]:
+    """(8) The Hessian times a direction (V, c) of (W, b): 1/m Aᵀ X and 1/m Σ_i A_i, each row weighed.
+
+    A = S ∘ (Q - Σ_k S_ik Q_ik) with Q = X Vᵀ + c; each row times `mass`, Σ_k Y_ik, 1 for labels.
     """
     Q = scores(X, V, c)
     A = S * (Q - (S * Q).sum(axis=1, keepdims=True)) * mass[:, np.newaxis]
-    return dloss(X, A, s), dloss(np.ones((len(A), 1)), A, s)[:, 0]
-
-
-@quiet
-def hessian(X: Array, S: Array, s: Array) -> Array:
-    """Return the Hessian's blocks, as [k, d, l, e], for labels: 1/m Σ_i s_i S_ik (δ_kl - S_il) x_id x_ie."""
-    curvature = S[:, :, np.newaxis] * (np.eye(S.shape[1]) - S[:, np.newaxis, :])
-    blocks: Array = np.einsum("i,ikl,id,ie->kdle", s / s.sum(), curvature, X, X, optimize=True)
-    return blocks
+    return dloss(X, A, sample_weight), dloss(np.ones((len(A), 1)), A, sample_weight)[:, 0]
 
 
 def loss_grad(

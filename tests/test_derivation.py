@@ -1,4 +1,4 @@
-"""Equations (1) to (6) of the derivation, each against finite differences or its own definition.
+"""Equations (1) to (8) of docs/derivation.md, each against finite differences or its own definition.
 
 Tolerances are scikit-learn's for its losses (sklearn/_loss/tests/test_loss.py): rtol 5e-6, atol 1e-10.
 """
@@ -6,7 +6,7 @@ Tolerances are scikit-learn's for its losses (sklearn/_loss/tests/test_loss.py):
 import numpy as np
 import pytest
 
-from softmax_ext import reference
+from softmax_ext import SoftmaxObjective, reference
 
 N, D, K = 7, 4, 5
 
@@ -25,7 +25,7 @@ def targets(seed):
 
 
 @pytest.fixture
-def s(seed):
+def sample_weight(seed):
     return np.random.default_rng(seed).exponential(size=N)
 
 
@@ -48,21 +48,20 @@ def test_1_the_posterior_is_the_ratio_of_exponentials(problem):
     Z = reference.scores(X, W, b)
     S = reference.softmax(Z)
     for i in range(N):
-        for k in range(K):
-            z = [sum(W[j] * X[i]) + b[j] for j in range(K)]
-            np.testing.assert_allclose(S[i, k], np.exp(z[k]) / sum(np.exp(z)), rtol=1e-14)
+        e = np.exp([sum(W[k] * X[i]) + b[k] for k in range(K)])
+        np.testing.assert_allclose(S[i], e / sum(e), rtol=1e-14)
     np.testing.assert_allclose(reference.softmax(Z + 1000), S, rtol=1e-11)  # the shift cancels: eps * 1000
     np.testing.assert_allclose(reference.predict_proba(X, W, b), S, rtol=1e-14)
 
 
-def test_2_the_loss_is_the_negative_log_likelihood(problem, s):
+def test_2_the_loss_is_the_negative_log_likelihood(problem, sample_weight):
     X, y, W, b = problem
     S = reference.predict_proba(X, W, b)
     likelihood = np.prod(S[np.arange(N), y])
     np.testing.assert_allclose(reference.loss_grad(X, y, W, b).loss, -np.log(likelihood) / N, rtol=1e-13)
-    weighted = np.prod(S[np.arange(N), y] ** s)
-    ours = reference.loss_grad(X, y, W, b, sample_weight=s).loss
-    np.testing.assert_allclose(ours, -np.log(weighted) / s.sum(), rtol=1e-13)
+    weighed = np.prod(S[np.arange(N), y] ** sample_weight)
+    ours = reference.loss_grad(X, y, W, b, sample_weight=sample_weight).loss
+    np.testing.assert_allclose(ours, -np.log(weighed) / sample_weight.sum(), rtol=1e-13)
 
 
 def test_2_maximum_likelihood_finds_the_frequencies():
@@ -74,70 +73,122 @@ def test_2_maximum_likelihood_finds_the_frequencies():
         assert reference.loss_grad(X, y, W, b + step).loss > best
 
 
-def test_3_derivative_of_the_log_posterior(problem):
+@pytest.mark.parametrize("case", ["k = z", "k != z"])
+def test_3_derivative_of_the_posterior_in_both_cases(problem, case):
     X, _, W, b = problem
     for x in X:
-        p = reference.predict_proba([x], W, b)[0]
+        s = reference.predict_proba([x], W, b)[0]
+        ds = derivative(lambda w, x=x: reference.predict_proba([x], w.T, b)[0], W.T.copy())  # [k, j, z]
+        for j, k, z in np.ndindex(D, K, K):
+            if (k == z) == (case == "k = z"):
+                formula = x[j] * s[z] * (1 - s[z]) if k == z else -x[j] * s[k] * s[z]
+                np.testing.assert_allclose(reference.dposterior(x, s)[k, j, z], formula, rtol=1e-14)
+                np.testing.assert_allclose(formula, ds[k, j, z], rtol=5e-6, atol=1e-10)
+
+
+def test_3_the_posteriors_go_on_summing_to_one(problem):
+    X, _, W, b = problem
+    for x in X:
+        s = reference.predict_proba([x], W, b)[0]
+        np.testing.assert_allclose(reference.dposterior(x, s).sum(axis=0), 0, atol=1e-15)
+
+
+def test_4_the_sum_over_classes_collapses(problem):
+    X, y, W, b = problem
+    S, Y = reference.predict_proba(X, W, b), reference.one_hot(y, K)
+    for x, y, s in zip(X, Y, S, strict=True):
+        summed = reference.dlog_likelihood(x, y, s)
+        np.testing.assert_allclose(np.outer(x, y - s), summed, rtol=1e-12, atol=1e-14)
+
+        def log_likelihood(w, x=x, y=y):
+            return (y * np.log(reference.predict_proba([x], w.T, b)[0])).sum()
+
+        assert_derivative(summed, log_likelihood, W.T.copy())
+
+
+def test_4_the_short_way_comes_to_the_same(problem):
+    X, y, W, b = problem
+    S, Y = reference.predict_proba(X, W, b), reference.one_hot(y, K)
+    for x, y, s in zip(X, Y, S, strict=True):
 
         def log_posterior(w, x=x):
             return reference.log_softmax(reference.scores(x[np.newaxis], w.T, b))[0]
 
-        assert_derivative(reference.dlog_posterior(x, p), log_posterior, W.T.copy())
-
-
-def test_3_derivative_of_the_posterior_in_both_cases(problem):
-    X, _, W, b = problem
-    for x in X:
-        p = reference.predict_proba([x], W, b)[0]
-        analytic = reference.dposterior(x, p)
-        assert_derivative(analytic, lambda w, x=x: reference.predict_proba([x], w.T, b)[0], W.T.copy())
-        k, z, j = 1, 3, 2
-        np.testing.assert_allclose(analytic[z, j, z], x[j] * p[z] * (1 - p[z]))
-        np.testing.assert_allclose(analytic[k, j, z], -x[j] * p[k] * p[z])
-
-
-@pytest.mark.parametrize("sums_to_one", [True, False])
-def test_4_the_sum_over_classes_collapses(problem, targets, sums_to_one):
-    X, y, W, b = problem
-    Y = reference.one_hot(y, K) if sums_to_one else targets
-    S = reference.predict_proba(X, W, b)
-    R = reference.residual(S, Y)
-    for i in range(N):
-        summed = -np.einsum("k,kjz->jz", Y[i], reference.dlog_posterior(X[i], S[i]))
-        np.testing.assert_allclose(np.outer(X[i], R[i]), summed, rtol=1e-12, atol=1e-14)
-    if sums_to_one:
-        np.testing.assert_array_equal(R, S - Y)
+        short = reference.dlog_posterior(x, s)
+        assert_derivative(short, log_posterior, W.T.copy())
+        np.testing.assert_allclose(reference.dposterior(x, s), s[:, np.newaxis, np.newaxis] * short, rtol=1e-12)
+        np.testing.assert_allclose(
+            np.einsum("k,kjz->jz", y, short), reference.dlog_likelihood(x, y, s), rtol=1e-12, atol=1e-14
+        )
 
 
 def test_4_the_residual_is_the_derivative_by_the_scores(problem, targets):
     X, y, W, b = problem
     Z = reference.scores(X, W, b)
+    S = reference.softmax(Z)
     for target, Y in ((y, reference.one_hot(y, K)), (targets, targets)):
-        R = reference.residual(reference.softmax(Z), Y)
+        R = reference.residual(S, Y)
         assert_derivative(R / N, lambda Z, target=target: reference.loss(Z, target), Z)
+    np.testing.assert_array_equal(reference.residual(S, reference.one_hot(y, K)), S - reference.one_hot(y, K))
 
 
-def test_5_each_component_of_the_gradient(problem, s):
+def test_5_each_component_of_the_gradient(problem, sample_weight):
     X, y, W, b = problem
     R = reference.predict_proba(X, W, b) - reference.one_hot(y, K)
-    components = [[reference.dloss_component(X, R, s, j, z) for z in range(K)] for j in range(D)]
-    assert_derivative(components, lambda w: reference.loss_grad(X, y, w.T, b, sample_weight=s).loss, W.T.copy())
+    components = [[reference.dloss_component(X, R, sample_weight, j, z) for z in range(K)] for j in range(D)]
+    assert_derivative(
+        components, lambda w: reference.loss_grad(X, y, w.T, b, sample_weight=sample_weight).loss, W.T.copy()
+    )
 
 
-def test_6_the_vector_form_holds_all_components(problem, s):
+def test_6_the_vector_form_holds_all_components(problem, sample_weight):
     X, y, W, b = problem
-    R = reference.predict_proba(X, W, b) - reference.one_hot(y, K)
-    components = [[reference.dloss_component(X, R, s, j, z) for j in range(D)] for z in range(K)]
-    np.testing.assert_allclose(reference.dloss(X, R, s), components, rtol=1e-12, atol=1e-14)
+    Y, S = reference.one_hot(y, K), reference.predict_proba(X, W, b)
+    R, m = S - Y, sample_weight.sum()
+    components = [[reference.dloss_component(X, R, sample_weight, j, z) for z in range(K)] for j in range(D)]
+    dw = -1 / m * X.T @ (sample_weight[:, np.newaxis] * (Y - S))
+    np.testing.assert_allclose(dw, components, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(reference.dloss(X, R, sample_weight), dw.T, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", ["labels", "probabilities"])
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_6_the_vector_form_is_the_gradient(problem, targets, s, kind, label_smoothing, weighted):
+@pytest.mark.parametrize("weighed", [False, True])
+def test_6_the_vector_form_is_the_gradient(problem, targets, sample_weight, kind, label_smoothing, weighed):
     X, y, W, b = problem
     y = y if kind == "labels" else targets
-    keywords = {"label_smoothing": label_smoothing, "sample_weight": s if weighted else None}
+    keywords = {"label_smoothing": label_smoothing, "sample_weight": sample_weight if weighed else None}
     _, dW, db = reference.loss_grad(X, y, W, b, **keywords)
     assert_derivative(dW, lambda W: reference.loss_grad(X, y, W, b, **keywords).loss, W)
     assert_derivative(db, lambda b: reference.loss_grad(X, y, W, b, **keywords).loss, b)
+
+
+def test_7_the_penalty_and_its_gradient(problem):
+    X, y, W, b = problem
+    l2 = 0.3
+    value, dvalue = reference.penalty(W, l2)
+    assert_derivative(dvalue, lambda W: reference.penalty(W, l2)[0], W)
+    loss, dW, db = reference.loss_grad(X, y, W, b)
+    f, gradient = SoftmaxObjective(X, reference.one_hot(y, K), l2=l2).value_and_grad(np.concatenate([W.ravel(), b]))
+    np.testing.assert_allclose(f, loss + value, rtol=1e-12)
+    np.testing.assert_allclose(gradient, np.concatenate([(dW + dvalue).ravel(), db]), rtol=1e-9, atol=1e-12)
+
+
+def test_8_the_hessian_is_the_derivative_of_the_gradient(problem, sample_weight):
+    X, y, W, b = problem
+
+    def gradient(W):
+        return reference.loss_grad(X, y, W, b, sample_weight=sample_weight).dW
+
+    H = reference.hessian(X, reference.predict_proba(X, W, b), sample_weight)
+    assert_derivative(H, gradient, W)
+    eigenvalues = np.linalg.eigvalsh(H.reshape(K * D, K * D))
+    assert eigenvalues.min() > -1e-12 * eigenvalues.max()
+
+
+def test_8_the_product_needs_no_hessian(problem, sample_weight, seed):
+    X, _, W, b = problem
+    V, S = np.random.default_rng(seed).standard_normal((K, D)), reference.predict_proba(X, W, b)
+    dV, _ = reference.hessian_product(X, S, V, np.zeros(K), sample_weight, np.ones(N))
+    H = reference.hessian(X, S, sample_weight)
+    np.testing.assert_allclose(dV, np.einsum("zjlq,lq->zj", H, V), rtol=1e-12, atol=1e-14)

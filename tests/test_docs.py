@@ -48,12 +48,28 @@ def test_links_lead_to_files(page):
     assert [link for link in links if not (DOCS / page).parent.joinpath(link).exists()] == []
 
 
-def test_the_pages_hold_every_step_of_the_derivation():
+def source_of(name):
+    """A function's source, of the tests or of the reference, as the derivation shows it."""
+    text = (ROOT / ("tests/test_derivation.py" if name.startswith("test_") else "softmax_ext/reference.py")).read_text()
+    (node,) = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == name)
+    first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+    return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+
+
+def test_the_derivation_shows_its_code_as_it_is():
+    """In blocks of Python, since GitHub knows no literalinclude; and every step has its code and all of its tests."""
     text = (DOCS / "derivation.md").read_text()
-    tests = re.findall(r"^def (test_\d\w+)", (ROOT / "tests/test_derivation.py").read_text(), re.MULTILINE)
-    missing = [name for name in tests if name not in text]
-    assert missing == ["test_2_maximum_likelihood_finds_the_frequencies"]
-    assert re.findall(r"^## \((\d)\)", text, re.MULTILINE) == list("123456")
+    steps = re.split(r"^## \((\d)\) ", text, flags=re.MULTILINE)
+    assert steps[1::2] == list("12345678") and "literalinclude" not in text
+    tests = re.findall(r"^def (test_(\d)\w+)", (ROOT / "tests/test_derivation.py").read_text(), re.MULTILINE)
+    for number, step in zip(steps[1::2], steps[2::2], strict=True):
+        shown = re.findall(r"^```py\n(.*?)^```$", step, re.MULTILINE | re.DOTALL)
+        names = re.findall(r"^def (\w+)", "\n".join(shown), re.MULTILINE)
+        assert "\n\n\n".join(map(source_of, names)).split("\n\n\n") == [
+            function for block in shown for function in block.strip().split("\n\n\n")
+        ]
+        assert [name for name in names if name.startswith("test_")] == [name for name, its in tests if its == number]
+        assert any(not name.startswith("test_") for name in names)
 
 
 def test_every_promise_has_its_tests():
