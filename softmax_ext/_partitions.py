@@ -20,6 +20,11 @@ def length(block: Any) -> int:
     return int(block.shape[0])
 
 
+def together(*parts: Any) -> tuple[Any, ...]:
+    """Return a partition of each of some data frames as one object."""
+    return parts
+
+
 def rejoined(blocks: list[Any], bounds: list[tuple[int, int]]) -> Array:
     """Return some rows of some blocks as one."""
     return np.concatenate([plain(block)[a:b] for block, (a, b) in zip(blocks, bounds, strict=True)])

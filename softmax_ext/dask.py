@@ -206,13 +206,18 @@ class LogisticRegression(linear_model.LogisticRegression):
         """
         if not _is_dask(X):
             return super().score(X, y, sample_weight)
-        right = da.map_blocks(_partitions.right, *_alike(self.predict(X), _array(y)), dtype=bool)
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        blocks = _delayed_blocks(X=X, y=y, **weights)
+        predicted = self._lazily("predict", X, self.classes_.dtype, blocks=blocks["X"])
+        right = da.map_blocks(_partitions.right, *_alike(predicted, _array(y, blocks["y"]), "y"), dtype=bool)
         if sample_weight is None:
             return right.mean()
-        right, s = _alike(right, _array(sample_weight))
+        right, s = _alike(right, _array(sample_weight, blocks["sample_weight"]), "sample_weight")
         return da.map_blocks(_partitions.weighted, right, s, dtype=np.float64).sum() / s.sum()
 
-    def _lazily(self, method: str, X: Any, dtype: Any, columns: int | None = None) -> Any:
+    def _lazily(
+        self, method: str, X: Any, dtype: Any, columns: int | None = None, blocks: list[Any] | None = None
+    ) -> Any:
         model = self.to_local()
         if model.n_threads is None:
             model.n_threads = 1  # the worker has as many tasks at a time as it has threads
@@ -229,7 +234,7 @@ class LogisticRegression(linear_model.LogisticRegression):
                 (math.nan,) if columns is None else (math.nan, columns),
                 dtype,
             )
-            for block in X.to_delayed()
+            for block in blocks or X.to_delayed()
         ]
         return da.concatenate(parts)
 
@@ -303,18 +308,15 @@ def _is_dask(data: Any) -> bool:
 
 
 def _in_one_column(X: Any) -> Any:
-    return X.rechunk({1: -1}) if X.ndim == 2 and X.numblocks[1] > 1 else X
+    return X.rechunk({1: -1}) if isinstance(X, da.Array) and X.ndim == 2 and X.numblocks[1] > 1 else X
 
 
-def _array(data: Any) -> Any:
-    """Return a collection as a Dask array; what it does itself with strings comes with a warning."""
+def _array(data: Any, blocks: list[Any]) -> Any:
+    """Return a collection of these blocks as a Dask array; what it does itself with strings comes with a warning."""
     if isinstance(data, da.Array):
         return data
     dtype = data.dtype if data.dtype.kind in "fiub" else np.dtype(object)
-    blocks = [
-        da.from_delayed(delayed(_partitions.plain, pure=False)(block), (math.nan,), dtype)
-        for block in data.to_delayed()
-    ]
+    blocks = [da.from_delayed(delayed(_partitions.plain, pure=False)(block), (math.nan,), dtype) for block in blocks]
     return da.concatenate(blocks)
 
 
@@ -336,40 +338,52 @@ def _dtype(X: Any) -> np.dtype[Any]:
 
 def _distribute(client: Any, X: Any, y: Any, s: Any) -> list[Any]:
     """Return a future of a Piece for each partition of X, with y and weights cut as X is."""
-    blocks, rows = _blocks(client, X)
-    columns = [blocks]
-    for name, data in (("y", y), ("sample_weight", s)):
-        if data is None:
-            columns.append([None] * len(blocks))
-            continue
-        others, theirs = _blocks(client, data)
-        if rows != theirs:
-            rows = rows or _lengths(client, blocks)
-            theirs = theirs or _lengths(client, others)
+    given = {
+        name: _in_one_column(data) for name, data in (("X", X), ("y", y), ("sample_weight", s)) if data is not None
+    }
+    to_compute = _delayed_blocks(**given)
+    # One call for all of them, so that a file of which both X and y are read is read once.
+    futures = iter(client.compute([block for blocks in to_compute.values() for block in blocks]))
+    found = {name: [next(futures) for _ in blocks] for name, blocks in to_compute.items()}
+    rows, columns = _rows(given.pop("X")), [found["X"]]
+    for name, data in given.items():
+        others, theirs = found[name], _rows(data)
+        if not rows or rows != theirs:
+            rows, theirs = rows or _lengths(client, found["X"]), theirs or _lengths(client, others)
             if sum(rows) != sum(theirs):
                 raise ValueError(
-                    f"X has {sum(rows)} rows in {len(rows)} partitions, but {name} has {sum(theirs)} in {len(theirs)}"
+                    f"X has {sum(rows)} rows in {len(rows)} partitions, but {name} has {sum(theirs)} in {len(theirs)}: "
+                    "take both from the same rows, such as two columns of one data frame"
                 )
-        elif not rows and len(blocks) == len(others):
-            rows, theirs = _lengths(client, blocks), _lengths(client, others)
-            if sum(rows) != sum(theirs):
-                raise ValueError(f"X has {sum(rows)} rows, but {name} has {sum(theirs)}")
-        if rows != theirs:
-            others = _cut(client, others, theirs, rows)
-        columns.append(others)
+        columns.append(others if rows == theirs else _cut(client, others, theirs, rows))
+    if s is None:
+        columns.append([None] * len(found["X"]))
     return [
         client.submit(_partitions.piece_of, *parts, f"partition {i} of X", pure=False)
         for i, parts in enumerate(zip(*columns, strict=True))
     ]
 
 
-def _blocks(client: Any, data: Any) -> tuple[list[Any], list[int]]:
-    """Return futures of a collection's blocks, and their rows; none of these if they are not known."""
-    if isinstance(data, da.Array):
-        data = _in_one_column(data)
-        rows = [] if any(math.isnan(n) for n in data.chunks[0]) else [int(n) for n in data.chunks[0]]
-        return client.compute(list(data.to_delayed().ravel())), rows
-    return client.compute(list(data.to_delayed())), []
+def _delayed_blocks(**collections: Any) -> dict[str, list[Any]]:
+    """Return the blocks of each collection: those of data frames with as many partitions from one graph.
+
+    Optimised apart, files of which few columns are read are merged: of 12 files X would have 12 blocks, and y 3.
+    """
+    frames = {name: data for name, data in collections.items() if not isinstance(data, da.Array)}
+    blocks = {name: list(data.to_delayed().ravel()) for name, data in collections.items() if name not in frames}
+    if len(frames) > 1 and len({data.npartitions for data in frames.values()}) == 1:
+        first, *others = frames.values()
+        together = first.map_partitions(
+            _partitions.together, *others, meta=(None, object), enforce_metadata=False, align_dataframes=False
+        ).to_delayed()
+        return blocks | {name: [parts[i] for parts in together] for i, name in enumerate(frames)}
+    return blocks | {name: list(data.to_delayed()) for name, data in frames.items()}
+
+
+def _rows(data: Any) -> list[int]:
+    """Return the rows of a collection's partitions; none if they are not known."""
+    known = isinstance(data, da.Array) and not any(math.isnan(n) for n in data.chunks[0])
+    return [int(n) for n in data.chunks[0]] if known else []
 
 
 def _lengths(client: Any, blocks: list[Any]) -> list[int]:
@@ -392,7 +406,12 @@ def _cut(client: Any, blocks: list[Any], old: list[int], new: list[int]) -> list
     return made
 
 
-def _alike(right: Any, other: Any) -> tuple[Any, Any]:
+def _alike(right: Any, other: Any, name: str) -> tuple[Any, Any]:
     """Return two vectors on the same boundaries, where these are known."""
+    if len(right.chunks[0]) != len(other.chunks[0]) and not (_rows(right) and _rows(other)):
+        raise ValueError(
+            f"X has {len(right.chunks[0])} partitions, but {name} has {len(other.chunks[0])}, and Dask does not know "
+            "their rows: take both from one data frame, or call compute_chunk_sizes() of both arrays"
+        )
     known = not any(math.isnan(n) for array in (right, other) for n in array.chunks[0])
     return (right, other.rechunk(right.chunks)) if known and right.shape == other.shape else (right, other)

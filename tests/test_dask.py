@@ -263,6 +263,43 @@ def test_score_on_other_boundaries(client):
         client.compute(model.score(unknown(X), unknown(y[1:], (0, 210, 0, 97, 300, 1, 391)))).result()
 
 
+PAIRS = {
+    "drop and attribute": lambda d: (d.drop(columns=["y", "s"]), d.y, d.s),
+    "frame of one column": lambda d: (d[["x0"]], d["y"], d["s"]),
+    "arrays": lambda d: (d.drop(columns=["y", "s"]).values, d.y.values, d.s.values),
+    "frame and array": lambda d: (d.drop(columns=["y", "s"]), d.y.values, d.s.to_dask_array()),
+    "repartitioned": lambda d: (d.drop(columns=["y", "s"]), d.y.repartition(npartitions=2), d.s),
+    "without missing values": lambda d: (lambda e: (e.drop(columns=["y", "s"]), e.y, e.s))(d.dropna()),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_columns_of_many_parquet_files(pair, client, tmp_path):
+    """Dask merges files when few of their columns are read: optimised apart, X had 12 partitions and y 3."""
+    pd, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    X, y = problem()
+    table = pd.DataFrame(X, columns=[f"x{j}" for j in range(X.shape[1])])
+    table = table.assign(y=y, s=np.random.default_rng(0).exponential(size=len(y)))
+    table.loc[::7, "x1"] = np.nan if pair == "without missing values" else table.x1[::7]
+    for i, rows in enumerate(np.array_split(np.arange(len(y)), 12)):
+        table.iloc[rows].to_parquet(tmp_path / f"{i:02}.parquet")
+    X, y, s = PAIRS[pair](dd.read_parquet(tmp_path))
+    with client.as_current():
+        here = X.compute(), np.asarray(y.compute()), np.asarray(s.compute())
+        want = plain().fit(*here)
+        model = tight(client).fit(X, y, s)
+        np.testing.assert_allclose(model.predict_proba(X).compute(), want.predict_proba(here[0]), atol=1e-8)
+        if pair in ("drop and attribute", "frame of one column", "without missing values"):
+            assert float(model.score(X, y, s)) == pytest.approx(want.score(*here))
+
+
+def test_score_names_partitions_that_differ(client):
+    X, y = problem()
+    model = tight(client).fit(split(X), split(y))
+    with pytest.raises(ValueError, match=r"X has 7 partitions, but y has 1, .* compute_chunk_sizes"):
+        model.score(unknown(X), unknown(y, (1000,)))
+
+
 def test_to_local_clones_and_pickles(client):
     X, y = problem()
     model = LogisticRegression(client=client, C=0.5).fit(split(X), split(y))
@@ -300,7 +337,11 @@ def test_refusals(client):
         ((split(X), None), TypeError, "y must be a Dask array or series as X is one, got NoneType"),
         ((split(X), split(y), y), TypeError, "sample_weight must be a Dask array"),
         ((split(X), split(y[1:], (999,))), ValueError, r"X has 1000 rows in 7 partitions, but y has 999 in 1"),
-        ((unknown(X), unknown(y[1:], (0, 210, 0, 97, 300, 1, 391))), ValueError, "X has 1000 rows, but y has 999"),
+        (
+            (unknown(X), unknown(y[1:], (0, 210, 0, 97, 300, 1, 391))),
+            ValueError,
+            "1000 rows in 7 partitions.* 999 in 7",
+        ),
         ((split(bad), split(y)), ValueError, "partition 4 of X: Input X contains NaN"),
         ((split(X), split(0 * y)), ValueError, "only one class"),
         ((split(X[:0], (0, 0)), split(y[:0], (0, 0))), ValueError, "0 samples"),
