@@ -7,32 +7,38 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ._report import row, rows_of
-from ._tables import FileError, Table, check_output, read, write
+from ._tables import DELIMITED, FileError, Table, check_output, few, kind, read, write
+
+if TYPE_CHECKING:
+    from ._features import Features
 
 Array = npt.NDArray[Any]
 
-PREDICTIONS = (".csv", ".parquet", ".npz")
+PREDICTIONS = (*DELIMITED, ".parquet", ".npz")
+# More classes than these are rather a quantity, if they are numbers, or names of the rows, if they are half as many.
+MANY_CLASSES = 20
 
 
 def fit(args: argparse.Namespace) -> None:
     """Fit a model to a table and write it."""
     from sklearn.exceptions import ConvergenceWarning
 
-    from . import _models
+    from . import _features, _models
     from .linear_model import LogisticRegression
 
     check_output(args.out, _models.SUFFIXES)
     if args.out.suffix == ".skops":
         import skops.io  # noqa: F401  (a missing package must not cost a fit)
-    table = read(args.train)
+    table = _read(args.train)
     y = table.target(args.target)
     left_out = {args.target, *args.ignore, *([args.weights] if args.weights else [])}
     for name in args.ignore:
@@ -45,7 +51,9 @@ def fit(args: argparse.Namespace) -> None:
     if len(classes) < 2:
         only = classes[0].item()
         raise FileError(f"{args.train}: column {args.target!r} is {only!r} in every row; two classes are needed")
-    X = table.numbers(features)
+    _warn_of_many_classes(table, args.target, len(classes))
+    learnt = _features.learn(table, features, impute=args.impute, one_hot=args.one_hot)
+    X = learnt.of(table)
     s = table.numbers([args.weights])[:, 0] if args.weights else None
     if s is not None and (s.min() < 0 or not s.any()):
         raise FileError(f"{args.train}: column {args.weights!r}: weights must not be negative, nor all zero")
@@ -59,16 +67,17 @@ def fit(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     with _progress(args.max_iter) as estimator.callback, warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # said below, on one line
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # said above
         estimator.fit(X, y, s)
     estimator.callback = None
     seconds = time.perf_counter() - start
-    _models.save(args.out, _models.Model(estimator, features))
+    _models.save(args.out, _models.Model(estimator, learnt))
     if not estimator.converged_:
         reason = estimator.convergence_report_.splitlines()[-1]
-        print(f"softmax-ext: warning: not converged ({reason}); see --max-iter, --tol", file=sys.stderr)
+        _warn(f"not converged ({reason}); see --max-iter, --tol")
     result = {
         "samples": len(y),
-        "features": len(features),
+        "features": X.shape[1],
         "classes": dict(zip(map(str, classes.tolist()), counts.tolist(), strict=True)),
         "iterations": int(estimator.n_iter_[0]),
         "converged": bool(estimator.converged_),
@@ -80,10 +89,44 @@ def fit(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(result))
         return
-    row("data", f"{len(y)} samples, {len(features)} features, {len(classes)} classes")
+    made = f" from {len(features)} columns" if X.shape[1] != len(features) else ""
+    row("data", f"{len(y)} samples, {X.shape[1]} features{made}, {len(classes)} classes")
     row("fit", f"objective {result['objective']:.6g} after {result['iterations']} iterations in {seconds:.2f} s")
     row("training", f"accuracy {result['accuracy']:.4f}")
     row("model", args.out)
+
+
+def _warn(text: str) -> None:
+    print(f"softmax-ext: warning: {text}", file=sys.stderr)
+
+
+def _read(path: Path, words: Sequence[str] = ()) -> Table:
+    table = read(path, words)
+    if table.note:
+        _warn(f"{path}: {table.note}")
+    return table
+
+
+def _warn_of_many_classes(table: Table, target: str, K: int) -> None:
+    column = table.column(target)
+    if kind(column) == "numbers" and K > MANY_CLASSES:
+        _warn(
+            f"{table.path}: column {target!r} holds {K} different numbers, and each becomes a class: for a quantity "
+            "use a regression"
+        )
+    elif K > max(MANY_CLASSES, len(column) / 2):
+        _warn(f"{table.path}: column {target!r} holds {K} different labels in {len(column)} rows")
+
+
+def _prepared(table: Table, features: Features) -> tuple[Any, dict[str, int]]:
+    """Return X, and how many words of each column the model has never seen; say so."""
+    X, unknown = features.of(table), features.unknown(table)
+    for name, (count, new) in unknown.items():
+        _warn(
+            f"{table.path}: column {name!r}: {count} of {X.shape[0]} rows have "
+            f"words that the model has never seen ({few([repr(word) for word in new])}); they speak for no class"
+        )
+    return X, {name: count for name, (count, _) in unknown.items()}
 
 
 @contextmanager
@@ -108,12 +151,12 @@ def predict(args: argparse.Namespace) -> None:
     check_output(args.out, PREDICTIONS)
     estimator, features = _models.load(args.model)
     estimator.n_threads = args.threads
-    X = read(args.data).numbers(features)
+    X, unknown = _prepared(_read(args.data, list(features.words)), features)
     S, classes = estimator.predict_proba(X), estimator.classes_
     probabilities = {f"probability_{name}": S[:, k] for k, name in enumerate(classes.tolist())}
     write(args.out, {"prediction": classes[S.argmax(axis=1)], **probabilities})
     if args.json:
-        print(json.dumps({"samples": len(S), "out": str(args.out)}))
+        print(json.dumps({"samples": len(S), "out": str(args.out)} | ({"unknown": unknown} if unknown else {})))
     else:
         row("predictions", f"{len(S)} rows in {args.out}")
 
@@ -128,13 +171,13 @@ def evaluate(args: argparse.Namespace) -> None:
         args.plot.mkdir(parents=True, exist_ok=True)
     estimator, features = _models.load(args.model)
     estimator.n_threads = args.threads
-    table = read(args.data)
+    table = _read(args.data, list(features.words))
     labels = _labels(table, args.target, estimator.classes_)
-    X = table.numbers(features)
+    X, unknown = _prepared(table, features)
     log_S = estimator.predict_log_proba(X)
     predicted = log_S.argmax(axis=1)
     names = [str(name) for name in estimator.classes_.tolist()]
-    result = scores(labels, predicted, log_S, names)
+    result = scores(labels, predicted, log_S, names) | ({"unknown": unknown} if unknown else {})
     if args.json:
         print(json.dumps(result))
     else:
@@ -152,7 +195,9 @@ def evaluate(args: argparse.Namespace) -> None:
         figures = {
             "confusion": _plots.confusion_matrix(labels, predicted, names, title),
             "reliability": _plots.reliability(np.exp(log_S), labels, f"{args.data.name}: how far to trust it"),
-            "weights": _plots.top_weights(estimator.coef_, features, names, f"{args.model.name}: largest weights"),
+            "weights": _plots.top_weights(
+                estimator.coef_ * deviations(X), features.names(), names, f"{args.model.name}: what moves its scores"
+            ),
         }
         for name, figure in figures.items():
             path = args.plot / f"{name}.png"
@@ -173,6 +218,15 @@ def _labels(table: Table, target: str, classes: Array) -> npt.NDArray[np.intp]:
         value = y[unknown[0]].item()
         raise FileError(f"{table.path}: column {target!r}: {value!r} in row {unknown[0] + 1} is no class of the model")
     return labels
+
+
+def deviations(X: Any) -> Array:
+    """Return the standard deviation of each column of an array or CSR, (D,)."""
+    if isinstance(X, np.ndarray):
+        return np.asarray(X.std(axis=0, dtype=np.float64))
+    mean = np.asarray(X.mean(axis=0, dtype=np.float64)).ravel()
+    square = np.asarray(X.multiply(X).mean(axis=0, dtype=np.float64)).ravel()
+    return np.asarray(np.sqrt(np.maximum(square - mean**2, 0)))
 
 
 def scores(labels: Array, predicted: Array, log_S: Array, names: list[str]) -> dict[str, Any]:

@@ -1,51 +1,60 @@
-"""A fitted model in a file: .npz, plain arrays and a version; or .skops, with the skops package."""
+"""A fitted model in a file: .npz, plain arrays and a version; or .skops, with the skops package.
+
+A .skops holds an estimator for data frames: the `LogisticRegression`, or a Pipeline of a ColumnTransformer and it.
+"""
 
 from __future__ import annotations
 
 import copy
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.pipeline import Pipeline
 
 from . import __version__
+from ._features import NUMBERS, WORDS, Features
 from ._tables import FileError, save_npz, whole
 from .linear_model import LogisticRegression
 
 SUFFIXES = (".npz", ".skops")
-VERSION = 1  # of the format
-KINDS = {"coef": "f", "intercept": "f", "classes": "iubU", "features": "U"}  # arrays, and the kinds of their dtypes
+# The versions of the format, each with its arrays and the kinds of their dtypes.
+PLAIN = {"coef": "f", "intercept": "f", "classes": "iubU", "features": "U"}
+KINDS = {1: PLAIN, 2: PLAIN | {"fill": "f", "word_counts": "i", "words": "U"}}  # 2 fills in and encodes
 
 
 class Model(NamedTuple):
-    """A fitted estimator, and the names of the columns that it takes."""
+    """A fitted estimator, and how its X comes from a table."""
 
     estimator: LogisticRegression
-    features: list[str]
+    features: Features
 
 
 def save(path: Path, model: Model) -> None:
     """Write the model. In a .skops lies the estimator, which knows the names as ``feature_names_in_``.
 
     In a .npz lie ``format`` (the version), ``coef`` and ``intercept`` as the estimator has them, ``classes`` (K,),
-    ``features`` (D,) the names of the columns, and ``softmax_ext`` the version of the package.
+    ``features`` the names of the table's columns, and ``softmax_ext`` the version of the package. Version 2 also has
+    ``fill``, the number that stands for a missing one in each column, or NaN; ``word_counts``, how many words each
+    column has, or 0; and these ``words``, one after the other, the empty one for a missing word.
     """
+    arrays = model.features.arrays()
     with whole(path) as temporary:
         if path.suffix == ".skops":
             from skops import io
 
             named = copy.copy(model.estimator)
-            named.feature_names_in_ = np.array(model.features, object)
-            io.dump(named, temporary)
+            if model.features.transformer is None:
+                named.feature_names_in_ = np.array(model.features.columns, object)
+            io.dump(_joined(named, model.features), temporary)
             return
-        arrays = {
-            "format": np.array(VERSION),
+        arrays |= {
+            "format": np.array(2 if len(arrays) > 1 else 1),
             "softmax_ext": np.array(__version__),
             "coef": model.estimator.coef_,
             "intercept": model.estimator.intercept_,
             "classes": model.estimator.classes_,
-            "features": np.array(model.features, str),
         }
         save_npz(temporary, arrays)
 
@@ -74,28 +83,49 @@ def _load_npz(path: Path) -> Model:
         if not isinstance(archive, np.lib.npyio.NpzFile) or "format" not in archive:
             raise ValueError("it holds no format")
         version = archive["format"]
-        if version.shape != () or version != VERSION:
-            raise FileError(f"{path}: of format {version}; softmax_ext {__version__} reads {VERSION}: upgrade it")
-        arrays = {name: archive[name] for name in KINDS}
+        if version.shape != () or version.item() not in KINDS:
+            known = " and ".join(map(str, KINDS))
+            raise FileError(f"{path}: of format {version}; softmax_ext {__version__} reads {known}: upgrade it")
+        kinds = KINDS[version.item()]
+        arrays = {name: archive[name] for name in kinds}
     for name, array in arrays.items():
-        if array.dtype.kind not in KINDS[name]:
+        if array.dtype.kind not in kinds[name]:
             raise ValueError(f"{name} has dtype {array.dtype}")
-    W, b, classes, features = arrays.values()
-    rows = 1 if len(classes) == 2 else len(classes)
-    if W.shape != (rows, len(features)) or b.shape != (rows,) or classes.ndim != 1 or len(classes) < 2:
-        raise ValueError(f"coef {W.shape}, intercept {b.shape}, classes {classes.shape}, features {features.shape}")
+    W, b, classes, names, *prepared = arrays.values()
+    features = Features.from_arrays(names, *prepared, dtype=W.dtype) if prepared else Features(names.tolist())
+    rows, D = 1 if len(classes) == 2 else len(classes), len(features.names())
+    if W.shape != (rows, D) or b.shape != (rows,) or classes.ndim != 1 or len(classes) < 2:
+        raise ValueError(f"coef {W.shape}, intercept {b.shape}, classes {classes.shape}, features ({D},)")
     if not (np.isfinite(W).all() and np.isfinite(b).all()):
         raise ValueError("a coefficient is not finite")
     estimator = LogisticRegression()
     estimator.coef_, estimator.intercept_, estimator.classes_ = W, b, classes
-    estimator.n_features_in_ = len(features)
-    return Model(estimator, features.tolist())
+    estimator.n_features_in_ = D
+    return Model(estimator, features)
 
 
 def _load_skops(path: Path) -> Model:
     from skops import io
 
-    estimator = io.load(path, trusted=["softmax_ext.linear_model.LogisticRegression"])
-    if not isinstance(estimator, LogisticRegression) or not hasattr(estimator, "feature_names_in_"):
+    trusted = ["softmax_ext.linear_model.LogisticRegression", "numpy.dtype"]  # the second in what fills in and encodes
+    try:
+        loaded = io.load(path, trusted=trusted)
+    except io.exceptions.UntrustedTypesFoundException as error:
+        raise ValueError(str(error)) from error
+    transformer, estimator = (loaded[0], loaded[-1]) if isinstance(loaded, Pipeline) else (None, loaded)
+    named = loaded if transformer is None else transformer
+    if not isinstance(estimator, LogisticRegression) or not hasattr(named, "feature_names_in_"):
         raise ValueError(f"it holds a {type(estimator).__name__}, or one that was fitted without names of columns")
-    return Model(estimator, list(estimator.__dict__.pop("feature_names_in_")))
+    if transformer is not None and set(getattr(transformer, "named_transformers_", ())) - {NUMBERS, WORDS}:
+        raise ValueError("it holds a pipeline of another program")
+    columns = list(named.feature_names_in_)
+    if transformer is None:
+        del estimator.feature_names_in_
+    return Model(estimator, Features(columns, transformer))
+
+
+def _joined(estimator: LogisticRegression, features: Features) -> Any:
+    """Return the estimator that takes the table's columns."""
+    if features.transformer is None:
+        return estimator
+    return Pipeline([("features", features.transformer), ("model", estimator)])

@@ -38,7 +38,12 @@ def confusion_matrix(y: Labels, predicted: Labels, classes: Sequence[str], title
     axes = figure.subplots()
     # The square root lets an error of 1 % of a class be seen beside a diagonal of 90 %.
     image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
-    figure.colorbar(image, label="share of the true class", format=PercentFormatter(1), shrink=0.8)
+    figure.colorbar(
+        image,
+        label="share of the true class (square-root scale)",
+        format=PercentFormatter(1),
+        shrink=0.8,
+    )
     long_names = max(map(len, classes)) > 2
     axes.set_xticks(range(K), classes, rotation=45 if long_names else 0, ha="right" if long_names else "center")
     axes.set_yticks(range(K), classes)
@@ -92,14 +97,17 @@ def reliability(S: NDArray[np.floating], y: Labels, title: str) -> Figure:
 def top_weights(
     W: NDArray[np.floating], features: Sequence[str], classes: Sequence[str], title: str, most: int = 10
 ) -> Figure:
-    """Plot for each class, up to 20, the weights that are largest in absolute value; two classes share one row."""
+    """Plot for each class, up to 20, the weights that are largest in absolute value; two classes share one row.
+
+    Weights are times the standard deviations of their columns, and all panels have one axis: bars may be compared.
+    """
     names = classes[1:] if len(W) == 1 else classes
     rows = min(len(W), 20)
     columns = min(rows, 3)
     lines = math.ceil(rows / columns)
     height = 0.25 * min(most, len(features)) + 0.7
     figure = Figure(figsize=(4 * columns + 1, height * lines + 0.6), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False)
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=True)
     for axes in grid.flat[rows:]:
         axes.set_axis_off()
     for axes, row, name in zip(grid.flat, W[:rows], names, strict=False):
@@ -110,8 +118,13 @@ def top_weights(
         )
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set(title=name)
+        axes.grid(axis="x", alpha=0.3)
+        axes.tick_params(labelbottom=True)
     figure.suptitle(title)
-    figure.supxlabel("weight: for the class (+) or against it (-), by one unit of the column", fontsize="medium")
+    figure.supxlabel(
+        "weight times the column's standard deviation in this table: for the class (+) or against it (-)",
+        fontsize="medium",
+    )
     return figure
 
 

@@ -1,9 +1,15 @@
-"""The command line's files: CSV, Parquet, NPZ and svmlight in, CSV, Parquet and NPZ out, never half-written."""
+"""The command line's files: CSV, TSV, Parquet, NPZ and svmlight in, all but the last out, never half-written."""
 
 from __future__ import annotations
 
+import bz2
+import csv
+import gzip
+import lzma
 import os
+import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +21,12 @@ import scipy.sparse
 
 Array = npt.NDArray[Any]
 
+PACKED = tuple(f"{name}.{packing}" for name in (".csv", ".tsv") for packing in ("gz", "bz2", "xz"))
+DELIMITED = (".csv", ".tsv", *PACKED)
 SVMLIGHT = (".svmlight", ".svm", ".libsvm")
+NARROW = ("float32", "float16", "int8", "uint8", "int16", "uint16")  # dtypes that fit into float32
+# What pandas.api.types.infer_dtype calls objects, and what we do.
+OBJECTS = dict.fromkeys(("date", "datetime", "datetime64", "time"), "dates or times") | {"mixed": "lists or objects"}
 LABEL = "label"  # svmlight's name for the first number of a line, whose columns are called 1, 2, ...
 
 
@@ -29,55 +40,62 @@ class Table(NamedTuple):
     path: Path
     frame: Any  # a pandas.DataFrame
     csr: Any = None
+    note: str = ""  # what is to be said of how the file was read
 
     def columns(self) -> list[str]:
         """Names of the columns."""
         sparse = [] if self.csr is None else [str(j + 1) for j in range(self.csr.shape[1])]
         return [*map(str, self.frame.columns), *sparse]
 
+    def column(self, name: str) -> Any:
+        """Return a column as pandas has it."""
+        if name not in self.frame.columns:
+            columns = self.columns()
+            hint = "" if len(columns) > 1 else "; columns are separated by commas, semicolons or tabs"
+            raise FileError(f"{self.path}: no column {name!r}; it has {few(columns)}{hint}")
+        return self.frame[name]
+
     def target(self, name: str) -> Array:
         """Labels: integers, booleans or strings."""
-        column = self._column(name)
-        values = column.to_numpy()
-        if values.dtype.kind == "f":
-            odd = np.flatnonzero(values != np.trunc(values))
+        column = self.column(name)
+        missing = np.flatnonzero(column.isna())
+        if missing.size:
+            raise FileError(
+                f"{self.path}: column {name!r}: no label in row {missing[0] + 1} (missing: {missing.size}; so count "
+                "NA, null and the like): leave such rows out of the file"
+            )
+        found = kind(column)
+        if found == "numbers" and column.dtype.kind not in "biu":
+            values = numbers(column)
+            odd = np.flatnonzero(~((values == np.trunc(values)) & (np.abs(values) < 2**63)))
             if odd.size:
                 raise FileError(
                     f"{self.path}: column {name!r}: {values[odd[0]]} in row {odd[0] + 1} is no label; for a target in "
                     "numbers use a regression"
                 )
-            values = values.astype(np.int64)
-        labels: Array = values if values.dtype.kind in "biu" else values.astype(str)
+            return values.astype(np.int64)
+        labels: Array = (
+            column.to_numpy(bool if column.dtype.kind == "b" else np.dtype(column.dtype.kind + "8"))
+            if (found == "numbers")
+            else words(column).to_numpy().astype(str)
+        )
         return labels
 
-    def numbers(self, names: Sequence[str]) -> Any:
+    def numbers(self, names: Sequence[str], missing: bool = False) -> Any:
         """Features, (N, D): CSR of a svmlight file, else float32 if all columns are that narrow, or float64."""
         if self.csr is not None:
             return self._sparse(names)
-        columns = [self._column(name) for name in names]
-        narrow = all(column.dtype in ("float32", "float16", "int8", "uint8", "int16", "uint16") for column in columns)
-        X = np.empty((len(self.frame), len(names)), np.float32 if narrow else np.float64)
+        columns = [self.column(name) for name in names]
+        narrow = all(str(column.dtype).lower() in NARROW for column in columns)
+        X = np.empty((len(self.frame), len(names)), np.float32 if narrow and columns else np.float64)
         for j, (name, column) in enumerate(zip(names, columns, strict=True)):
-            if column.dtype.kind not in "biuf":
-                raise FileError(
-                    f"{self.path}: column {name!r} holds {column.iloc[0]!r}, which is no number: encode it, or leave "
-                    "it out with --ignore"
-                )
-            X[:, j] = column.to_numpy()
+            if kind(column) != "numbers":
+                raise FileError(f"{self.path}: column {name!r} holds {column.iloc[0]!r}, which is no number")
+            X[:, j] = numbers(column)
             odd = np.flatnonzero(~np.isfinite(X[:, j]))
-            if odd.size:
+            if odd.size and not missing:
                 raise FileError(f"{self.path}: column {name!r}: {X[odd[0], j]} in row {odd[0] + 1} is not finite")
         return X
-
-    def _column(self, name: str) -> Any:
-        if name not in self.frame.columns:
-            columns = self.columns()
-            raise FileError(f"{self.path}: no column {name!r}; it has {_few(columns)}")
-        column = self.frame[name]
-        missing = np.flatnonzero(column.isna())
-        if missing.size:
-            raise FileError(f"{self.path}: column {name!r}: no value in row {missing[0] + 1} (missing: {missing.size})")
-        return column
 
     def _sparse(self, names: Sequence[str]) -> Any:
         """Take the columns by their numbers; those beyond the file's last are zero, as the format has it."""
@@ -94,29 +112,77 @@ class Table(NamedTuple):
         return wide if np.array_equal(wanted, np.arange(wide.shape[1])) else wide[:, wanted]
 
 
-def _few(names: Sequence[str]) -> str:
+def kind(column: Any) -> str:
+    """Return "numbers", "words", or what else a column holds. One without any value holds numbers."""
+    from pandas.api import types
+
+    dtype = column.dtype
+    if types.is_complex_dtype(dtype):
+        return "complex numbers"
+    if types.is_numeric_dtype(dtype) or types.is_bool_dtype(dtype):
+        return "numbers"
+    if isinstance(dtype, types.CategoricalDtype):
+        return "words"
+    if types.is_object_dtype(dtype) or types.is_string_dtype(dtype):
+        inferred = types.infer_dtype(column, skipna=True)
+        if inferred in ("empty", "decimal", "integer", "floating", "mixed-integer-float"):
+            return "numbers"
+        return "words" if inferred in ("string", "boolean", "mixed-integer") else OBJECTS.get(inferred, inferred)
+    return "dates or times" if dtype.kind in "mM" else str(dtype)
+
+
+def numbers(column: Any) -> Array:
+    """Return a column of numbers in floats, NaN where there is none."""
+    narrow = str(column.dtype).lower() in NARROW
+    values: Array = column.to_numpy(np.float32 if narrow else np.float64, na_value=np.nan)
+    return values
+
+
+def words(column: Any) -> Any:
+    """Return a column of words as strings, NaN where there is none."""
+    column = column.astype(object)
+    known = column.notna()
+    return column.where(known, np.nan).map(str, na_action="ignore").astype(object).where(known, np.nan)
+
+
+def few(names: Sequence[str]) -> str:
+    """Return some of the names, and how many there are."""
     shown = ", ".join(names[:8])
     return f"{shown}, ... ({len(names)})" if len(names) > 8 else shown or "none"
 
 
-def read(path: Path) -> Table:
+def suffix(path: Path) -> str:
+    """Return what the end of a name says of a file's kind, such as ".csv.gz", in small letters."""
+    last = path.suffix.lower()
+    packed = Path(path.stem).suffix.lower() + last
+    return packed if packed in PACKED else last
+
+
+def read(path: Path, word_columns: Sequence[str] = ()) -> Table:
     """Read a file by its suffix; rows are counted from 1 in messages, without a header.
+
+    Of `word_columns` the words are taken as they stand, though they may look like numbers: 01.
 
     Raises
     ------
     FileError
         If the file cannot be read, has no rows, or its suffix is not known.
     """
-    readers: dict[str, Callable[[Path], Table]] = {".csv": _csv, ".parquet": _parquet, ".npz": _npz}
-    reader = _svmlight if path.suffix in SVMLIGHT else readers.get(path.suffix)
-    if reader is None:
-        known = ", ".join([*readers, *SVMLIGHT])
+    readers: dict[str, Callable[[Path], Table]] = {
+        ".parquet": _parquet, ".npz": _npz, **dict.fromkeys(SVMLIGHT, _svmlight)
+    }  # fmt: skip
+    delimited = suffix(path) in DELIMITED
+    reader = readers.get(suffix(path))
+    if reader is None and not delimited:
+        known = ", ".join([*DELIMITED, *readers])
         raise FileError(f"{path}: the name must end in one of {known}")
     try:
         if not path.is_file():
             path.open("rb").close()  # which says what is wrong
-        table = reader(path)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        table = reader(path) if reader is not None else _delimited(path, word_columns)
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path}: not in UTF-8 ({error}): save it so") from error
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise FileError(f"{path}: {' '.join(reason.split()) or 'cannot be read'}") from error
     if not len(table.frame):
@@ -124,16 +190,68 @@ def read(path: Path) -> Table:
     return table
 
 
-def _csv(path: Path) -> Table:
+def _delimited(path: Path, word_columns: Sequence[str]) -> Table:
+    """Read a .csv or .tsv. The separator is the one of comma, semicolon and tab that the header has most of."""
     import pandas as pd
 
-    return Table(path, pd.read_csv(path, low_memory=False))
+    with _text(path) as file:
+        header = file.readline().lstrip("\ufeff")
+    if not header.strip():
+        raise FileError(f"{path}: no header: the first line is empty")
+    separator = max(",;\t", key=lambda one: len(next(csv.reader([header], delimiter=one))))
+    names = next(csv.reader([header], delimiter=separator, skipinitialspace=True))
+    names = [name.strip() for name in names]
+    _once(path, names)  # pandas would rename the second one
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            frame = pd.read_csv(
+                path, sep=separator, skipinitialspace=True, low_memory=False, dtype=dict.fromkeys(word_columns, str),
+                index_col=False,
+            )  # fmt: skip
+        except pd.errors.ParserWarning as warning:  # which would drop what the header has no name for
+            raise FileError(f"{path}: rows have more fields than the header's {len(names)}") from warning
+    frame.columns = [str(name).strip() for name in frame.columns]
+    nameless = [name for name, given in zip(frame.columns, names, strict=False) if not given]
+    note = f"column {names.index('') + 1} has no name and is left out" if nameless else ""
+    frame = frame.drop(columns=nameless)
+    if separator != ",":
+        for name in frame.columns:
+            if kind(frame[name]) == "words" and name not in word_columns:
+                frame[name] = _decimal_commas(frame[name])
+    return Table(path, frame, note=note)
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[Any]:
+    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    with openers.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8", newline="") as file:
+        yield file
+
+
+def _decimal_commas(column: Any) -> Any:
+    """Return numbers, if all that there is are numbers with a comma for the point, such as 1,5."""
+    import pandas as pd
+
+    text = words(column)
+    looks = text.dropna().str.fullmatch(r"[+-]?\d*,?\d+([eE][+-]?\d+)?")
+    return pd.to_numeric(text.str.replace(",", ".")) if len(looks) and looks.all() else column
+
+
+def _once(path: Path, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise FileError(f"{path}: more than one column is called {few([repr(name) for name in twice])}: rename them")
 
 
 def _parquet(path: Path) -> Table:
     import pandas as pd
+    from pyarrow import parquet
 
-    return Table(path, pd.read_parquet(path, engine="pyarrow"))
+    _once(path, parquet.read_schema(path).names)
+
+    frame = pd.read_parquet(path, engine="pyarrow")
+    return Table(path, frame.set_axis([str(name) for name in frame.columns], axis=1))
 
 
 def _npz(path: Path) -> Table:
@@ -165,12 +283,14 @@ def write(path: Path, columns: dict[str, Array]) -> None:
     import pandas as pd
 
     with whole(path) as temporary:
-        if path.suffix == ".npz":
+        if suffix(path) == ".npz":
             save_npz(temporary, columns)
-        elif path.suffix == ".parquet":
+        elif suffix(path) == ".parquet":
             pd.DataFrame(columns).to_parquet(temporary, index=False)
         else:
-            pd.DataFrame(columns).to_csv(temporary, index=False)
+            packing: Any = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}.get(path.suffix.lower())
+            separator = "\t" if suffix(path).startswith(".tsv") else ","
+            pd.DataFrame(columns).to_csv(temporary, index=False, sep=separator, compression=packing)
 
 
 def save_npz(path: Path, arrays: dict[str, Any]) -> None:
@@ -181,7 +301,7 @@ def save_npz(path: Path, arrays: dict[str, Any]) -> None:
 
 def check_output(path: Path, suffixes: Sequence[str]) -> None:
     """Refuse an output that could not be written, before the work for it is done."""
-    if path.suffix not in suffixes:
+    if suffix(path) not in suffixes:
         raise FileError(f"{path}: the name must end in {' or '.join(suffixes)}")
     if not path.parent.is_dir():
         raise FileError(f"{path}: no folder {path.parent}")

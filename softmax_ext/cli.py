@@ -79,13 +79,16 @@ def _parser() -> argparse.ArgumentParser:
 
     fit = command(
         "fit", _commands.fit, "cli", "fit a model to a table",
-        "Fit softmax regression to a .csv, .parquet, .npz or .svmlight file.",
-        "train.csv --target species --out model.npz",
+        "Fit softmax regression to a .csv, .tsv, .parquet, .npz or .svmlight file.",
+        "train.csv --target y --impute --one-hot --out m.npz",
     )  # fmt: skip
+    fit.usage = "softmax-ext fit TRAIN --target COLUMN --out MODEL [options]"
     fit.add_argument("train", type=Path, metavar="TRAIN", help="the table")
     fit.add_argument("--target", required=True, metavar="COLUMN", help="what to learn; of a .svmlight file: label")
     fit.add_argument("--out", required=True, type=Path, metavar="MODEL", help="a name ending in .npz or .skops")
     fit.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="not a feature; may be repeated")
+    fit.add_argument("--impute", action="store_true", help="fill in a column's median where a number is missing")
+    fit.add_argument("--one-hot", action="store_true", help="let columns of words be features, a column for each word")
     fit.add_argument("--weights", metavar="COLUMN", help="what each sample weighs")
     fit.add_argument("--balanced", action="store_true", help="let all classes weigh the same")
     fit.add_argument("--C", type=_positive(float, inf=True), default=1.0, help="inverse penalty; default: 1")
@@ -99,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     predict.add_argument("model", type=Path, metavar="MODEL", help="what fit has written")
     predict.add_argument("data", type=Path, metavar="DATA", help="a table, in which other columns do not matter")
-    predict.add_argument("--out", required=True, type=Path, metavar="FILE", help="ending in .csv, .parquet or .npz")
+    predict.add_argument(
+        "--out", required=True, type=Path, metavar="FILE", help="ending in .csv, .tsv, .parquet or .npz"
+    )
 
     evaluate = command(
         "evaluate", _commands.evaluate, "cli", "compare a model with the labels of a table",

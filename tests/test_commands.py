@@ -1,5 +1,7 @@
 """fit, predict, evaluate and bench on files of every kind: what they write and print, and what they refuse."""
 
+import datetime
+import decimal
 import importlib.util
 import json
 import os
@@ -7,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from softmax_ext import _bench, _commands, _report, cli, loss_grad
 
@@ -235,6 +238,231 @@ def test_a_bad_table_is_one_line_with_file_and_column(fault, kind, capsys):
     assert os.listdir() == [f"train.{kind}"]
 
 
+@pytest.fixture(scope="module")
+def passengers():
+    """A table as people have them: missing numbers and words, categories, dates, names, booleans."""
+    rng = np.random.default_rng(0)
+    N = 300
+    frame = pd.DataFrame(
+        {
+            "age": rng.integers(1, 80, N).astype(float),
+            "sex": rng.choice(["male", "female"], N),
+            "città": rng.choice(["Oslo", "Köln", "São Paulo"], N).astype(object),
+            "fare": rng.exponential(30, N),
+            "member": rng.random(N) < 0.4,
+            "joined": pd.date_range("2020-01-01", periods=N, freq="D"),
+            "name": [f"n{i}" for i in range(N)],
+        }
+    )
+    frame["y"] = np.select([(frame.sex == "female") & (frame.fare > 20), frame.age < 30], ["yes", "maybe"], "no")
+    frame.loc[::7, "age"], frame.loc[::11, "città"] = np.nan, None
+    return frame
+
+
+IGNORED = "--ignore", "name", "--ignore", "joined"
+WRITERS = {
+    "csv": lambda frame: frame.to_csv("train.csv", index=False),
+    "csv.gz": lambda frame: frame.to_csv("train.csv.gz", index=False),
+    "tsv": lambda frame: frame.to_csv("train.tsv", index=False, sep="\t"),
+    "semicolons.csv": lambda frame: frame.to_csv("train.semicolons.csv", index=False, sep=";", decimal=","),
+    "index.CSV": lambda frame: frame.to_csv("train.index.CSV"),
+    "parquet": lambda frame: frame.to_parquet("train.parquet"),
+    "nullable.parquet": lambda frame: frame.astype(
+        {"age": "Int64", "città": "category", "member": "boolean", "sex": "string"}
+    ).to_parquet("train.nullable.parquet"),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_kind_of_table_with_missing_values_and_words(kind, passengers, capsys):
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    numbers = make_pipeline(SimpleImputer(strategy="median"))
+    words = make_pipeline(SimpleImputer(strategy="constant", fill_value=""), OneHotEncoder())
+    pipeline = make_pipeline(
+        make_column_transformer((numbers, ["age", "fare", "member"]), (words, ["sex", "città"])), LogisticRegression()
+    )
+    X = passengers.astype({"città": object, "sex": object}).assign(città=passengers["città"].fillna(""))
+    pipeline.fit(X, passengers.y)
+    WRITERS[kind](passengers)
+    run("fit", f"train.{kind}", "--target", "y", "--impute", "--one-hot", *IGNORED, "--out", "model.npz", "--json")
+    out, err = capsys.readouterr()
+    assert (err == "") == (kind != "index.CSV") and err.count("\n") <= 1
+    result = json.loads(out)
+    assert result["features"] == 9 and result["objective"] == pytest.approx(pipeline[-1].loss_curve_[-1])
+    run("predict", "model.npz", f"train.{kind}", "--out", "new.tsv.gz")
+    got = pd.read_csv("new.tsv.gz", sep="\t")
+    np.testing.assert_allclose(got.iloc[:, 1:].to_numpy(), pipeline.predict_proba(X), atol=1e-6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_words_that_are_new_are_counted_and_speak_for_no_class(model, passengers, capsys):
+    passengers.to_csv("train.csv", index=False)
+    run("fit", "train.csv", "--target", "y", "--impute", "--one-hot", *IGNORED, "--out", f"model.{model}")
+    new = passengers[:40].copy()
+    new.loc[[3, 5], "città"], new.loc[6, "sex"], new.loc[8, "fare"] = "Roma", "?", np.nan
+    new.drop(columns=["joined", "name"]).to_csv("new.csv", index=False)
+    capsys.readouterr()
+    run("predict", f"model.{model}", "new.csv", "--out", "p.csv", "--json")
+    out, err = capsys.readouterr()
+    assert json.loads(out)["unknown"] == {"sex": 1, "città": 2}
+    assert err.count("\n") == 2 and "2 of 40 rows" in err and "'Roma'" in err and "'?'" in err
+    run("evaluate", f"model.{model}", "new.csv", "--target", "y", "--json", "--plot", "figures")
+    assert json.loads(capsys.readouterr().out)["accuracy"] > 0.8
+    if model == "skops":  # which anybody may use without the command
+        from skops import io
+
+        names = io.get_untrusted_types(file="model.skops")
+        pipeline = io.load("model.skops", trusted=names)
+        probabilities = pipeline.predict_proba(new.assign(città=new["città"].astype(object)))
+        np.testing.assert_allclose(probabilities, pd.read_csv("p.csv").iloc[:, 1:].to_numpy(), atol=1e-6)
+
+
+def test_one_error_names_all_columns_and_the_ways_out(passengers, capsys):
+    passengers.to_csv("train.csv", index=False)
+    run("fit", "train.csv", "--target", "y", "--out", "model.npz", status=2)
+    failed(
+        capsys, "'age' (43 rows, the first is 1)", "--impute", "'sex' ('male')", "'città' ('São Paulo')", "'joined'",
+        "'name' ('n0')", "--one-hot", "--ignore",
+    )  # fmt: skip
+    run("fit", "train.csv", "--target", "y", "--impute", "--one-hot", "--out", "model.npz", status=2)
+    failed(capsys, "'joined' (300 in 300 rows)", "'name' (300 in 300 rows)", "--ignore")
+    passengers.to_parquet("train.parquet")
+    run("fit", "train.parquet", "--target", "y", "--impute", "--one-hot", "--out", "model.npz", status=2)
+    failed(capsys, "'joined' (dates or times)", "'name' (300 in 300 rows)", "--ignore")
+    run("fit", "train.csv", "--target", "y", "--one-hot", *IGNORED, "--ignore", "age", "--out", "model.npz")
+    passengers.assign(fare="free", member=None).drop(columns="sex").to_csv("new.csv", index=False)
+    capsys.readouterr()
+    run("predict", "model.npz", "new.csv", "--out", "p.csv", status=2)
+    failed(capsys, "no column 'sex'")
+    passengers.assign(fare="free", member=None).to_csv("new.csv", index=False)
+    run("predict", "model.npz", "new.csv", "--out", "p.csv", status=2)
+    failed(capsys, "'fare' ('free')", "'member' (300 rows", "fit with --impute")
+
+
+TEXTS = {  # what a file holds, how the fit ends, and what is said of it
+    "spaces": ("a, b, y\n1, 2, u\n3, 4, v\n", 0, []),
+    "quotes": ('größe,"a,b",y\n1,2,"u,v"\n2,3,"w ""x"""\n', 0, []),
+    "byte order mark": ("\ufeffy,a\r\nu,1\r\nv,2\r\n", 0, []),
+    "decimal commas": ("a;y\n1,5;u\n-2;v\n", 0, []),
+    "the same name twice": ("a,b,a,y\n1,2,3,u\n4,5,6,v\n", 2, ["'a'", "rename"]),
+    "the target twice": ("a,y,y\n1,u,u\n4,v,v\n", 2, ["'y'", "rename"]),
+    "another separator": ("a|y\n1|u\n2|v\n", 2, ["no column 'y'", "a|y", "commas, semicolons or tabs"]),
+    "a field too many": ("a,y\n1,2,u\n3,4,v\n", 2, ["more fields"]),
+    "an empty line first": ("\na,y\n1,u\n", 2, ["no header"]),
+    "no value at all": ("a,b,y\n,1,u\n,2,v\n", 2, ["'a'", "--ignore"]),
+    "one class": ("a,y\n1,u\n2,u\n", 2, ["'y' is 'u' in every row"]),
+    "a label too few": ("a,y\n1,u\n2,\n3,v\n", 2, ["'y'", "row 2", "(missing: 1"]),
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_files_as_spreadsheets_write_them(text, tmp_path, capsys):
+    content, status, expected = TEXTS[text]
+    (tmp_path / "train.csv").write_bytes(content.encode())
+    run("fit", "train.csv", "--target", "y", "--impute", "--one-hot", "--out", "model.npz", status=status)
+    if status:
+        failed(capsys, "train.csv", *expected)
+    else:
+        out, err = capsys.readouterr()
+        assert err == "" and "accuracy 1.0000" in out
+
+
+def test_parquet_with_the_same_name_twice(capsys):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table([[1.0, 2.0], [3.0, 4.0], ["u", "v"]], names=["a", "a", "y"]), "train.parquet")
+    run("fit", "train.parquet", "--target", "y", "--out", "model.npz", status=2)
+    failed(capsys, "train.parquet", "'a'", "rename")
+
+
+OBJECTS = {
+    "decimals": ([decimal.Decimal("1.5"), decimal.Decimal("-2")], 0, "2 features"),
+    "booleans and none": (pd.array([True, None], dtype="boolean"), 0, "2 features"),
+    "categories of numbers": (pd.Categorical([3, 1]), 0, "features"),
+    "categories with one that is not there": (pd.Categorical(["u", None], categories=["u", "w"]), 0, "3 features"),
+    "dates": ([datetime.date(2020, 1, 1), datetime.date(2020, 1, 2)], 2, "'d' (dates or times)"),
+    "times": (pd.to_timedelta([1, 2], "D"), 2, "'d' (dates or times)"),
+    "lists": ([[1], [2]], 2, "'d' (lists or objects)"),
+    "bytes": ([b"a", b"b"], 2, "'d' (bytes)"),
+    "nothing": ([None, None], 2, "no value at all in 'd'"),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_what_parquet_may_hold(kind, capsys):
+    values, status, expected = OBJECTS[kind]
+    frame = pd.DataFrame({"a": np.arange(60.0), "y": ["u", "v"] * 30})
+    frame["d"] = pd.Series(values).repeat(30).reset_index(drop=True)
+    frame.to_parquet("train.parquet")
+    run("fit", "train.parquet", "--target", "y", "--impute", "--one-hot", "--out", "model.npz", status=status)
+    if status:
+        failed(capsys, expected)
+    else:
+        assert expected in capsys.readouterr().out
+        run("predict", "model.npz", "train.parquet", "--out", "p.csv")
+
+
+def test_words_that_look_like_numbers_stay_words(tmp_path, capsys):
+    """Or 01 would be no word of the model where a file has no other kind of them."""
+    (tmp_path / "train.csv").write_text("zip,y\n01,u\nA2,v\n01,u\n2,v\n")
+    run("fit", "train.csv", "--target", "y", "--one-hot", "--out", "model.npz")
+    (tmp_path / "new.csv").write_text("zip\n01\n2\n")
+    capsys.readouterr()
+    run("predict", "model.npz", "new.csv", "--out", "p.csv")
+    assert capsys.readouterr().err == "" and pd.read_csv("p.csv").prediction.tolist() == ["u", "v"]
+
+
+@pytest.mark.parametrize(("target", "many"), [("quantity", True), ("name", True), ("class", False), ("letter", False)])
+def test_a_target_of_many_classes_is_warned_of(target, many, capsys):
+    rng = np.random.default_rng(0)
+    names = [f"n{i}" for i in range(200)]
+    frame = pd.DataFrame({"a": rng.random(200), "quantity": np.arange(200) % 72, "name": names})
+    frame = frame.assign(**{"class": np.arange(200) % 10, "letter": [f"l{i % 26}" for i in range(200)]})
+    frame[["a", target]].to_csv("train.csv", index=False)
+    run("fit", "train.csv", "--target", target, "--max-iter", "1", "--tol", "9", "--out", "model.npz")
+    err = capsys.readouterr().err
+    assert err.count("\n") == many and (not many or f"'{target}'" in err)
+
+
+def test_weights_are_drawn_for_one_standard_deviation(passengers, capsys):
+    """And all classes on one axis: per unit of its column a driver in large units has no bar."""
+    from softmax_ext import _plots
+
+    X = np.random.default_rng(0).random((50, 3)) * [1000, 1, 0]
+    np.testing.assert_allclose(_commands.deviations(X), X.std(axis=0))
+    np.testing.assert_allclose(_commands.deviations(scipy.sparse.csr_array(X)), X.std(axis=0), atol=1e-10)
+    W = np.array([[1.0, -3.0, 2.0], [0.1, 0.2, 0.3], [0.0, 1.0, 0.0]])
+    figure = _plots.top_weights(W, ["a", "b", "c"], ["u", "v", "w"], "title")
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+    assert "standard deviation" in figure.get_supxlabel()
+    matrix = _plots.confusion_matrix(np.array([0, 1]), np.array([0, 1]), ("a", "b"), "title")
+    assert "square-root" in matrix.axes[1].get_ylabel()
+
+
+BAD_FEATURES = {
+    "words short": ({"words": np.array(["x"])}, "words (1,)"),
+    "a count short": ({"word_counts": np.array([0, 0, 0])}, "word_counts (3,)"),
+    "counts below 0": ({"word_counts": np.array([0, 0, 3, -1])}, "word_counts"),
+    "no fill": ({"fill": None}, "fill"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_FEATURES)
+def test_bad_features_of_a_model_are_refused(fault, iris, capsys):
+    store("train.csv", *iris)
+    changes, message = BAD_FEATURES[fault]
+    good = {"format": np.array(2), "fill": np.full(4, np.nan), "word_counts": np.array([0, 0, 0, 2])}
+    good |= {"words": np.array(["x", "z"]), "coef": np.zeros((3, 5))}
+    np.savez("model.npz", **model_with(**good | changes))
+    run("predict", "model.npz", "train.csv", "--out", "p.csv", status=2)
+    failed(capsys, "model.npz", message)
+
+
 DAMAGED = {
     "empty.csv": b"",
     "ragged.csv": b"a,b\n1,2\n3,4,5,6\n",
@@ -279,7 +507,7 @@ def test_archives_that_are_no_tables(arrays, message, capsys):
         ("fit train.csv --target species --out gone/model.npz", ["gone"]),
         ("fit train.csv --target species --ignore x --out model.npz", ["train.csv", "'x'"]),
         ("fit train.csv --target species --ignore id --weights z --out m.npz", ["train.csv", "'z'"]),
-        ("predict model.npz train.csv --out p.txt", ["p.txt", ".csv or .parquet or .npz"]),
+        ("predict model.npz train.csv --out p.txt", ["p.txt", ".csv or .tsv"]),
         ("predict gone.npz train.csv --out p.csv", ["gone.npz"]),
         ("predict train.csv train.csv --out p.csv", ["train.csv", "a model"]),
         ("predict model.npz train.npz --out p.csv", ["train.npz"]),
@@ -309,7 +537,7 @@ def model_with(**changes):
 
 
 BAD_MODELS = {
-    "from the future": (model_with(format=np.array(2)), "format 2"),
+    "from the future": (model_with(format=np.array(3)), "format 3"),
     "no format": (model_with(format=None), "no format"),
     "no coefficients": (model_with(coef=None), "coef"),
     "a row short": (model_with(coef=np.zeros((2, 4))), "(2, 4)"),
