@@ -9,20 +9,20 @@ On Fashion-MNIST, 2000 rows for each class drawn like that left L-BFGS 22 evalua
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
+from ._dispatch import KIND
+from ._parameters import Parameters
+from ._penalty import Penalty
+from ._rows import Rows
 from ._sparse import CSR
 from ._validation import is_native, native
 from ._vectors import combine
-from .functional import KIND
-
-if TYPE_CHECKING:
-    from .objective import SoftmaxObjective
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -46,31 +46,40 @@ class Fisher:
     `together` does so for several g, of any real dtype, and reads M once.
     """
 
-    def __init__(self, objective: SoftmaxObjective, w: Vector) -> None:
-        self.objective = objective
-        P, classes, dtype = objective.D + objective.fit_intercept, len(objective.rows), objective.dtype
-        self.X: Any = objective._X[:: max(1, objective.N // POOL)]
-        weights = objective._weights()[:: max(1, objective.N // POOL)]
-        curving = weights if objective._curving is None else objective._curving[:: max(1, objective.N // POOL)]
-        self.weights = (curving / weights.sum())[:, np.newaxis]
-        self.count = min(len(self.X), max(ROWS, int(ROWS_PER_PARAMETER * P)))
-        few = self.count * P <= 2 * PASSES * objective.N and classes * P * P * dtype.itemsize <= BYTES
+    def __init__(
+        self,
+        w: Vector,
+        rows: Rows,  # those that are drawn from, with what they weigh in the Hessian
+        total: float,  # Σ s_i of their weights in the loss
+        parameters: Parameters,
+        penalty: Penalty,
+        *,
+        mean_squares: Vector,  # of the features, 1 for the intercept
+        posterior: Callable[[Any, Vector], Array],  # of (X, w): (n, count), of the classes that have parameters
+        passes_over: int,  # samples of a pass: the blocks may cost so many passes
+        n_threads: int,
+    ) -> None:
+        self.parameters, self.penalty, self.mean_squares = parameters, penalty, mean_squares
+        self.posterior, self.n_threads, self.dtype = posterior, n_threads, rows.dtype
+        P, classes, itemsize = parameters.each, parameters.count, rows.dtype.itemsize
+        self.X: Any = rows.X
+        self.weights = (rows.weights() / total)[:, np.newaxis]
+        self.count = min(len(rows), max(ROWS, int(ROWS_PER_PARAMETER * P)))
+        few = self.count * P <= 2 * PASSES * passes_over and classes * P * P * itemsize <= BYTES
         if isinstance(self.X, CSR):  # whose samples' rows become an array
-            few = few and self.count * P * dtype.itemsize <= DENSE_BYTES
+            few = few and self.count * P * itemsize <= DENSE_BYTES
         self.blocks = few and _dispatch.kernels is not None
         if self.blocks:
             assert _dispatch.kernels is not None
-            ld, work = _dispatch.kernels.fisher_sizes(P, dtype.itemsize)
+            ld, work = _dispatch.kernels.fisher_sizes(P, itemsize)
             # Kept: to clear 25 MB of fresh pages took a third of the time of ten blocks of 785.
-            self.U, self.T = np.empty((classes, P, ld), dtype), np.empty((classes, P), dtype)
-            self.work = np.empty(work * min(objective.n_threads, classes), dtype)
+            self.U, self.T = np.empty((classes, P, ld), self.dtype), np.empty((classes, P), self.dtype)
+            self.work = np.empty(work * min(n_threads, classes), self.dtype)
         self.refresh(w)
 
     def refresh(self, w: Vector) -> None:
         """Compute M anew."""
-        objective = self.objective
-        S = objective._probabilities(self.X, *objective._parameters(w))[:, objective.rows.start : objective.rows.stop]
-        c = S.astype(np.float64)
+        c = self.posterior(self.X, w).astype(np.float64)
         c *= 1 - c
         c *= self.weights
         if self.blocks:
@@ -87,15 +96,14 @@ class Fisher:
         if not self.blocks:
             return [g * self.inverse for g in vectors]
         assert _dispatch.kernels is not None
-        objective = self.objective
-        G = np.stack([_by_class(objective, g, objective.dtype) for g in vectors])
-        threads = min(objective.n_threads, G.shape[1]) if G.size * G.shape[2] > 2**18 else 1
+        G = np.stack([self.parameters.by_class(g, self.dtype) for g in vectors])
+        threads = min(self.n_threads, G.shape[1]) if G.size * G.shape[2] > 2**18 else 1
         U, T = self.U[: self.factors], self.T[: self.factors]
-        _dispatch.kernels.fisher_solve[KIND[objective.dtype]](U, T, G, threads)
-        return [_by_kind(objective, g) for g in G]
+        _dispatch.kernels.fisher_solve[KIND[self.dtype]](U, T, G, threads)
+        return [self.parameters.flat(g) for g in G]
 
     def _factor(self, c: Vector) -> None:
-        objective, kernels, dtype, X = self.objective, _dispatch.kernels, self.objective.dtype, self.X
+        kernels, dtype, X = _dispatch.kernels, self.dtype, self.X
         assert kernels is not None
         self.factors = 1 if (c == c[:, :1]).all() else c.shape[1]  # all are the same at w = 0
         rows = np.zeros((self.factors, self.count), np.intp)
@@ -108,20 +116,20 @@ class Fisher:
             used, rows = np.unique(rows, return_inverse=True)
             X = X[used].scipy(dtype).toarray() if isinstance(X, CSR) else native(X[used], dtype)
             rows = rows.reshape(roots.shape)
-        damping = DAMPING * c.sum(axis=0)[: self.factors, np.newaxis] * objective.mean_squares
-        damping[:, : objective.D] += objective.l2
+        damping = DAMPING * c.sum(axis=0)[: self.factors, np.newaxis] * self.mean_squares
+        damping[:, : self.parameters.D] += self.penalty.diagonal(self.parameters.D)
         ridge, P = 32 * float(np.finfo(dtype).eps), self.U.shape[1]
         # A few classes of a few features are sooner done than a team is called.
-        threads = min(objective.n_threads, self.factors) if self.factors * self.count * P * P > 2**21 else 1
+        threads = min(self.n_threads, self.factors) if self.factors * self.count * P * P > 2**21 else 1
         U, T = self.U[: self.factors], self.T[: self.factors]
         kernels.fisher_factor[KIND[dtype]](
-            X, rows, roots, objective.fit_intercept, damping.astype(dtype), ridge, U, T, self.work, threads
+            X, rows, roots, self.parameters.intercept, damping.astype(dtype), ridge, U, T, self.work, threads
         )
 
     def _invert_diagonals(self, c: Vector) -> None:
-        D, X = self.objective.D, self.X
-        diagonal = np.zeros((c.shape[1], D + self.objective.fit_intercept))
-        diagonal[:, D:] = c.sum(axis=0)[:, np.newaxis][:, : self.objective.fit_intercept]
+        D, X = self.parameters.D, self.X
+        diagonal = np.zeros((c.shape[1], self.parameters.each))
+        diagonal[:, D:] = c.sum(axis=0)[:, np.newaxis]
         if isinstance(X, CSR):
             squares = X.scipy(np.float64)
             squares.data = np.square(squares.data)  # a new array: the old one may be the caller's
@@ -132,10 +140,10 @@ class Fisher:
                 block = X[start : start + at_once].astype(np.float64)
                 np.square(block, out=block)
                 for row, weights in zip(diagonal[:, :D], c[start : start + at_once].T.copy(), strict=True):
-                    combine(1.0, row, weights, block, out=row, n_threads=self.objective.n_threads)
-        diagonal[:, :D] += self.objective.l2
+                    combine(1.0, row, weights, block, out=row, n_threads=self.n_threads)
+        diagonal[:, :D] += self.penalty.diagonal(D)
         least = 1e-8 * diagonal.max(axis=1, keepdims=True)
-        self.inverse = _by_kind(self.objective, 1 / np.maximum(diagonal, np.maximum(least, np.finfo(float).tiny)))
+        self.inverse = self.parameters.flat(1 / np.maximum(diagonal, np.maximum(least, np.finfo(float).tiny)))
 
 
 def systematic(weights: Vector, count: int) -> tuple[npt.NDArray[np.intp], Vector]:
@@ -149,16 +157,3 @@ def systematic(weights: Vector, count: int) -> tuple[npt.NDArray[np.intp], Vecto
     marks = (np.arange(count) + 0.5) * (total[-1] / count)
     rows, times = np.unique(np.minimum(np.searchsorted(total, marks), len(weights) - 1), return_counts=True)
     return rows, times * (total[-1] / count)
-
-
-def _by_class(objective: SoftmaxObjective, g: Array, dtype: npt.DTypeLike) -> Array:
-    """Return [W, row after row; b] as one row (W_k, b_k) a class."""
-    split = len(objective.rows) * objective.D
-    G = np.empty((len(objective.rows), objective.D + objective.fit_intercept), dtype)
-    G[:, : objective.D] = g[:split].reshape(-1, objective.D)
-    G[:, objective.D :] = g[split:].reshape(len(G), -1)
-    return G
-
-
-def _by_kind(objective: SoftmaxObjective, G: Array) -> Vector:
-    return np.concatenate([G[:, : objective.D].ravel(), G[:, objective.D :].ravel()], dtype=np.float64)

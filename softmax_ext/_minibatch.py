@@ -16,7 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import optim
-from ._pieces import Piece, Problem
+from ._parameters import Parameters
+from ._penalty import Penalty
+from ._pieces import Problem
+from ._rows import Rows
 from ._stream import RULES, VERSION, Epochs, Stream, batches, load, rate_of, rule_of, save, scales
 
 Array = npt.NDArray[Any]
@@ -86,21 +89,20 @@ class MiniBatchMixin:
         estimator: Any = self
         C = estimator._inverse_penalty()
         piece = estimator._check_more_data(X, y, classes, sample_weight)
-        problem = self._problem(piece, 1.0, 0.0)
+        problem = self._problem(piece, 1.0, Penalty())
         stream = getattr(self, "_stream", None)
         if stream is None or not stream.weight:
             stream = self._new_stream("adam", piece.X, estimator._start(go_on=hasattr(self, "coef_")))
         rule = self._rule("adam", lambda step: stream.rate / math.sqrt(1 + step / STEADY), 0)
         if stream.rule is None:
             stream.rule = rule.init([stream.v])
-        rows = np.arange(len(piece.y)) if piece.s is None else np.flatnonzero(piece.s)
         values = []
-        for batch, weight in batches(piece, rows, estimator.batch_size):
-            n = len(batch.y)
+        for batch in batches(piece, piece.weighing(), estimator.batch_size):
+            n = len(batch)
             stream.rows += n
-            stream.weight += weight
-            l2 = 1 / (C * stream.weight)
-            values.append(stream.step(rule.update, problem, batch, n * stream.weight / stream.rows, l2))
+            stream.weight += batch.total
+            penalty = Penalty(l2=1 / (C * stream.weight))
+            values.append(stream.step(rule.update, problem, batch, n * stream.weight / stream.rows, penalty))
         self._stream = stream
         if values:
             stream.history.append(float(np.mean(values)))
@@ -203,9 +205,10 @@ class MiniBatchMixin:
     def _new_stream(self, name: str, X: Any, w: Vector) -> Stream:
         """Return the beginning of a run from w, its scale and rate by some rows of X."""
         estimator: Any = self
-        by, K = scales(X), len(estimator.classes_)
-        rows = 1 if K == 2 else K
-        scale = np.concatenate([np.tile(by, rows), np.ones(len(w) - rows * len(by))])
+        by = scales(X)
+        parameters = Parameters.of_model(len(estimator.classes_), len(by), bool(estimator.fit_intercept))
+        scale = np.ones(parameters.size)
+        parameters.weights(scale)[...] = by
         rate = estimator.learning_rate
         if rate is None or callable(rate):
             rate = rate_of(name, X, by, estimator.fit_intercept)
@@ -217,17 +220,24 @@ class MiniBatchMixin:
             return int(np.random.SeedSequence().generate_state(1)[0])
         return int(given.randint(2**31 - 1)) if hasattr(given, "randint") else int(given)
 
-    def _problem(self, piece: Piece, m: float, l2: float) -> Problem:
+    def _problem(self, piece: Rows, m: float, penalty: Penalty) -> Problem:
         """Return the problem of data in memory, whose labels are encoded and whose weights are complete."""
         estimator: Any = self
         K = len(estimator.classes_)
-        counted = len(piece.y) if piece.s is None else int(np.count_nonzero(piece.s))
         return Problem(
-            np.arange(K), len(piece.y), counted, piece.X.shape[1], piece.X.dtype, piece.y.ndim == 2, None, m, l2,
-            estimator.fit_intercept, K == 2, estimator.n_threads,
-        )  # fmt: skip
+            classes=np.arange(K),
+            rows=len(piece),
+            counted=len(piece.weighing()),
+            dtype=piece.X.dtype,
+            soft=piece.Y is not None,
+            class_weights=None,
+            m=m,
+            parameters=Parameters.of_model(K, piece.D, bool(estimator.fit_intercept)),
+            penalty=penalty,
+            n_threads=estimator.n_threads,
+        )
 
-    def _fit_batches(self, pieces: Callable[[], Iterable[Piece]], problem: Problem, X: Any) -> Self:
+    def _fit_batches(self, pieces: Callable[[], Iterable[Rows]], problem: Problem, X: Any) -> Self:
         """Fit by mini-batches of encoded pieces; X: some rows, for the learning rate."""
         estimator: Any = self
         solver, fraction = estimator.solver, estimator.validation_fraction if estimator.early_stopping else 0.0

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _threads
-from ._pieces import Piece, Problem, weighs
+from ._pieces import Problem, checked, weighs
+from ._rows import Rows
 from .objective import SoftmaxObjective
 
 Array = npt.NDArray[Any]
@@ -30,14 +31,14 @@ def rejoined(blocks: list[Any], bounds: list[tuple[int, int]]) -> Array:
     return np.concatenate([plain(block)[a:b] for block, (a, b) in zip(blocks, bounds, strict=True)])
 
 
-def piece_of(X: Any, y: Any, s: Any, where: str) -> Piece:
+def piece_of(X: Any, y: Any, s: Any, where: str) -> Rows:
     """Return a partition of an array or a data frame, with arrays in it."""
     if hasattr(X, "dtypes") and not hasattr(X, "dtype"):  # a data frame
         wrong = [name for name, dtype in X.dtypes.items() if dtype.kind not in "fiub"]
         if wrong:
             raise ValueError(f"{where}: column {wrong[0]!r} holds {X.dtypes[wrong[0]]}, no numbers: encode it")
         X = X.to_numpy(np.float32 if all(dtype == np.float32 for dtype in X.dtypes) else np.float64)
-    return Piece(X, plain(y), s, where).checked()
+    return checked(X, plain(y), s, where)
 
 
 def plain(y: Any) -> Array:
@@ -46,9 +47,9 @@ def plain(y: Any) -> Array:
     return array.astype(str) if array.dtype.kind == "O" else array
 
 
-def objective_of(piece: Piece, problem: Problem) -> SoftmaxObjective | None:
+def objective_of(piece: Rows, problem: Problem) -> SoftmaxObjective | None:
     """Return the part of a piece in the whole; None if nothing in it counts."""
-    if not len(piece.y):
+    if not len(piece):
         return None
     encoded = problem.encoded(piece)
     return problem.objective(encoded) if weighs(encoded) else None

@@ -7,16 +7,19 @@ order, by one thread: neither reading ahead nor the number of workers changes a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
 from ._fisher import POOL, Fisher
+from ._parameters import Parameters
+from ._penalty import Penalty
+from ._rows import Rows
 from ._sparse import check_stored
 from ._validation import COMPUTES_IN, native
-from .objective import BinomialObjective, SoftmaxObjective
+from .objective import SoftmaxObjective, objective_of
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -26,35 +29,26 @@ MiB = 2**20
 SAMPLE_BYTES = 128 * MiB
 
 
-class Piece(NamedTuple):
-    """Some rows of the data."""
-
-    X: Any  # (n, D), an array or CSR
-    y: Array  # (n,) labels, or (n, K) probabilities
-    s: Array | None  # (n,) weights
-    where: str  # what errors call it
-
-    def checked(self) -> Self:
-        """Return it with arrays, and refuse what cannot be a piece of anything."""
-        X: Any = self.X if scipy.sparse.issparse(self.X) else np.asarray(self.X)
-        y = np.asarray(self.y)
-        s = None if self.s is None else np.asarray(self.s)
-        if X.ndim != 2 or X.shape[1] == 0 or X.dtype.char not in COMPUTES_IN:
-            raise ValueError(
-                f"{self.where}: X must be (n, D) real numbers, got shape {X.shape} of dtype {X.dtype}: "
-                "select the numeric columns"
-            )
-        if y.shape[:1] != X.shape[:1] or y.ndim > 2 or (y.ndim == 2 and (y.shape[1] < 2 or y.dtype.kind != "f")):
-            raise ValueError(
-                f"{self.where}: X has {X.shape[0]} rows, so y must be as many labels, or rows of K >= 2 "
-                f"probabilities of a floating dtype, got shape {y.shape} of dtype {y.dtype}"
-            )
-        if s is not None and s.shape != X.shape[:1]:
-            raise ValueError(f"{self.where}: sample_weight must be ({X.shape[0]},), got shape {s.shape}")
-        if scipy.sparse.issparse(X):
-            check_stored(X, f"{self.where}: X")
-            X = X.tocsr()
-        return self._replace(X=X, y=y, s=s)
+def checked(X: Any, y: Any, s: Any, where: str) -> Rows:
+    """Return a piece as arrays, and refuse what cannot be a piece of anything."""
+    X = X if scipy.sparse.issparse(X) else np.asarray(X)
+    y, s = np.asarray(y), None if s is None else np.asarray(s)
+    if X.ndim != 2 or X.shape[1] == 0 or X.dtype.char not in COMPUTES_IN:
+        raise ValueError(
+            f"{where}: X must be (n, D) real numbers, got shape {X.shape} of dtype {X.dtype}: "
+            "select the numeric columns"
+        )
+    if y.shape[:1] != X.shape[:1] or y.ndim > 2 or (y.ndim == 2 and (y.shape[1] < 2 or y.dtype.kind != "f")):
+        raise ValueError(
+            f"{where}: X has {X.shape[0]} rows, so y must be as many labels, or rows of K >= 2 "
+            f"probabilities of a floating dtype, got shape {y.shape} of dtype {y.dtype}"
+        )
+    if s is not None and s.shape != X.shape[:1]:
+        raise ValueError(f"{where}: sample_weight must be ({X.shape[0]},), got shape {s.shape}")
+    if scipy.sparse.issparse(X):
+        check_stored(X, f"{where}: X")
+        X = X.tocsr()
+    return Rows.of(X, y, s, where)
 
 
 class Survey(NamedTuple):
@@ -75,12 +69,12 @@ class Survey(NamedTuple):
 
     def problem(
         self,
-        l2: float,
+        penalty: Penalty,
         class_weights: Vector | None,
         fit_intercept: bool,
         n_threads: int | None,
         *,
-        binomial: bool = False,
+        binary: bool = False,
     ) -> Problem:
         """Return what all pieces have in common; a nonpositive m is refused."""
         m = self.total(class_weights)
@@ -89,18 +83,16 @@ class Survey(NamedTuple):
         soft = self.labels is None
         counts = self.counts[:1] if soft else self.counts if class_weights is None else self.counts[class_weights > 0]
         return Problem(
-            self.classes,
-            self.rows,
-            int(counts.sum()),
-            self.D,
-            self.dtype,
-            soft,
-            class_weights,
-            m,
-            l2,
-            fit_intercept,
-            binomial,
-            n_threads,
+            classes=self.classes,
+            rows=self.rows,
+            counted=int(counts.sum()),
+            dtype=self.dtype,
+            soft=soft,
+            class_weights=class_weights,
+            m=m,
+            parameters=Parameters(len(self.classes), self.D, fit_intercept, binary),
+            penalty=penalty,
+            n_threads=n_threads,
         )
 
     def total(self, class_weights: Vector | None = None) -> float:
@@ -110,9 +102,9 @@ class Survey(NamedTuple):
         return float(self.weights.sum() if class_weights is None else class_weights @ self.weights)
 
 
-def survey(piece: Piece) -> Survey:
+def survey(piece: Rows) -> Survey:
     """Look at every entry of one piece, and refuse what is not finite."""
-    X, y, s, where = piece
+    X, y, Y, s, where = piece.X, piece.y, piece.Y, piece.s, piece.where
     n, D = X.shape
     values = X.data if scipy.sparse.issparse(X) else X
     with np.errstate(all="ignore"):
@@ -121,9 +113,10 @@ def survey(piece: Piece) -> Survey:
         raise ValueError(f"{where}: Input X contains NaN or infinity, which a fit cannot use: fill or drop those rows")
     if s is not None and not ((s >= 0) & (s < np.inf)).all():
         raise ValueError(f"{where}: sample_weight must be finite and not negative")
-    if y.ndim == 2:
-        K, m, count = y.shape[1], n if s is None else s.sum(), n if s is None else np.count_nonzero(s)
+    if Y is not None:
+        K, m, count = Y.shape[1], n if s is None else s.sum(), n if s is None else np.count_nonzero(s)
         return Survey(n, D, X.dtype, None, np.full(K, float(m)), np.full(K, float(count)), where)
+    assert y is not None
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.floor(y)).all()):
         raise ValueError(f"{where}: Unknown label type: continuous. Classifiers need labels, y has {y.dtype}")
     labels, index = np.unique(y, return_inverse=True)
@@ -174,25 +167,23 @@ class Problem(NamedTuple):
     classes: Array
     rows: int  # of all pieces
     counted: int  # those with weight
-    D: int
     dtype: np.dtype[Any]  # of X
-    soft: bool  # whether y holds probabilities
+    soft: bool  # whether the targets are probabilities
     class_weights: Vector | None  # (K,)
     m: float  # Σ s over all pieces
-    l2: float
-    fit_intercept: bool
-    binomial: bool
+    parameters: Parameters
+    penalty: Penalty  # of the whole
     n_threads: int | None
 
-    def encoded(self, piece: Piece) -> Piece:
+    def encoded(self, piece: Rows) -> Rows:
         """Return a piece as it is computed: labels 0..K-1, all weights, X converted; refuse what is new."""
-        X, y, s, where = piece
-        if X.shape[1] != self.D or X.dtype != self.dtype or (y.ndim == 2) != self.soft:
+        X, y, s, where = piece.X, piece.y, piece.s, piece.where
+        if piece.D != self.parameters.D or X.dtype != self.dtype or (piece.Y is not None) != self.soft:
             raise ValueError(
-                f"{where}: X has {X.shape[1]} columns of {X.dtype}, expected {self.D} of {self.dtype}, as before: "
-                "the data must not change between passes"
+                f"{where}: X has {piece.D} columns of {X.dtype}, expected {self.parameters.D} of {self.dtype}, as "
+                "before: the data must not change between passes"
             )
-        if not self.soft:
+        if y is not None:
             K = len(self.classes)
             if y.dtype.kind not in "iu" or not np.array_equal(self.classes, np.arange(K)):
                 index = np.minimum(np.searchsorted(self.classes, y), K - 1)
@@ -203,30 +194,28 @@ class Problem(NamedTuple):
         if self.class_weights is not None:
             s = self.class_weights[y] if s is None else s * self.class_weights[y]
         if not scipy.sparse.issparse(X):
-            X = native(X, COMPUTES_IN[X.dtype.char])
-        return Piece(X, y, s, where)
+            X = native(X, piece.dtype)
+        return Rows(X, y, piece.Y, s, where)
 
-    def objective(self, piece: Piece, *, m: float | None = None, n_threads: int | None = None) -> SoftmaxObjective:
-        """Return the part of an encoded piece in the whole, without the penalty."""
-        X, y, s, where = piece
-        Objective = BinomialObjective if self.binomial else SoftmaxObjective
+    def objective(
+        self, piece: Rows, *, m: float | None = None, penalty: Penalty | None = None, n_threads: int | None = None
+    ) -> SoftmaxObjective:
+        """Return the part of an encoded piece in the whole; without a penalty, unless one is given."""
         try:
-            return Objective(
-                X,
-                y,
-                sample_weight=s,
-                fit_intercept=self.fit_intercept,
+            return objective_of(
+                piece,
+                self.parameters,
+                Penalty() if penalty is None else penalty,
                 n_threads=self.n_threads if n_threads is None else n_threads,
-                K=len(self.classes),
                 m=self.m if m is None else m,
             )
         except (ValueError, TypeError) as error:
-            raise type(error)(f"{where}: {error}") from error
+            raise type(error)(f"{piece.where}: {error}") from error
 
 
-def weighs(piece: Piece) -> bool:
+def weighs(piece: Rows) -> bool:
     """Whether a piece counts at all."""
-    return bool(len(piece.y)) and (piece.s is None or bool(piece.s.any()))
+    return bool(len(piece)) and (piece.s is None or bool(piece.s.any()))
 
 
 class PiecesObjective:
@@ -235,17 +224,15 @@ class PiecesObjective:
     The Fisher preconditioner is that of a sample of the rows, which is an objective of its own.
     """
 
-    def __init__(self, problem: Problem, sample: Piece) -> None:
-        self.problem = problem
-        weights = len(sample.y) if sample.s is None else sample.s.sum()
-        self.sample = problem.objective(sample, m=float(weights))
-        self.sample.l2 = problem.l2
+    def __init__(self, problem: Problem, sample: Rows) -> None:
+        self.problem, self.parameters, self.penalty = problem, problem.parameters, problem.penalty
+        self.sample = problem.objective(sample, m=sample.total, penalty=problem.penalty)
         self.best: tuple[float, Vector] | None = None  # the least value so far, and where
 
     @property
     def size(self) -> int:
         """Entries of w."""
-        return self.sample.size
+        return self.parameters.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -256,10 +243,13 @@ class PiecesObjective:
         """Yield what the method of each piece's objective returns, in the order of the pieces."""
         raise NotImplementedError
 
+    def _penalty_at(self, w: Vector) -> float:
+        return self.penalty.value(self.parameters.weights(w), self.sample.n_threads)
+
     def value(self, w: npt.ArrayLike) -> float:
         """Return f(w)."""
         w = np.asarray(w, np.float64)
-        return float(sum(self._partials("value", w), start=self.sample._penalty(w)))
+        return float(sum(self._partials("value", w), start=self._penalty_at(w)))
 
     def value_and_grad(self, w: npt.ArrayLike) -> tuple[float, Vector]:
         """Return f(w) and its gradient, (size,) float64."""
@@ -268,8 +258,8 @@ class PiecesObjective:
         for part, dpart in self._partials("value_and_grad", w):
             value += part
             grad += dpart
-        value += self.sample._penalty(w)
-        self.sample._penalise(grad, w)
+        value += self._penalty_at(w)
+        self.penalty.add_gradient(self.parameters.weights(w), self.parameters.weights(grad))
         if self.best is None or value < self.best[0]:
             self.best = value, w.copy()
         return value, grad
@@ -280,7 +270,7 @@ class PiecesObjective:
         product = np.zeros(self.size)
         for part in self._partials("hessp", w, v):
             product += part
-        self.sample._penalise(product, v)
+        self.penalty.add_product(self.parameters.weights(v), self.parameters.weights(product))
         return product
 
     def hessian(self, w: npt.ArrayLike) -> Vector:
@@ -289,8 +279,7 @@ class PiecesObjective:
         matrix = np.zeros((self.size, self.size))
         for part in self._partials("hessian", w):
             matrix += part
-        penalised = np.arange(len(self.sample.rows) * self.sample.D)
-        matrix[penalised, penalised] += self.problem.l2
+        self.penalty.add_hessian(self.parameters, matrix)
         return matrix
 
     def preconditioner(self, w: Vector) -> Fisher:
@@ -303,28 +292,28 @@ class Sample:
 
     def __init__(self) -> None:
         self.stride, self.seen, self.kept = 1, 0, 0
-        self.pieces: list[tuple[int, Piece]] = []  # with the number of the first row among all
+        self.pieces: list[tuple[int, Rows]] = []  # with the number of the first row among all
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: Rows) -> None:
         """Take some rows of the next piece."""
         some = every(piece, self.seen, self.stride)
-        if len(some.y):
+        if len(some):
             self.pieces.append((self.seen + -self.seen % self.stride, some))
-        self.kept += len(some.y)
-        self.seen += len(piece.y) if piece.s is None else int(np.count_nonzero(piece.s))
-        while self.kept > most_of_a_sample(piece.X.shape[1], piece.X.dtype):
+        self.kept += len(some)
+        self.seen += len(piece.weighing())
+        while self.kept > most_of_a_sample(piece.D, piece.X.dtype):
             self.stride *= 2
-            thinned: list[tuple[int, Piece]] = []
+            thinned: list[tuple[int, Rows]] = []
             old, self.kept = self.pieces, 0
             while old:
                 first, some = old.pop(0)
                 some = every(some, first // (self.stride // 2), 2)
-                if len(some.y):
+                if len(some):
                     thinned.append((first + -first % self.stride, some))
-                    self.kept += len(some.y)
+                    self.kept += len(some)
             self.pieces = thinned
 
-    def piece(self) -> Piece:
+    def rows(self) -> Rows:
         """Return them as one."""
         return joined([piece for _, piece in self.pieces])
 
@@ -334,18 +323,18 @@ def most_of_a_sample(D: int, dtype: np.dtype[Any]) -> int:
     return 2 * min(POOL, max(1024, SAMPLE_BYTES // (2 * D * dtype.itemsize)))
 
 
-def every(piece: Piece, first: int, stride: int) -> Piece:
+def every(piece: Rows, first: int, stride: int) -> Rows:
     """Return those rows with weight whose numbers the stride divides; the first of them is number `first` of all."""
-    rows = np.arange(len(piece.y)) if piece.s is None else np.flatnonzero(piece.s)
-    rows = rows[-first % stride :: stride]
-    return Piece(piece.X[rows], piece.y[rows], None if piece.s is None else piece.s[rows], "a sample of the rows")
+    some = piece[piece.weighing()[-first % stride :: stride]]
+    some.where = "a sample of the rows"
+    return some
 
 
-def joined(pieces: list[Piece]) -> Piece:
+def joined(pieces: list[Rows]) -> Rows:
     """Return the rows of all pieces, some of which may have weights and others none."""
     sparse = scipy.sparse.issparse(pieces[0].X)
     X = scipy.sparse.vstack([piece.X for piece in pieces], "csr") if sparse else np.vstack([p.X for p in pieces])
     s = None
     if any(piece.s is not None for piece in pieces):
-        s = np.concatenate([np.ones(len(piece.y)) if piece.s is None else piece.s for piece in pieces])
-    return Piece(X, np.concatenate([piece.y for piece in pieces]), s, pieces[0].where)
+        s = np.concatenate([piece.weights() for piece in pieces])
+    return Rows.of(X, np.concatenate([piece.targets for piece in pieces]), s, pieces[0].where)

@@ -12,6 +12,7 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
+from ._parameters import Parameters, with_zero
 from ._readable import validated
 from ._sparse import check_stored
 from .functional import predict_proba
@@ -45,7 +46,7 @@ class PredictionMixin:
         if scipy.sparse.issparse(W):
             W = W.toarray()
         if len(W) == 1:
-            W, b = _with_zero(W), _with_zero(b)
+            W, b = with_zero(W), with_zero(b)
         if X.dtype != W.dtype:
             X = X.astype(np.result_type(X.dtype, W), copy=False)
         return predict_proba(X, W, b, n_threads=self.n_threads)
@@ -116,8 +117,7 @@ class PredictionMixin:
             X = check_array(X, input_name="X", estimator=self)
         if not nameless or X.shape[1] != self.n_features_in_:
             X = validated(self, X, reset=False)
-        K = len(self.classes_)
-        rows = 1 if K == 2 else K
+        rows = Parameters.of_model(len(self.classes_), self.n_features_in_, True).count
         W = self._parameter("coef_", self.coef_, (rows, self.n_features_in_))
         return X, W, self._parameter("intercept_", self.intercept_, (rows,))
 
@@ -142,10 +142,3 @@ class PredictionMixin:
             bad = values[~finite][0]
             raise ValueError(f"{name} holds {bad}, and must be finite: it was changed after the fit, or that diverged")
         return value
-
-
-def _with_zero(rows: Array) -> Array:
-    """Put the zero row of class 0 before that of class 1."""
-    both = np.zeros((2, *rows.shape[1:]), rows.dtype)
-    both[1] = rows[0]
-    return both

@@ -21,7 +21,9 @@ import numpy.typing as npt
 import scipy.sparse
 
 from . import optim
-from ._pieces import Piece, Problem, weighs
+from ._penalty import Penalty
+from ._pieces import Problem, weighs
+from ._rows import Rows
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -77,11 +79,10 @@ class Stream:
             values[name] = np.array(arrays[name])
         return cls(**values)
 
-    def step(self, update: Update, problem: Problem, batch: Piece, m: float, l2: float) -> float:
+    def step(self, update: Update, problem: Problem, batch: Rows, m: float, penalty: Penalty) -> float:
         """Take one step on a batch whose loss is divided by m; return what the batch's objective was."""
-        few = problem.n_threads is None and batch.X.shape[0] * problem.D * len(problem.classes) < ALONE
-        objective = problem.objective(batch, m=m, n_threads=1 if few else None)
-        objective.l2 = l2
+        few = problem.n_threads is None and len(batch) * batch.D * problem.parameters.K < ALONE
+        objective = problem.objective(batch, m=m, penalty=penalty, n_threads=1 if few else None)
         with np.errstate(over="ignore", invalid="ignore"):
             value, grad = objective.value_and_grad(self.v / self.scale)
             grad /= self.scale
@@ -155,28 +156,26 @@ def rule_of(name: str, schedule: Callable[[int], float], average: bool, after: i
     return optim.averaged(rule, after) if average else rule
 
 
-def batches(piece: Piece, rows: npt.NDArray[np.intp], size: int) -> Iterator[tuple[Piece, float]]:
-    """Yield some rows of a piece, `size` of them at a time, and their weight."""
-    for start in range(0, len(rows), size):
-        batch = rows[start : start + size]
-        s = None if piece.s is None else piece.s[batch]
-        yield Piece(piece.X[batch], piece.y[batch], s, piece.where), float(len(batch) if s is None else s.sum())
+def batches(piece: Rows, order: npt.NDArray[np.intp], size: int) -> Iterator[Rows]:
+    """Yield the rows of a piece in an order, `size` of them at a time."""
+    for start in range(0, len(order), size):
+        yield piece[order[start : start + size]]
 
 
 @dataclass
 class Epochs:
     """How a fit goes through the pieces; what of it changes is in a Stream."""
 
-    pieces: Callable[[], Iterable[Piece]]  # encoded, one epoch of them
+    pieces: Callable[[], Iterable[Rows]]  # encoded, one epoch of them
     problem: Problem
     update: Update
     size: int  # rows of a batch
     held_out: float  # part of the rows that validate
     result: Callable[[Stream], Vector]  # v, or its mean
 
-    def parts(self, stream: Stream, number: int, piece: Piece) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    def parts(self, stream: Stream, number: int, piece: Rows) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Return the rows of a piece to train on, shuffled for this epoch, and those held out, always the same."""
-        rows = np.arange(len(piece.y)) if piece.s is None else np.flatnonzero(piece.s)
+        rows = piece.weighing()
         held = np.empty(0, np.intp)
         if self.held_out:
             rows = np.random.default_rng([stream.seed, number]).permutation(rows)
@@ -192,9 +191,9 @@ class Epochs:
             if number < stream.piece:
                 continue
             rows, _ = self.parts(stream, number, piece)
-            for batch, _ in batches(piece, rows, self.size):
-                n = len(batch.y)
-                stream.loss += n * stream.step(self.update, self.problem, batch, n * mean, self.problem.l2)
+            for batch in batches(piece, rows, self.size):
+                n = len(batch)
+                stream.loss += n * stream.step(self.update, self.problem, batch, n * mean, self.problem.penalty)
                 stream.rows += n
             stream.piece = number + 1
             yield False
@@ -209,10 +208,10 @@ class Epochs:
         w = self.result(stream) / stream.scale
         for number, piece in enumerate(self.pieces()):
             _, held = self.parts(stream, number, piece)
-            for part, s in batches(piece, held, max(1, len(held))):
+            for part in batches(piece, held, max(1, len(held))):
                 if weighs(part):
                     total += self.problem.objective(part, m=1.0).value(w)
-                    weight += s
+                    weight += part.total
         stream.validation.append(total / weight if weight else math.nan)
 
 

@@ -10,8 +10,11 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
-from ._pieces import Piece, Problem, Survey
+from ._parameters import Parameters
+from ._penalty import Penalty
+from ._pieces import Problem, Survey
 from ._readable import check_readable, validated
+from ._rows import Rows
 from ._validation import _class_weights
 
 Array = npt.NDArray[Any]
@@ -68,7 +71,7 @@ class TrainingDataMixin:
                 "Only binary classification is supported. The type of the target is multiclass."
             )
 
-    def _check_more_data(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Piece:
+    def _check_more_data(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Rows:
         """Return what `partial_fit` is given, with labels 0..K-1 and complete weights."""
         first = not hasattr(self, "classes_")
         soft = _are_probabilities(y)
@@ -105,7 +108,7 @@ class TrainingDataMixin:
                 )
             c = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
             s = c[y] if s is None else s * c[y]
-        return Piece(X, y, s, "X")
+        return Rows.of(X, y, s)
 
     def _pieces_problem(self, found: Survey, C: float) -> Problem:
         """Take over what a pass over all pieces has found, and refuse what cannot be fitted."""
@@ -123,7 +126,8 @@ class TrainingDataMixin:
             else:
                 c = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
         l2 = 1 / (C * found.total(c)) if found.total(c) else 0.0
-        return found.problem(l2, c, self.fit_intercept, self.n_threads, binomial=len(self.classes_) == 2)
+        binary = Parameters.of_model(len(self.classes_), found.D, True).binary
+        return found.problem(Penalty(l2), c, bool(self.fit_intercept), self.n_threads, binary=binary)
 
 
 def _are_probabilities(y: Any) -> bool:

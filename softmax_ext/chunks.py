@@ -23,8 +23,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ._pieces import MiB, Piece, PiecesObjective, Problem, Sample, Survey, merged, survey, weighs
-from ._validation import COMPUTES_IN, _class_weights, check_nonnegative_number, is_native
+from ._penalty import Penalty
+from ._pieces import MiB, PiecesObjective, Problem, Sample, Survey, checked, merged, survey, weighs
+from ._rows import Rows
+from ._validation import COMPUTES_IN, _class_weights, is_native
 
 __all__ = ["Chunks", "ChunksObjective", "from_iterable", "from_npy", "from_parquet"]
 
@@ -52,7 +54,7 @@ class Chunks:
         Whether a thread reads the next chunk while one is computed, which changes no bit; true from the start.
     """
 
-    def __init__(self, read: Callable[[], Iterable[Piece]], names: Sequence[str] | None = None) -> None:
+    def __init__(self, read: Callable[[], Iterable[Rows]], names: Sequence[str] | None = None) -> None:
         self._read = read
         self.names = None if names is None else tuple(names)
         self.read_ahead = True
@@ -60,9 +62,9 @@ class Chunks:
     def __iter__(self) -> Iterator[tuple[Any, Array, Array | None]]:
         """Yield (X, y, sample_weight or None), one chunk after the other."""
         for piece in self.pieces():
-            yield piece.X, piece.y, piece.s
+            yield piece.X, piece.targets, piece.s
 
-    def pieces(self, prepare: Callable[[Piece], Piece] = Piece.checked) -> Iterator[Piece]:
+    def pieces(self, prepare: Callable[[Rows], Rows] = lambda piece: piece) -> Iterator[Rows]:
         """Yield the chunks with their names, each prepared by whoever reads it."""
         prepared = (prepare(piece) for piece in self._read())
         return _ahead(prepared) if self.read_ahead else prepared
@@ -120,13 +122,13 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
             "a fit reads the data many times"
         )
 
-    def read() -> Iterator[Piece]:
+    def read() -> Iterator[Rows]:
         for i, item in enumerate(factory()):
             where = f"chunk {i} of the iterable"
             if not isinstance(item, tuple | list) or len(item) not in (2, 3):
                 raise ValueError(f"{where} must be (X, y) or (X, y, sample_weight), got {type(item).__name__}")
             X, y, *s = item
-            yield Piece(X, y, s[0] if s else None, where)
+            yield checked(X, y, s[0] if s else None, where)
 
     return Chunks(read)
 
@@ -190,7 +192,7 @@ def from_npy(
     step = max(1, most // (X.shape[1] * dtype.itemsize)) if rows is None else _positive(rows)
     sizes = [(path, os.stat(path).st_size) for path in paths]
 
-    def read() -> Iterator[Piece]:
+    def read() -> Iterator[Rows]:
         for start in range(0, N, step):
             stop = min(start + step, N)
             for path, size in sizes:  # to touch a page behind the end of a file would be the end of the process
@@ -201,7 +203,7 @@ def from_npy(
                     )
             _fetch(X, start, stop)
             where = f"{os.fspath(X_path)}, rows {start} to {stop - 1}"
-            yield Piece(np.asarray(X[start:stop]), y[start:stop], None if s is None else s[start:stop], where)
+            yield checked(np.asarray(X[start:stop]), y[start:stop], None if s is None else s[start:stop], where)
 
     return Chunks(read)
 
@@ -319,7 +321,7 @@ def from_parquet(
     dtype = np.dtype(np.float32 if all(kinds[name] in (pa.float16(), pa.float32()) for name in names) else np.float64)
     most = max(1, CHUNK_BYTES // (dtype.itemsize * len(names))) if rows is None else _positive(rows)
 
-    def read() -> Iterator[Piece]:
+    def read() -> Iterator[Rows]:
         # Opened anew each time, since what a dataset remembers of its files would hide that one has changed.
         whole = opened()
         if gone := sorted(set(files) - set(whole.files)):
@@ -353,7 +355,7 @@ def from_parquet(
 
 def _table(
     batch: Any, names: list[str], target: str, sample_weight: str | None, dtype: np.dtype[Any], where: str
-) -> Piece:
+) -> Rows:
     """Turn a record batch into a piece: columns, one after the other, into the rows of Xᵀ."""
 
     def column(name: str) -> Array:
@@ -371,7 +373,7 @@ def _table(
             X[start : start + few, j] = values[start : start + few]
     y = column(target)
     s = None if sample_weight is None else column(sample_weight)
-    return Piece(X, y.astype(str) if y.dtype.kind == "O" else y, s, where)
+    return checked(X, y.astype(str) if y.dtype.kind == "O" else y, s, where)
 
 
 def _positive(rows: object) -> int:
@@ -442,11 +444,10 @@ class ChunksObjective(PiecesObjective):
                 raise ValueError("class_weight needs labels, but y holds probabilities: use sample_weight")
             K = len(found.weights)
             c = _class_weights(class_weight, np.arange(K), found.weights, K)
-        l2 = check_nonnegative_number(l2, "l2")
-        self._take(chunks, found.problem(l2, c, fit_intercept, n_threads), sample)
+        self._take(chunks, found.problem(Penalty(l2), c, fit_intercept, n_threads), sample)
 
     def _take(self, chunks: Chunks, problem: Problem, sample: Sample) -> None:
-        super().__init__(problem, problem.encoded(sample.piece()))
+        super().__init__(problem, problem.encoded(sample.rows()))
         self.chunks, self.classes = chunks, problem.classes
 
     @classmethod
@@ -458,8 +459,8 @@ class ChunksObjective(PiecesObjective):
 
     def _partials(self, method: str, *vectors: Vector) -> Iterator[Any]:
         seen = 0
-        for piece in self.chunks.pieces(lambda piece: self.problem.encoded(piece.checked())):
-            seen += len(piece.y)
+        for piece in self.chunks.pieces(self.problem.encoded):
+            seen += len(piece)
             if weighs(piece):
                 yield getattr(self.problem.objective(piece), method)(*vectors)
         if seen != self.problem.rows:

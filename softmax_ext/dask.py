@@ -246,11 +246,11 @@ class DaskObjective(PiecesObjective):
         self.client = client
         counts = [int(one.counts.sum() if one.labels is not None else one.counts[0]) for one in surveys]
         stride = 1
-        while math.ceil(sum(counts) / stride) > most_of_a_sample(problem.D, problem.dtype):
+        while math.ceil(sum(counts) / stride) > most_of_a_sample(problem.parameters.D, problem.dtype):
             stride *= 2
         firsts = np.cumsum([0, *counts[:-1]]).tolist()
         sample = _gathered(client, client.map(every, pieces, firsts, [stride] * len(pieces), pure=False))
-        super().__init__(problem, problem.encoded(joined([piece for piece in sample if len(piece.y)])))
+        super().__init__(problem, problem.encoded(joined([piece for piece in sample if len(piece)])))
         parts = client.map(_partitions.objective_of, pieces, [problem] * len(pieces), pure=False)
         self.parts = [part for part, one in zip(parts, surveys, strict=True) if one.rows]
 
@@ -337,7 +337,7 @@ def _dtype(X: Any) -> np.dtype[Any]:
 
 
 def _distribute(client: Any, X: Any, y: Any, s: Any) -> list[Any]:
-    """Return a future of a Piece for each partition of X, with y and weights cut as X is."""
+    """Return a future of `Rows` for each partition of X, with y and weights cut as X is."""
     given = {
         name: _in_one_column(data) for name, data in (("X", X), ("y", y), ("sample_weight", s)) if data is not None
     }

@@ -40,11 +40,14 @@ except ImportError:
 
 from ._minibatch import MiniBatchMixin
 from ._observers import Observer, progress, scikit_learn_callbacks
-from ._pieces import Piece, PiecesObjective
+from ._parameters import Parameters
+from ._penalty import Penalty
+from ._pieces import PiecesObjective
+from ._rows import Rows
 from ._solvers import Solution, minimize, seeing
 from ._stream import RULES
 from .chunks import Chunks, ChunksObjective, looked_through
-from .objective import BinomialObjective, SoftmaxObjective
+from .objective import objective_of
 
 __all__ = ["LogisticRegression"]
 
@@ -304,18 +307,12 @@ class LogisticRegression(
         if isinstance(X, Chunks):
             return self._fit_pieces(X, y, sample_weight, C)
         X, y, targets, s = self._check_data(X, y, sample_weight)
-        m = float(X.shape[0] if s is None else s.sum())
+        rows = Rows.of(X, targets, s)
+        m = rows.total
+        penalty = Penalty(l2=1 / (C * m))
         if self.solver in RULES:
-            piece = Piece(X, targets, s, "X")
-            return self._fit_batches(lambda: [piece], self._problem(piece, m, 1 / (C * m)), X)
-        objective = (BinomialObjective if len(self.classes_) == 2 else SoftmaxObjective)(
-            X,
-            targets,
-            l2=1 / (C * m),
-            sample_weight=s,
-            fit_intercept=self.fit_intercept,
-            n_threads=self.n_threads,
-        )
+            return self._fit_batches(lambda: [rows], self._problem(rows, m, penalty), X)
+        objective = objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
         return self._minimise(objective, X.dtype, X, y, sample_weight)
 
     def _fit_pieces(self, chunks: Chunks, y: Any, sample_weight: Any, C: float) -> Self:
@@ -326,8 +323,7 @@ class LogisticRegression(
         if chunks.names is not None:
             self.feature_names_in_ = np.array(chunks.names, object)
         if self.solver in RULES:
-            encode = lambda piece: problem.encoded(piece.checked())  # noqa: E731
-            return self._fit_batches(lambda: chunks.pieces(encode), problem, sample.piece().X)
+            return self._fit_batches(lambda: chunks.pieces(problem.encoded), problem, sample.rows().X)
         return self._minimise_pieces(ChunksObjective.of(chunks, problem, sample))
 
     def _minimise_pieces(self, objective: PiecesObjective) -> Self:
@@ -424,10 +420,10 @@ class LogisticRegression(
 
     def _start(self, *, go_on: bool = False) -> npt.NDArray[np.float64]:
         """Return where the fit begins, as the objective wants it: [W, row after row; b]."""
-        K, D = len(self.classes_), self.n_features_in_
-        shape = (1 if K == 2 else K, D)
+        parameters = self._layout()
+        shape = (parameters.count, parameters.D)
         if not ((self.warm_start and hasattr(self, "coef_")) or go_on):
-            return np.zeros(shape[0] * (D + bool(self.fit_intercept)))
+            return np.zeros(parameters.size)
         if self.coef_.shape != shape:
             raise ValueError(
                 f"Initialization coef is of shape {self.coef_.shape}, expected shape {shape}: warm_start=True needs "
@@ -435,8 +431,10 @@ class LogisticRegression(
             )
         self._parameter("coef_", self.coef_, shape)
         self._parameter("intercept_", self.intercept_, shape[:1])
-        W = self.densify().coef_
-        return np.concatenate([W.ravel(), self.intercept_] if self.fit_intercept else [W.ravel()], dtype=np.float64)
+        return parameters.join(self.densify().coef_, self.intercept_ if self.fit_intercept else None)
+
+    def _layout(self) -> Parameters:
+        return Parameters.of_model(len(self.classes_), self.n_features_in_, bool(self.fit_intercept))
 
     def _keep(self, solution: Solution, dtype: np.dtype[Any]) -> None:
         for name, value in self._coefficients(solution.w, dtype).items():
@@ -447,11 +445,10 @@ class LogisticRegression(
         self.convergence_report_ = solution.report
 
     def _coefficients(self, w: Array, dtype: np.dtype[Any]) -> dict[str, Array]:
-        D = self.n_features_in_
-        rows = 1 if len(self.classes_) == 2 else len(self.classes_)
-        W = w[: rows * D].reshape(rows, D)
-        b = w[rows * D :] if self.fit_intercept else np.zeros(rows)
-        if rows > 1:  # S is the same, the penalty is no larger
+        parameters = self._layout()
+        W, b = parameters.weights(w), parameters.intercepts(w)
+        b = np.zeros(parameters.count) if b is None else b
+        if not parameters.binary:  # S is the same, the penalty is no larger
             W, b = W - W.mean(axis=0), b - b.mean()
         return {"coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
 

@@ -15,19 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch, _threads, _workspace, reference
-from ._fisher import Fisher
+from ._fisher import POOL, Fisher
+from ._parameters import Parameters
+from ._penalty import Penalty
 from ._plan import Plan, Visit, plan
+from ._rows import Rows
 from ._sparse import CSR, is_sparse
-from ._validation import (
-    check_block,
-    check_nonnegative_number,
-    check_positive_number,
-    check_problem,
-    count_classes,
-    native,
-)
-from ._vectors import dots
-from .functional import ALL, KIND, parts, predict_proba, stored
+from ._validation import check_block, check_positive_number, check_problem, count_classes, native
+from .functional import ALL, KIND, parts, predict_proba
 
 __all__ = ["BinomialObjective", "Evaluation", "SoftmaxObjective"]
 
@@ -72,6 +67,8 @@ class SoftmaxObjective:
     m : float, optional
         What sums are divided by, in the place of Σ s_i: for rows that are a part of the data. With the same m, and
         without penalty, the parts' values and gradients add up to those of the whole.
+    penalty : Penalty, optional
+        In the place of `l2`: see `softmax_ext.optim.Penalty`.
 
     Attributes
     ----------
@@ -87,7 +84,8 @@ class SoftmaxObjective:
     Raises
     ------
     ValueError, TypeError
-        As `loss_grad`; if `l2` is negative or not finite; from the methods, if w is not a vector of `size` entries.
+        As `loss_grad`; if `l2` is negative or not finite, or given beside `penalty`; from the methods, if w is not a
+        vector of `size` entries.
 
     Examples
     --------
@@ -104,6 +102,8 @@ class SoftmaxObjective:
     (True, True)
     """
 
+    _binary = False  # whether class 1 alone has parameters
+
     def __init__(
         self,
         X: Any,
@@ -116,99 +116,122 @@ class SoftmaxObjective:
         n_threads: int | None = None,
         K: int | None = None,
         m: float | None = None,
+        penalty: Penalty | None = None,
     ) -> None:
-        self.K = self._count_classes(y) if K is None else K
+        if penalty is None:
+            penalty = Penalty(l2)
+        elif l2:
+            raise TypeError(f"l2 = {l2} is given beside penalty = {penalty}: put it into the penalty")
+        K = self._count_classes(y) if K is None else K
         shape = X.shape if is_sparse(X) else np.shape(X)
-        start = np.broadcast_to(0.0, (self.K, shape[1] if len(shape) == 2 else 1))
+        start = np.broadcast_to(0.0, (K, shape[1] if len(shape) == 2 else 1))
         given = check_problem(X, y, start, None, sample_weight, class_weight, 0.0)
-        self._X: Any = given.X
-        self.dtype, self._y, self._s, self.m = given.dtype, given.y, given.s, given.m
-        self._curving = given.s  # what the samples weigh in the Hessian, or None for 1
-        self._Y: Array | None = None
-        if given.Y is not None:
-            check_block(given.Y, 0)
-            self._Y = native(given.Y, self.dtype)
-            # Of R = S Σ_k Y_ik - Y the Hessian has the first term: rows of targets weigh what they sum to.
-            mass = self._Y.sum(axis=1, dtype=np.float64)
-            self._curving = mass if self._s is None else self._s * mass
+        Y = given.Y
+        if Y is not None:
+            check_block(Y, 0)
+            Y = native(Y, given.dtype)
+        self.dtype, self.m = given.dtype, given.m
+        self._rows = Rows(given.X, given.y, Y, given.s)
+        self._curving = self._rows.curving()
         self._part = 1.0  # what these samples are of the whole
         if m is not None:
             self._part, self.m = self.m / check_positive_number(m, "m"), float(m)
         self.N, self.D = given.X.shape
-        self.l2 = check_nonnegative_number(l2, "l2")
-        self.fit_intercept = bool(fit_intercept)
+        self.parameters = Parameters(K, self.D, bool(fit_intercept), self._binary)
+        self.penalty = penalty
         self.n_threads = _threads.effective(n_threads)
 
     def _count_classes(self, y: npt.ArrayLike) -> int:
         return count_classes(y)
 
     @property
+    def K(self) -> int:
+        """Classes."""
+        return self.parameters.K
+
+    @property
     def rows(self) -> range:
         """The classes whose parameters w holds."""
-        return range(self.K)
+        return self.parameters.classes
 
     @property
     def size(self) -> int:
         """Entries of w."""
-        return int(len(self.rows) * (self.D + self.fit_intercept))
+        return self.parameters.size
+
+    @property
+    def fit_intercept(self) -> bool:
+        """Whether w has intercepts."""
+        return self.parameters.intercept
+
+    @property
+    def l2(self) -> float:
+        """Strength of the L2 penalty."""
+        return self.penalty.l2
+
+    @l2.setter
+    def l2(self, l2: float) -> None:
+        self.penalty = Penalty(l2)
 
     def value(self, w: npt.ArrayLike) -> float:
         """Return f(w), by a pass without the gradient's product."""
-        W, b = self._parameters(w)
-        return self._loss(W, b, None) + self._penalty(w)
+        w = self.parameters.vector(w)
+        W, b = self.parameters.split(w, self.dtype)
+        return self._loss(W, b, None) + self._penalty_at(w)
 
     def value_and_grad(self, w: npt.ArrayLike) -> tuple[float, Vector]:
         """Return f(w) and its gradient, (size,) float64."""
+        w, parameters = self.parameters.vector(w), self.parameters
         if self._transposing:
             loss, grad = self._transposed(w, None)
-            return loss + self._penalty(w), grad
-        W, b = self._parameters(w)
+            return loss + self._penalty_at(w), grad
+        W, b = parameters.split(w, self.dtype)
         loss, dW, db = 0.0, np.empty_like(W), None if b is None else np.empty_like(b)
         if _dispatch.kernels is None:
-            loss, dW, db = reference.loss_grad(self._X, self._target, W, b, sample_weight=self._s)
+            loss, dW, db = reference.loss_grad(self._rows.X, self._rows.targets, W, b, sample_weight=self._rows.s)
             loss, dW, db = loss * self._part, dW * self._part, None if db is None else db * self._part
         else:
             run, way = _dispatch.kernels.loss_grad[KIND[self.dtype]], self._plan()
-            for visit, X, Y, _, y, s, space in self._visits(way):
+            for visit, rows, space in self._visits(way, self._rows):
+                X, y, Y, s = rows.X, rows.y, rows.Y, rows.s
                 loss = run(X, y, Y, s, 0.0, W, b, way, visit, *space, dW, db, self.m, self._team(way))
-        grad = self._flat(dW, db)
-        self._penalise(grad, w)
-        return loss + self._penalty(w), grad
+        grad = parameters.gradient(dW, db)
+        self.penalty.add_gradient(parameters.weights(w), parameters.weights(grad))
+        return loss + self._penalty_at(w), grad
 
     def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
         """Return the Hessian at w times v, (size,) float64, by one pass of three products."""
+        parameters = self.parameters
+        w, v = parameters.vector(w), parameters.vector(v)
         if self._transposing:
             return self._transposed(w, v)[1]
-        W, b = self._parameters(w)
-        V, c = self._parameters(v)
+        W, b = parameters.split(w, self.dtype)
+        V, c = parameters.split(v, self.dtype)
         dV, dc = np.empty_like(W), None if b is None else np.empty_like(b)
         if _dispatch.kernels is None:
-            X = reference.float64(self._X)
+            X = reference.float64(self._rows.X)
             zeros = np.zeros(self.K)
             S = reference.softmax(reference.scores(X, W, b))
-            mass = np.ones(self.N) if self._Y is None else self._Y.sum(axis=1, dtype=np.float64)
-            dV, dc = reference.hessian_product(X, S, V, zeros if c is None else c, self._weights(), mass)
+            mass = self._rows.mass()
+            mass = np.ones(self.N) if mass is None else mass
+            dV, dc = reference.hessian_product(X, S, V, zeros if c is None else c, self._rows.weights(), mass)
             dV, dc = dV * self._part, dc * self._part
         else:
             run, way = _dispatch.kernels.hessp[KIND[self.dtype]], self._plan(hessian=True)
-            for visit, X, _, rows, _, _, space in self._visits(way):
-                s = self._curving if self._curving is None or rows is ALL else self._curving[rows]
-                run(X, s, W, b, V, c, way, visit, *space, dV, dc, self.m, self._team(way))
-        product = self._flat(dV, dc)
-        self._penalise(product, v)
+            for visit, rows, space in self._visits(way, self._curving):
+                run(rows.X, rows.s, W, b, V, c, way, visit, *space, dV, dc, self.m, self._team(way))
+        product = parameters.gradient(dV, None if b is None else dc)
+        self.penalty.add_product(parameters.weights(v), parameters.weights(product))
         return product
 
     def hessian(self, w: npt.ArrayLike) -> Vector:
         """Return the Hessian at w, (size, size) float64: for few parameters, since it costs N size² operations."""
-        W, b = self._parameters(w)
-        rows, P = self.rows, self.D + self.fit_intercept
-        H = self._hessian_sum(W, b)
+        parameters = self.parameters
+        H = self._hessian_sum(*parameters.split(parameters.vector(w), self.dtype))
         H /= self.m
-        order = np.arange(len(rows) * P).reshape(len(rows), P)
-        order = np.concatenate([order[:, : self.D].ravel(), order[:, self.D :].ravel()])
+        order = parameters.flat(np.arange(parameters.size).reshape(parameters.count, -1), np.intp)
         matrix: Vector = H[np.ix_(order, order)]
-        penalised = np.arange(len(rows) * self.D)
-        matrix[penalised, penalised] += self.l2
+        self.penalty.add_hessian(parameters, matrix)
         return matrix
 
     def _hessian_sum(self, W: Array, b: Array | None) -> Vector:
@@ -216,17 +239,17 @@ class SoftmaxObjective:
 
         Not by BLAS, whose sums may depend on its own number of threads.
         """
-        rows, P, kernels = self.rows, self.D + self.fit_intercept, _dispatch.kernels
-        Q, s = len(rows) * P, self._weights() if self._curving is None else self._curving
+        kernels, count, P, Q = _dispatch.kernels, self.parameters.count, self.parameters.each, self.size
+        s = self._curving.weights()
         at_once = max(1, MiB // P)
         H, slices = np.zeros((Q, Q)), 16 if min(self.N, at_once) * Q * Q >= 2**22 else 1
         if kernels is not None:
-            ld, work = kernels.hessian_sizes(P, len(rows))
+            ld, work = kernels.hessian_sizes(P, count)
             n_threads = min(self.n_threads, slices)
             sums, space = np.zeros((slices, Q, ld)), np.empty(n_threads * work)
         for start in range(0, self.N, at_once):
             part = slice(start, start + at_once)
-            X, S = self._augmented(part), self._probabilities(self._X[part], W, b)[:, rows.start : rows.stop]
+            X, S = self._augmented(part), self._posterior(self._rows.X[part], W, b)
             if kernels is None:
                 H += reference.hessian(X, S, s[part]).reshape(Q, Q) * s[part].sum()
             else:
@@ -239,114 +262,81 @@ class SoftmaxObjective:
 
     def evaluate(self, w: npt.ArrayLike) -> Evaluation:
         """Return f(w), each sample's loss and the accuracy, from one pass."""
-        W, b = self._parameters(w)
+        w = self.parameters.vector(w)
+        W, b = self.parameters.split(w, self.dtype)
         losses = np.empty((self.N, 2))
         loss = self._loss(W, b, losses)
         accuracy = float("nan")
-        if self._y is not None:  # the label's score is no less than the highest
-            accuracy = float(np.average(losses[:, 1] == 0, weights=self._s))
-        return Evaluation(loss + self._penalty(w), losses[:, 0].copy(), accuracy)
+        if self._rows.y is not None:  # the label's score is no less than the highest
+            accuracy = float(np.average(losses[:, 1] == 0, weights=self._rows.s))
+        return Evaluation(loss + self._penalty_at(w), losses[:, 0].copy(), accuracy)
 
     def _loss(self, W: Array, b: Array | None, losses: Array | None) -> float:
         if _dispatch.kernels is None:
-            Z = reference.scores(reference.float64(self._X), W, b)
+            y, targets = self._rows.y, self._rows.targets
+            Z = reference.scores(reference.float64(self._rows.X), W, b)
             if losses is not None:
-                losses[:, 0] = reference.losses(Z, self._target)
-                losses[:, 1] = 0 if self._y is None else Z.max(axis=1) - Z[np.arange(self.N), self._y]
-            return reference.loss(Z, self._target, self._s) * self._part
-        run, way, loss = _dispatch.kernels.loss_grad[KIND[self.dtype]], self._plan(), 0.0
-        for visit, X, Y, rows, y, s, space in self._visits(way):
-            each = None if losses is None else losses[rows]
+                losses[:, 0] = reference.losses(Z, targets)
+                losses[:, 1] = 0 if y is None else Z.max(axis=1) - Z[np.arange(self.N), y]
+            return reference.loss(Z, targets, self._rows.s) * self._part
+        run, way, loss, first = _dispatch.kernels.loss_grad[KIND[self.dtype]], self._plan(), 0.0, 0
+        for visit, rows, space in self._visits(way, self._rows):
+            X, y, Y, s = rows.X, rows.y, rows.Y, rows.s
+            each = None if losses is None else losses[first : first + len(rows)]
             loss = run(X, y, Y, s, 0.0, W, b, way, visit, *space, None, None, self.m, self._team(way), each)
+            first += len(rows)
         return loss
 
-    @property
-    def _target(self) -> Array:
-        return self._y if self._Y is None else self._Y  # type: ignore[return-value]
-
-    def _weights(self) -> Vector:
-        return np.ones(self.N) if self._s is None else self._s
-
     def _plan(self, *, hessian: bool = False) -> Plan:
-        return plan(self.N, self.D, self.K, self.dtype.itemsize, _dispatch.isa, second=hessian, nnz=stored(self._X))
+        return plan(self.N, self.D, self.K, self.dtype.itemsize, _dispatch.isa, second=hessian, nnz=self._rows.stored)
 
     def _team(self, way: Plan) -> int:
         return min(self.n_threads, way.slices or self.n_threads) if way.parallel else 1
 
-    def _visits(
-        self, way: Plan
-    ) -> Iterator[tuple[Visit, Array | CSR, Array | None, slice, Array | None, Vector | None, _workspace.Space]]:
-        """Yield the kernel's calls, each with its rows of all that the objective holds, and work space."""
+    def _visits(self, way: Plan, all_rows: Rows) -> Iterator[tuple[Visit, Rows, _workspace.Space]]:
+        """Yield the kernel's calls, each with its rows as the kernel reads them, and work space."""
         space = _workspace.take(way.shared + self._team(way) * way.work, self.dtype, way.sums)
         try:
-            for visit, X, Y, rows in parts(way, self._X, self._Y, self.dtype, checked=True):
-                whole = rows is ALL
-                y = self._y if self._y is None or whole else self._y[rows]
-                s = self._s if self._s is None or whole else self._s[rows]
-                yield visit, X, Y, rows, y, s, space
+            for visit, X, Y, index in parts(way, all_rows.X, all_rows.Y, self.dtype, checked=True):
+                rows = all_rows
+                if index is not ALL:
+                    y, s = all_rows.y, all_rows.s
+                    rows = Rows(X, None if y is None else y[index], Y, None if s is None else s[index])
+                yield visit, rows, space
         finally:
             _workspace.give(space)
-
-    def _vector(self, w: npt.ArrayLike) -> Array:
-        w = np.asarray(w)
-        if w.shape != (self.size,):
-            raise ValueError(
-                f"w must be a vector of K D{' + K' * self.fit_intercept} = {self.size} entries, got {w.shape}"
-            )
-        return w
 
     @property
     def _transposing(self) -> bool:
         """Whether the pass transposes W and dW anyway, and so can take w and leave the gradient itself."""
-        return isinstance(self._X, CSR) and len(self.rows) == self.K and _dispatch.kernels is not None
+        return isinstance(self._rows.X, CSR) and not self.parameters.binary and _dispatch.kernels is not None
 
-    def _transposed(self, w: npt.ArrayLike, v: npt.ArrayLike | None) -> tuple[float, Vector]:
+    def _transposed(self, w: Array, v: Array | None) -> tuple[float, Vector]:
         """Return the loss and the penalised gradient at w; or 0 and the penalised Hessian times v."""
         assert _dispatch.kernels is not None
-        w = np.require(self._vector(w), np.float64, ["C", "A"])  # a message may hold it at any address, as Dask's do
-        v = None if v is None else np.require(self._vector(v), np.float64, ["C", "A"])
+        w, v = _steady(w), None if v is None else _steady(v)
         grad, loss, way = np.empty(self.size), 0.0, self._plan(hessian=v is not None)
-        run, l2, m, K = _dispatch.kernels.sparse_grad[KIND[self.dtype]], self.l2, self.m, self.K
-        for visit, X, Y, rows, y, s, space in self._visits(way):
-            if v is not None:
-                y, Y, s = None, None, self._curving if self._curving is None else self._curving[rows]
+        run, l2, m, K = _dispatch.kernels.sparse_grad[KIND[self.dtype]], self.penalty.l2, self.m, self.K
+        for visit, rows, space in self._visits(way, self._rows if v is None else self._curving):
+            X, y, Y, s = rows.X, rows.y, rows.Y, rows.s
             loss = run(X, y, Y, s, w, v, K, l2, way, visit, *space, grad, m, self._team(way))
         return loss, grad
 
-    def _parameters(self, w: npt.ArrayLike) -> tuple[Array, Array | None]:
-        """Return W (K, D) and b (K,), in the dtype of the pass."""
-        w = self._vector(w)
-        split = len(self.rows) * self.D
-        with np.errstate(over="ignore"):
-            W = w[:split].reshape(-1, self.D).astype(self.dtype)
-            b = w[split:].astype(self.dtype) if self.fit_intercept else None
-        return W, b
-
-    def _flat(self, dW: Array, db: Array | None) -> Vector:
-        pieces = [dW.ravel()] if db is None else [dW.ravel(), db]
-        return np.concatenate(pieces, dtype=np.float64)
-
-    def _penalty(self, w: npt.ArrayLike) -> float:
-        if not self.l2:
-            return 0.0
-        W = np.require(np.asarray(w)[: len(self.rows) * self.D], np.float64, ["C", "A"])
-        return 0.5 * self.l2 * float(dots(W[np.newaxis], W, n_threads=self.n_threads)[0])
-
-    def _penalise(self, grad: Vector, w: npt.ArrayLike) -> None:
-        if self.l2:
-            split = len(self.rows) * self.D
-            grad[:split] += self.l2 * np.asarray(w)[:split]
+    def _penalty_at(self, w: Array) -> float:
+        return self.penalty.value(self.parameters.weights(w), self.n_threads)
 
     def _augmented(self, rows: slice) -> Vector:
         """Return some rows of X, with a column of ones where there is an intercept."""
-        X = self._X[rows]
-        augmented = np.empty((len(X), self.D + self.fit_intercept))
+        X = self._rows.X[rows]
+        augmented = np.empty((len(X), self.parameters.each))
         augmented[:, : self.D] = X.scipy(np.float64).toarray() if isinstance(X, CSR) else X
         augmented[:, self.D :] = 1
         return augmented
 
-    def _probabilities(self, X: Array | CSR, W: Array, b: Array | None) -> Array:
-        return predict_proba(X, W, b, n_threads=self.n_threads)
+    def _posterior(self, X: Array | CSR, W: Array, b: Array | None) -> Array:
+        """Return the posterior of some samples, (n, count): of the classes that have parameters."""
+        classes = self.parameters.classes
+        return predict_proba(X, W, b, n_threads=self.n_threads)[:, classes.start : classes.stop]
 
     @cached_property
     def mean_squares(self) -> Vector:
@@ -357,23 +347,46 @@ class SoftmaxObjective:
 
     def preconditioner(self, w: Vector) -> Fisher:
         """Return what multiplies a vector by an approximate inverse of the Hessian at w; see softmax_ext/_fisher.py."""
-        return Fisher(self, w)
+        pool = slice(None, None, max(1, self.N // POOL))
+        return Fisher(
+            w,
+            self._curving[pool],
+            float(self._rows.weights()[pool].sum()),
+            self.parameters,
+            self.penalty,
+            mean_squares=self.mean_squares,
+            posterior=lambda X, w: self._posterior(X, *self.parameters.split(w, self.dtype)),
+            passes_over=self.N,
+            n_threads=self.n_threads,
+        )
+
+
+def _steady(w: Array) -> Vector:
+    """Return a vector as a kernel reads it, since a message may hold it at any address, as Dask's do."""
+    return np.require(w, np.float64, ["C", "A"])
+
+
+def objective_of(
+    rows: Rows, parameters: Parameters, penalty: Penalty, *, m: float | None = None, n_threads: int | None = None
+) -> SoftmaxObjective:
+    """Return the objective of rows with complete weights, for parameters of either layout."""
+    Objective = BinomialObjective if parameters.binary else SoftmaxObjective
+    return Objective(
+        rows.X,
+        rows.targets,
+        penalty=penalty,
+        sample_weight=rows.s,
+        fit_intercept=parameters.intercept,
+        n_threads=n_threads,
+        K=parameters.K,
+        m=m,
+    )
 
 
 class BinomialObjective(SoftmaxObjective):
     """`SoftmaxObjective` of two classes, parametrised as in scikit-learn: w is class 1's row, class 0's is zero."""
 
+    _binary = True
+
     def _count_classes(self, y: npt.ArrayLike) -> int:
         return 2
-
-    @property
-    def rows(self) -> range:
-        """Only class 1 has parameters."""
-        return range(1, 2)
-
-    def _parameters(self, w: npt.ArrayLike) -> tuple[Array, Array | None]:
-        W, b = super()._parameters(w)
-        return np.vstack([np.zeros_like(W), W]), None if b is None else np.concatenate([np.zeros_like(b), b])
-
-    def _flat(self, dW: Array, db: Array | None) -> Vector:
-        return super()._flat(dW[1:], None if db is None else db[1:])

@@ -19,7 +19,8 @@ GUARD = """
 import ctypes, itertools, mmap, sys
 import numpy as np
 import softmax_ext
-from softmax_ext import SoftmaxObjective, _fisher, _sparse, _workspace, functional, losses, objective, optim, special
+from softmax_ext import SoftmaxObjective, functional, losses, objective, optim, special
+from softmax_ext import _fisher, _parameters, _sparse, _workspace
 from softmax_ext import cross_entropy_grad, loss_grad, predict_proba
 
 PAGE = mmap.PAGESIZE
@@ -53,7 +54,7 @@ class Guarding:
         array = np.empty_like(like, dtype, subok=False)
         return place(array.shape, array.dtype, array.strides)
 
-for module in (_fisher, _sparse, _workspace, functional, losses, objective, special):
+for module in (_fisher, _parameters, _sparse, _workspace, functional, losses, objective, special):
     module.np = Guarding()
 
 def forget():

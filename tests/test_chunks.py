@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softmax_ext import SoftmaxObjective, chunks, optim, softmax
-from softmax_ext._pieces import POOL, Piece, Sample, joined
+from softmax_ext._pieces import POOL, Sample, joined
+from softmax_ext._rows import Rows
 
 pytest.importorskip("sklearn", "1.6")
 
@@ -199,9 +200,9 @@ def test_sample_does_not_depend_on_the_cut(sizes, weighted):
     def sample(ends):
         taken, start = Sample(), 0
         for end in ends:
-            taken.add(Piece(X[start:end], np.arange(start, end), None if s is None else s[start:end], ""))
+            taken.add(Rows(X[start:end], np.arange(start, end), s=None if s is None else s[start:end]))
             start = end
-        return taken.piece() if taken.pieces else None
+        return taken.rows() if taken.pieces else None
 
     one, many = sample([N]), sample(np.cumsum(sizes))
     assert (one is None) == (many is None) == (N == 0)
@@ -213,7 +214,7 @@ def test_sample_does_not_depend_on_the_cut(sizes, weighted):
 
 
 def test_joined_fills_in_weights():
-    pieces = [Piece(np.ones((2, 1)), np.zeros(2), s, "") for s in (None, np.array([2.0, 3.0]))]
+    pieces = [Rows(np.ones((2, 1)), np.zeros(2), s=s) for s in (None, np.array([2.0, 3.0]))]
     np.testing.assert_array_equal(joined(pieces).s, [1, 1, 2, 3])
 
 

@@ -1,0 +1,104 @@
+"""`Rows`: samples, and what belongs to each of them, as one thing that can be sliced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ._sparse import CSR
+from ._validation import COMPUTES_IN
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True, eq=False)
+class Rows:
+    """N samples, each with its target and its weight.
+
+    What always holds:
+
+    - X is (N, D): an array, our `CSR`, or SciPy's sparse rows (format "csr"). It is the caller's own, and not copied.
+    - At most one of y and Y is there. Neither is where no target is needed, as in the Hessian of labelled samples.
+    - y, Y and s have N entries along their first axis, so that one index fits all of them.
+    - s holds complete weights: sample weights times class weights. None stands for one each.
+
+    Whoever makes Rows has checked the values: `check_problem` the arguments of a call, `_pieces.checked` a chunk.
+    """
+
+    X: Any  # (N, D)
+    y: Array | None = None  # (N,) labels
+    Y: Array | None = None  # (N, K) probabilities
+    s: Array | None = None  # (N,) weights
+    where: str = "X"  # what errors call these samples
+
+    @classmethod
+    def of(cls, X: Any, targets: Array, s: Array | None = None, where: str = "X") -> Self:
+        """Return samples with targets that are labels if they have one axis, and probabilities if they have two."""
+        return cls(X, targets, None, s, where) if targets.ndim == 1 else cls(X, None, targets, s, where)
+
+    def __len__(self) -> int:
+        return int(self.X.shape[0])
+
+    def __getitem__(self, index: slice | npt.NDArray[np.intp]) -> Rows:
+        """Return some of the samples: views for a slice, copies for an array of their numbers."""
+        y, Y, s = self.y, self.Y, self.s
+        return Rows(
+            self.X[index],
+            None if y is None else y[index],
+            None if Y is None else Y[index],
+            None if s is None else s[index],
+            self.where,
+        )
+
+    @property
+    def D(self) -> int:
+        """Features."""
+        return int(self.X.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64: what X computes in."""
+        return COMPUTES_IN[self.X.dtype.char]
+
+    @property
+    def stored(self) -> int | None:
+        """Entries that sparse samples store; None for an array."""
+        return self.X.nnz if isinstance(self.X, CSR) else None
+
+    @property
+    def targets(self) -> Array:
+        """Labels (N,), or probabilities (N, K)."""
+        found = self.y if self.Y is None else self.Y
+        assert found is not None
+        return found
+
+    @property
+    def total(self) -> float:
+        """Σ s: what all samples weigh together."""
+        return float(len(self)) if self.s is None else float(self.s.sum())
+
+    def weights(self) -> Array:
+        """Return s, with ones where there is none."""
+        return np.ones(len(self)) if self.s is None else self.s
+
+    def weighing(self) -> npt.NDArray[np.intp]:
+        """Return the numbers of the samples whose weight is not 0."""
+        return np.arange(len(self)) if self.s is None else np.flatnonzero(self.s)
+
+    def mass(self) -> Vector | None:
+        """Return Σ_k Y_ik of each sample, or None for labels, where it is 1."""
+        mass: Vector | None = None if self.Y is None else self.Y.sum(axis=1, dtype=np.float64)
+        return mass
+
+    def curving(self) -> Rows:
+        """Return the samples as the Hessian sees them: without targets, and of weight s_i Σ_k Y_ik.
+
+        Of the residual R = S Σ_k Y_ik - Y only the first term depends on the parameters.
+        """
+        mass = self.mass()
+        s = self.s if mass is None else mass if self.s is None else self.s * mass
+        return Rows(self.X, None, None, s, self.where)

@@ -1,0 +1,143 @@
+"""The types that stand for one idea each: `Rows`, `Parameters`, `Penalty`; and that modules import in one direction."""
+
+import ast
+import graphlib
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given
+from hypothesis import strategies as st
+
+import softmax_ext
+from softmax_ext import SoftmaxObjective
+from softmax_ext._parameters import Parameters
+from softmax_ext._penalty import Penalty
+from softmax_ext._rows import Rows
+from softmax_ext._sparse import CSR
+from softmax_ext._validation import COMPUTES_IN, check_csr
+
+layouts = st.builds(Parameters, st.integers(1, 5), st.integers(1, 6), st.booleans()) | st.builds(
+    Parameters, st.just(2), st.integers(1, 6), st.booleans(), st.just(True)
+)
+
+
+def rows_of(storage, targets, weights, N=11, D=4, K=3):
+    rng = np.random.default_rng(0)
+    X = scipy.sparse.random_array((N, D), density=0.5, rng=rng, format="csr")
+    if storage != "scipy":
+        X = X.toarray() if storage == "dense" else check_csr(X, "X", COMPUTES_IN)
+    s = rng.integers(0, 3, N).astype(float) if weights else None
+    return Rows.of(X, rng.integers(0, K, N) if targets == "labels" else rng.uniform(0, 2, (N, K)), s, "a chunk")
+
+
+def dense(X):
+    return X.scipy(float).toarray() if isinstance(X, CSR) else X.toarray() if scipy.sparse.issparse(X) else X
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("targets", ["labels", "probabilities"])
+@pytest.mark.parametrize("storage", ["dense", "csr", "scipy"])
+def test_rows_are_sliced_together(storage, targets, weights):
+    rows = rows_of(storage, targets, weights)
+    for index in (slice(2, 7), slice(1, None, 3), np.array([8, 0, 3])):
+        some = rows[index]
+        np.testing.assert_array_equal(dense(some.X), dense(rows.X)[index])
+        np.testing.assert_array_equal(some.targets, rows.targets[index])
+        np.testing.assert_array_equal(some.weights(), rows.weights()[index])
+        assert (some.where, len(some), some.D, some.dtype) == ("a chunk", len(range(11)[index]) if
+                isinstance(index, slice) else 3, 4, np.float64)  # fmt: skip
+        assert some.total == some.weights().sum()
+        np.testing.assert_array_equal(some.weighing(), np.flatnonzero(some.weights()))
+    assert rows.stored == (rows.X.nnz if storage == "csr" else None)
+    again = pickle.loads(pickle.dumps(rows))  # as on its way to a cluster
+    np.testing.assert_array_equal(again.targets, rows.targets)
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("targets", ["labels", "probabilities"])
+def test_rows_weigh_in_the_hessian_what_their_targets_sum_to(targets, weights):
+    rows = rows_of("dense", targets, weights)
+    curving = rows.curving()
+    sums = rows.Y.sum(axis=1) if targets == "probabilities" else np.ones(len(rows))
+    np.testing.assert_allclose(curving.weights(), rows.weights() * sums, rtol=1e-15)
+    assert curving.y is None and curving.Y is None and curving.X is rows.X
+
+
+@given(layouts, st.integers(0, 2**32 - 1))
+def test_parameters_are_taken_apart_and_put_together(parameters, seed):
+    K, D = parameters.K, parameters.D
+    w = np.random.default_rng(seed).standard_normal(parameters.size)
+    W, b = parameters.weights(w), parameters.intercepts(w)
+    assert W.shape == (len(parameters.classes), D) == (parameters.count, D) and np.shares_memory(W, w)
+    np.testing.assert_array_equal(parameters.join(W, b), w)
+    rows = parameters.by_class(w, np.float64)
+    assert rows.shape == (parameters.count, parameters.each)
+    np.testing.assert_array_equal(rows[:, :D], W)
+    np.testing.assert_array_equal(parameters.flat(rows), w)
+    whole_W, whole_b = parameters.split(w, np.dtype(np.float32))
+    assert whole_W.shape == (K, D) and whole_W.dtype == np.float32 and (whole_b is None) == (not parameters.intercept)
+    np.testing.assert_array_equal(parameters.gradient(whole_W, whole_b), w.astype(np.float32))
+    np.testing.assert_array_equal(whole_W.sum(axis=0) if parameters.binary else 0, W[0].astype("f4") if
+                                  parameters.binary else 0)  # fmt: skip
+    with pytest.raises(ValueError, match=rf"{parameters.size} entries, got \({parameters.size + 1},\)"):
+        parameters.vector(np.append(w, 0))
+
+
+@pytest.mark.parametrize("K, rows", [(2, 1), (3, 3), (7, 7)])
+def test_a_model_of_two_classes_has_one_row(K, rows):
+    assert Parameters.of_model(K, 4, True).count == rows
+
+
+@given(layouts, st.floats(0, 1e3), st.integers(0, 2**32 - 1))
+def test_penalty_has_the_derivatives_of_its_value(parameters, l2, seed):
+    """Which is quadratic, so that differences are exact but for rounding."""
+    penalty, size = Penalty(l2), parameters.size
+    w, v = np.random.default_rng(seed).standard_normal((2, size))
+    W, V = parameters.weights(w), parameters.weights(v)
+    assert penalty.value(W) == pytest.approx(l2 / 2 * (W**2).sum(), rel=1e-13, abs=0)
+    grad, product, H = np.zeros(size), np.zeros(size), np.zeros((size, size))
+    penalty.add_gradient(W, parameters.weights(grad))
+    penalty.add_product(V, parameters.weights(product))
+    penalty.add_hessian(parameters, H)
+    slope = (penalty.value(W + V) - penalty.value(W - V)) / 2
+    assert grad @ v == pytest.approx(slope, rel=1e-9, abs=1e-9 * (1 + l2))
+    np.testing.assert_allclose(product, H @ v, rtol=1e-14)
+    assert not grad[parameters.count * parameters.D :].any()  # intercepts are free
+
+
+@pytest.mark.parametrize("l2, error", [(-1.0, ValueError), (np.nan, ValueError), (True, TypeError), ("1", TypeError)])
+def test_penalty_refuses(l2, error):
+    with pytest.raises(error, match="l2"):
+        Penalty(l2)
+
+
+def test_a_penalty_is_given_once():
+    X, y = np.eye(3), [0, 1, 2]
+    one, other = SoftmaxObjective(X, y, l2=0.5), SoftmaxObjective(X, y, penalty=Penalty(0.5))
+    w = np.arange(float(one.size))
+    np.testing.assert_array_equal(one.value_and_grad(w)[1], other.value_and_grad(w)[1])
+    with pytest.raises(TypeError, match=r"l2 = 0.1 is given beside penalty = Penalty\(l2=0.5\)"):
+        SoftmaxObjective(X, y, l2=0.1, penalty=Penalty(0.5))
+
+
+def imports(path, modules):
+    """Return the modules of the package that a file imports, for types as well; not those within functions."""
+    found, waiting = set(), [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= {node.module} if node.module else {name.name for name in node.names} & modules
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def test_modules_import_in_one_direction():
+    folder = Path(softmax_ext.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")}
+    graph = {path.stem: imports(path, modules) for path in folder.glob("*.py")}
+    assert {"_fisher", "_parameters", "_rows"} <= graph["objective"]
+    list(graphlib.TopologicalSorter(graph).static_order())  # CycleError names the circle
