@@ -1,14 +1,14 @@
 """First-order optimisers, each a pair of functions: see `softmax_ext.optim`, where they are public."""
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._schedules import Schedule, finite, in_unit_interval, schedule_of
+from ._schedules import Schedule, schedule_of
+from ._validation import check_fraction, check_integer, check_nonnegative_number
 
 Array = NDArray[np.floating[Any]]
 Params = Sequence[Array]
@@ -203,7 +203,7 @@ def nesterov(learning_rate: float | Schedule, momentum: float = 0.9) -> Optimize
 
 def _momentum(learning_rate: float | Schedule, momentum: float, look_ahead: bool) -> Optimizer[MomentumState]:
     rate = schedule_of(learning_rate)
-    decay = in_unit_interval("momentum", momentum)
+    decay = check_fraction(momentum, "momentum")
 
     def init(params: Params) -> MomentumState:
         return MomentumState(0, _zeros_like(params), _zeros_like(params))
@@ -271,8 +271,8 @@ def adam(
     array([  0.875, -99.875])
     """
     rate = schedule_of(learning_rate)
-    b1, b2 = in_unit_interval("b1", b1), in_unit_interval("b2", b2)
-    eps = finite("eps", eps)
+    b1, b2 = check_fraction(b1, "b1"), check_fraction(b2, "b2")
+    eps = check_nonnegative_number(eps, "eps")
     if eps == 0:
         raise ValueError("eps must be positive, got 0.0: a zero gradient would be divided by zero")
 
@@ -342,12 +342,7 @@ def averaged(optimizer: Optimizer[Any], after: int = 0) -> Optimizer[AveragedSta
     >>> state.mean
     [array([-0.125])]
     """
-    try:
-        after = operator.index(after)
-    except TypeError:
-        raise TypeError(f"after must be an integer, got {after!r}") from None
-    if after < 0:
-        raise ValueError(f"after must not be negative, got {after}")
+    after = check_integer(after, "after", least=0)
 
     def init(params: Params) -> AveragedState:
         return AveragedState(0, optimizer.init(params), [theta.copy() for theta in params])

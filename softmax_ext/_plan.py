@@ -6,7 +6,6 @@ decides between ways of nearly the same time, so elsewhere it may lie a little o
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from functools import lru_cache
 from types import ModuleType
@@ -16,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
-from ._solvers import FEW
+from ._parameters import Parameters
+from ._solvers import choose
+from ._validation import check_integer
 
 MiB = 2**20
 
@@ -255,11 +256,7 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz:
     """
     sizes = {"N": N, "D": D, "K": K} | ({} if nnz is None else {"nnz": nnz})
     for name, size in sizes.items():
-        if not hasattr(size, "__index__"):
-            raise TypeError(f"{name} must be an integer, got {size!r}")
-        sizes[name] = operator.index(size)
-        if size < (name != "nnz"):
-            raise ValueError(f"{name} must be at least {int(name != 'nnz')}, got {size}")
+        sizes[name] = check_integer(size, name, least=int(name != "nnz"))
     kind = np.dtype(dtype)
     if kind not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64, got {kind}")
@@ -296,7 +293,7 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz:
         "default solver: "
         + (
             "Newton with the whole Hessian, for there are few parameters"
-            if K * (D + 1) <= FEW
+            if choose(Parameters.of_model(K, D, True).size) == "newton"
             else "L-BFGS with the Fisher preconditioner, then Newton by conjugate gradients"
         ),
         f"work space: {size / MiB:.1f} MiB, and {way.work * kind.itemsize / MiB:.2f} MiB for each thread",

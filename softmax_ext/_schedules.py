@@ -1,9 +1,9 @@
-"""Learning rates as functions of the step, and the checks of the numbers that `softmax_ext.optim` takes."""
+"""Learning rates as functions of the step."""
 
 import math
-import operator
 from collections.abc import Callable
-from numbers import Real
+
+from ._validation import check_integer, check_nonnegative_number
 
 Schedule = Callable[[int], float]
 
@@ -16,7 +16,7 @@ def constant(value: float) -> Schedule:
     >>> constant(0.1)(1000)
     0.1
     """
-    value = finite("value", value)
+    value = check_nonnegative_number(value, "value")
     return lambda step: value
 
 
@@ -28,8 +28,11 @@ def exponential_decay(init_value: float, transition_steps: int, decay_rate: floa
     >>> [exponential_decay(1.0, 10, 0.5)(step) for step in (0, 10, 20)]
     [1.0, 0.5, 0.25]
     """
-    init_value, decay_rate = finite("init_value", init_value), finite("decay_rate", decay_rate)
-    transition_steps = at_least_one("transition_steps", transition_steps)
+    init_value, decay_rate = (
+        check_nonnegative_number(init_value, "init_value"),
+        check_nonnegative_number(decay_rate, "decay_rate"),
+    )
+    transition_steps = check_integer(transition_steps, "transition_steps")
     return lambda step: init_value * decay_rate ** (step / transition_steps)
 
 
@@ -44,8 +47,8 @@ def cosine_decay(init_value: float, decay_steps: int, alpha: float = 0.0) -> Sch
     >>> [round(cosine_decay(1.0, 10, alpha=0.1)(step), 6) for step in (0, 5, 10, 99)]
     [1.0, 0.55, 0.1, 0.1]
     """
-    init_value, alpha = finite("init_value", init_value), finite("alpha", alpha)
-    decay_steps = at_least_one("decay_steps", decay_steps)
+    init_value, alpha = check_nonnegative_number(init_value, "init_value"), check_nonnegative_number(alpha, "alpha")
+    decay_steps = check_integer(decay_steps, "decay_steps")
 
     def rate(step: int) -> float:
         wave = (1 + math.cos(math.pi * min(step / decay_steps, 1.0))) / 2
@@ -65,40 +68,17 @@ def inverse_time_decay(init_value: float, transition_steps: int, decay_rate: flo
     >>> [inverse_time_decay(1.0, 10)(step) for step in (0, 10, 30)]
     [1.0, 0.5, 0.25]
     """
-    init_value, decay_rate = finite("init_value", init_value), finite("decay_rate", decay_rate)
-    transition_steps = at_least_one("transition_steps", transition_steps)
+    init_value, decay_rate = (
+        check_nonnegative_number(init_value, "init_value"),
+        check_nonnegative_number(decay_rate, "decay_rate"),
+    )
+    transition_steps = check_integer(transition_steps, "transition_steps")
     return lambda step: init_value / (1 + decay_rate * step / transition_steps)
 
 
 def schedule_of(learning_rate: float | Schedule) -> Schedule:
     if not callable(learning_rate):
-        value = finite("learning_rate", learning_rate)
+        value = check_nonnegative_number(learning_rate, "learning_rate")
         return lambda step: value
     schedule = learning_rate
-    return lambda step: finite(f"learning_rate({step})", schedule(step))
-
-
-def finite(name: str, value: float) -> float:
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    value = float(value)
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be finite and not negative, got {value}")
-    return value
-
-
-def in_unit_interval(name: str, value: float) -> float:
-    value = finite(name, value)
-    if value >= 1:
-        raise ValueError(f"{name} must lie in [0, 1), got {value}")
-    return value
-
-
-def at_least_one(name: str, value: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return value
+    return lambda step: check_nonnegative_number(schedule(step), f"learning_rate({step})")

@@ -1,16 +1,15 @@
 """Full-batch optimisers: L-BFGS and Newton's method, both with the Fisher preconditioner.
 
-An objective is anything with `value_and_grad(w)`; `hessp(w, v)` and `hessian(w)` for Newton's method; and, if it has
-one, `preconditioner(w)`, which returns a function that multiplies by an approximate inverse of the Hessian, perhaps
-with `refresh(w)` that brings it to another w, and `together(vectors)` that multiplies several. They stop where the
-largest component of the gradient, in the coordinates of w itself, is no more than `tol`.
+What they ask of an objective stands in the protocols below. They stop where the largest component of the gradient, in
+the coordinates of w itself, is no more than `tol`.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,12 +22,13 @@ __all__ = ["Solution", "lbfgs", "minimize", "newton"]
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
-Callback = Callable[..., object]  # of the iteration, value, largest component of the gradient; and of w if it has a w
+# Called with the iteration, the value and the largest component of the gradient; and with w if it takes a w.
+Callback = Callable[..., object]
 
 # Few enough parameters for Newton's method with the whole Hessian: then it is the soonest on every data set tried.
 FEW = 128  # Shuttle, 58000 x 9 in 7 classes: 39 evaluations, where L-BFGS takes over 400
-# What L-BFGS gets before Newton's method takes over: iterations, and the gradient it need not go below.
-LBFGS_ITERATIONS, LBFGS_GRADIENT = 60, 1e-6
+# What L-BFGS gets before Newton's method takes over: iterations, and the tolerance that it need not go below.
+LBFGS_ITERATIONS, LBFGS_TOL = 60, 1e-6
 
 # Iterations in which the value must have got better than all before by more than rounding, or the gradient by a tenth.
 # Where it had to be halved, L-BFGS ended at 1e-7 on a quadratic of condition 1000, and now does at 1e-9.
@@ -42,11 +42,36 @@ APPROXIMATE = 1e-6
 
 
 class Objective(Protocol):
-    """What every optimiser asks for."""
+    """What every optimiser asks for. With a `preconditioner(w) -> Preconditioner` as well it needs fewer passes."""
 
     def value_and_grad(self, w: Vector) -> tuple[float, Vector]:
         """Return f(w) and its gradient."""
         ...
+
+
+class TwiceDifferentiable(Objective, Protocol):
+    """What Newton's method asks for. With a `hessian(w)` as well it takes that where parameters are few."""
+
+    def hessp(self, w: Vector, v: Vector) -> Vector:
+        """Return the Hessian at w times v."""
+        ...
+
+
+class Preconditioner(Protocol):
+    """An approximate inverse of the Hessian at one w.
+
+    It may have `refresh(w)`, which brings it to another w in the memory that it has, and `together(vectors)`, which
+    multiplies several vectors sooner than one after the other.
+    """
+
+    def __call__(self, v: Vector) -> Vector:
+        """Return the inverse times v."""
+        ...
+
+
+def choose(size: int) -> str:
+    """Return what the solver "auto" begins with for so many parameters: "newton" or "lbfgs"."""
+    return "newton" if size <= FEW else "lbfgs"
 
 
 def takes(callback: Callable[..., object], name: str) -> bool:
@@ -69,11 +94,21 @@ class Solution(NamedTuple):
 
     w: Vector
     value: float  # f(w)
-    gradient: float  # its largest component
+    largest_gradient: float  # the largest absolute component of the gradient
     n_iter: int
     curve: Vector  # f at the start and after every iteration
     converged: bool  # whether the gradient is within the tolerance
     report: str
+
+    @property
+    def gradient(self) -> float:
+        """The former name of `largest_gradient`."""
+        warnings.warn(
+            "Solution.gradient is one number, and is called largest_gradient now: the old name will go",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return self.largest_gradient
 
 
 class _Run:
@@ -83,17 +118,17 @@ class _Run:
         self.objective, self.tol, self.max_iter = objective, tol, max_iter
         self.callback = None if callback is None else seeing(callback)
         self.evaluations = self.products = 0
-        self.solve: Any = np.copy
+        self.preconditioner: Any = np.copy
         self.dtype = np.dtype(getattr(objective, "dtype", np.float64))
         self.n_threads = getattr(objective, "n_threads", None) or effective()
         self.w = np.array(w, np.float64)
         self.value, self.grad = self.evaluate(self.w)
         self.curve = [self.value]
-        self.gradients = [self.gradient]
-        self.stopped = ""  # why, as soon as it has
+        self.largest_gradients = [self.largest_gradient]
+        self.reason = ""  # why it has stopped, as soon as it has
         self.lines: list[str] = []
         if not math.isfinite(self.value):
-            self.stopped = f"the objective is {self.value} at the start"
+            self.reason = f"the objective is {self.value} at the start"
         self._judge()
 
     @property
@@ -106,7 +141,7 @@ class _Run:
         return float(8 * np.finfo(self.dtype).eps * max(abs(self.value), np.finfo(float).tiny))
 
     @property
-    def gradient(self) -> float:
+    def largest_gradient(self) -> float:
         return float(max(self.grad.max(initial=0.0), -self.grad.min(initial=0.0)))
 
     def evaluate(self, w: Vector) -> tuple[float, Vector]:
@@ -116,16 +151,16 @@ class _Run:
 
     def refresh(self) -> None:
         """Bring the objective's preconditioner to this point, in the memory that it has where it can."""
-        if hasattr(self.solve, "refresh"):
-            self.solve.refresh(self.w)
+        if hasattr(self.preconditioner, "refresh"):
+            self.preconditioner.refresh(self.w)
         elif hasattr(self.objective, "preconditioner"):
-            self.solve = self.objective.preconditioner(self.w)
+            self.preconditioner = self.objective.preconditioner(self.w)
 
-    def solve_all(self, *vectors: Array) -> list[Vector]:
+    def precondition(self, *vectors: Array) -> Sequence[Vector]:
         """Multiply each by the preconditioner."""
-        if hasattr(self.solve, "together"):
-            return list(self.solve.together(vectors))
-        return [np.require(self.solve(v), np.float64, ["C", "A"]) for v in vectors]
+        if hasattr(self.preconditioner, "together"):
+            return list(self.preconditioner.together(vectors))
+        return [np.require(self.preconditioner(v), np.float64, ["C", "A"]) for v in vectors]
 
     def dot(self, a: Vector, b: Vector) -> float:
         return float(dots(a[np.newaxis], b, n_threads=self.n_threads)[0])
@@ -138,23 +173,24 @@ class _Run:
         """Take a step that a line search has found."""
         self.w, self.value, self.grad = w, value, grad
         self.curve.append(value)
-        self.gradients.append(self.gradient)
+        self.largest_gradients.append(self.largest_gradient)
         if self.callback is not None:
             seen = w.view()
             seen.flags.writeable = False
-            if self.callback(self.n_iter, value, self.gradient, seen):
-                self.stopped = "the callback said so"
+            if self.callback(self.n_iter, value, self.largest_gradient, seen):
+                self.reason = "the callback said so"
         self._judge()
 
     def _judge(self) -> None:
-        if self.gradient <= self.tol:
-            self.stopped = f"the gradient is within tol = {self.tol:g}"
-        elif not self.stopped and self.n_iter >= self.max_iter:
-            self.stopped = f"max_iter = {self.max_iter} iterations are over"
-        elif not self.stopped and self.n_iter > 2 * WINDOW:
+        if self.largest_gradient <= self.tol:
+            self.reason = f"the gradient is within tol = {self.tol:g}"
+        elif not self.reason and self.n_iter >= self.max_iter:
+            self.reason = f"max_iter = {self.max_iter} iterations are over"
+        elif not self.reason and self.n_iter > 2 * WINDOW:
             gained = min(self.curve[:-WINDOW]) - min(self.curve[-WINDOW:])
-            if gained <= self.rounding and min(self.gradients[-WINDOW:]) > (1 - GAIN) * min(self.gradients[:-WINDOW]):
-                self.stopped = f"{WINDOW} iterations have gained no more than rounding"
+            before, now = min(self.largest_gradients[:-WINDOW]), min(self.largest_gradients[-WINDOW:])
+            if gained <= self.rounding and now > (1 - GAIN) * before:
+                self.reason = f"{WINDOW} iterations have gained no more than rounding"
 
     def tell(self, name: str, since: tuple[int, int]) -> None:
         """Record what an optimiser did, from a count of iterations and evaluations on."""
@@ -165,12 +201,12 @@ class _Run:
         report = "\n".join(
             [
                 *lines,
-                f"stopped: {self.stopped}",
-                f"objective {self.value:.10g}, largest gradient component {self.gradient:.3g}",
+                f"stopped: {self.reason}",
+                f"objective {self.value:.10g}, largest gradient component {self.largest_gradient:.3g}",
             ]
         )
-        converged = self.gradient <= self.tol
-        return Solution(self.w, self.value, self.gradient, self.n_iter, np.array(self.curve), converged, report)
+        converged = self.largest_gradient <= self.tol
+        return Solution(self.w, self.value, self.largest_gradient, self.n_iter, np.array(self.curve), converged, report)
 
 
 def minimize(
@@ -188,12 +224,12 @@ def minimize(
     iterations, or at a gradient of 1e-6, Newton's method, which reaches tight tolerances in few steps.
     """
     run = _Run(objective, w, tol, max_iter, callback)
-    if solver == "newton" or (solver == "auto" and run.w.size <= FEW):
+    if (choose(run.w.size) if solver == "auto" else solver) == "newton":
         _newton(run)
     else:
         auto = solver == "auto"
-        _lbfgs(run, 10, LBFGS_ITERATIONS if auto else max_iter, LBFGS_GRADIENT if auto else tol)
-        if auto and not run.stopped:
+        _lbfgs(run, 10, LBFGS_ITERATIONS if auto else max_iter, LBFGS_TOL if auto else tol)
+        if auto and not run.reason:
             _newton(run)
     return run.solution()
 
@@ -231,7 +267,7 @@ def lbfgs(
     Returns
     -------
     Solution
-        w, value, gradient, n_iter, curve, converged, and report, which tells why it stopped.
+        w, value, largest_gradient, n_iter, curve, converged, and report, which tells why it stopped.
 
     References
     ----------
@@ -244,7 +280,7 @@ def lbfgs(
     >>> from softmax_ext import SoftmaxObjective, optim
     >>> objective = SoftmaxObjective([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1], l2=0.1)
     >>> found = optim.lbfgs(objective, np.zeros(objective.size))
-    >>> found.converged, bool(found.gradient <= 1e-4)
+    >>> found.converged, bool(found.largest_gradient <= 1e-4)
     (True, True)
     """
     run = _Run(objective, np.asarray(w, np.float64), tol, max_iter, callback)
@@ -253,7 +289,7 @@ def lbfgs(
 
 
 def newton(
-    objective: Any,
+    objective: TwiceDifferentiable,
     w: npt.ArrayLike,
     *,
     tol: float = 1e-4,
@@ -268,7 +304,7 @@ def newton(
     Parameters
     ----------
     objective : object
-        With ``value_and_grad``, ``hessp``, ``hessian``, and ``preconditioner`` if it has one: `SoftmaxObjective`.
+        With ``value_and_grad``, ``hessp``, and ``hessian`` and ``preconditioner`` if it has them: `SoftmaxObjective`.
     w, tol, max_iter, callback
         As in `lbfgs`.
 
@@ -291,11 +327,11 @@ def newton(
     return run.solution()
 
 
-def _lbfgs(run: _Run, memory: int, most: int, gradient: float) -> None:
+def _lbfgs(run: _Run, memory: int, most: int, tol: float) -> None:
     since, first = (run.n_iter, run.evaluations), run.n_iter
     history = _History(min(memory, most), run)
     refresh = 0
-    while not run.stopped and run.gradient > gradient and run.n_iter - first < most:
+    while not run.reason and run.largest_gradient > tol and run.n_iter - first < most:
         if run.n_iter - first == refresh:
             run.refresh()
             refresh = 3 * refresh if refresh else 5  # Fashion-MNIST 942 ms, and 1095 at 0, 4, 8, 16, ...
@@ -305,7 +341,7 @@ def _lbfgs(run: _Run, memory: int, most: int, gradient: float) -> None:
             history.add(before, grad)
         elif history.pairs:  # once more, from the preconditioner alone
             history = _History(min(memory, most), run)
-            run.stopped = ""
+            run.reason = ""
             refresh = run.n_iter - first
         else:
             break
@@ -344,7 +380,7 @@ class _History:
         """Return -H g."""
         run, pairs, SY = self.run, self.pairs, self.SY
         if not pairs:
-            (z,) = run.solve_all(run.grad)
+            (z,) = run.precondition(run.grad)
             return np.negative(z, out=z)
         used, newest = slice(max(pairs) + 1), pairs[-1]
         S, Y, n_threads = self.S[used], self.Y[used], run.n_threads
@@ -352,7 +388,7 @@ class _History:
         for i in reversed(pairs):
             alpha[i] = (self.Sg[i] - SY[i, used] @ alpha) / SY[i, i]
         q = combine(1.0, run.grad, -alpha, Y, out=self.q, n_threads=n_threads)
-        z, Hy = run.solve_all(q, Y[newest])
+        z, Hy = run.precondition(q, Y[newest])
         # H0 is the preconditioner times what makes it fit the last pair: Nocedal and Wright's (7.20), in its metric.
         curvature = float(dots(Y[newest : newest + 1], Hy, n_threads=n_threads)[0])
         gamma = SY[newest, newest] / max(curvature, np.finfo(float).tiny)
@@ -364,7 +400,7 @@ class _History:
 
 def _newton(run: _Run) -> None:
     since, exact = (run.n_iter, run.evaluations), run.w.size <= FEW and hasattr(run.objective, "hessian")
-    while not run.stopped:
+    while not run.reason:
         direction = _exact_direction(run) if exact else _inexact_direction(run)
         if not _search(run, direction):
             break
@@ -394,9 +430,9 @@ def _exact_direction(run: _Run) -> Vector:
 def _inexact_direction(run: _Run) -> Vector:
     run.refresh()
     direction, residual = np.zeros_like(run.w), -run.grad
-    (z,) = run.solve_all(residual)
+    (z,) = run.precondition(residual)
     p, rz = z.copy(), run.dot(residual, z)
-    wanted = min(0.25, math.sqrt(run.gradient)) ** 2 * rz  # so that the steps converge faster than linearly
+    wanted = min(0.25, math.sqrt(run.largest_gradient)) ** 2 * rz  # so that the steps converge faster than linearly
     for _ in range(min(250, 2 * run.w.size)):
         Hp = run.objective.hessp(run.w, p)
         run.products += 1
@@ -405,7 +441,7 @@ def _inexact_direction(run: _Run) -> Vector:
             break
         direction += rz / curvature * p
         residual -= rz / curvature * Hp
-        (z,) = run.solve_all(residual)
+        (z,) = run.precondition(residual)
         rz, before = run.dot(residual, z), rz
         if rz <= wanted:
             break
@@ -418,7 +454,7 @@ def _search(run: _Run, direction: Vector) -> bool:
     """Move along the direction to where the strong Wolfe conditions hold; False where rounding hides the descent."""
     f0, slope0 = run.value, run.dot(run.grad, direction)
     if not slope0 < 0:
-        run.stopped = "rounding leaves no direction of descent"
+        run.reason = "rounding leaves no direction of descent"
         return False
     low, f_low, slope_low = 0.0, f0, slope0
     high, t = math.inf, 1.0
@@ -446,7 +482,7 @@ def _search(run: _Run, direction: Vector) -> bool:
         w = run.at(low, direction)
         run.move(w, *run.evaluate(w))
         return True
-    run.stopped = "the line search sees only rounding"
+    run.reason = "the line search sees only rounding"
     return False
 
 

@@ -15,7 +15,7 @@ from ._penalty import Penalty
 from ._pieces import Problem, Survey
 from ._readable import check_readable, validated
 from ._rows import Rows
-from ._validation import _class_weights
+from ._validation import class_weights, no_class_weights
 
 Array = npt.NDArray[Any]
 
@@ -47,9 +47,9 @@ class TrainingDataMixin:
             s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if self.class_weight is not None:
             if soft:
-                raise ValueError("class_weight needs labels, but y holds probabilities: use sample_weight")
+                raise no_class_weights()
             if self.class_weight == "balanced":
-                c = _class_weights("balanced", targets, s, K)
+                c = class_weights("balanced", targets, s, K)
             else:
                 c = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
             s = c[targets] if s is None else s * c[targets]
@@ -119,10 +119,10 @@ class TrainingDataMixin:
         c = None
         if self.class_weight is not None:
             if found.labels is None:
-                raise ValueError("class_weight needs labels, but y holds probabilities: use sample_weight")
+                raise no_class_weights()
             K = len(self.classes_)
             if self.class_weight == "balanced":
-                c = _class_weights("balanced", np.arange(K), found.weights, K)
+                c = class_weights("balanced", np.arange(K), found.weights, K)
             else:
                 c = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
         l2 = 1 / (C * found.total(c)) if found.total(c) else 0.0

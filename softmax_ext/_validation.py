@@ -9,6 +9,7 @@ infinite.
 from __future__ import annotations
 
 import numbers
+import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -269,6 +270,24 @@ def check_positive_number(value: object, name: str) -> float:
     return number
 
 
+def check_fraction(value: object, name: str) -> float:
+    """Return a real number in [0, 1) as a float."""
+    number = check_nonnegative_number(value, name)
+    if number >= 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {number}")
+    return number
+
+
+def check_integer(value: object, name: str, least: int = 1) -> int:
+    """Return an integer that is not less than `least`."""
+    if isinstance(value, (bool, np.bool)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
 def count_classes(y: npt.ArrayLike) -> int:
     """Infer K from `y`; whether `y` is fit for use is not asked here."""
     y = np.asarray(y)
@@ -389,8 +408,8 @@ def _check_weights(
     with np.errstate(all="ignore"):
         if class_weight is not None:
             if y is None:
-                raise ValueError("class_weight needs integer labels, but y holds probabilities: use sample_weight")
-            c = _class_weights(class_weight, y, s, K)[y]
+                raise no_class_weights("integer labels")
+            c = class_weights(class_weight, y, s, K)[y]
             s = c if s is None else s * c
         assert s is not None
         m = float(s.sum())
@@ -401,7 +420,12 @@ def _check_weights(
     return s, m
 
 
-def _class_weights(
+def no_class_weights(needed: str = "labels") -> ValueError:
+    """Return the error of class weights beside probabilities, whose rows belong to no class."""
+    return ValueError(f"class_weight needs {needed}, but y holds probabilities: use sample_weight")
+
+
+def class_weights(
     class_weight: object, y: npt.NDArray[np.intp], s: npt.NDArray[np.float64] | None, K: int
 ) -> npt.NDArray[np.float64]:
     """Return (K,) class weights.

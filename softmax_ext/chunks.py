@@ -26,7 +26,7 @@ import numpy.typing as npt
 from ._penalty import Penalty
 from ._pieces import MiB, PiecesObjective, Problem, Sample, Survey, checked, merged, survey, weighs
 from ._rows import Rows
-from ._validation import COMPUTES_IN, _class_weights, is_native
+from ._validation import COMPUTES_IN, check_integer, class_weights, is_native, no_class_weights
 
 __all__ = ["Chunks", "ChunksObjective", "from_iterable", "from_npy", "from_parquet"]
 
@@ -189,7 +189,7 @@ def from_npy(
             raise ValueError(f"{os.fspath(path)} has {len(array)} rows, but {os.fspath(X_path)} has {N}")
     dtype = COMPUTES_IN.get(X.dtype.char, X.dtype)
     most = MAPPED_BYTES if is_native(X, dtype) else CHUNK_BYTES
-    step = max(1, most // (X.shape[1] * dtype.itemsize)) if rows is None else _positive(rows)
+    step = max(1, most // (X.shape[1] * dtype.itemsize)) if rows is None else check_integer(rows, "rows")
     sizes = [(path, os.stat(path).st_size) for path in paths]
 
     def read() -> Iterator[Rows]:
@@ -319,7 +319,7 @@ def from_parquet(
     if not names:
         raise ValueError(f"{os.fspath(path)} has no column but {target!r}: there must be features")
     dtype = np.dtype(np.float32 if all(kinds[name] in (pa.float16(), pa.float32()) for name in names) else np.float64)
-    most = max(1, CHUNK_BYTES // (dtype.itemsize * len(names))) if rows is None else _positive(rows)
+    most = max(1, CHUNK_BYTES // (dtype.itemsize * len(names))) if rows is None else check_integer(rows, "rows")
 
     def read() -> Iterator[Rows]:
         # Opened anew each time, since what a dataset remembers of its files would hide that one has changed.
@@ -374,14 +374,6 @@ def _table(
     y = column(target)
     s = None if sample_weight is None else column(sample_weight)
     return checked(X, y.astype(str) if y.dtype.kind == "O" else y, s, where)
-
-
-def _positive(rows: object) -> int:
-    if isinstance(rows, bool) or not isinstance(rows, int | np.integer):
-        raise TypeError(f"rows must be an integer, got {rows!r}")
-    if rows < 1:
-        raise ValueError(f"rows must be at least 1, got {rows}")
-    return int(rows)
 
 
 def looked_through(chunks: Chunks) -> tuple[Survey, Sample]:
@@ -441,9 +433,9 @@ class ChunksObjective(PiecesObjective):
         c = None
         if class_weight is not None:
             if found.labels is None:
-                raise ValueError("class_weight needs labels, but y holds probabilities: use sample_weight")
+                raise no_class_weights()
             K = len(found.weights)
-            c = _class_weights(class_weight, np.arange(K), found.weights, K)
+            c = class_weights(class_weight, np.arange(K), found.weights, K)
         self._take(chunks, found.problem(Penalty(l2), c, fit_intercept, n_threads), sample)
 
     def _take(self, chunks: Chunks, problem: Problem, sample: Sample) -> None:

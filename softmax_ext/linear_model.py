@@ -350,7 +350,7 @@ class LogisticRegression(
         if not self.converged_ and solution.n_iter >= self.max_iter:
             warnings.warn(
                 f"{not_converged.format(n=solution.n_iter)}: the largest component of the gradient is "
-                f"{solution.gradient:.1e}, tol={self.tol}. Increase the number of iterations to improve the "
+                f"{solution.largest_gradient:.1e}, tol={self.tol}. Increase the number of iterations to improve the "
                 f"convergence (max_iter={self.max_iter}).",
                 ConvergenceWarning,
                 stacklevel=4,
@@ -358,7 +358,7 @@ class LogisticRegression(
         elif not (self.converged_ or solution.n_iter or start.any()):
             warnings.warn(
                 "The fit is where it began, with coefficients of 0, since squares of X or of the gradient "
-                f"({solution.gradient:.1e}) overflow: scale X, as sklearn.preprocessing.StandardScaler does.",
+                f"({solution.largest_gradient:.1e}) overflow: scale X, as sklearn.preprocessing.StandardScaler does.",
                 ConvergenceWarning,
                 stacklevel=4,
             )

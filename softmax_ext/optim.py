@@ -33,15 +33,16 @@ from ._optimizers import (
     nesterov,
     sgd,
 )
-from ._schedules import at_least_one, constant, cosine_decay, exponential_decay, finite, inverse_time_decay
+from ._penalty import Penalty
+from ._schedules import constant, cosine_decay, exponential_decay, inverse_time_decay
 from ._solvers import Solution, lbfgs, newton, takes
-from ._validation import Inputs, check_block, check_problem, count_classes
+from ._validation import Inputs, check_block, check_integer, check_problem, count_classes
 from .functional import loss_grad
 
 __all__ = [
-    "AdamState", "AveragedState", "FitResult", "MomentumState", "Optimizer", "SGDState", "Solution", "adam", "averaged",
-    "constant", "cosine_decay", "exponential_decay", "fit", "inverse_time_decay", "lbfgs", "momentum", "nesterov",
-    "newton", "sgd",
+    "AdamState", "AveragedState", "FitResult", "MomentumState", "Optimizer", "Penalty", "SGDState", "Solution", "adam",
+    "averaged", "constant", "cosine_decay", "exponential_decay", "fit", "inverse_time_decay", "lbfgs", "momentum",
+    "nesterov", "newton", "sgd",
 ]  # fmt: skip
 
 Array = NDArray[np.floating[Any]]
@@ -138,7 +139,8 @@ def fit(
     >>> (X @ result.W.T + result.b).argmax(axis=1)
     array([0, 0, 1, 1])
     """
-    epochs, batch_size, l2 = at_least_one("epochs", epochs), at_least_one("batch_size", batch_size), finite("l2", l2)
+    epochs, batch_size = check_integer(epochs, "epochs"), check_integer(batch_size, "batch_size")
+    penalty = Penalty(l2)
     inputs, W, b = _start(X, y, W, b, K, (sample_weight, class_weight, label_smoothing))
     targets = np.asarray(inputs.Y if inputs.y is None else inputs.y)
     params = (W,) if b is None else (W, b)
@@ -167,8 +169,7 @@ def fit(
                 if share != fraction:
                     for g in grads:
                         g *= share / fraction
-                if l2:
-                    dW += l2 * W
+                penalty.add_gradient(W, dW)
                 state = optimizer.update(grads, state, params)
         _require(all(np.isfinite(theta).all() for theta in params), "a parameter is not finite", epoch)
         history.append(mean_loss)
@@ -187,7 +188,7 @@ def _start(
 ) -> tuple[Inputs, Array, Array | None]:
     """Check the data as a whole, so that errors carry the caller's indices, and copy the starting point."""
     if K is not None:
-        K = at_least_one("K", K)
+        K = check_integer(K, "K")
     if W is None:
         rows = count_classes(y) if K is None else K
         W = np.zeros((rows, np.shape(X)[1] if np.ndim(X) == 2 else 1))

@@ -287,6 +287,15 @@ def test_explanation_names_the_choices(isa, dtype, shape):
     assert each == pytest.approx(way.work * dtype.itemsize / MiB, abs=0.0051)
 
 
+@pytest.mark.parametrize("K, D", [(2, 63), (2, 64), (2, 127), (2, 128), (3, 41), (3, 42), (9, 13), (9, 14)])
+def test_explanation_names_the_solver_that_runs(K, D):
+    LogisticRegression = pytest.importorskip("softmax_ext.linear_model").LogisticRegression
+    rng = np.random.default_rng(0)
+    report = LogisticRegression().fit(rng.standard_normal((40, D)), np.arange(40) % K).convergence_report_
+    newton = explained(explain_plan(40, D, K))["default solver"].startswith("Newton")
+    assert newton == report.startswith("Newton")
+
+
 def test_explanation_shows_itself_as_text():
     text = explain_plan(60_000, 784, 10)
     assert isinstance(text, str) and repr(text) == str(text) and "'" not in repr(text)
