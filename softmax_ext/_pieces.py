@@ -30,15 +30,17 @@ SAMPLE_BYTES = 128 * MiB
 
 
 def checked(X: Any, y: Any, s: Any, where: str) -> Rows:
-    """Return a piece as arrays, and refuse what cannot be a piece of anything."""
+    """Return a piece as arrays, without targets if y is None, and refuse what cannot be a piece of anything."""
     X = X if scipy.sparse.issparse(X) else np.asarray(X)
-    y, s = np.asarray(y), None if s is None else np.asarray(s)
+    y, s = None if y is None else np.asarray(y), None if s is None else np.asarray(s)
     if X.ndim != 2 or X.shape[1] == 0 or X.dtype.char not in COMPUTES_IN:
         raise ValueError(
             f"{where}: X must be (n, D) real numbers, got shape {X.shape} of dtype {X.dtype}: "
             "select the numeric columns"
         )
-    if y.shape[:1] != X.shape[:1] or y.ndim > 2 or (y.ndim == 2 and (y.shape[1] < 2 or y.dtype.kind != "f")):
+    if y is not None and (
+        y.shape[:1] != X.shape[:1] or y.ndim > 2 or (y.ndim == 2 and (y.shape[1] < 2 or y.dtype.kind != "f"))
+    ):
         raise ValueError(
             f"{where}: X has {X.shape[0]} rows, so y must be as many labels, or rows of K >= 2 "
             f"probabilities of a floating dtype, got shape {y.shape} of dtype {y.dtype}"
@@ -48,7 +50,7 @@ def checked(X: Any, y: Any, s: Any, where: str) -> Rows:
     if scipy.sparse.issparse(X):
         check_stored(X, f"{where}: X")
         X = X.tocsr()
-    return Rows.of(X, y, s, where)
+    return Rows(X, s=s, where=where) if y is None else Rows.of(X, y, s, where)
 
 
 class Survey(NamedTuple):
@@ -104,6 +106,8 @@ class Survey(NamedTuple):
 
 def survey(piece: Rows) -> Survey:
     """Look at every entry of one piece, and refuse what is not finite."""
+    if piece.y is None and piece.Y is None:
+        raise ValueError(f"{piece.where}: there are no targets, which a fit needs: name them where the chunks are made")
     X, y, Y, s, where = piece.X, piece.y, piece.Y, piece.s, piece.where
     n, D = X.shape
     values = X.data if scipy.sparse.issparse(X) else X

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +18,42 @@ from sklearn.utils.validation import check_is_fitted
 from ._parameters import Parameters, with_zero
 from ._readable import validated
 from ._sparse import check_stored
+from .chunks import Chunks
 from .functional import predict_proba
 
 Array = npt.NDArray[Any]
+
+
+def _of_each_chunk(method: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Array]:
+    """Let a method of arrays take chunks too, whose results are put together."""
+
+    @functools.wraps(method)
+    def of(self: Any, X: Any) -> Array:
+        if not isinstance(X, Chunks):
+            return method(self, X)
+        model = _nameless(self, X)
+        results = [method(model, piece.X) for piece in X.pieces() if len(piece)]
+        if not results:
+            raise ValueError("the chunks have no rows: found 0 samples, a minimum of 1 is required")
+        return np.concatenate(results)
+
+    return of
+
+
+def _nameless(model: Any, chunks: Chunks) -> Any:
+    """Return a model for the arrays of chunks, after a look at the names of their columns."""
+    check_is_fitted(model)
+    fitted = getattr(model, "feature_names_in_", None)
+    if fitted is None:
+        return model
+    if chunks.names is not None and list(chunks.names) != list(fitted):
+        raise ValueError(
+            f"the chunks have the columns {', '.join(chunks.names)}, but the model was fitted to {', '.join(fitted)}: "
+            "call from_parquet(..., columns=model.feature_names_in_)"
+        )
+    model = copy.copy(model)
+    del model.feature_names_in_
+    return model
 
 
 class PredictionMixin:
@@ -29,13 +65,14 @@ class PredictionMixin:
     n_features_in_: int
     n_threads: int | None
 
+    @_of_each_chunk
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes.
 
         Parameters
         ----------
-        X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D)
-            Samples.
+        X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D); or Chunks
+            Samples. Of chunks the results of all are put together, in their order.
 
         Returns
         -------
@@ -51,12 +88,13 @@ class PredictionMixin:
             X = X.astype(np.result_type(X.dtype, W), copy=False)
         return predict_proba(X, W, b, n_threads=self.n_threads)
 
+    @_of_each_chunk
     def decision_function(self, X: Any) -> Array:
         """Scores of the classes: X Wᵀ + b.
 
         Parameters
         ----------
-        X : array_like, data frame or sparse, shape (N, D)
+        X : array_like, data frame or sparse, shape (N, D); or Chunks
             Samples.
 
         Returns
@@ -68,12 +106,13 @@ class PredictionMixin:
         Z: Array = safe_sparse_dot(X, W.T, dense_output=True) + b
         return Z.ravel() if len(b) == 1 else Z
 
+    @_of_each_chunk
     def predict(self, X: Any) -> Array:
         """Labels of the classes with the highest scores.
 
         Parameters
         ----------
-        X : array_like, data frame or sparse, shape (N, D)
+        X : array_like, data frame or sparse, shape (N, D); or Chunks
             Samples.
 
         Returns
@@ -85,13 +124,14 @@ class PredictionMixin:
         labels: Array = np.take(self.classes_, Z > 0 if Z.ndim == 1 else Z.argmax(axis=1))
         return labels
 
+    @_of_each_chunk
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, without taking the logarithm of a probability.
 
         Parameters
         ----------
-        X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D)
-            Samples.
+        X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D); or Chunks
+            Samples. Of chunks the results of all are put together, in their order.
 
         Returns
         -------
@@ -103,6 +143,41 @@ class PredictionMixin:
             Z = np.column_stack([np.zeros_like(Z), Z])
         log_S: Array = scipy.special.log_softmax(Z, axis=1)
         return log_S
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Return the accuracy: the weighted part of the labels that are predicted.
+
+        Parameters
+        ----------
+        X : array_like, data frame or sparse, shape (N, D); or Chunks
+            Samples. Chunks have targets and weights in them; of probabilities the largest is taken for the label.
+        y : array_like, shape (N,)
+            Labels.
+        sample_weight : array_like, shape (N,), optional
+            Weights.
+
+        Returns
+        -------
+        float
+            Between 0 and 1.
+        """
+        if not isinstance(X, Chunks):
+            return float(super().score(X, y, sample_weight))  # type: ignore[misc]
+        if y is not None or sample_weight is not None:
+            raise TypeError("y and sample_weight are in the chunks: call score(chunks), without them")
+        model, right, total = _nameless(self, X), 0.0, 0.0
+        for piece in X.pieces():
+            if not len(piece):
+                continue
+            if piece.y is None and piece.Y is None:
+                raise ValueError(f"{piece.where}: there are no targets: name them where the chunks are made")
+            y = piece.y if piece.Y is None else self.classes_[piece.Y.argmax(axis=1)]
+            weights = piece.weights()
+            right += float(weights @ (model.predict(piece.X) == y))
+            total += float(weights.sum())
+        if not total > 0:
+            raise ValueError(f"the weights of the chunks sum to {total}: there is nothing to score")
+        return right / total
 
     def _checked(self, X: Any) -> tuple[Any, Any, Array]:
         """Return X, coef_ and intercept_, if these are what a fit leaves: models are edited, pickled and merged.

@@ -13,6 +13,7 @@ optimum that it has in memory. While a chunk is computed, one thread reads the n
 
 from __future__ import annotations
 
+import glob
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,8 +44,9 @@ CHUNK_BYTES, MAPPED_BYTES = 64 * MiB, 256 * MiB
 class Chunks:
     """Rows of X, y and weights that are read a chunk at a time, as often as asked for, always the same.
 
-    Made by `from_npy`, `from_parquet` and `from_iterable`. `LogisticRegression.fit` takes it in the place of X, and
-    `ChunksObjective` makes a function of it that any optimiser can minimise.
+    Made by `from_npy`, `from_parquet` and `from_iterable`. `LogisticRegression` takes it in the place of X, to fit, to
+    predict and to score, `ChunksObjective` makes a function of it that any optimiser can minimise, and a loop goes over
+    it: ``for X, y, sample_weight in chunks``, where y and sample_weight are None if there are none.
 
     Attributes
     ----------
@@ -54,15 +56,24 @@ class Chunks:
         Whether a thread reads the next chunk while one is computed, which changes no bit; true from the start.
     """
 
-    def __init__(self, read: Callable[[], Iterable[Rows]], names: Sequence[str] | None = None) -> None:
-        self._read = read
+    def __init__(
+        self,
+        read: Callable[[], Iterable[Rows]],
+        names: Sequence[str] | None = None,
+        describe: Callable[[], str] = lambda: "made by hand",
+    ) -> None:
+        self._read, self._describe = read, describe
         self.names = None if names is None else tuple(names)
         self.read_ahead = True
 
-    def __iter__(self) -> Iterator[tuple[Any, Array, Array | None]]:
-        """Yield (X, y, sample_weight or None), one chunk after the other."""
+    def __repr__(self) -> str:
+        """Say where the rows come from, how many there are and of what, if that is known without reading them."""
+        return f"<Chunks: {self._describe()}>"
+
+    def __iter__(self) -> Iterator[tuple[Any, Array | None, Array | None]]:
+        """Yield (X, y or None, sample_weight or None), one chunk after the other."""
         for piece in self.pieces():
-            yield piece.X, piece.targets, piece.s
+            yield piece.X, piece.y if piece.Y is None else piece.Y, piece.s
 
     def pieces(self, prepare: Callable[[Rows], Rows] = lambda piece: piece) -> Iterator[Rows]:
         """Yield the chunks with their names, each prepared by whoever reads it."""
@@ -88,7 +99,7 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
     factory : callable
         Called without arguments once a pass, from the thread that fits; what it returns is iterated over in another
         thread. It yields ``(X, y)`` or ``(X, y, sample_weight)``: X (n, D), y (n,) labels or (n, K) probabilities, of
-        the same dtypes throughout, and the same rows in each pass.
+        the same dtypes throughout, and the same rows in each pass. For predictions it may yield X alone.
 
     Returns
     -------
@@ -125,16 +136,22 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
     def read() -> Iterator[Rows]:
         for i, item in enumerate(factory()):
             where = f"chunk {i} of the iterable"
+            if hasattr(item, "shape"):
+                item = item, None
             if not isinstance(item, tuple | list) or len(item) not in (2, 3):
                 raise ValueError(f"{where} must be (X, y) or (X, y, sample_weight), got {type(item).__name__}")
             X, y, *s = item
             yield checked(X, y, s[0] if s else None, where)
 
-    return Chunks(read)
+    return Chunks(read, describe=lambda: f"what {getattr(factory, '__name__', type(factory).__name__)}() yields")
 
 
 def from_npy(
-    X_path: PathLike, y_path: PathLike, rows: int | None = None, *, sample_weight_path: PathLike | None = None
+    X_path: PathLike,
+    y_path: PathLike | None = None,
+    rows: int | None = None,
+    *,
+    sample_weight_path: PathLike | None = None,
 ) -> Chunks:
     """Chunks of .npy files, which are mapped into memory and never copied whole.
 
@@ -142,8 +159,8 @@ def from_npy(
     ----------
     X_path : path
         Samples, (N, D). float32 and float64 in C order are computed where they lie; anything else is converted.
-    y_path : path
-        Labels (N,), or probabilities (N, K) of a floating dtype.
+    y_path : path, optional
+        Labels (N,), or probabilities (N, K) of a floating dtype; without, the chunks are for predictions only.
     rows : int, optional
         Rows of a chunk; by default those of 256 MiB of X, or of 64 if it must be converted. Another number changes the
         last bits of a result.
@@ -178,14 +195,14 @@ def from_npy(
     >>> model.predict([[0.0, 0.0, 3.0, 0.0, 0.0]])
     array([2])
     """
-    X, y, s = _mapped(X_path, (2,)), _mapped(y_path, (1, 2)), None
-    paths, others, N = [X_path, y_path], [(y_path, y)], len(X)
-    if sample_weight_path is not None:
-        s = _mapped(sample_weight_path, (1,))
-        paths.append(sample_weight_path)
-        others.append((sample_weight_path, s))
-    for path, array in others:
-        if len(array) != N:
+    X = _mapped(X_path, (2,))
+    y = None if y_path is None else _mapped(y_path, (1, 2))
+    s = None if sample_weight_path is None else _mapped(sample_weight_path, (1,))
+    N = len(X)
+    arrays = [(X_path, X), (y_path, y), (sample_weight_path, s)]
+    paths = [path for path, _ in arrays if path is not None]
+    for path, array in arrays:
+        if path is not None and len(array) != N:
             raise ValueError(f"{os.fspath(path)} has {len(array)} rows, but {os.fspath(X_path)} has {N}")
     dtype = COMPUTES_IN.get(X.dtype.char, X.dtype)
     most = MAPPED_BYTES if is_native(X, dtype) else CHUNK_BYTES
@@ -203,9 +220,10 @@ def from_npy(
                     )
             _fetch(X, start, stop)
             where = f"{os.fspath(X_path)}, rows {start} to {stop - 1}"
-            yield checked(np.asarray(X[start:stop]), y[start:stop], None if s is None else s[start:stop], where)
+            cut = slice(start, stop)
+            yield checked(np.asarray(X[cut]), None if y is None else y[cut], None if s is None else s[cut], where)
 
-    return Chunks(read)
+    return Chunks(read, describe=lambda: f"{os.fspath(X_path)}, {N} rows x {X.shape[1]} columns of {X.dtype}")
 
 
 def _mapped(path: PathLike, dimensions: tuple[int, ...]) -> Any:
@@ -232,23 +250,25 @@ def _fetch(X: Any, start: int, stop: int) -> None:
 
 
 def from_parquet(
-    path: PathLike,
-    target: str,
+    path: PathLike | Sequence[PathLike],
+    target: str | None = None,
     columns: Sequence[str] | None = None,
     *,
     sample_weight: str | None = None,
     rows: int | None = None,
 ) -> Chunks:
-    """Chunks of a Parquet file, or of a folder of them, through pyarrow.dataset.
+    """Chunks of a Parquet file, or of many of them, through pyarrow.dataset.
 
-    A chunk is a row group, or a part of one that is larger than 64 MiB; files come in the order of their names.
+    A chunk is a row group, or a part of one that is larger than 64 MiB; files come in the order of their names, those
+    of a list in the order of the list.
 
     Parameters
     ----------
-    path : path
-        File or folder.
-    target : str
-        Name of the column with the labels.
+    path : path, or sequence of paths
+        A file, a folder of files, a pattern such as ``"data/2026-*.parquet"`` (`glob`'s, ``**`` for folders of any
+        depth), or a list of files.
+    target : str, optional
+        Name of the column with the labels; without, the chunks are for predictions only.
     columns : sequence of str, optional
         Names of the features, in the order that they shall have; by default all other columns as they come. They are
         computed in float32 if all of them are, else in float64.
@@ -267,7 +287,7 @@ def from_parquet(
     ImportError
         Without pyarrow.
     FileNotFoundError
-        If there is nothing at `path`.
+        If there is nothing at `path`, or no file that it matches.
     ValueError
         If a column is missing, holds no numbers, or has nulls, if a file differs from the first in its columns or
         their types, or is damaged. The message names the file and the row group.
@@ -290,34 +310,32 @@ def from_parquet(
         from pyarrow import dataset
     except ImportError as error:
         raise ImportError(f"from_parquet needs pyarrow ({error}): pip install pyarrow") from error
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{os.fspath(path)} does not exist")
     if isinstance(columns, str):
         raise TypeError(f"columns must be a sequence of names, got the string {columns!r}")
+    source = _found(path)
+    called = source if isinstance(source, str) else source[0] if len(source) == 1 else f"{source[0]}, ..."
 
     def opened() -> Any:
         try:
-            return dataset.dataset(os.fspath(path), format="parquet", partitioning="hive")
+            return dataset.dataset(source, format="parquet", partitioning="hive")
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{os.fspath(path)} cannot be read as Parquet: {error}") from error
+            raise ValueError(f"{called} cannot be read as Parquet: {error}") from error
 
     first = opened()
     schema, files, others = first.schema, first.files, {target, sample_weight}
     names = [name for name in schema.names if name not in others] if columns is None else list(columns)
-    wanted = [*names, target, *([] if sample_weight is None else [sample_weight])]
+    wanted = [*names, *(name for name in (target, sample_weight) if name is not None)]
     for name in wanted:
         if name not in schema.names:
-            raise ValueError(f"{os.fspath(path)} has no column {name!r}, only {', '.join(schema.names)}")
+            raise ValueError(f"{called} has no column {name!r}, only {', '.join(schema.names)}")
     kinds = {name: schema.field(name).type for name in wanted}
     for name in names:
         if not (
             pa.types.is_floating(kinds[name]) or pa.types.is_integer(kinds[name]) or pa.types.is_boolean(kinds[name])
         ):
-            raise ValueError(
-                f"{os.fspath(path)}: column {name!r} holds {kinds[name]}, no numbers: encode it, or leave it out"
-            )
+            raise ValueError(f"{called}: column {name!r} holds {kinds[name]}, no numbers: encode it, or leave it out")
     if not names:
-        raise ValueError(f"{os.fspath(path)} has no column but {target!r}: there must be features")
+        raise ValueError(f"{called} has no column but {target!r}: there must be features")
     dtype = np.dtype(np.float32 if all(kinds[name] in (pa.float16(), pa.float32()) for name in names) else np.float64)
     most = max(1, CHUNK_BYTES // (dtype.itemsize * len(names))) if rows is None else check_integer(rows, "rows")
 
@@ -326,7 +344,10 @@ def from_parquet(
         whole = opened()
         if gone := sorted(set(files) - set(whole.files)):
             raise FileNotFoundError(f"{gone[0]} was there when this fit began, and is gone")
-        for fragment in sorted(whole.get_fragments(), key=lambda fragment: str(fragment.path)):
+        fragments = list(whole.get_fragments())
+        if isinstance(source, str):
+            fragments.sort(key=lambda fragment: str(fragment.path))
+        for fragment in fragments:
             where = fragment.path
             try:
                 own = fragment.physical_schema
@@ -350,11 +371,43 @@ def from_parquet(
                 trouble = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
                 raise trouble(str(error) if str(error).startswith(str(where)) else f"{where}: {error}") from error
 
-    return Chunks(read, names)
+    def describe() -> str:
+        try:
+            rows = f"{first.count_rows()}"
+        except (pa.ArrowException, OSError):  # a file that is gone, say, which a fit will tell of
+            rows = "unreadable"
+        number = f"{len(files)} files, " if len(files) > 1 else ""
+        labels = "" if target is None else f", target {target!r}"
+        return f"{called}, {number}{rows} rows x {len(names)} columns of {dtype}{labels}"
+
+    return Chunks(read, names, describe)
+
+
+def _found(path: PathLike | Sequence[PathLike]) -> str | list[str]:
+    """Return a file or folder, or the files of a list or a pattern, all of which exist."""
+    if not isinstance(path, str | os.PathLike):
+        files = [os.fspath(each) for each in path]
+        if not files:
+            raise ValueError("path must name at least one file, got an empty list")
+        for file in files:
+            if not Path(file).is_file():
+                raise FileNotFoundError(
+                    f"{file} is a folder, not a file" if Path(file).exists() else f"{file} does not exist"
+                )
+        return files
+    name = os.fspath(path)
+    if Path(name).exists():
+        return name
+    if not glob.has_magic(name):
+        raise FileNotFoundError(f"{name} does not exist")
+    files = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
+    if not files:
+        raise FileNotFoundError(f"no file matches {name}")
+    return files
 
 
 def _table(
-    batch: Any, names: list[str], target: str, sample_weight: str | None, dtype: np.dtype[Any], where: str
+    batch: Any, names: list[str], target: str | None, sample_weight: str | None, dtype: np.dtype[Any], where: str
 ) -> Rows:
     """Turn a record batch into a piece: columns, one after the other, into the rows of Xᵀ."""
 
@@ -371,9 +424,9 @@ def _table(
     for start in range(0, len(batch), few):
         for j, values in enumerate(columns):
             X[start : start + few, j] = values[start : start + few]
-    y = column(target)
+    y = None if target is None else column(target)
     s = None if sample_weight is None else column(sample_weight)
-    return checked(X, y.astype(str) if y.dtype.kind == "O" else y, s, where)
+    return checked(X, y.astype(str) if y is not None and y.dtype.kind == "O" else y, s, where)
 
 
 def looked_through(chunks: Chunks) -> tuple[Survey, Sample]:

@@ -199,7 +199,7 @@ class LogisticRegression(linear_model.LogisticRegression):
         K = len(self.classes_)
         return self._lazily("decision_function", X, np.result_type(self.coef_, _dtype(X)), None if K == 2 else K)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return the weighted part of the labels that are predicted: as a Dask array of no dimensions if X is Dask's.
 
         ``float(model.score(X, y))`` computes it.

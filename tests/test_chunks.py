@@ -276,6 +276,85 @@ def test_parquet_of_chosen_columns(parquet, tmp_path):
     assert_same_fit(tight().fit(chosen), tight().fit(X[:, [4, 1]], y), X[:, [4, 1]])
 
 
+@pytest.mark.parametrize("K", [2, 3])
+def test_predictions_and_score_of_chunks(K, source):
+    X, y = problem(K=K)
+    names, s = np.array(["c", "a", "b"])[y], np.random.default_rng(0).exponential(size=len(y))
+    data = source(X, names, s)
+    model = LogisticRegression().fit(data)
+    arrays = X if data.names is None else pytest.importorskip("pandas").DataFrame(X, columns=data.names)
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        want = getattr(model, method)(arrays)
+        got = getattr(model, method)(data)
+        if method == "predict":
+            np.testing.assert_array_equal(got, want)
+        else:
+            np.testing.assert_allclose(got, want, rtol=1e-12)
+    assert model.score(data) == pytest.approx(model.score(arrays, names, s), rel=1e-12)
+    with pytest.raises(TypeError, match="in the chunks"):
+        model.score(data, names)
+    assert hasattr(model, "feature_names_in_") == (data.names is not None)
+
+
+def test_chunks_without_targets_are_for_predictions(parquet, npy, tmp_path):
+    pd = pytest.importorskip("pandas")
+    X, y = problem()
+    model = LogisticRegression().fit(parquet(X, y))
+    npy(X, y)
+    frame = pd.DataFrame(X, columns=model.feature_names_in_)
+    frame[frame.columns[::-1]].to_parquet(tmp_path / "new.parquet", row_group_size=99)
+    for data in (
+        chunks.from_parquet(tmp_path / "new.parquet", columns=model.feature_names_in_),
+        chunks.from_npy(tmp_path / "X.npy", rows=97),
+        chunks.from_iterable(lambda: [X[:5], X[5:]]),
+    ):
+        np.testing.assert_array_equal(model.predict(data), model.predict(frame))
+        assert [each for _, *others in data for each in others if each is not None] == []
+        for wrong in (LogisticRegression().fit, model.score):
+            with pytest.raises(ValueError, match="no targets"):
+                wrong(data)
+    with pytest.raises(ValueError, match=r"fitted to x0, .*columns=model.feature_names_in_"):
+        model.predict(chunks.from_parquet(tmp_path / "new.parquet"))
+
+
+def test_score_of_chunks_with_probabilities(npy):
+    X, y = problem()
+    Y = softmax(np.eye(3)[y] * 3, axis=1)
+    model = LogisticRegression().fit(X, Y)
+    assert model.score(npy(X, Y)) == np.mean(model.predict(X) == y)
+
+
+def test_parquet_of_lists_and_patterns(parquet, tmp_path, monkeypatch):
+    X, y = problem()
+    whole, folder = parquet(X, y), tmp_path / "parquet"
+    paths = [folder / "a.parquet", folder / "b.parquet"]
+    want = np.vstack([part for part, _, _ in whole])
+    monkeypatch.chdir(tmp_path)
+    for data in (paths, tuple(map(str, paths)), str(folder / "*.parquet"), folder / "[ab].parquet", "**/*.parquet"):
+        got = np.vstack([part for part, _, _ in chunks.from_parquet(data, "kind")])
+        np.testing.assert_array_equal(got, want)
+    half = len(X) // 2
+    turned = np.vstack([part for part, _, _ in chunks.from_parquet(paths[::-1], "kind")])
+    np.testing.assert_array_equal(turned, np.vstack([X[half:], X[:half]]))
+    for wrong, says in (([], "empty list"), ([*paths, "gone.parquet"], "gone.parquet does not exist")):
+        with pytest.raises((ValueError, FileNotFoundError), match=says):
+            chunks.from_parquet(wrong, "kind")
+    with pytest.raises(FileNotFoundError, match="no file matches"):
+        chunks.from_parquet(str(folder / "*.csv"), "kind")
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        chunks.from_parquet([folder], "kind")
+
+
+def test_chunks_say_what_they_are(parquet, npy, tmp_path):
+    X, y = problem()
+    folder = tmp_path / "parquet"
+    assert repr(parquet(X, y)) == (f"<Chunks: {folder}, 2 files, {len(X)} rows x 6 columns of float64, target 'kind'>")
+    single = chunks.from_parquet(folder / "a.parquet", columns=["x1"])
+    assert repr(single) == f"<Chunks: {folder / 'a.parquet'}, {len(X) // 2} rows x 1 columns of float64>"
+    assert repr(npy(X, y)) == f"<Chunks: {tmp_path / 'X.npy'}, {len(X)} rows x 6 columns of float64>"
+    assert repr(cut(X, y)) == "<Chunks: what factory() yields>"
+
+
 # faults
 
 
