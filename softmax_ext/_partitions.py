@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _threads
-from ._pieces import Problem, checked, weighs
+from ._pieces import Problem, checked, plain, weighs
 from ._rows import Rows
 from .objective import SoftmaxObjective
 
@@ -28,23 +28,14 @@ def together(*parts: Any) -> tuple[Any, ...]:
 
 def rejoined(blocks: list[Any], bounds: list[tuple[int, int]]) -> Array:
     """Return some rows of some blocks as one."""
-    return np.concatenate([plain(block)[a:b] for block, (a, b) in zip(blocks, bounds, strict=True)])
+    return np.concatenate([np.asarray(block)[a:b] for block, (a, b) in zip(blocks, bounds, strict=True)])
 
 
 def piece_of(X: Any, y: Any, s: Any, where: str) -> Rows:
     """Return a partition of an array or a data frame, with arrays in it."""
     if hasattr(X, "dtypes") and not hasattr(X, "dtype"):  # a data frame
-        wrong = [name for name, dtype in X.dtypes.items() if dtype.kind not in "fiub"]
-        if wrong:
-            raise ValueError(f"{where}: column {wrong[0]!r} holds {X.dtypes[wrong[0]]}, no numbers: encode it")
         X = X.to_numpy(np.float32 if all(dtype == np.float32 for dtype in X.dtypes) else np.float64)
-    return checked(X, plain(y), s, where)
-
-
-def plain(y: Any) -> Array:
-    """Return labels as an array, of strings rather than of objects."""
-    array = np.asarray(y)
-    return array.astype(str) if array.dtype.kind == "O" else array
+    return checked(X, y, s, where)
 
 
 def objective_of(piece: Rows, problem: Problem) -> SoftmaxObjective | None:

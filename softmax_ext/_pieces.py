@@ -32,7 +32,7 @@ SAMPLE_BYTES = 128 * MiB
 def checked(X: Any, y: Any, s: Any, where: str) -> Rows:
     """Return a piece as arrays, without targets if y is None, and refuse what cannot be a piece of anything."""
     X = X if scipy.sparse.issparse(X) else np.asarray(X)
-    y, s = None if y is None else np.asarray(y), None if s is None else np.asarray(s)
+    y, s = None if y is None else plain(y, where), None if s is None else np.asarray(s)
     if X.ndim != 2 or X.shape[1] == 0 or X.dtype.char not in COMPUTES_IN:
         raise ValueError(
             f"{where}: X must be (n, D) real numbers, got shape {X.shape} of dtype {X.dtype}: "
@@ -51,6 +51,25 @@ def checked(X: Any, y: Any, s: Any, where: str) -> Rows:
         check_stored(X, f"{where}: X")
         X = X.tocsr()
     return Rows(X, s=s, where=where) if y is None else Rows.of(X, y, s, where)
+
+
+def plain(y: Any, where: str = "y") -> Array:
+    """Return labels as an array, of strings or numbers rather than of objects; refuse those that are missing."""
+    array = np.asarray(y)
+    if array.dtype.kind == "O" and array.size:
+        if any(map(_is_missing, array.ravel().tolist())):
+            raise ValueError(f"{where}: Input y contains NaN: a label is missing, leave out such rows")
+        array = np.array(array.tolist())
+    elif array.dtype.kind == "f" and np.isnan(array).any():
+        raise ValueError(f"{where}: Input y contains NaN: a label is missing, leave out such rows")
+    return array.astype(str) if array.dtype.kind == "O" else array
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is None, NaN, or pandas' NA or NaT, which are looked up by name: pandas need not be there."""
+    return (
+        label is None or type(label).__name__ in ("NAType", "NaTType") or (isinstance(label, float) and label != label)
+    )
 
 
 class Survey(NamedTuple):

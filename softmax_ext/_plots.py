@@ -118,6 +118,7 @@ def top_weights(
         )
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set(title=name)
+        axes.set_axisbelow(True)
         axes.grid(axis="x", alpha=0.3)
         axes.tick_params(labelbottom=True)
     figure.suptitle(title)

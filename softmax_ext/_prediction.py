@@ -172,6 +172,8 @@ class PredictionMixin:
             if piece.y is None and piece.Y is None:
                 raise ValueError(f"{piece.where}: there are no targets: name them where the chunks are made")
             y = piece.y if piece.Y is None else self.classes_[piece.Y.argmax(axis=1)]
+            if (y.dtype.kind in "US") != (self.classes_.dtype.kind in "USO"):
+                raise ValueError(f"{piece.where}: y has the label {y[0]!r}, but the model has {self.classes_[0]!r}")
             weights = piece.weights()
             right += float(weights @ (model.predict(piece.X) == y))
             total += float(weights.sum())

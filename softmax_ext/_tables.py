@@ -7,6 +7,7 @@ import csv
 import gzip
 import lzma
 import os
+import re
 import warnings
 import zipfile
 import zlib
@@ -51,7 +52,9 @@ class Table(NamedTuple):
         """Return a column as pandas has it."""
         if name not in self.frame.columns:
             columns = self.columns()
-            hint = "" if len(columns) > 1 else "; columns are separated by commas, semicolons or tabs"
+            hint = "" if self.csr is not None else _hint(columns)
+            if len(columns) == 1:
+                hint = "; columns are separated by commas, semicolons or tabs"
             raise FileError(f"{self.path}: no column {name!r}; it has {few(columns)}{hint}")
         return self.frame[name]
 
@@ -241,7 +244,14 @@ def _decimal_commas(column: Any) -> Any:
 def _once(path: Path, names: Sequence[str]) -> None:
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
-        raise FileError(f"{path}: more than one column is called {few([repr(name) for name in twice])}: rename them")
+        called = few([repr(name) for name in twice])
+        raise FileError(f"{path}: more than one column is called {called}: rename them{_hint(names)}")
+
+
+def _hint(names: Sequence[str]) -> str:
+    """Return what may be wrong where the header looks like a row of numbers."""
+    looks = [re.fullmatch(r"[+-]?\d*[.,]?\d+([eE][+-]?\d+)?", name.strip()) for name in names]
+    return "; does the first line hold the names of the columns?" if sum(map(bool, looks)) * 2 > len(names) else ""
 
 
 def _parquet(path: Path) -> Table:

@@ -322,6 +322,8 @@ def from_parquet(
             raise ValueError(f"{called} cannot be read as Parquet: {error}") from error
 
     first = opened()
+    if not first.files:
+        raise FileNotFoundError(f"{called} holds no files")
     schema, files, others = first.schema, first.files, {target, sample_weight}
     names = [name for name in schema.names if name not in others] if columns is None else list(columns)
     wanted = [*names, *(name for name in (target, sample_weight) if name is not None)]

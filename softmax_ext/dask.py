@@ -32,7 +32,7 @@ except ImportError as error:
     ) from error
 
 from . import _partitions, _threads, linear_model
-from ._pieces import PiecesObjective, Problem, every, joined, merged, most_of_a_sample, survey
+from ._pieces import PiecesObjective, Problem, every, joined, merged, most_of_a_sample, plain, survey
 from ._stream import RULES
 
 __all__ = ["LogisticRegression"]
@@ -141,6 +141,9 @@ class LogisticRegression(linear_model.LogisticRegression):
         for name, data in (("y", y), ("sample_weight", sample_weight)):
             if not (_is_dask(data) or (data is None and name == "sample_weight")):
                 raise TypeError(f"{name} must be a Dask array or series as X is one, got {type(data).__name__}")
+            if hasattr(data, "columns") and data.ndim == 2 and len(data.columns) == 1:
+                raise TypeError(f"{name} must be a series, not a frame of one column: df[{str(data.columns[0])!r}]")
+        _check_columns(X)
         C = self._inverse_penalty()
         self._stream = None
         with ExitStack() as stack:
@@ -303,6 +306,18 @@ class DaskObjective(PiecesObjective):
         return workers
 
 
+def _check_columns(X: Any) -> None:
+    """Refuse a data frame with columns that hold no numbers, all of them at once."""
+    if not hasattr(X, "columns"):
+        return
+    wrong = [f"{name!r} ({dtype})" for name, dtype in X.dtypes.items() if dtype.kind not in "fiub"]
+    if wrong:
+        raise ValueError(
+            f"X has columns that hold no numbers: {', '.join(wrong)}; encode them, by dask.dataframe.get_dummies for "
+            "example, or leave them out"
+        )
+
+
 def _is_dask(data: Any) -> bool:
     return hasattr(data, "__dask_graph__")
 
@@ -316,7 +331,7 @@ def _array(data: Any, blocks: list[Any]) -> Any:
     if isinstance(data, da.Array):
         return data
     dtype = data.dtype if data.dtype.kind in "fiub" else np.dtype(object)
-    blocks = [da.from_delayed(delayed(_partitions.plain, pure=False)(block), (math.nan,), dtype) for block in blocks]
+    blocks = [da.from_delayed(delayed(plain, pure=False)(block), (math.nan,), dtype) for block in blocks]
     return da.concatenate(blocks)
 
 

@@ -293,6 +293,8 @@ def test_predictions_and_score_of_chunks(K, source):
     assert model.score(data) == pytest.approx(model.score(arrays, names, s), rel=1e-12)
     with pytest.raises(TypeError, match="in the chunks"):
         model.score(data, names)
+    with pytest.raises(ValueError, match="chunk 0 of the iterable: y has the label .*, but the model has .*'a'"):
+        model.score(cut(X, y))
     assert hasattr(model, "feature_names_in_") == (data.names is not None)
 
 
@@ -341,6 +343,9 @@ def test_parquet_of_lists_and_patterns(parquet, tmp_path, monkeypatch):
             chunks.from_parquet(wrong, "kind")
     with pytest.raises(FileNotFoundError, match="no file matches"):
         chunks.from_parquet(str(folder / "*.csv"), "kind")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="empty holds no files"):
+        chunks.from_parquet(tmp_path / "empty", "kind")
     with pytest.raises(FileNotFoundError, match="is a folder"):
         chunks.from_parquet([folder], "kind")
 
@@ -477,6 +482,8 @@ def test_widths_and_dtypes_that_differ():
         ((X, y, y - 1.0), "chunk 1 of the iterable: sample_weight must be finite and not negative"),
         ((X * np.nan, y), "chunk 1 of the iterable: Input X contains NaN"),
         ((X.astype(str), y), "chunk 1 of the iterable: X must be .* real numbers"),
+        ((X, np.where(y, y, np.nan)), "chunk 1 of the iterable: Input y contains NaN"),
+        ((X, np.array(["u", None])[y % 2]), "chunk 1 of the iterable: Input y contains NaN"),
         ((X, y + 0.5), "chunk 1 of the iterable: Unknown label type: continuous"),
         ((X,), r"chunk 1 of the iterable must be \(X, y\)"),
     ):

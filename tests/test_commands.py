@@ -350,6 +350,8 @@ TEXTS = {  # what a file holds, how the fit ends, and what is said of it
     "decimal commas": ("a;y\n1,5;u\n-2;v\n", 0, []),
     "the same name twice": ("a,b,a,y\n1,2,3,u\n4,5,6,v\n", 2, ["'a'", "rename"]),
     "the target twice": ("a,y,y\n1,u,u\n4,v,v\n", 2, ["'y'", "rename"]),
+    "no header": ("1.5,2,u\n3,4,v\n", 2, ["no column 'y'", "first line"]),
+    "no header, and the same number twice": ("2,2,u\n3,4,v\n", 2, ["'2'", "first line"]),
     "another separator": ("a|y\n1|u\n2|v\n", 2, ["no column 'y'", "a|y", "commas, semicolons or tabs"]),
     "a field too many": ("a,y\n1,2,u\n3,4,v\n", 2, ["more fields"]),
     "an empty line first": ("\na,y\n1,u\n", 2, ["no header"]),

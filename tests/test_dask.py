@@ -365,8 +365,34 @@ def test_frames_of_words_are_refused(client):
     pd = pytest.importorskip("pandas")
     dd = pytest.importorskip("dask.dataframe")
     table = dd.from_pandas(pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}), npartitions=1)
-    with pytest.raises(ValueError, match="partition 0 of X: column 'b' holds"):
+    table["c"] = dd.to_datetime(table["a"])
+    with pytest.raises(ValueError, match=r"'b' \(.*'c' \(datetime64.*get_dummies"):
         LogisticRegression(client=client).fit(table, table["a"].astype(int))
+    with pytest.raises(TypeError, match=r"y must be a series, .*df\['b'\]"):
+        LogisticRegression(client=client).fit(table[["a"]], table[["b"]])
+
+
+@pytest.mark.parametrize("labels", [["u", None, "w"], [1.0, np.nan, 2.0], "Int64", "category"])
+def test_missing_labels_are_refused(labels, client):
+    """They were a class called nan, or numbers that are not whole."""
+    pd, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    y = (
+        pd.array([1, None, 2] * 4, dtype="Int64")
+        if labels == "Int64"
+        else (pd.Categorical(["u", None, "w"] * 4) if labels == "category" else labels * 4)
+    )
+    table = dd.from_pandas(pd.DataFrame({"a": np.arange(12.0), "y": y}), npartitions=3)
+    with pytest.raises(ValueError, match="partition 0 of X: Input y contains NaN"):
+        LogisticRegression(client=client).fit(table[["a"]], table["y"])
+
+
+def test_nullable_labels_stay_numbers(client):
+    pd, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    table = pd.DataFrame({"a": np.arange(12.0), "y": pd.array([1, 3, 2] * 4, dtype="Int64")})
+    model = LogisticRegression(client=client).fit(
+        *(dd.from_pandas(table, npartitions=3)[each] for each in (["a"], "y"))
+    )
+    assert model.classes_.tolist() == [1, 2, 3]
 
 
 # faults
