@@ -6,7 +6,7 @@
     from softmax_ext.dask import LogisticRegression
 
     client = Client("tcp://scheduler:8786")
-    model = LogisticRegression().fit(X, y)  # dask arrays, or data frames
+    model = LogisticRegression().fit(X, y)  # dask arrays, or columns of a data frame: d.drop(columns="y"), d.y
 
 The optimiser runs here; each of its evaluations is one task a worker, which computes the parts of the partitions that
 this worker holds. They are added here, in the order of the partitions: the number of workers does not change a bit.
