@@ -128,9 +128,9 @@ def kind(column: Any) -> str:
         return "words"
     if types.is_object_dtype(dtype) or types.is_string_dtype(dtype):
         inferred = types.infer_dtype(column, skipna=True)
-        if inferred in ("empty", "decimal", "integer", "floating", "mixed-integer-float"):
+        if inferred in ("empty", "boolean", "decimal", "integer", "floating", "mixed-integer-float"):
             return "numbers"
-        return "words" if inferred in ("string", "boolean", "mixed-integer") else OBJECTS.get(inferred, inferred)
+        return "words" if inferred in ("string", "mixed-integer") else OBJECTS.get(inferred, inferred)
     return "dates or times" if dtype.kind in "mM" else str(dtype)
 
 

@@ -293,7 +293,7 @@ def test_predictions_and_score_of_chunks(K, source):
     assert model.score(data) == pytest.approx(model.score(arrays, names, s), rel=1e-12)
     with pytest.raises(TypeError, match="in the chunks"):
         model.score(data, names)
-    with pytest.raises(ValueError, match="chunk 0 of the iterable: y has the label .*, but the model has .*'a'"):
+    with pytest.raises(ValueError, match=r"chunk 0 of the iterable: y has the label .*, but the model has .*'a'"):
         model.score(cut(X, y))
     assert hasattr(model, "feature_names_in_") == (data.names is not None)
 

@@ -409,6 +409,17 @@ def test_what_parquet_may_hold(kind, capsys):
         run("predict", "model.npz", "train.parquet", "--out", "p.csv")
 
 
+def test_booleans_are_numbers_also_where_some_are_missing(tmp_path, capsys):
+    (tmp_path / "train.csv").write_text("a,b,y\n" + "True,1,u\nFalse,2,v\n" * 20)
+    run("fit", "train.csv", "--target", "y", "--impute", "--out", "model.npz")
+    (tmp_path / "new.csv").write_text("a,b\nTrue,1\n,2\n")
+    run("predict", "model.npz", "new.csv", "--out", "p.csv")
+    assert pd.read_csv("p.csv").prediction.tolist() == ["u", "v"]
+    (tmp_path / "gaps.csv").write_text("a,y\n" + "True,u\nFalse,v\n,u\n" * 20)
+    run("fit", "gaps.csv", "--target", "y", "--impute", "--out", "gaps.npz")
+    assert capsys.readouterr().err == ""
+
+
 def test_words_that_look_like_numbers_stay_words(tmp_path, capsys):
     """Or 01 would be no word of the model where a file has no other kind of them."""
     (tmp_path / "train.csv").write_text("zip,y\n01,u\nA2,v\n01,u\n2,v\n")
