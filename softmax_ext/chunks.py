@@ -99,7 +99,8 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
     factory : callable
         Called without arguments once a pass, from the thread that fits; what it returns is iterated over in another
         thread. It yields ``(X, y)`` or ``(X, y, sample_weight)``: X (n, D), y (n,) labels or (n, K) probabilities, of
-        the same dtypes throughout, and the same rows in each pass. For predictions it may yield X alone.
+        the same dtypes throughout, and the same rows in each pass. X may be a data frame, whose columns' names are
+        kept. For predictions it may yield X alone.
 
     Returns
     -------
@@ -141,9 +142,17 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
             if not isinstance(item, tuple | list) or len(item) not in (2, 3):
                 raise ValueError(f"{where} must be (X, y) or (X, y, sample_weight), got {type(item).__name__}")
             X, y, *s = item
+            names = tuple(X.columns) if hasattr(X, "columns") else None
+            if names and not all(isinstance(name, str) for name in names):
+                names = None  # as scikit-learn has it
+            if i == 0:
+                made.names = names
+            elif names != made.names:
+                raise ValueError(f"{where} has the columns {names}, but the first one has {made.names}")
             yield checked(X, y, s[0] if s else None, where)
 
-    return Chunks(read, describe=lambda: f"what {getattr(factory, '__name__', type(factory).__name__)}() yields")
+    made = Chunks(read, describe=lambda: f"what {getattr(factory, '__name__', type(factory).__name__)}() yields")
+    return made
 
 
 def from_npy(
