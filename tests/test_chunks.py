@@ -544,7 +544,10 @@ def test_parquet_that_does_not_fit(parquet, tmp_path):
     for arguments, error, says in (
         ((folder / "c", "kind"), FileNotFoundError, "does not exist"),
         ((folder, "class"), ValueError, "no column 'class', only x0, x1"),
-        ((folder, "x0"), ValueError, "'kind' holds string|'kind' holds large_string"),
+        ((folder, "x0"), ValueError, r"hold no numbers: 'kind' \((large_)?string\)"),
+        ((folder, "kind", ["x0", "x1", "x0"]), ValueError, "'x0' is named more than once"),
+        ((folder, "kind", ["x0", "kind"]), ValueError, "'kind' is named more than once"),
+        ((3, "kind"), TypeError, "path must be"),
         ((folder, "kind", ["x0", "z"]), ValueError, "no column 'z'"),
         ((folder, "kind", "x0"), TypeError, "columns must be a sequence"),
         ((folder, "kind", []), ValueError, "there must be features"),
