@@ -52,6 +52,16 @@ def asan(session: nox.Session) -> None:
 
 
 @nox.session
+def torch(session: nox.Session) -> None:
+    """Run what PyTorch is needed for: softmax_ext in its place, comparisons with it, and the pages that use it."""
+    # uv then takes the wheels without CUDA; pip takes what the index has.
+    session.install(".[test,torch]", "expecttest", env={"UV_TORCH_BACKEND": "cpu"})
+    files = ["torch", "losses", "linear_cross_entropy", "optim", "commands", "docs"]
+    marks = ["-m", "slow or not slow"] if not session.posargs else session.posargs
+    session.run("pytest", *(f"tests/test_{name}.py" for name in files), *marks, env={"PYTHONSAFEPATH": "1"})
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the pages into build/docs, and run their examples."""
     session.install("-e", ".[docs,test]")

@@ -1,6 +1,7 @@
 """Sphinx: `sphinx-build -W docs build/docs`, with `pip install '.[docs]'`; the package must be installed or built."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from softmax_ext import __version__
@@ -22,6 +23,7 @@ myst_fence_as_directive = ["math"]  # so that formulas read on GitHub too
 myst_heading_anchors = 3
 autodoc_member_order = "groupwise"
 autodoc_typehints = "none"  # the docstrings say more: shapes, and what is cast
+autodoc_mock_imports = [] if find_spec("torch") else ["torch"]  # whose functions our own pages do not show
 autosummary_generate = False
 default_role = "py:obj"  # a name in the docstrings' single backticks is code, and a link where it is documented here
 numpydoc_show_class_members = False

@@ -17,14 +17,19 @@ cdef void inner_products(
     cdef const double *second = NULL
     if u != NULL:
         if floating is float:
-            widen(u, n, wide)
+            widen_f32(u, n, wide)
             second = wide
         else:
             second = u
     for i in range(count):
-        sums[i] = dot(rows + i * ld, v, n)
-        if u != NULL:
-            sums[count + i] = dot(rows + i * ld, second, n)
+        if floating is float:
+            sums[i] = dot_f32(rows + i * ld, v, n)
+            if u != NULL:
+                sums[count + i] = dot_f32(rows + i * ld, second, n)
+        else:
+            sums[i] = dot_f64(rows + i * ld, v, n)
+            if u != NULL:
+                sums[count + i] = dot_f64(rows + i * ld, second, n)
 
 
 def vectors_dot(
@@ -61,7 +66,10 @@ cdef void add_shares(
     for i in range(n):
         out[i] = share * v[i]
     for i in range(count):
-        add_share(shares[i], rows + i * ld, n, out)
+        if floating is float:
+            add_share_f32(shares[i], rows + i * ld, n, out)
+        else:
+            add_share_f64(shares[i], rows + i * ld, n, out)
 
 
 def vectors_combine(
@@ -83,6 +91,13 @@ def vectors_combine(
                 min(CHUNK, size - i * CHUNK), &out[0] + i * CHUNK,
             )
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
+cdef void subtract(const double *a, const double *b, Py_ssize_t n, floating *out) noexcept nogil:
+    if floating is float:
+        subtract_f32(a, b, n, out)
+    else:
+        subtract_f64(a, b, n, out)
 
 
 def vectors_subtract(

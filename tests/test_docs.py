@@ -26,8 +26,10 @@ def blocks(page, language):
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
 def test_examples_print_what_the_page_says(page, tmp_path):
     """A page is one program, run in another process and with warnings as errors."""
-    pytest.importorskip("sklearn")
-    command = sys.executable, "-W", "error", "-c", "\n".join(blocks(page, "python"))
+    code = "\n".join(blocks(page, "python"))
+    for package in ("sklearn", *(["torch"] if re.search("^import torch$", code, re.MULTILINE) else [])):
+        pytest.importorskip(package)
+    command = sys.executable, "-W", "error", "-c", code
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert (result.stdout, result.stderr) == ("".join(blocks(page, "text")), "")
 

@@ -1,0 +1,105 @@
+"""Measure whole steps of training in PyTorch with our losses and with its own, and write the table of docs/pytorch.md.
+
+    python benchmarks/training.py             on a machine that does nothing else; minutes, of which compiling is most
+    python benchmarks/training.py --write     and put the tables into docs/pytorch.md
+
+The steps are those of suite/bench_torch.py. The ways run in turns in one process, one round warms up, and the lower
+quartile counts. The peak is that of a process of its own in its third and fourth step, PyTorch's modules included.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from roofline import processor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from suite.bench_torch import LINEAR, MODELS, SCORES, WAYS, linear_step, modules, scores_step, training
+from suite.common import interleaved, typical
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "pytorch.md"
+NAMES = {"vocabulary": "head over 32000 classes", "mlp256": "MLP, batches of 256", "mlp8192": "MLP, batches of 8192"}
+PEAK = """
+import pathlib, re, sys
+sys.path.insert(0, {here!r})
+from suite.bench_torch import training
+def kib(key):
+    return int(re.search(key + r":\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text()).group(1))
+step = {make}
+step(), step()
+pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+step(), step()
+print(kib("VmHWM") // 1024)
+"""
+
+
+def milliseconds(seconds):
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds * 1e3:.0f} ms"
+
+
+def peak(make):
+    """MiB that a process has at most in its later steps."""
+    code = PEAK.format(here=str(Path(__file__).resolve().parent), make=make)
+    return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def scores_table(rounds):
+    _, functional, ours = modules()
+    yield "| N x K, float32 | softmax_ext | PyTorch | |"
+    yield "|---|---:|---:|---:|"
+    for shape in SCORES:
+        seconds = interleaved(
+            {name: scores_step(shape, m) for name, m in (("ours", ours), ("torch", functional))}, rounds
+        )
+        mine, yours = typical(seconds["ours"]), typical(seconds["torch"])
+        yield f"| {shape.replace('x', ' x ')} | {milliseconds(mine)} | {milliseconds(yours)} | {yours / mine:.1f}x |"
+
+
+def linear_table(rounds):
+    yield "| N x D x K, float32 | " + " | ".join(WAYS) + " |"
+    yield "|---|" + "---:|" * len(WAYS)
+    for shape in LINEAR:
+        seconds = interleaved({way: linear_step(shape, way) for way in WAYS}, rounds)
+        cells = " | ".join(milliseconds(typical(seconds[way])) for way in WAYS)
+        yield f"| {shape.replace('x', ' x ')} | {cells} |"
+
+
+def training_table(rounds):
+    yield "| model | way | a step | of it the loss | peak |"
+    yield "|---|---|---:|---:|---:|"
+    for model in MODELS:
+        ways = [way for way in WAYS if way != "chunked" or model == "vocabulary"]
+        steps = {way: training(model, way) for way in ways}
+        seconds = interleaved({(way, i): steps[way][i] for way in ways for i in range(2)}, rounds)
+        del steps
+        for way in ways:
+            whole, last = (typical(seconds[way, i]) for i in range(2))
+            most = peak(f"training({model!r}, {way!r})[0]")
+            yield f"| {NAMES[model]} | {way} | {milliseconds(whole)} | {last / whole:.0%} | {most} MiB |"
+
+
+TABLES = {"scores": scores_table, "linear": linear_table, "training": training_table}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", choices=[*TABLES, []], help="only these tables")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/pytorch.md")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    print(processor(), flush=True)
+    for name in arguments.what or TABLES:
+        lines = []
+        for line in TABLES[name](arguments.rounds):
+            print(line, flush=True)
+            lines.append(line)
+        if arguments.write:
+            text, table = PAGE.read_text(), "\n".join(lines)
+            place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+            PAGE.write_text(place.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text))
+
+
+if __name__ == "__main__":
+    main()
