@@ -7,6 +7,7 @@ SOFTMAX_EXT_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer, of gc
 
 import hashlib
 import os
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -48,7 +49,8 @@ GNU_LINK = f"-O3 -fno-fast-math{SANITIZE}" + " -Wl,-z,relro -Wl,-z,now" * (sys.p
 
 # Without wraparound, so that a debug build takes a negative index for the error it is.
 CHECKS = dict.fromkeys(("boundscheck", "initializedcheck", "nonecheck"), DEBUG)
-DIRECTIVES = {"language_level": 3, "cdivision": True, "wraparound": False, **CHECKS}
+# Without pickling: plans and passes hold pointers, and belong to one process.
+DIRECTIVES = {"language_level": 3, "cdivision": True, "wraparound": False, "auto_pickle": False, **CHECKS}
 
 OMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() > _OPENMP; }\n"
 PROBE = "#include <Python.h>\n" + (OMP_PROBE if OPENMP else "int main(void) { return 0; }\n")
@@ -59,6 +61,44 @@ softmax_ext is built with a C compiler, Python's headers and OpenMP; one of them
     macOS             brew install libomp
                       export CFLAGS="-I$(brew --prefix libomp)/include" LDFLAGS="-L$(brew --prefix libomp)/lib"
 To do without OpenMP, on one thread, set SOFTMAX_EXT_NO_OPENMP=1 and install again."""
+
+
+# Of a header: KERNEL, what it returns, the name, the parameters.
+KERNEL = re.compile(r"^KERNEL (.*?)NAME\((\w+)\)\(([^)]*)\)", re.MULTILINE)
+TYPES = {"float": "f32", "double": "f64"}  # as float_types.h ends the names
+
+
+def kernels():
+    """Declare every KERNEL of the headers to Cython: twice as C has it, and once under one name, for both types.
+
+    Cython cannot choose between two extern functions by their arguments' type. A function of which no parameter tells
+    the type is called with a pointer of that type before the others.
+    """
+    externs, functions = [], []
+    for header in sorted(Path("src").glob("*.h")):
+        for result, name, text in KERNEL.findall(header.read_text()):
+            types, names = [], []
+            for parameter in text.replace("ptrdiff_t", "Py_ssize_t").split(","):
+                kind, word = re.fullmatch(r"\s*(.*?)(\w+)\s*", parameter, re.DOTALL).groups()
+                types.append(kind if "*" in kind else kind.removeprefix("const "))
+                names.append(word)
+            for real, suffix in TYPES.items():
+                parameters = ", ".join(
+                    re.sub(r"\breal\b", real, kind) + word for kind, word in zip(types, names, strict=True)
+                )
+                externs.append(f"    {result}{name}_{suffix}({parameters}) noexcept\n")
+            parameters = ", ".join(
+                re.sub(r"\breal\b", "floating", kind) + word for kind, word in zip(types, names, strict=True)
+            )
+            if "floating" not in parameters:
+                parameters = "const floating *kind, " + parameters
+            call = "" if result == "void " else "return "
+            functions.append(
+                f"cdef inline {result}{name}({parameters}) noexcept nogil:\n"
+                f"    if floating is float:\n        {call}{name}_f32({', '.join(names)})\n"
+                f"    else:\n        {call}{name}_f64({', '.join(names)})\n"
+            )
+    return 'cdef extern from "float_types.h" nogil:\n' + "".join(externs) + "\n\n" + "\n\n".join(functions)
 
 
 def openmp_flags(msvc):
@@ -80,13 +120,14 @@ class build_ext(command.build_ext):
         self.probe(flags["baseline"], link)
         config = {isa: " ".join(words) for isa, words in flags.items()}
         record, changed = self.record("build_config", f"FLAGS = {config}  # Cython {Cython.__version__}\n")
-        self.force = self.force or changed
+        declared, too = self.record("kernels", kernels())
+        self.force = self.force or changed or too
         sources, _ = self.record("build_sources", f"SOURCES = {digest(Path('src'))!r}\n")
         for ext in self.extensions:
             isa = ext.name.rpartition("_")[2]  # or cpu
             options = {"build_dir": f"build/cython/{isa}{'-debug' * DEBUG}", "include_path": ["src", self.build_temp]}
             ext.sources = cythonize([ext], force=self.force, compiler_directives=DIRECTIVES, **options)[0].sources
-            ext.depends += [record, *[sources] * (isa == "cpu")]
+            ext.depends += [record, *([sources] if isa == "cpu" else [declared])]
             ext.extra_compile_args, ext.extra_link_args = flags.get(isa, flags["baseline"]), link
         super().build_extensions()
 
@@ -102,7 +143,7 @@ class build_ext(command.build_ext):
                 raise PlatformError(HELP.format(error=error)) from None
 
     def record(self, name, text):
-        """Write what _cpu.pyx includes by this name; tell its path, and whether that changed anything."""
+        """Write what Cython includes by this name; tell its path, and whether that changed anything."""
         path = Path(self.build_temp, f"{name}.pxi")
         if path.exists() and path.read_text() == text:
             return str(path), False

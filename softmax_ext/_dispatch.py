@@ -81,9 +81,10 @@ def _choose() -> str:
         return wanted
     if not built():
         warnings.warn(
-            "softmax_ext has no compiled kernels for this Python and runs on its slow NumPy reference: no kernels lie in "
-            f"{Path(__file__).parent}, which hides any other copy that is installed. To compile them there, with a C "
-            "compiler: `pip install -e .` in its source folder (SOFTMAX_EXT_ISA=reference chooses the reference silently)",
+            "softmax_ext has no compiled kernels for this Python and runs on its slow NumPy reference: no kernels lie "
+            f"in {Path(__file__).parent}, which hides any other copy that is installed. To compile them there, with a "
+            "C compiler: `pip install -e .` in its source folder (SOFTMAX_EXT_ISA=reference chooses the reference "
+            "silently)",
             RuntimeWarning,
             stacklevel=4,  # this function, this module, softmax_ext/__init__.py, the user's import
         )

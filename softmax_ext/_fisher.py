@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
-from ._dispatch import KIND
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._rows import Rows
@@ -73,8 +72,9 @@ class Fisher:
             assert _dispatch.kernels is not None
             ld, work = _dispatch.kernels.fisher_sizes(P, itemsize)
             # Kept: to clear 25 MB of fresh pages took a third of the time of ten blocks of 785.
-            self.U, self.T = np.empty((classes, P, ld), self.dtype), np.empty((classes, P), self.dtype)
-            self.work = np.empty(work * min(n_threads, classes), self.dtype)
+            U, T = np.empty((classes, P, ld), self.dtype), np.empty((classes, P), self.dtype)
+            space = np.empty(work * min(n_threads, classes), self.dtype)
+            self.factors = _dispatch.kernels.Factors(U, T, space)
         self.refresh(w)
 
     def refresh(self, w: Vector) -> None:
@@ -95,20 +95,17 @@ class Fisher:
         """Return M⁻¹ g for each g."""
         if not self.blocks:
             return [g * self.inverse for g in vectors]
-        assert _dispatch.kernels is not None
         G = np.stack([self.parameters.by_class(g, self.dtype) for g in vectors])
         threads = min(self.n_threads, G.shape[1]) if G.size * G.shape[2] > 2**18 else 1
-        U, T = self.U[: self.factors], self.T[: self.factors]
-        _dispatch.kernels.fisher_solve[KIND[self.dtype]](U, T, G, threads)
+        self.factors.solve(G, threads)
         return [self.parameters.flat(g) for g in G]
 
     def _factor(self, c: Vector) -> None:
-        kernels, dtype, X = _dispatch.kernels, self.dtype, self.X
-        assert kernels is not None
-        self.factors = 1 if (c == c[:, :1]).all() else c.shape[1]  # all are the same at w = 0
-        rows = np.zeros((self.factors, self.count), np.intp)
-        roots = np.zeros((self.factors, self.count), dtype)
-        for k in range(self.factors):
+        dtype, X, P = self.dtype, self.X, self.parameters.each
+        classes = 1 if (c == c[:, :1]).all() else c.shape[1]  # all are the same at w = 0
+        rows = np.zeros((classes, self.count), np.intp)
+        roots = np.zeros((classes, self.count), dtype)
+        for k in range(classes):
             drawn, weights = systematic(c[:, k], self.count)
             rows[k, : len(drawn)] = drawn
             roots[k, : len(drawn)] = np.sqrt(weights)
@@ -116,15 +113,12 @@ class Fisher:
             used, rows = np.unique(rows, return_inverse=True)
             X = X[used].scipy(dtype).toarray() if isinstance(X, CSR) else native(X[used], dtype)
             rows = rows.reshape(roots.shape)
-        damping = DAMPING * c.sum(axis=0)[: self.factors, np.newaxis] * self.mean_squares
+        damping = DAMPING * c.sum(axis=0)[:classes, np.newaxis] * self.mean_squares
         damping[:, : self.parameters.D] += self.penalty.diagonal(self.parameters.D)
-        ridge, P = 32 * float(np.finfo(dtype).eps), self.U.shape[1]
+        ridge = 32 * float(np.finfo(dtype).eps)
         # A few classes of a few features are sooner done than a team is called.
-        threads = min(self.n_threads, self.factors) if self.factors * self.count * P * P > 2**21 else 1
-        U, T = self.U[: self.factors], self.T[: self.factors]
-        kernels.fisher_factor[KIND[dtype]](
-            X, rows, roots, self.parameters.intercept, damping.astype(dtype), ridge, U, T, self.work, threads
-        )
+        threads = min(self.n_threads, classes) if classes * self.count * P * P > 2**21 else 1
+        self.factors.factor(X, rows, roots, self.parameters.intercept, damping.astype(dtype), ridge, threads)
 
     def _invert_diagonals(self, c: Vector) -> None:
         D, X = self.parameters.D, self.X
@@ -137,7 +131,7 @@ class Fisher:
         else:
             at_once = max(1, 2**21 // D)
             for start in range(0, len(X), at_once):
-                block = X[start : start + at_once].astype(np.float64)
+                block = X[start : start + at_once].astype(np.float64, order="C")
                 np.square(block, out=block)
                 for row, weights in zip(diagonal[:, :D], c[start : start + at_once].T.copy(), strict=True):
                     combine(1.0, row, weights, block, out=row, n_threads=self.n_threads)

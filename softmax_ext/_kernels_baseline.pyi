@@ -1,12 +1,13 @@
 # The kernels' types. The stubs of the other ISA levels repeat these names, since src/_kernels.pyx is compiled for each.
 from collections.abc import Callable
-from typing import Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Final, Generic, Literal, Never, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import disjoint_base
 
-from ._plan import Plan, Visit
-from ._sparse import CSR
+from ._rows import Rows
+from ._workspace import Space
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R", covariant=True)
@@ -23,126 +24,148 @@ def _fused(function: Callable[_P, _R]) -> _Fused[_P, _R]: ...
 VECTOR_CHUNK: int
 __test__: dict[str, str]
 
-@_fused
-def loss_grad(
-    X: _Floats | CSR,
-    y: _Labels | None,
-    Y: _Floats | None,
-    s: _Doubles | None,
-    smoothing: float,
-    W: _Floats,
-    b: _Floats | None,
-    plan: Plan,
-    visit: Visit,
-    work: _Floats,
-    sums: _Doubles,
-    dW: _Floats | None,
-    db: _Floats | None,
-    m: float,
-    n_threads: int,
-    losses: _Doubles | None = None,
-) -> float: ...
-@_fused
-def hessp(
-    X: _Floats | CSR,
-    s: _Doubles | None,
-    W: _Floats,
-    b: _Floats | None,
-    V: _Floats,
-    c: _Floats | None,
-    plan: Plan,
-    visit: Visit,
-    work: _Floats,
-    sums: _Doubles,
-    dW: _Floats,
-    db: _Floats | None,
-    m: float,
-    n_threads: int,
-) -> None: ...
-@_fused
-def predict_proba(
-    X: _Floats | CSR,
-    W: _Floats,
-    b: _Floats | None,
-    plan: Plan,
-    visit: Visit,
-    work: _Floats,
-    S: _Floats,
-    n_threads: int,
-) -> None: ...
-@_fused
-def sparse_grad(
-    X: CSR,
-    y: _Labels | None,
-    Y: _Floats | None,
-    s: _Doubles | None,
-    w: _Doubles,
-    v: _Doubles | None,
-    K: int,
-    l2: float,
-    plan: Plan,
-    visit: Visit,
-    work: _Floats,
-    sums: _Doubles,
-    grad: _Doubles,
-    m: float,
-    n_threads: int,
-) -> float: ...
-@_fused
-def linear_losses(
-    X: _Floats,
-    y: _Labels | None,
-    Y: _Floats | None,
-    s: _Doubles | None,
-    c: _Floats | None,
-    terms: tuple[float, float, float, float],
-    W: _Floats,
-    b: _Floats | None,
-    plan: Plan,
-    visit: Visit,
-    space: tuple[_Floats, _Doubles],
-    dW: _Floats | None,
-    db: _Floats | None,
-    dX: _Floats | None,
-    losses: _Doubles,
-    n_threads: int,
-) -> None: ...
-@_fused
-def given_losses(
+@disjoint_base
+class Visit:
+    row: Final[int]
+    offset: Final[int]
+    block: Final[int]
+    begin: Final[int]
+    end: Final[int]
+    first: Final[bool]
+    last: Final[bool]
+    def __init__(self, row: int, offset: int, block: int, begin: int, end: int, first: bool, last: bool) -> None: ...
+
+@disjoint_base
+class Plan:
+    cut: Final[str]
+    N: Final[int]
+    D: Final[int]
+    K: Final[int]
+    itemsize: Final[int]
+    dots: Final[bool]
+    copied: Final[bool]
+    transposed: Final[bool]
+    doubles: Final[bool]
+    second: Final[bool]
+    rows: Final[int]
+    tile: Final[int]
+    block: Final[int]
+    parallel: Final[bool]
+    single: Final[Visit | None]
+    shared: Final[int]
+    work: Final[int]
+    sums: Final[int]
+    def __init__(
+        self,
+        *args: Never,
+        N: int,
+        D: int,
+        K: int,
+        itemsize: int,
+        rows: int,
+        tile: int,
+        block: int,
+        parallel: bool,
+        second: bool,
+    ) -> None: ...
+    def team(self, n_threads: int) -> int: ...
+    def visit(self, row: int, offset: int, block: int, begin: int, end: int, first: bool, last: bool) -> Visit: ...
+
+@disjoint_base
+class DensePlan(Plan): ...
+
+@disjoint_base
+class SlicedPlan(DensePlan):
+    slices: Final[int]
+    batch: Final[int]
+    def __init__(
+        self, *args: Never, slices: int, batch: int, dots: bool, copied: bool, transposed: bool, **shape: Any
+    ) -> None: ...
+
+@disjoint_base
+class OwnedPlan(DensePlan):
+    classes: Final[int]
+    parts: Final[int]
+    def __init__(self, *args: Never, classes: int, parts: int, doubles: bool, **shape: Any) -> None: ...
+
+@disjoint_base
+class SparsePlan(Plan):
+    classes: Final[int]
+    grouped: Final[bool]
+    def __init__(self, *args: Never, classes: int, doubles: bool, **shape: Any) -> None: ...
+
+@disjoint_base
+class Pass:
+    summing: Final[bool]
+    def visit(self, rows: Rows, plan: Plan, visit: Visit, space: Space, n_threads: int) -> float: ...
+
+class LossGrad(Pass):
+    def __init__(
+        self,
+        W: _Floats,
+        b: _Floats | None,
+        dW: _Floats | None,
+        db: _Floats | None,
+        m: float,
+        smoothing: float = 0,
+        *,
+        z_loss: float = 0,
+        cap: float = 0,
+        weight: _Floats | None = None,
+        dX: _Floats | None = None,
+        losses: _Doubles | None = None,
+        l2: float | None = None,
+    ) -> None: ...
+
+class HessianProduct(Pass):
+    def __init__(
+        self,
+        W: _Floats,
+        b: _Floats | None,
+        V: _Floats,
+        c: _Floats | None,
+        dW: _Floats,
+        db: _Floats | None,
+        m: float,
+        l2: float | None = None,
+    ) -> None: ...
+
+class Probabilities(Pass):
+    def __init__(self, W: _Floats, b: _Floats | None, S: _Floats) -> None: ...
+
+@disjoint_base
+class LogitLoss:
+    def __init__(
+        self,
+        y: _Labels | None,
+        s: _Doubles | None,
+        c: _Floats | None,
+        smoothing: float,
+        scale: float,
+        losses: _Doubles,
+    ) -> None: ...
+
+@disjoint_base
+class Factors:
+    count: Final[int]
+    def __init__(self, U: _Floats, T: _Floats, work: _Floats) -> None: ...
+    def factor(
+        self, X: _Floats, rows: _Labels, a: _Floats, ones: bool, penalty: _Floats, ridge: float, n_threads: int
+    ) -> None: ...
+    def solve(self, G: _Floats, n_threads: int) -> None: ...
+
+def cross_entropy(
+    loss: LogitLoss,
     x: _Floats,
-    axis: int,
-    y: _Labels | None,
     Y: _Floats | None,
-    s: _Doubles | None,
-    c: _Floats | None,
-    smoothing: float,
-    scale: float,
+    axis: int,
     work: _Floats,
-    losses: _Doubles,
     out: _Floats | None,
     n_threads: int,
 ) -> bool: ...
-def given_f32(
-    what: int, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32], axes: int, n_threads: int
-) -> int: ...
-def given_f64(what: int, x: _Doubles, out: _Doubles, axes: int, n_threads: int) -> int: ...
+def special(what: int, x: _Floats, out: _Floats, axes: int, n_threads: int) -> int: ...
 def hessian(X: _Doubles, S: _Doubles, s: _Doubles, H: _Doubles, work: _Doubles, n_threads: int) -> None: ...
 def hessian_sizes(P: int, K: int) -> tuple[int, int]: ...
-@_fused
-def fisher_factor(
-    X: _Floats,
-    rows: _Labels,
-    a: _Floats,
-    ones: bool,
-    penalty: _Floats,
-    ridge: float,
-    U: _Floats,
-    T: _Floats,
-    work: _Floats,
-    n_threads: int,
-) -> None: ...
-@_fused
-def fisher_solve(U: _Floats, T: _Floats, G: _Floats, n_threads: int) -> None: ...
 def fisher_sizes(P: int, itemsize: int) -> tuple[int, int]: ...
 @_fused
 def vectors_dot(rows: _Floats, v: _Doubles, u: _Floats | None, sums: _Doubles, n_threads: int) -> None: ...
@@ -153,7 +176,8 @@ def vectors_combine(
 @_fused
 def vectors_subtract(a: _Doubles, b: _Doubles, out: _Floats, n_threads: int) -> None: ...
 def lanes_of(itemsize: int) -> int: ...
-def sizes(plan: Plan, D: int, K: int, itemsize: int) -> tuple[int, int, int]: ...
+def logits_space(K: int, itemsize: int) -> int: ...
+def transposed_row(classes: int, itemsize: int) -> int: ...
 def exp_f32(x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None: ...
 def exp_f64(x: _Doubles, out: _Doubles) -> None: ...
 def tanh_f32(x: npt.NDArray[np.float32], out: npt.NDArray[np.float32], slopes: npt.NDArray[np.float32]) -> None: ...

@@ -74,6 +74,10 @@ class Parameters:
         """Return b (count,) as a view of w; None without an intercept."""
         return w[self.count * self.D :] if self.intercept else None
 
+    def views(self, w: Array) -> tuple[Array, Array | None]:
+        """Return W (count, D) and b (count,) as views of w."""
+        return self.weights(w), self.intercepts(w)
+
     def join(self, W: Array, b: Array | None) -> Vector:
         """Return w, float64, from W (count, D) and b (count,)."""
         return np.concatenate([W.ravel()] if b is None else [W.ravel(), b], dtype=np.float64)

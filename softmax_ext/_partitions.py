@@ -33,8 +33,6 @@ def rejoined(blocks: list[Any], bounds: list[tuple[int, int]]) -> Array:
 
 def piece_of(X: Any, y: Any, s: Any, where: str) -> Rows:
     """Return a partition of an array or a data frame, with arrays in it."""
-    if hasattr(X, "dtypes") and not hasattr(X, "dtype"):  # a data frame
-        X = X.to_numpy(np.float32 if all(dtype == np.float32 for dtype in X.dtypes) else np.float64)
     return checked(X, y, s, where)
 
 

@@ -31,6 +31,8 @@ SAMPLE_BYTES = 128 * MiB
 
 def checked(X: Any, y: Any, s: Any, where: str) -> Rows:
     """Return a piece as arrays, without targets if y is None, and refuse what cannot be a piece of anything."""
+    if hasattr(X, "dtypes") and hasattr(X, "iloc"):
+        X = _of_frame(X, where)
     X = X if scipy.sparse.issparse(X) else np.asarray(X)
     y, s = None if y is None else plain(y, where), None if s is None else np.asarray(s)
     if X.ndim != 2 or X.shape[1] == 0 or X.dtype.char not in COMPUTES_IN:
@@ -51,6 +53,16 @@ def checked(X: Any, y: Any, s: Any, where: str) -> Rows:
         check_stored(X, f"{where}: X")
         X = X.tocsr()
     return Rows(X, s=s, where=where) if y is None else Rows.of(X, y, s, where)
+
+
+def _of_frame(frame: Any, where: str) -> Array:
+    """Return pandas' columns as an array, of a dtype that does not depend on which numbers this piece has."""
+    wrong = [f"{name!r} ({dtype})" for name, dtype in frame.dtypes.items() if dtype.kind not in "fiub"]
+    if wrong:
+        raise ValueError(f"{where}: columns that hold no numbers: {', '.join(wrong)}; encode them, or leave them out")
+    narrow = all(dtype == np.float32 for dtype in frame.dtypes)
+    array: Array = frame.to_numpy(np.float32 if narrow else np.float64, na_value=np.nan)
+    return array
 
 
 def plain(y: Any, where: str = "y") -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ from . import _dispatch
 from ._parameters import Parameters
 from ._solvers import choose
 from ._validation import check_integer
+
+if TYPE_CHECKING:
+    from ._kernels_baseline import Plan, SlicedPlan, Visit
 
 MiB = 2**20
 
@@ -55,40 +58,6 @@ SPARSE_BYTES, SCORES_BYTES = 48 * MiB, 8 * MiB
 GROUP_BYTES, GROUPED_BYTES = 32 * MiB, 24 * MiB
 
 
-class Plan(NamedTuple):
-    """The choices for one shape. The kernels read the first twelve, in this order."""
-
-    dots: bool  # scores with lanes along the features, added across at the end
-    copied: bool  # each tile of X is copied into padded rows
-    transposed: bool  # the gradient's lanes run along the classes
-    doubles: bool  # dW is summed in double from tile to tile
-    rows: int  # samples whose scores are computed at a time
-    tile: int  # samples whose gradient is
-    batch: int  # tiles whose gradients are summed in X's dtype, before they are added in double
-    slices: int  # parts of a block's rows with sums of their own, or 0: parts of the classes own theirs
-    classes: int  # in such a part
-    parts: int  # between two looks for Ctrl-C within a tile, or 0: none
-    second: bool  # room for a second number beside each score: the Hessian's other scores, the slope of capped ones
-    sparse: bool  # CSR rows
-    block: int  # samples
-    parallel: bool  # whether threads pay
-    shared: int  # elements of work space for all threads,
-    work: int  # and for each
-    sums: int  # doubles of the sums of all slices
-    single: Visit | None  # the kernel's only call, if one is enough
-
-
-class Visit(NamedTuple):
-    """What one call of the kernel does: some rows of a block. The kernels read the fields in this order."""
-
-    block: int  # rows of the block
-    offset: int  # the first of these rows, counted from the block's
-    begin: int  # the slices that they are
-    end: int
-    first: bool  # the sums are cleared
-    last: bool  # and here they are finished
-
-
 def _ceil(a: int, b: int) -> int:
     return -(-a // b)
 
@@ -112,8 +81,9 @@ def plan(
     kernels = _dispatch.load(isa)
     assert kernels is not None
     L = kernels.lanes_of(itemsize)
+    shape: dict[str, Any] = {"N": N, "D": D, "K": K, "itemsize": itemsize, "second": second}
     if nnz is not None:
-        return _sparse_plan(kernels, N, D, K, itemsize, second, nnz)
+        return _sparse_plan(kernels, shape, nnz)
     flops = K * (4 * D + 20)  # of a sample: two products; maximum, exponential, sum, residual
     parallel = N * flops >= PARALLEL_FLOPS
     slices = SLICES if parallel else 1
@@ -143,37 +113,39 @@ def plan(
         # A tile alone may take seconds: 320 x 4096 features x 32000 classes.
         parts = max(1, 2 * BLOCK_FLOPS * L // (tile * classes * flops // K))
         parts = parts if parts * classes < K else 0
-        choice = (False, True, False, doubles, rows, tile, 1, 0, classes, parts, second, False)
-        block = tile * max(1, most // tile)
-    else:
-        # 784 features, 10 classes: 65 ns a row by dots, 103 by scores, where 6 of 16 lanes are empty; AVX2 123, 185.
-        # 128 features: 18.2 and 17.3, for the sums across lanes. 1000 features, 16 classes, which fill them: 208, 130.
-        dots = D >= 192 and K <= 32 and 5 * K <= 4 * _ceil(K, L) * L
-        # 10 features, 1000 classes: 88 ns a row transposed, 173 not.
-        transposed = K > 64 and D * _ceil(K, L) < K * _ceil(D, L)
-        # Rows that are no whole vectors are copied where that is little beside the products, or cannot be avoided;
-        # rows at a power of two apart, since they share few sets of a cache.
-        copied |= (D % L != 0 and (D < 3 * L or K > 64)) or (K > 64 and D * itemsize % 1024 == 0)
-        # A tile and its scores fill a quarter of the second cache, up to 1 MiB of it, for the next tile comes in
-        # meanwhile; its scores, which the gradient reads down the columns, stay in the first. On an Intel Xeon (Emerald
-        # Rapids) 60000 x 784 x 10 floats take 8.95 ms in tiles of 64, 11.2 of 160; 100000 x 384 x 100 59, 68 of 256.
-        rows = tile = max(L, min(64, cache // 4 // (itemsize * (D + K)) // L * L))
-        # The sums of 256 samples are added in double at once: with the doubles of 784 x 10 weights going through the
-        # second cache for each 80 samples, the pass took 6.44 ms instead of 5.98 (AVX2: 10.9 and 10.0).
-        batch = max(1, 256 // tile) if K * D <= 2**18 else 1
-        choice = (dots, copied, transposed, True, rows, tile, batch, slices, 0, 0, second, False)
-        block = slices * tile * max(1, most // (slices * tile))
-    shared, work, sums = kernels.sizes(choice, D, K, itemsize)
-    single = Visit(N, 0, 0, choice[7], True, True) if N <= block else None
-    return Plan(*choice, block, parallel, shared, work, sums * max(choice[7], 1), single)
+        shape |= {"parallel": parallel, "rows": rows, "tile": tile, "block": tile * max(1, most // tile)}
+        owned: Plan = kernels.OwnedPlan(classes=classes, parts=parts, doubles=doubles, **shape)
+        return owned
+    # 784 features, 10 classes: 65 ns a row by dots, 103 by scores, where 6 of 16 lanes are empty; AVX2 123, 185.
+    # 128 features: 18.2 and 17.3, for the sums across lanes. 1000 features, 16 classes, which fill them: 208, 130.
+    dots = D >= 192 and K <= 32 and 5 * K <= 4 * _ceil(K, L) * L
+    # 10 features, 1000 classes: 88 ns a row transposed, 173 not.
+    transposed = K > 64 and D * _ceil(K, L) < K * _ceil(D, L)
+    # Rows that are no whole vectors are copied where that is little beside the products, or cannot be avoided;
+    # rows at a power of two apart, since they share few sets of a cache.
+    copied |= (D % L != 0 and (D < 3 * L or K > 64)) or (K > 64 and D * itemsize % 1024 == 0)
+    # A tile and its scores fill a quarter of the second cache, up to 1 MiB of it, for the next tile comes in
+    # meanwhile; its scores, which the gradient reads down the columns, stay in the first. On an Intel Xeon (Emerald
+    # Rapids) 60000 x 784 x 10 floats take 8.95 ms in tiles of 64, 11.2 of 160; 100000 x 384 x 100 59, 68 of 256.
+    rows = tile = max(L, min(64, cache // 4 // (itemsize * (D + K)) // L * L))
+    # The sums of 256 samples are added in double at once: with the doubles of 784 x 10 weights going through the
+    # second cache for each 80 samples, the pass took 6.44 ms instead of 5.98 (AVX2: 10.9 and 10.0).
+    batch = max(1, 256 // tile) if K * D <= 2**18 else 1
+    block = slices * tile * max(1, most // (slices * tile))
+    shape |= {"parallel": parallel, "rows": rows, "tile": tile, "block": block}
+    sliced: Plan = kernels.SlicedPlan(
+        slices=slices, batch=batch, dots=dots, copied=copied, transposed=transposed, **shape
+    )
+    return sliced
 
 
-def _sparse_plan(kernels: ModuleType, N: int, D: int, K: int, itemsize: int, second: bool, nnz: int) -> Plan:
+def _sparse_plan(kernels: ModuleType, shape: dict[str, Any], nnz: int) -> Plan:
     """Choose the way over CSR rows: the classes at once, or groups of them if the transposed matrices are too large."""
+    N, D, K, itemsize, second = shape.values()
     L = kernels.lanes_of(itemsize)
     line = 64 // itemsize
     flops = nnz // N * 4 * K + 20 * K
-    row = _ceil(K, line) * line if K >= line else 1 << (K - 1).bit_length()  # as sparse_row in src/sparse.pxi
+    row = kernels.transposed_row(K, itemsize)
     doubles = K * D * 8 <= DOUBLES_BYTES
     rows = max(L, min(ROWS_AT_ONCE, SCORES_BYTES // (itemsize * (K + L)) // 4 // L * L))
     classes, room = K, SCORES_BYTES
@@ -182,23 +154,23 @@ def _sparse_plan(kernels: ModuleType, N: int, D: int, K: int, itemsize: int, sec
         classes = max(1, GROUP_BYTES // (D * itemsize))
         classes = min(K, classes // line * line or 1 << (classes.bit_length() - 1))
     tile = _ceil(min(N, max(rows, room // (itemsize * (_ceil(K, L) * L + 3) * (1 + second)))), rows) * rows
-    choice = (False, False, True, doubles, rows, tile, 1, 0, classes, 0, second, True)
     # An entry takes the time of some eight operations for each lane, and the sweeps over W and dW are in no block.
     block = tile * max(1, BLOCK_FLOPS * L // 8 // (flops + 300) // tile)
-    shared, work, sums = kernels.sizes(choice, D, K, itemsize)
-    single = Visit(N, 0, 0, 0, True, True) if N <= block else None
     parallel = N * flops + 2 * K * D >= PARALLEL_FLOPS
-    return Plan(*choice, block, parallel, shared, work, sums, single)
+    shape |= {"parallel": parallel, "rows": rows, "tile": tile, "block": block}
+    sparse: Plan = kernels.SparsePlan(classes=classes, doubles=doubles, **shape)
+    return sparse
 
 
 def visits(way: Plan, N: int, row_bytes: int) -> Iterator[tuple[Visit, slice]]:
-    """Cut N rows, of row_bytes each if they must be converted and 0 if not, into the kernel's calls.
+    """Cut N rows, of row_bytes each if they must be converted and 0 if not, into a pass's visits.
 
-    A call gets whole slices or whole tiles of a block: so how X is stored does not change a bit of the result.
+    A visit gets whole slices or whole tiles of a block: so how X is stored does not change a bit of the result.
     """
+    slices = cast("SlicedPlan", way).slices if way.cut == "slices" else 0
     for start in range(0, N, way.block):
         block = min(way.block, N - start)
-        pieces = way.slices or _ceil(block, way.tile)
+        pieces = slices or _ceil(block, way.tile)
         most = max(1, CONVERTED_BYTES // row_bytes) if row_bytes else block
         a = end = 0
         while end < pieces:
@@ -206,11 +178,11 @@ def visits(way: Plan, N: int, row_bytes: int) -> Iterator[tuple[Visit, slice]]:
             if stop >= block:
                 end = pieces
             else:  # as many as end there or before, and one at least; of slices, some may be without a row
-                end = max(((stop + 1) * pieces - 1) // block if way.slices else stop // way.tile, begin + 1)
-            b = end * block // pieces if way.slices else min(end * way.tile, block)
-            # The first call for tiles clears the sums; for slices, each call in the first block clears its own.
-            first = start == 0 and (a == 0 or way.slices > 0)
-            yield Visit(block, a, begin, end, first, start + b == N), slice(start + a, start + b)
+                end = max(((stop + 1) * pieces - 1) // block if slices else stop // way.tile, begin + 1)
+            b = end * block // pieces if slices else min(end * way.tile, block)
+            # The first visit of tiles clears the sums; of slices, each visit in the first block clears its own.
+            first = start == 0 and (a == 0 or slices > 0)
+            yield way.visit(start + a, a, block, begin, end, first, start + b == N), slice(start + a, start + b)
             a = b
 
 
@@ -264,7 +236,7 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz:
     lines = [f"loss_grad for X ({N}, {D}){stored}, {K} classes, {kind}"]
     if _dispatch.kernels is None:
         return Explanation("\n".join([*lines, "runs on softmax_ext.reference, in NumPy and float64"]))
-    way = plan(N, D, K, kind.itemsize, _dispatch.isa, nnz=nnz)
+    way: Any = plan(N, D, K, kind.itemsize, _dispatch.isa, nnz=nnz)
     lanes = _dispatch.kernels.lanes_of(kind.itemsize)
     size = way.shared * kind.itemsize + way.sums * 8
     lines += [
@@ -275,7 +247,7 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz:
             f"lanes along the features, since {K} classes would leave lanes of {_ceil(K, lanes) * lanes} empty"
             if way.dots
             else "lanes along the classes, rows of W transposed"
-            if way.sparse
+            if way.cut == "sparse"
             else "lanes along the classes, W packed in panels"
         ),
         "gradient: "
@@ -284,10 +256,10 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz:
         f"tiles: {way.rows} samples for the scores, {way.tile} for the gradient"
         + (", copied into padded rows" if way.copied else ", X read in place"),
         f"cut: {way.slices} slices of the samples, each with a gradient of its own"
-        if way.slices
+        if way.cut == "slices"
         else "cut: parts of the features"
         + (f", for {way.classes} classes at a time" if way.classes < K else ", for all classes at once")
-        if way.sparse
+        if way.cut == "sparse"
         else f"cut: parts of {way.classes} classes, for a gradient for each slice of the samples would cost too much",
         f"blocks: {min(way.block, N)} samples at a time",
         "default solver: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._parameters import Parameters, with_zero
 from ._readable import validated
+from ._rows import Rows
 from ._sparse import check_stored
 from .chunks import Chunks
 from .functional import predict_proba
@@ -31,8 +32,7 @@ def _of_each_chunk(method: Callable[[Any, Any], Array]) -> Callable[[Any, Any], 
     def of(self: Any, X: Any) -> Array:
         if not isinstance(X, Chunks):
             return method(self, X)
-        model = _nameless(self, X)
-        results = [method(model, piece.X) for piece in X.pieces() if len(piece)]
+        results = [method(model, rows.X) for model, rows in _with_model(self, X)]
         if not results:
             raise ValueError("the chunks have no rows: found 0 samples, a minimum of 1 is required")
         return np.concatenate(results)
@@ -40,20 +40,21 @@ def _of_each_chunk(method: Callable[[Any, Any], Array]) -> Callable[[Any, Any], 
     return of
 
 
-def _nameless(model: Any, chunks: Chunks) -> Any:
-    """Return a model for the arrays of chunks, after a look at the names of their columns."""
+def _with_model(model: Any, chunks: Chunks) -> Iterator[tuple[Any, Rows]]:
+    """Yield each chunk that has rows, with a model for its arrays; refuse columns of other names than the model's."""
     check_is_fitted(model)
     fitted = getattr(model, "feature_names_in_", None)
-    if fitted is None:
-        return model
-    if chunks.names is not None and list(chunks.names) != list(fitted):
-        raise ValueError(
-            f"the chunks have the columns {', '.join(chunks.names)}, but the model was fitted to {', '.join(fitted)}: "
-            "call from_parquet(..., columns=model.feature_names_in_)"
-        )
-    model = copy.copy(model)
-    del model.feature_names_in_
-    return model
+    if fitted is not None:
+        model = copy.copy(model)
+        del model.feature_names_in_
+    for rows in chunks.pieces():
+        if fitted is not None and chunks.names is not None and list(chunks.names) != list(fitted):
+            raise ValueError(
+                f"the chunks have the columns {', '.join(chunks.names)}, but the model was fitted to "
+                f"{', '.join(fitted)}: select these, in from_parquet by columns=model.feature_names_in_"
+            )
+        if len(rows):
+            yield model, rows
 
 
 class PredictionMixin:
@@ -165,10 +166,8 @@ class PredictionMixin:
             return float(super().score(X, y, sample_weight))  # type: ignore[misc]
         if y is not None or sample_weight is not None:
             raise TypeError("y and sample_weight are in the chunks: call score(chunks), without them")
-        model, right, total = _nameless(self, X), 0.0, 0.0
-        for piece in X.pieces():
-            if not len(piece):
-                continue
+        right, total = 0.0, 0.0
+        for model, piece in _with_model(self, X):
             if piece.y is None and piece.Y is None:
                 raise ValueError(f"{piece.where}: there are no targets: name them where the chunks are made")
             y = piece.y if piece.Y is None else self.classes_[piece.Y.argmax(axis=1)]

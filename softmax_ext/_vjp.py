@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import _dispatch, _workspace
+from . import _dispatch
 from ._plan import plan
+from ._rows import Rows
+from ._run import run
 from ._validation import Scores
-from .functional import parts
 from .losses import _kernel, label_weights, weigh_losses
 from .reference import LinearCrossEntropy
 
@@ -144,18 +145,10 @@ def of_linear(
     dX = np.empty((N, D), dtype) if grad_input else None
     pairs = np.empty((N, 2))
     with np.errstate(all="ignore"):
-        terms = targets.smoothing, 0.0, 0.0, float(np.float64(1) / scale)
+        m = float(np.float64(1) / scale)
     way = plan(N, D, K, dtype.itemsize, _dispatch.isa, copied=grad_input)
-    threads = min(threads, way.slices or threads) if way.parallel else 1
-    run = _dispatch.kernels.linear_losses[_dispatch.KIND[dtype]]
-    space = _workspace.take(way.shared + threads * way.work, dtype, way.sums)
-    try:
-        for visit, part, probabilities, at in parts(way, X, Y, dtype, checked=True):
-            into = None if dX is None else dX[at]
-            given = part, _part(targets.y, at), probabilities, _part(s, at), targets.spread, terms, W, b
-            run(*given, way, visit, space, dW, db, into, pairs[at], threads)
-    finally:
-        _workspace.give(space)
+    asked = _dispatch.kernels.LossGrad(W, b, dW, db, m, targets.smoothing, weight=targets.spread, dX=dX, losses=pairs)
+    run(asked, way, Rows(X, targets.y, Y, s), threads)
     if losses is not None:
         losses[:] = pairs[:, 0]
         targets.weigh(losses)

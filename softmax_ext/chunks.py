@@ -99,7 +99,8 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
     factory : callable
         Called without arguments once a pass, from the thread that fits; what it returns is iterated over in another
         thread. It yields ``(X, y)`` or ``(X, y, sample_weight)``: X (n, D), y (n,) labels or (n, K) probabilities, of
-        the same dtypes throughout, and the same rows in each pass. For predictions it may yield X alone.
+        the same dtypes throughout, and the same rows in each pass. X may be a data frame, whose columns' names are
+        kept. For predictions it may yield X alone.
 
     Returns
     -------
@@ -141,9 +142,17 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
             if not isinstance(item, tuple | list) or len(item) not in (2, 3):
                 raise ValueError(f"{where} must be (X, y) or (X, y, sample_weight), got {type(item).__name__}")
             X, y, *s = item
+            names = tuple(X.columns) if hasattr(X, "columns") else None
+            if names and not all(isinstance(name, str) for name in names):
+                names = None  # as scikit-learn has it
+            if i == 0:
+                made.names = names
+            elif names != made.names:
+                raise ValueError(f"{where} has the columns {names}, but the first one has {made.names}")
             yield checked(X, y, s[0] if s else None, where)
 
-    return Chunks(read, describe=lambda: f"what {getattr(factory, '__name__', type(factory).__name__)}() yields")
+    made = Chunks(read, describe=lambda: f"what {getattr(factory, '__name__', type(factory).__name__)}() yields")
+    return made
 
 
 def from_npy(
@@ -330,12 +339,14 @@ def from_parquet(
     for name in wanted:
         if name not in schema.names:
             raise ValueError(f"{called} has no column {name!r}, only {', '.join(schema.names)}")
+    if twice := sorted({name for name in wanted if wanted.count(name) > 1}):
+        raise ValueError(f"column {twice[0]!r} is named more than once: it is a feature, the target or the weights")
     kinds = {name: schema.field(name).type for name in wanted}
-    for name in names:
-        if not (
-            pa.types.is_floating(kinds[name]) or pa.types.is_integer(kinds[name]) or pa.types.is_boolean(kinds[name])
-        ):
-            raise ValueError(f"{called}: column {name!r} holds {kinds[name]}, no numbers: encode it, or leave it out")
+    wrong = [f"{name!r} ({kinds[name]})" for name in names if not _is_number(kinds[name])]
+    if wrong:
+        raise ValueError(
+            f"{called}: columns that hold no numbers: {', '.join(wrong)}; encode them, or choose others by columns="
+        )
     if not names:
         raise ValueError(f"{called} has no column but {target!r}: there must be features")
     dtype = np.dtype(np.float32 if all(kinds[name] in (pa.float16(), pa.float32()) for name in names) else np.float64)
@@ -385,9 +396,17 @@ def from_parquet(
     return Chunks(read, names, describe)
 
 
+def _is_number(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind))
+
+
 def _found(path: PathLike | Sequence[PathLike]) -> str | list[str]:
     """Return a file or folder, or the files of a list or a pattern, all of which exist."""
     if not isinstance(path, str | os.PathLike):
+        if not isinstance(path, Iterable):
+            raise TypeError(f"path must be a path or a sequence of paths, got {path!r}")
         files = [os.fspath(each) for each in path]
         if not files:
             raise ValueError("path must name at least one file, got an empty list")

@@ -1,17 +1,19 @@
-"""The public functions: check, plan, borrow work space, run the kernels visit by visit."""
+"""The public functions: each checks its arguments, says what is asked of a pass, and runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _dispatch, _threads, _workspace, reference
-from ._plan import Plan, Visit, plan, visits
+from . import _dispatch, _threads, reference
+from ._plan import plan
+from ._rows import Rows
+from ._run import run
 from ._sparse import CSR
-from ._validation import check_block, check_linear, check_problem, check_scoring, is_native, native
+from ._validation import check_linear, check_problem, check_scoring
 from .losses import CrossEntropyGrad, cross_entropy, cross_entropy_grad, label_weights, reduce_losses, weigh_losses
 from .reference import LinearCrossEntropy, LossGrad
 from .special import log_softmax, logsumexp, softmax
@@ -31,9 +33,6 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
-
-KIND = _dispatch.KIND
-ALL = slice(None)
 
 # Below one stored entry for so many features, the columns of W that occur are picked instead of all transposed: one
 # document of 16 words, out of 60000, among 40 classes.
@@ -120,28 +119,21 @@ def loss_grad(
     """
     threads = _threads.effective(n_threads)
     kernels = _dispatch.kernels
-    given = check_problem(X, y, W, b, sample_weight, class_weight, label_smoothing)
-    samples, dtype, labels, targets, weights, bias, s, m, smoothing = given
+    samples, dtype, labels, targets, weights, bias, s, m, smoothing = check_problem(
+        X, y, W, b, sample_weight, class_weight, label_smoothing
+    )
     if kernels is None:
         exact = reference.loss_grad(
             X, y, W, b, sample_weight=sample_weight, class_weight=class_weight, label_smoothing=label_smoothing
         )
         return LossGrad(exact.loss, _rounded(exact.dW, dtype), None if exact.db is None else _rounded(exact.db, dtype))
+    rows = Rows(samples, labels, targets, s)
     N, D = samples.shape
     K = weights.shape[0]
-    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, nnz=stored(samples))
-    threads = min(threads, way.slices or threads) if way.parallel else 1
-    run, loss = kernels.loss_grad[KIND[dtype]], 0.0
+    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, nnz=rows.stored)
     dW = np.empty((K, D), dtype)
     db = None if bias is None else np.empty(K, dtype)
-    space = _workspace.take(way.shared + threads * way.work, dtype, way.sums)
-    try:
-        for visit, part, Y, rows in parts(way, samples, targets, dtype):
-            label = labels if labels is None or rows is ALL else labels[rows]
-            weight = s if s is None or rows is ALL else s[rows]
-            loss = run(part, label, Y, weight, smoothing, weights, bias, way, visit, *space, dW, db, m, threads)
-    finally:
-        _workspace.give(space)
+    loss = run(kernels.LossGrad(weights, bias, dW, db, m, smoothing), way, rows, threads, checked=False)
     return tuple.__new__(LossGrad, (loss, dW, db))  # see check_problem
 
 
@@ -199,15 +191,9 @@ def predict_proba(
     if kernels is None:
         S[...] = _rounded(reference.predict_proba(X, W, b), dtype)
         return S if out is None else out
-    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, nnz=stored(samples))
-    threads = min(threads, way.slices or threads) if way.parallel else 1
-    run = kernels.predict_proba[KIND[dtype]]
-    space = _workspace.take(way.shared + threads * way.work, dtype, 0)
-    try:
-        for visit, part, _, rows in parts(way, samples, None, dtype):
-            run(part, weights, bias, way, visit, space.work, S[rows], threads)
-    finally:
-        _workspace.give(space)
+    rows = Rows(samples)
+    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, nnz=rows.stored)
+    run(kernels.Probabilities(weights, bias, S), way, rows, threads)
     return S if out is None else out
 
 
@@ -314,65 +300,15 @@ def linear_cross_entropy(
     db = np.empty(K, dtype) if grad and b is not None else None
     dX = np.empty((N, D), dtype) if grad_input else None
     losses = np.empty((N, 2))
-    terms = smoothing, z_scale, cap, m if reduction == "mean" else 1.0
     way = plan(N, D, K, dtype.itemsize, _dispatch.isa, second=cap > 0 and (grad or grad_input), copied=grad_input)
-    threads = min(threads, way.slices or threads) if way.parallel else 1
-    run = _dispatch.kernels.linear_losses[KIND[dtype]]
-    space = _workspace.take(way.shared + threads * way.work, dtype, way.sums)
-    try:
-        for visit, part, targets, rows in parts(way, X, Y, dtype, checked=True):
-            label, weights = None if y is None else y[rows], None if s is None else s[rows]
-            into = None if dX is None else dX[rows]
-            run(
-                part,
-                label,
-                targets,
-                weights,
-                spread,
-                terms,
-                W,
-                b,
-                way,
-                visit,
-                space,
-                dW,
-                db,
-                into,
-                losses[rows],
-                threads,
-            )
-    finally:
-        _workspace.give(space)
+    divisor = m if reduction == "mean" else 1.0
+    asked = _dispatch.kernels.LossGrad(
+        W, b, dW, db, divisor, smoothing, z_loss=z_scale, cap=cap, weight=spread, dX=dX, losses=losses
+    )
+    run(asked, way, Rows(X, y, Y, s), threads)
     weigh_losses(losses[:, 0], None if spread is not None else c, y, kept)
     loss = reduce_losses(losses[:, 0], m, reduction, dtype, shape)
     return LinearCrossEntropy(loss, dW, db, None if dX is None else dX.reshape(*shape, D))
-
-
-def stored(X: Array | CSR) -> int | None:
-    """Return the number of stored entries of CSR rows; None for an array."""
-    return X.nnz if isinstance(X, CSR) else None
-
-
-def parts(
-    way: Plan, X: Array | CSR, Y: Array | None, dtype: np.dtype[Any], *, checked: bool = False
-) -> Iterable[tuple[Visit, Array | CSR, Array | None, slice]]:
-    """Yield each visit with its rows of X and Y, as a kernel reads them, and where they are; check Y on the way."""
-    in_place = (isinstance(X, CSR) or is_native(X, dtype)) and (Y is None or is_native(Y, dtype))
-    if way.single and in_place and (Y is None or checked):  # a small call is 2 µs sooner than through the generator
-        return ((way.single, X, Y, ALL),)
-    return _converted(way, X, Y, dtype, in_place, checked)
-
-
-def _converted(
-    way: Plan, X: Array | CSR, Y: Array | None, dtype: np.dtype[Any], in_place: bool, checked: bool
-) -> Iterator[tuple[Visit, Array | CSR, Array | None, slice]]:
-    columns = 0 if isinstance(X, CSR) else X.shape[1]
-    row_bytes = 0 if in_place else (columns + (0 if Y is None else Y.shape[1])) * dtype.itemsize
-    for visit, rows in visits(way, X.shape[0], row_bytes):
-        targets = None if Y is None else native(Y[rows], dtype)
-        if targets is not None and not checked:
-            check_block(targets, rows.start)
-        yield visit, X[rows] if isinstance(X, CSR) else native(X[rows], dtype), targets, rows
 
 
 def _rounded(exact: Array, dtype: np.dtype[Any]) -> Array:

@@ -14,8 +14,6 @@ __all__ = ["CrossEntropyGrad", "cross_entropy", "cross_entropy_grad"]
 
 Array = npt.NDArray[Any]
 
-KIND = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}  # the kernels' names of the dtypes
-
 
 class CrossEntropyGrad(NamedTuple):
     """The loss and its gradient with respect to the scores."""
@@ -230,22 +228,21 @@ def _kernel(
 ) -> None:
     """Run the kernel on the scores as they lie, or on a copy of them where it could not go through them."""
     assert _dispatch.kernels is not None
-    run = _dispatch.kernels.given_losses[KIND[given.dtype]]
+    run = _dispatch.kernels.cross_entropy
     Z, dtype, axis, y, Y, _, _, smoothing = given
-    L = _dispatch.kernels.lanes_of(dtype.itemsize)
-    space = _workspace.take(threads * 2 * L * (Z.shape[axis] + L), dtype, 0)  # two tiles of L rows for each thread
-    options = s, spread, smoothing, scale, space.work, losses
+    asked = _dispatch.kernels.LogitLoss(y, s, spread, smoothing, scale, losses)
+    space = _workspace.take(threads * _dispatch.kernels.logits_space(Z.shape[axis], dtype.itemsize), dtype, 0)
     try:
         native = Z.dtype == dtype and Z.flags.aligned
         if dlogits is not None and np.may_share_memory(Z, dlogits):
             native = native and Z.__array_interface__ == dlogits.__array_interface__
-        if native and run(Z, axis, y, Y, *options, dlogits, threads):
+        if native and run(asked, Z, Y, axis, space.work, dlogits, threads):
             return
         copy = np.empty(Z.shape, dtype)
         with np.errstate(all="ignore"):
             np.copyto(copy, Z)
         Y = None if Y is None else np.ascontiguousarray(Y)
-        run(copy, axis, y, Y, *options, None if dlogits is None else copy, threads)
+        run(asked, copy, Y, axis, space.work, None if dlogits is None else copy, threads)
         if dlogits is not None:
             np.copyto(dlogits, copy)
     finally:

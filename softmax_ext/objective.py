@@ -7,22 +7,26 @@ J and its derivatives are those of softmax_ext/reference.py, computed by the fus
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _dispatch, _threads, _workspace, reference
+from . import _dispatch, _threads, reference
 from ._fisher import POOL, Fisher
 from ._parameters import Parameters
 from ._penalty import Penalty
-from ._plan import Plan, Visit, plan
+from ._plan import plan
 from ._rows import Rows
+from ._run import run
 from ._sparse import CSR, is_sparse
 from ._validation import check_block, check_positive_number, check_problem, count_classes, native
-from .functional import ALL, KIND, parts, predict_proba
+from .functional import predict_proba
+
+if TYPE_CHECKING:
+    from ._kernels_baseline import Pass
 
 __all__ = ["BinomialObjective", "Evaluation", "SoftmaxObjective"]
 
@@ -191,10 +195,7 @@ class SoftmaxObjective:
             loss, dW, db = reference.loss_grad(self._rows.X, self._rows.targets, W, b, sample_weight=self._rows.s)
             loss, dW, db = loss * self._part, dW * self._part, None if db is None else db * self._part
         else:
-            run, way = _dispatch.kernels.loss_grad[KIND[self.dtype]], self._plan()
-            for visit, rows, space in self._visits(way, self._rows):
-                X, y, Y, s = rows.X, rows.y, rows.Y, rows.s
-                loss = run(X, y, Y, s, 0.0, W, b, way, visit, *space, dW, db, self.m, self._team(way))
+            loss = self._run(_dispatch.kernels.LossGrad(W, b, dW, db, self.m))
         grad = parameters.gradient(dW, db)
         self.penalty.add_gradient(parameters.weights(w), parameters.weights(grad))
         return loss + self._penalty_at(w), grad
@@ -217,9 +218,7 @@ class SoftmaxObjective:
             dV, dc = reference.hessian_product(X, S, V, zeros if c is None else c, self._rows.weights(), mass)
             dV, dc = dV * self._part, dc * self._part
         else:
-            run, way = _dispatch.kernels.hessp[KIND[self.dtype]], self._plan(hessian=True)
-            for visit, rows, space in self._visits(way, self._curving):
-                run(rows.X, rows.s, W, b, V, c, way, visit, *space, dV, dc, self.m, self._team(way))
+            self._run(_dispatch.kernels.HessianProduct(W, b, V, c, dV, dc, self.m), hessian=True)
         product = parameters.gradient(dV, None if b is None else dc)
         self.penalty.add_product(parameters.weights(v), parameters.weights(product))
         return product
@@ -279,32 +278,13 @@ class SoftmaxObjective:
                 losses[:, 0] = reference.losses(Z, targets)
                 losses[:, 1] = 0 if y is None else Z.max(axis=1) - Z[np.arange(self.N), y]
             return reference.loss(Z, targets, self._rows.s) * self._part
-        run, way, loss, first = _dispatch.kernels.loss_grad[KIND[self.dtype]], self._plan(), 0.0, 0
-        for visit, rows, space in self._visits(way, self._rows):
-            X, y, Y, s = rows.X, rows.y, rows.Y, rows.s
-            each = None if losses is None else losses[first : first + len(rows)]
-            loss = run(X, y, Y, s, 0.0, W, b, way, visit, *space, None, None, self.m, self._team(way), each)
-            first += len(rows)
-        return loss
+        return self._run(_dispatch.kernels.LossGrad(W, b, None, None, self.m, losses=losses))
 
-    def _plan(self, *, hessian: bool = False) -> Plan:
-        return plan(self.N, self.D, self.K, self.dtype.itemsize, _dispatch.isa, second=hessian, nnz=self._rows.stored)
-
-    def _team(self, way: Plan) -> int:
-        return min(self.n_threads, way.slices or self.n_threads) if way.parallel else 1
-
-    def _visits(self, way: Plan, all_rows: Rows) -> Iterator[tuple[Visit, Rows, _workspace.Space]]:
-        """Yield the kernel's calls, each with its rows as the kernel reads them, and work space."""
-        space = _workspace.take(way.shared + self._team(way) * way.work, self.dtype, way.sums)
-        try:
-            for visit, X, Y, index in parts(way, all_rows.X, all_rows.Y, self.dtype, checked=True):
-                rows = all_rows
-                if index is not ALL:
-                    y, s = all_rows.y, all_rows.s
-                    rows = Rows(X, None if y is None else y[index], Y, None if s is None else s[index])
-                yield visit, rows, space
-        finally:
-            _workspace.give(space)
+    def _run(self, asked: Pass, *, hessian: bool = False) -> float:
+        """Run a pass over all samples, as the loss sees them or as the Hessian does."""
+        rows = self._curving if hessian else self._rows
+        way = plan(self.N, self.D, self.K, self.dtype.itemsize, _dispatch.isa, second=hessian, nnz=rows.stored)
+        return run(asked, way, rows, self.n_threads)
 
     @property
     def _transposing(self) -> bool:
@@ -315,12 +295,12 @@ class SoftmaxObjective:
         """Return the loss and the penalised gradient at w; or 0 and the penalised Hessian times v."""
         assert _dispatch.kernels is not None
         w, v = _steady(w), None if v is None else _steady(v)
-        grad, loss, way = np.empty(self.size), 0.0, self._plan(hessian=v is not None)
-        run, l2, m, K = _dispatch.kernels.sparse_grad[KIND[self.dtype]], self.penalty.l2, self.m, self.K
-        for visit, rows, space in self._visits(way, self._rows if v is None else self._curving):
-            X, y, Y, s = rows.X, rows.y, rows.Y, rows.s
-            loss = run(X, y, Y, s, w, v, K, l2, way, visit, *space, grad, m, self._team(way))
-        return loss, grad
+        kernels, views, grad = _dispatch.kernels, self.parameters.views, np.empty(self.size)
+        if v is None:
+            asked: Pass = kernels.LossGrad(*views(w), *views(grad), self.m, l2=self.penalty.l2)
+        else:
+            asked = kernels.HessianProduct(*views(w), *views(v), *views(grad), self.m, self.penalty.l2)
+        return self._run(asked, hessian=v is not None), grad
 
     def _penalty_at(self, w: Array) -> float:
         return self.penalty.value(self.parameters.weights(w), self.n_threads)

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 Axis = int | tuple[int, ...] | None
 
 SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)  # as the kernels count them
-KERNELS = {np.dtype(np.float32): "given_f32", np.dtype(np.float64): "given_f64"}
+COMPUTED = {np.dtype(np.float32), np.dtype(np.float64)}
 INF, HUGE = np.array([np.inf]), np.array([np.finfo(np.float64).max])
 
 
@@ -214,10 +214,9 @@ def _scores(x: Any) -> tuple[Any, Callable[..., int] | None]:
         if type(x) is not list and type(x) is not tuple:
             return x, None
         x = np.asarray(x)
-    name = KERNELS.get(x.dtype)
-    if name is None or not x.size or not x.ndim or not x.flags.aligned:
+    if x.dtype not in COMPUTED or not x.size or not x.ndim or not x.flags.aligned or _dispatch.kernels is None:
         return x, None
-    return x, getattr(_dispatch.kernels, name, None)
+    return x, _dispatch.kernels.special
 
 
 def _bits(axis: Any, ndim: int) -> int:

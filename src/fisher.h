@@ -10,7 +10,7 @@
 #define PANEL 32 /* a multiple of L */
 
 /* C += A^T B, C (M, N), over n rows of A and B: the columns up to the diagonal, by panels.  All in rows of ld. */
-static void NAME(outer_upper)(const real *A, ptrdiff_t M, const real *B, ptrdiff_t N, ptrdiff_t n, ptrdiff_t ld, real *C)
+KERNEL void NAME(outer_upper)(const real *A, ptrdiff_t M, const real *B, ptrdiff_t N, ptrdiff_t n, ptrdiff_t ld, real *C)
 {
     for (ptrdiff_t c = 0; c < N; c += MAX_V * L) {
         const ptrdiff_t columns = smaller(MAX_V * L, N - c);
@@ -19,7 +19,7 @@ static void NAME(outer_upper)(const real *A, ptrdiff_t M, const real *B, ptrdiff
 }
 
 /* Rows a_i (x_i, 1 if there are `ones`) for i = rows[0], rows[1], ...; zero beyond, in rows of ld. */
-static void NAME(weigh_rows)(const real *X, ptrdiff_t D, ptrdiff_t ldx, int ones, const ptrdiff_t *rows, const real *a,
+KERNEL void NAME(weigh_rows)(const real *X, ptrdiff_t D, ptrdiff_t ldx, int ones, const ptrdiff_t *rows, const real *a,
                              ptrdiff_t n, real *to, ptrdiff_t ld)
 {
     for (ptrdiff_t i = 0; i < n; i++, to += ld) {
@@ -32,7 +32,7 @@ static void NAME(weigh_rows)(const real *X, ptrdiff_t D, ptrdiff_t ldx, int ones
 }
 
 /* M -> T and U, in place; panel has room for PANEL rows. */
-static void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge, real *panel)
+KERNEL void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge, real *panel)
 {
     for (ptrdiff_t i = 0; i < P; i++) {
         const real size = (real)sqrt(U[i * ld + i]);
@@ -97,7 +97,7 @@ INLINE void NAME(solve_block)(const int R, const real *U, ptrdiff_t P, ptrdiff_t
 }
 
 /* The same for any number of vectors. */
-static void NAME(solve)(const real *U, ptrdiff_t P, ptrdiff_t ld, const real *T, real *g, ptrdiff_t count, ptrdiff_t ldg)
+KERNEL void NAME(solve)(const real *U, ptrdiff_t P, ptrdiff_t ld, const real *T, real *g, ptrdiff_t count, ptrdiff_t ldg)
 {
     for (; count >= 2; count -= 2, g += 2 * ldg) NAME(solve_block)(2, U, P, ld, T, g, ldg);
     if (count) NAME(solve_block)(1, U, P, ld, T, g, ldg);

@@ -1,93 +1,149 @@
-# The Fisher preconditioner's blocks (fisher.h), a class a thread.
+# The Fisher preconditioner's blocks (fisher.h), a class a thread, and the whole Hessian.
 
 cdef Py_ssize_t GRAM_ROWS = 128     # samples at a time: 785 floats each are 400 KB
 
 
-cdef void fisher_block(
-    const floating *X, Py_ssize_t D, Py_ssize_t ldx, bint ones, const Py_ssize_t *rows, const floating *a,
-    Py_ssize_t count, const floating *penalty, floating ridge, Py_ssize_t ld, floating *U, floating *T, floating *work,
-) noexcept nogil:
-    """M from its weighted rows, then its factor."""
-    cdef Py_ssize_t P = D + ones, i = 0, n
-    memset(U, 0, P * ld * sizeof(floating))
-    while i < count:
-        n = min(GRAM_ROWS, count - i)
-        if floating is float:
-            weigh_rows_f32(X, D, ldx, ones, rows + i, a + i, n, work, ld)
-            outer_upper_f32(work, P, work, ld, n, ld, U)
-        else:
-            weigh_rows_f64(X, D, ldx, ones, rows + i, a + i, n, work, ld)
-            outer_upper_f64(work, P, work, ld, n, ld, U)
-        i += n
-    for i in range(P):
-        U[i * (ld + 1)] += penalty[i]
-    if floating is float:
-        factor_f32(U, P, ld, T, ridge, work)
-    else:
-        factor_f64(U, P, ld, T, ridge, work)
+cdef Py_ssize_t block_row(Py_ssize_t P, Py_ssize_t itemsize):
+    """Elements from row to row of U."""
+    return whole(P, lanes_of(itemsize))
+
+
+cdef Py_ssize_t block_space(Py_ssize_t ld, Py_ssize_t itemsize) noexcept nogil:
+    """Elements of a thread's work space."""
+    return whole(GRAM_ROWS * ld, 64 // itemsize)
 
 
 def fisher_sizes(Py_ssize_t P, Py_ssize_t itemsize):
-    """Elements of a row of U, and of each thread's work space."""
-    cdef Py_ssize_t ld = whole(P, lanes_of(itemsize))
-    return ld, whole(GRAM_ROWS * ld, 64 // itemsize)
+    """Return the elements of a row of U, and of each thread's work space."""
+    cdef Py_ssize_t ld = block_row(P, itemsize)
+    return ld, block_space(ld, itemsize)
 
 
-def fisher_factor(
-    const floating[:, :] X,         # IN     columns contiguous
-    const Py_ssize_t[:, ::1] rows,  # IN     (classes, count): the rows of X in each class's sum
-    const floating[:, ::1] a,       # IN     (classes, count): the root of what they weigh
-    bint ones,                      # IN     whether there is an intercept
-    const floating[:, ::1] penalty,  # IN    (classes, P): what is added to the diagonals
-    double ridge,
-    floating[:, :, ::1] U,          # OUT    (classes, P, ld)
-    floating[:, ::1] T,             # OUT    (classes, P)
-    floating[::1] work,             # WORK
-    int n_threads,
-):
-    """Factor the block of each class."""
-    cdef Py_ssize_t k, classes = U.shape[0], D = X.shape[1], ld = U.shape[2], count = rows.shape[1]
-    cdef Py_ssize_t ldx = X.strides[0] // <Py_ssize_t>sizeof(floating)
-    cdef Py_ssize_t size = whole(GRAM_ROWS * ld, 64 // sizeof(floating))
-    cdef const floating *samples = &X[0, 0]
-    cdef floating *factors = &U[0, 0, 0]
-    cdef fexcept_t flags
-    fegetexceptflag(&flags, FE_ALL_EXCEPT)
-    with nogil:
-        for k in prange(classes, schedule="dynamic", chunksize=1, num_threads=n_threads):
-            fisher_block(
-                samples, D, ldx, ones, &rows[0, 0] + k * count, &a[0, 0] + k * count, count,
-                &penalty[0, 0] + k * (D + ones), <floating>ridge, ld, factors + k * (D + ones) * ld,
-                &T[0, 0] + k * (D + ones), <floating *>&work[0] + threadid() * size,
-            )
-    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+cdef struct ClassSamples:   # of each class
+    const void *X           # rows of D features, ldx apart
+    Py_ssize_t D, ldx
+    bint ones               # whether a 1 follows them, for the intercept
+    const Py_ssize_t *rows  # `count` of each class: the rows of X in its sum
+    const void *a           # and the roots of what they weigh
+    Py_ssize_t count
+    const void *penalty     # (classes, P): what is added to the diagonals
+    double ridge
 
 
-cdef void solve_block(
-    const floating *U, Py_ssize_t P, Py_ssize_t ld, const floating *T, floating *g, Py_ssize_t count, Py_ssize_t ldg,
+cdef void fisher_block(
+    const ClassSamples *x, Py_ssize_t k, Py_ssize_t ld, floating *U, floating *T, floating *work,
 ) noexcept nogil:
-    if floating is float:
-        solve_f32(U, P, ld, T, g, count, ldg)
-    else:
-        solve_f64(U, P, ld, T, g, count, ldg)
+    """M of class k from its weighted rows, then its factor."""
+    cdef Py_ssize_t P = x.D + x.ones, i = 0, n
+    cdef const Py_ssize_t *rows = x.rows + k * x.count
+    cdef const floating *a = <const floating *>x.a + k * x.count
+    cdef const floating *penalty = <const floating *>x.penalty + k * P
+    memset(U, 0, P * ld * sizeof(floating))
+    while i < x.count:
+        n = min(GRAM_ROWS, x.count - i)
+        weigh_rows(<const floating *>x.X, x.D, x.ldx, x.ones, rows + i, a + i, n, work, ld)
+        outer_upper(work, P, work, ld, n, ld, U)
+        i += n
+    for i in range(P):
+        U[i * (ld + 1)] += penalty[i]
+    factor(U, P, ld, T, <floating>x.ridge, work)
 
 
-def fisher_solve(
-    const floating[:, :, ::1] U,    # IN     (1 or classes, P, ld)
-    const floating[:, ::1] T,       # IN
-    floating[:, :, ::1] G,          # INOUT  (vectors, classes, P): each block's inverse times its rows
-    int n_threads,
-):
-    """Solve M_k z = g for each class, and for each of several g."""
-    cdef Py_ssize_t k, count = G.shape[0], classes = G.shape[1], P = U.shape[1], ld = U.shape[2], own = U.shape[0] > 1
-    cdef fexcept_t flags
-    fegetexceptflag(&flags, FE_ALL_EXCEPT)
-    with nogil:
-        for k in prange(classes, schedule="static", num_threads=n_threads):
-            solve_block(
-                &U[0, 0, 0] + own * k * P * ld, P, ld, &T[0, 0] + own * k * P, &G[0, 0, 0] + k * P, count, classes * P,
-            )
-    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+cdef void fisher_blocks(
+    const ClassSamples *x, Py_ssize_t classes, Py_ssize_t ld, floating *U, floating *T, floating *work, int n_threads,
+) noexcept nogil:
+    cdef Py_ssize_t k, P = x.D + x.ones, space = block_space(ld, sizeof(floating))
+    for k in prange(classes, schedule="dynamic", chunksize=1, num_threads=n_threads):
+        fisher_block(x, k, ld, U + k * P * ld, T + k * P, work + threadid() * space)
+
+
+cdef void solve_blocks(
+    const floating *U, const floating *T, Py_ssize_t P, Py_ssize_t ld, bint own, floating *G, Py_ssize_t count,
+    Py_ssize_t classes, int n_threads,
+) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in prange(classes, schedule="static", num_threads=n_threads):
+        solve(U + own * k * P * ld, P, ld, T + own * k * P, G + k * P, count, classes * P)
+
+
+cdef class Factors:
+    """The factors of the blocks M_k = T (U^T U) T of some classes, or one of them for all."""
+
+    cdef Py_ssize_t classes, P, ld, itemsize
+    cdef void *U
+    cdef void *T
+    cdef void *work
+    cdef tuple held         # the arrays, which must live as long
+    cdef readonly Py_ssize_t count  # of factors: one for all classes, or one for each
+
+    def __init__(
+        self,
+        U,                      # OUT    (classes, P, ld)
+        T,                      # OUT    (classes, P)
+        work,                   # WORK   what fisher_sizes says, for each thread
+    ):
+        self.held = U, T, work
+        self.classes, self.P, self.ld = U.shape
+        self.itemsize, self.count = U.itemsize, 0
+        self.U = numbers(U, b"f", self.itemsize, self.classes * self.P * self.ld, True)
+        self.T = numbers(T, b"f", self.itemsize, self.classes * self.P, True)
+        self.work = numbers(work, b"f", self.itemsize, 0, True)
+
+    def factor(
+        self,
+        X,                      # IN     (n, D), columns contiguous
+        rows,                   # IN     (classes or 1, samples): the rows of X in each class's sum
+        a,                      # IN     likewise: the root of what they weigh
+        bint ones,              # whether there is an intercept
+        penalty,                # IN     (classes or 1, P): what is added to the diagonals
+        double ridge,
+        int n_threads,
+    ):
+        """Compute as many factors as `rows` has classes."""
+        cdef ClassSamples x
+        cdef Py_ssize_t n, count = len(rows)
+        cdef fexcept_t flags
+        x.D, x.ones, x.count, x.ridge = self.P - ones, ones, rows.shape[1], ridge
+        x.X = rows_of(X, self.itemsize, x.D, &n, &x.ldx)
+        x.rows = <const Py_ssize_t *>numbers(rows, b"i", sizeof(Py_ssize_t), count * x.count, False)
+        x.a = numbers(a, b"f", self.itemsize, count * x.count, False)
+        x.penalty = numbers(penalty, b"f", self.itemsize, count * self.P, False)
+        self.count = min(count, self.classes)
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        with nogil:
+            if self.itemsize == sizeof(float):
+                fisher_blocks(
+                    &x, self.count, self.ld, <float *>self.U, <float *>self.T, <float *>self.work, n_threads,
+                )
+            else:
+                fisher_blocks(
+                    &x, self.count, self.ld, <double *>self.U, <double *>self.T, <double *>self.work, n_threads,
+                )
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+    def solve(
+        self,
+        G,                      # INOUT  (vectors, classes, P): each block's inverse times its rows
+        int n_threads,
+    ):
+        """Solve M_k z = g for each class, and for each of several g."""
+        cdef Py_ssize_t vectors, classes
+        cdef void *g = numbers(G, b"f", self.itemsize, 0, True)
+        cdef fexcept_t flags
+        vectors, classes = G.shape[0], G.shape[1]
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        with nogil:
+            if self.itemsize == sizeof(float):
+                solve_blocks(
+                    <float *>self.U, <float *>self.T, self.P, self.ld, self.count > 1, <float *>g, vectors, classes,
+                    n_threads,
+                )
+            else:
+                solve_blocks(
+                    <double *>self.U, <double *>self.T, self.P, self.ld, self.count > 1, <double *>g, vectors, classes,
+                    n_threads,
+                )
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
 cdef Py_ssize_t HESSIAN_ROWS = 64   # samples at a time
@@ -106,7 +162,7 @@ cdef void hessian_rows(
     memset(work, 0, HESSIAN_ROWS * (2 * ldp + ld) * sizeof(double))
     while i < count:
         n = min(HESSIAN_ROWS, count - i)
-        copy_rows_f64(X + i * P, n, P, P, plain, ldp)
+        copy_rows(X + i * P, n, P, P, plain, ldp)
         for r in range(n):
             for k in range(K):
                 for j in range(P):
@@ -116,7 +172,7 @@ cdef void hessian_rows(
                 a = s[i + r] * S[(i + r) * K + k]
                 for j in range(P):
                     weighted[r * ldp + j] = a * (1 - S[(i + r) * K + k]) * plain[r * ldp + j]
-            outer_f64(weighted, P, ldp, plain, ldp, ldp, n, NULL, H + k * P * (ld + 1), ld, P, ADD)
+            outer(weighted, P, ldp, plain, ldp, ldp, n, NULL, H + k * P * (ld + 1), ld, P, ADD)
             rest = (K - 1 - k) * P
             if rest == 0:
                 break
@@ -124,7 +180,7 @@ cdef void hessian_rows(
                 a = -s[i + r] * S[(i + r) * K + k]
                 for j in range(P):
                     weighted[r * ldp + j] = a * plain[r * ldp + j]
-            outer_f64(
+            outer(
                 weighted, P, ldp, scaled + (k + 1) * P, whole(rest, L), ld, n, NULL, H + k * P * (ld + 1) + P, ld, rest,
                 ADD,
             )

@@ -1,14 +1,14 @@
 /* What float_types.h includes for each floating type; it forgets the type's names again. */
 #include "simd.h"
 #include "products.h"
-#include "_columns.h"
-#include "_rows.h"
+#include "residual_lanes.h"
+#include "residuals.h"
 #include "sparse.h"
 #include "fisher.h"
 #include "vectors.h"
-#include "_given_columns.h"
-#include "_given.h"
-#include "_losses.h"
+#include "logit_lanes.h"
+#include "logits.h"
+#include "cross_entropy.h"
 
 #undef real
 #undef bits

@@ -73,6 +73,14 @@ INLINE ptrdiff_t part(ptrdiff_t total, ptrdiff_t parts, ptrdiff_t i) { return to
 INLINE ptrdiff_t parts_of(ptrdiff_t total, ptrdiff_t most) { return (total + most - 1) / most; }
 INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
+/* What Cython calls.  setup.py declares every KERNEL to it under one name for both floating types, from its prototype:
+ * so a prototype has the parameters' names, and no macro for them. */
+#define KERNEL static
+
+/* The most numbers along a row that are summed in `real`; sums of so many are added in double.  In one sum, a million
+ * floats err by 1e-3. */
+#define SUMMED 4096
+
 /* e^r = 1 + r + r^2 q(r) on |r| <= ln 2 / 2, q by Remez's exchange on the relative error (0.05 and 0.03 ULP),
  * highest power first; and fdlibm's coefficients of log((1 + s) / (1 - s)). */
 #ifdef __FMA__

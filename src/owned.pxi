@@ -1,7 +1,33 @@
 # Classes with owners: the cut of a pass whose gradient is too large for a copy in each slice.
 
+cdef class OwnedPlan(DensePlan):
+    """All threads work on one tile, and each part of the classes owns its columns of Z and its rows of dW.
+
+    Work space for all: a tile's buffer. A thread's own: W of a part, packed. Sums: the losses of a tile's visits by
+    `rows`, then db, then dW if it is summed in double.
+    """
+
+    cdef readonly Py_ssize_t classes    # of a part
+    cdef readonly Py_ssize_t parts      # between two looks for Ctrl-C within a tile, or 0: none
+
+    def __init__(self, *, Py_ssize_t classes, Py_ssize_t parts, bint doubles, **shape):
+        Plan.__init__(self, **shape)
+        self.cut, self.classes, self.parts, self.copied, self.doubles = "owned", classes, parts, True, doubles
+        self.lay_out(classes)
+        self.work = self.one
+        self.losses = max(8, whole(self.tile // self.rows + 1, 8))
+        self.shared = self.after + self.line
+        self.sums = self.losses + self.gradient()
+        self.find_single(0)
+
+    cdef double run(self, const Batch *d, void *work, double *sums, int n_threads) except? -1 nogil:
+        if self.itemsize == sizeof(float):
+            return owned_run(self, d, <float *>work, sums, n_threads)
+        return owned_run(self, d, <double *>work, sums, n_threads)
+
+
 cdef void owned_scores(
-    Shape *p, const void *W, const void *b, floating beyond, Py_ssize_t n, Py_ssize_t i, const floating *copy,
+    OwnedPlan p, const void *W, const void *b, floating beyond, Py_ssize_t n, Py_ssize_t i, const floating *copy,
     floating *packed, floating *Z,
 ) noexcept nogil:
     """Part i of the classes: its columns of the tile's scores, from W packed on the way."""
@@ -13,11 +39,12 @@ cdef void owned_scores(
 
 
 cdef void owned_gradient(
-    Shape *p, Batch *d, Py_ssize_t n, Py_ssize_t i, const floating *copy, floating *Z, double *db, void *dW, bint fresh,
+    OwnedPlan p, const Batch *d, Py_ssize_t n, Py_ssize_t i, const floating *copy, floating *Z, double *db, void *dW,
+    bint fresh,
 ) noexcept nogil:
     """Part i of the classes: its rows of dW and of db."""
     cdef Py_ssize_t k = i * p.classes, classes = min(p.classes, p.K - k)
-    if d.b != NULL:
+    if d.model.b != NULL:
         add_columns(Z + k, n, classes, p.ldz, db + k)
     if p.doubles:
         outer(
@@ -30,42 +57,37 @@ cdef void owned_gradient(
         )
 
 
-cdef int look_for_interrupt() except -1 nogil:
-    with gil:
-        return PyErr_CheckSignals()
-
-
-cdef int owned_pass(
-    Shape *p, Batch *d, bint fresh, floating *Z, double *sums, floating *dW, int n_threads,
-) except -1 nogil:
-    """Rows, a tile of them at a time on all threads."""
+cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, int n_threads) except? -1 nogil:
+    """The rows of a visit, a tile of them at a time on all threads."""
     cdef floating *copy = Z + p.copy
-    cdef floating *own = Z + p.buffer
-    cdef const floating *X = <const floating *>d.X
-    cdef double *db = sums + p.sums - whole(p.K, 8) - (p.K * p.ldw if p.doubles else 0)
-    cdef void *dW_sums = <void *>(db + whole(p.K, 8)) if p.doubles else <void *>dW
+    cdef floating *own = Z + p.after
+    cdef const floating *X = <const floating *>d.x.X
+    cdef double *db = sums + p.losses
+    cdef void *dW = <void *>(db + whole(p.K, 8)) if p.doubles else d.out.dW
     cdef Py_ssize_t i, n, visits, k, end, first = 0, parts = whole(p.K, p.classes) // p.classes
     cdef Py_ssize_t together = p.parts if p.parts else parts
     cdef Py_ssize_t features = whole((p.D + 15) // 16, MAX_V * lanes(Z))  # of a part of dX: whole panels
-    if fresh and d.kind != PROBABILITIES:
+    if d.first and d.kind != PROBABILITIES:
         memset(sums, 0, p.sums * sizeof(double))
     while first < d.N:
         n = min(p.tile, d.N - first)
         visits = whole(n, p.rows) // p.rows
         for i in prange(visits, schedule="dynamic", chunksize=1, num_threads=n_threads):
             copy_rows(
-                X + (first + i * p.rows) * d.ldx, min(p.rows, n - i * p.rows), p.D, d.ldx, copy + i * p.rows * p.ldt,
-                p.ldt,
+                X + (first + i * p.rows) * d.x.ldx, min(p.rows, n - i * p.rows), p.D, d.x.ldx,
+                copy + i * p.rows * p.ldt, p.ldt,
             )
         k = 0
         while k < parts:
             end = min(k + together, parts)
             for i in prange(k, end, schedule="dynamic", chunksize=1, num_threads=n_threads):
                 owned_scores(
-                    p, d.W, d.b, <floating>-INFINITY, n, i, copy, own + threadid() * p.work, Z,
+                    p, d.model.W, d.model.b, <floating>-INFINITY, n, i, copy, own + threadid() * p.work, Z,
                 )
                 if d.kind == HESSIAN:
-                    owned_scores(p, d.V, d.c, <floating>0, n, i, copy, own + threadid() * p.work, Z + p.Q)
+                    owned_scores(
+                        p, d.model.V, d.model.c, <floating>0, n, i, copy, own + threadid() * p.work, Z + p.Q,
+                    )
             if p.parts:
                 look_for_interrupt()
             k = end
@@ -75,11 +97,11 @@ cdef int owned_pass(
         while k < parts:
             end = min(k + together, parts)
             for i in prange(k, end, schedule="dynamic", chunksize=1, num_threads=n_threads):
-                owned_gradient(p, d, n, i, copy, Z, db, dW_sums, fresh and first == 0)
+                owned_gradient(p, d, n, i, copy, Z, db, dW, d.first and first == 0)
             if p.parts:
                 look_for_interrupt()
             k = end
-        k = 0 if d.dX != NULL else p.D
+        k = 0 if d.out.dX != NULL else p.D
         while k < p.D:
             end = min(k + (features * max(1, 16 * p.parts // parts) if p.parts else p.D), p.D)
             for i in prange(k, end, features, schedule="dynamic", chunksize=1, num_threads=n_threads):
@@ -88,4 +110,6 @@ cdef int owned_pass(
                 look_for_interrupt()
             k = end
         first += n
-    return 0
+    if not d.last or d.kind == PROBABILITIES:
+        return 0
+    return divide(p, sums, d.loss.m, <floating *>d.out.dW, <floating *>d.out.db)

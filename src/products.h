@@ -109,7 +109,7 @@ static const NAME(block_function) NAME(down)[MAX_V + 1][13] = {
 INLINE ptrdiff_t NAME(vectors)(ptrdiff_t columns) { return parts_of(columns, L); }
 
 /* W (K, D) -> panels of classes, each D x (V L), one after the other; lanes beyond K are 0. */
-static void NAME(pack_panels)(const real *W, ptrdiff_t K, ptrdiff_t D, real *packed)
+KERNEL void NAME(pack_panels)(const real *W, ptrdiff_t K, ptrdiff_t D, real *packed)
 {
     const ptrdiff_t nv = NAME(vectors)(K), panels = parts_of(nv, MAX_V);
     for (ptrdiff_t i = 0; i < panels; i++) {
@@ -132,7 +132,7 @@ static void NAME(pack_panels)(const real *W, ptrdiff_t K, ptrdiff_t D, real *pac
 
 /* n rows of X into rows of ldt, at least D in whole vectors; what lies beyond D is 0.  Not by memcpy: its call takes
  * longer than a row of four features. */
-static void NAME(copy_rows)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, real *to, ptrdiff_t ldt)
+KERNEL void NAME(copy_rows)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, real *to, ptrdiff_t ldt)
 {
     const ptrdiff_t whole = D / L * L;
     for (ptrdiff_t i = 0; i < n; i++, X += ldx, to += ldt) {
@@ -147,7 +147,7 @@ static void NAME(copy_rows)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t l
 
 /* Z = X W^T + bias for n rows, from W packed by pack_panels; bias has every lane of Z's rows.  Returns where it has
  * prefetched to. */
-static const char *NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed,
+KERNEL const char *NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed,
                                 const real *bias, const char *next, ptrdiff_t K, real *Z, ptrdiff_t ldz)
 {
     const ptrdiff_t nv = NAME(vectors)(K), panels = parts_of(nv, MAX_V), depths = parts_of(D, DEPTH);
@@ -171,7 +171,7 @@ static const char *NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff
 /* C (M, N) += A^T B over n samples, A (n, M), B (n, N): the gradient with A = R and B = X, its transpose the other way
  * round.  Panels of B's columns; the last one is moved inside the row, and of what it computes only its own columns
  * count.  B's row has at least one panel's columns, C's row `wanted`.  Panels at cache lines instead won nothing. */
-static void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb,
+KERNEL void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb,
                         ptrdiff_t n, const char *next, void *C, ptrdiff_t ldc, ptrdiff_t wanted, int out)
 {
     const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V), size = out == ADD_DOUBLE ? 8 : sizeof(real);
@@ -202,7 +202,7 @@ static void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B
 
 /* C (n, N) = A B over P classes, A (n, P), B (P, N): the loss's gradient for X, with A = R and B = W, of which a panel
  * of DEPTH rows is packed on the way.  C's rows have whole vectors. */
-static void NAME(inner)(const real *A, ptrdiff_t n, ptrdiff_t P, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb,
+KERNEL void NAME(inner)(const real *A, ptrdiff_t n, ptrdiff_t P, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb,
                         real *C, ptrdiff_t ldc)
 {
     const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V), depths = parts_of(P, DEPTH);
@@ -228,7 +228,7 @@ static void NAME(inner)(const real *A, ptrdiff_t n, ptrdiff_t P, ptrdiff_t lda, 
 }
 
 /* n rows of C, times scale, into rows of N. */
-static void NAME(scale_rows)(const real *C, ptrdiff_t n, ptrdiff_t N, ptrdiff_t ldc, real scale, real *to, ptrdiff_t ldt)
+KERNEL void NAME(scale_rows)(const real *C, ptrdiff_t n, ptrdiff_t N, ptrdiff_t ldc, real scale, real *to, ptrdiff_t ldt)
 {
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < N; j++) to[i * ldt + j] = C[i * ldc + j] * scale;
@@ -236,7 +236,7 @@ static void NAME(scale_rows)(const real *C, ptrdiff_t n, ptrdiff_t N, ptrdiff_t 
 
 /* W (K, D) -> rows of whole vectors for `dots`.  The last vector of X's row begins at D - L, and so does W's: the
  * lanes that it repeats are 0. */
-static void NAME(pack_rows)(const real *W, ptrdiff_t K, ptrdiff_t D, real *packed)
+KERNEL void NAME(pack_rows)(const real *W, ptrdiff_t K, ptrdiff_t D, real *packed)
 {
     const ptrdiff_t nv = NAME(vectors)(D), whole = (nv - 1) * L;
     for (ptrdiff_t k = 0; k < K; k++) {
@@ -304,7 +304,7 @@ static const NAME(dots_function) NAME(dots_functions)[3][DOTS_CLASSES + 1] = {
 #undef SIZES
 
 /* The same Z as `scores`, from W packed by pack_rows; D >= L, K <= DOTS_MOST. */
-static const char *NAME(dots)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed, const real *bias,
+KERNEL const char *NAME(dots)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed, const real *bias,
                        const char *next, ptrdiff_t K, real *Z, ptrdiff_t ldz)
 {
     const ptrdiff_t nv = NAME(vectors)(D), groups = parts_of(K, DOTS_CLASSES);

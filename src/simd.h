@@ -182,12 +182,12 @@ INLINE vec NAME(tanh)(vec x, vec *slope)
 }
 
 /* e^x of n numbers, and tanh x with its derivative, for the tests. */
-static void NAME(exps)(const real *x, ptrdiff_t n, real *out)
+KERNEL void NAME(exps)(const real *x, ptrdiff_t n, real *out)
 {
     for (ptrdiff_t i = 0; i < n; i += L)
         NAME(store_some)(out + i, smaller(L, n - i), NAME(exp_le0)(NAME(load_some)(x + i, smaller(L, n - i))));
 }
-static void NAME(tanhs)(const real *x, ptrdiff_t n, real *out, real *slopes)
+KERNEL void NAME(tanhs)(const real *x, ptrdiff_t n, real *out, real *slopes)
 {
     for (ptrdiff_t i = 0; i < n; i += L) {
         vec slope;

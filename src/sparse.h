@@ -69,7 +69,7 @@ static const NAME(score_function) NAME(score_functions)[2][9] = {
 
 /* Z = X W^T + bias for n rows and K classes; bias has every lane, and lanes beyond K get what it has there.  Z's rows
  * have `room`, which is less than a vector only for one of several groups of few classes. */
-static void NAME(sparse_scores)(const real *data, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n,
+KERNEL void NAME(sparse_scores)(const real *data, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n,
                                 const real *W, ptrdiff_t ldw, const real *bias, ptrdiff_t K, real *Z, ptrdiff_t ldz,
                                 ptrdiff_t room)
 {
@@ -179,7 +179,7 @@ static void NAME(add_list)(NAME(list) *list, ptrdiff_t count, const real *R, ptr
 
 /* dWt += X^T R of n rows, for the features whose places are from `own` to `end`: always in the order of the rows, so
  * that their owners' number changes no bit.  dW is of doubles, or of the data's type. */
-static void NAME(sparse_gradient)(const real *data, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n,
+KERNEL void NAME(sparse_gradient)(const real *data, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n,
                                   const real *R, ptrdiff_t ldr, ptrdiff_t K, void *dW, ptrdiff_t ldw, int doubles,
                                   int regions, ptrdiff_t slots, ptrdiff_t own, ptrdiff_t end)
 {
@@ -201,14 +201,14 @@ static void NAME(sparse_gradient)(const real *data, const void *indices, int wid
 }
 
 /* Where the rows of n features, from j on, begin in dWt. */
-static void NAME(places)(ptrdiff_t j, ptrdiff_t n, int regions, ptrdiff_t slots, ptrdiff_t ldw, ptrdiff_t *at)
+KERNEL void NAME(places)(ptrdiff_t j, ptrdiff_t n, int regions, ptrdiff_t slots, ptrdiff_t ldw, ptrdiff_t *at)
 {
     for (ptrdiff_t i = 0; i < n; i++) at[i] = NAME(place)(j + i, regions, slots) * ldw;
 }
 
 #define TURN_ARGUMENTS                                                                                         \
     const void *A, const int doubles, const ptrdiff_t *at, ptrdiff_t lda, double scale, const int add, void *B, \
-        const int exact, ptrdiff_t ldb, double l2, const double *W
+        const int into_doubles, ptrdiff_t ldb, double l2, const double *W
 
 /* `high` rows from r on and `wide` columns from c on, each at most L. */
 INLINE void NAME(turn_square)(const ptrdiff_t high, const ptrdiff_t wide, ptrdiff_t r, ptrdiff_t c, TURN_ARGUMENTS)
@@ -230,7 +230,7 @@ INLINE void NAME(turn_square)(const ptrdiff_t high, const ptrdiff_t wide, ptrdif
     NAME(transpose)(t);
     UNROLL for (ptrdiff_t l = 0; l < wide; l++) {
         const ptrdiff_t to = (c + l) * ldb + r;
-        if (exact) {
+        if (into_doubles) {
             double *b = (double *)B + to;
             real lane[NAME(lanes)];
             NAME(store)(lane, t[l]);
@@ -253,18 +253,21 @@ INLINE void NAME(fetch_square)(const ptrdiff_t rows, const char *a, ptrdiff_t ld
 }
 
 /* B[c][r] = scale A[r][c] + l2 W[c][r], or scale A[r][c] added to it.  Row r of A begins at at[r], or at r lda without
- * `at`.  A is of doubles, or of reals; so is B, and W, which lies as B does, is there in doubles alone.
+ * `at`.  A is of doubles if `doubles` says so, else of reals, and B if `into_doubles` does.  W, which lies as B does, is there
+ * where B is of doubles.
  *
  * By squares of vectors: along the longer side, in which more of A or of B is one piece (a call with few documents and
  * 60000 words x 40 classes 1.46 ms instead of 1.65), a whole cache line's squares before the next (baseline, doubles, a
  * call of 40000 documents: 28 ms instead of 33).  Rows that lie at `at` are prefetched (40 classes: 4.3 ms, without
  * 4.6), and so are doubles: twenty rows are more than the hardware follows (a fit's evaluation 8.4 ms instead of 9.4
  * on Zen 4, with float64 data 11.3 instead of 11.8; of floats it gained nothing). */
-static void NAME(turn)(ptrdiff_t rows, ptrdiff_t columns, TURN_ARGUMENTS)
+KERNEL void NAME(turn)(ptrdiff_t rows, ptrdiff_t columns, const void *A, const int doubles, const ptrdiff_t *at,
+                       ptrdiff_t lda, double scale, const int add, void *B, const int into_doubles, ptrdiff_t ldb, double l2,
+                       const double *W)
 {
     const ptrdiff_t line = 64 / (ptrdiff_t)sizeof(real);
     const ptrdiff_t size = doubles ? (ptrdiff_t)sizeof(double) : (ptrdiff_t)sizeof(real);
-    const ptrdiff_t into = exact ? (ptrdiff_t)sizeof(double) : (ptrdiff_t)sizeof(real);
+    const ptrdiff_t into = into_doubles ? (ptrdiff_t)sizeof(double) : (ptrdiff_t)sizeof(real);
     const int along = columns > rows;
     const ptrdiff_t longer = along ? columns : rows, shorter = along ? rows : columns;
     for (ptrdiff_t outer = 0; outer < shorter; outer += line)
@@ -277,14 +280,14 @@ static void NAME(turn)(ptrdiff_t rows, ptrdiff_t columns, TURN_ARGUMENTS)
                         PREFETCH((const char *)A + (at[smaller(r + 2 * L + l, rows - 1)] + c) * size);
                 else if (!at && along && doubles && c + 3 * L <= columns)
                     NAME(fetch_square)(high, (const char *)A + (r * lda + c + 2 * L) * size, lda, size);
-                if (!along && exact && r + 3 * L <= rows) {
+                if (!along && into_doubles && r + 3 * L <= rows) {
                     NAME(fetch_square)(wide, (const char *)B + (c * ldb + r + 2 * L) * into, ldb, into);
                     if (!add) NAME(fetch_square)(wide, (const char *)(W + c * ldb + r + 2 * L), ldb, into);
                 }
                 if (high == L && wide == L)
-                    NAME(turn_square)(L, L, r, c, A, doubles, at, lda, scale, add, B, exact, ldb, l2, W);
+                    NAME(turn_square)(L, L, r, c, A, doubles, at, lda, scale, add, B, into_doubles, ldb, l2, W);
                 else
-                    NAME(turn_square)(high, wide, r, c, A, doubles, at, lda, scale, add, B, exact, ldb, l2, W);
+                    NAME(turn_square)(high, wide, r, c, A, doubles, at, lda, scale, add, B, into_doubles, ldb, l2, W);
             }
 }
 #undef TURN_ARGUMENTS

@@ -4,7 +4,7 @@
  */
 
 /* Sum of a_j b_j, in sums of every 32nd product: no addition waits for the one before. */
-static double NAME(dot)(const real *a, const double *b, ptrdiff_t n)
+KERNEL double NAME(dot)(const real *a, const double *b, ptrdiff_t n)
 {
     enum { SUMS = 32 };
     double sum[SUMS] = {0}, total = 0;
@@ -17,17 +17,17 @@ static double NAME(dot)(const real *a, const double *b, ptrdiff_t n)
 }
 
 /* to += share a */
-static void NAME(add_share)(double share, const real *a, ptrdiff_t n, double *to)
+KERNEL void NAME(add_share)(double share, const real *a, ptrdiff_t n, double *to)
 {
     for (ptrdiff_t j = 0; j < n; j++) to[j] += share * a[j];
 }
 
-static void NAME(subtract)(const double *a, const double *b, ptrdiff_t n, real *to)
+KERNEL void NAME(subtract)(const double *a, const double *b, ptrdiff_t n, real *to)
 {
     for (ptrdiff_t j = 0; j < n; j++) to[j] = (real)(a[j] - b[j]);
 }
 
-static void NAME(widen)(const real *a, ptrdiff_t n, double *to)
+KERNEL void NAME(widen)(const real *a, ptrdiff_t n, double *to)
 {
     for (ptrdiff_t j = 0; j < n; j++) to[j] = a[j];
 }

@@ -17,19 +17,14 @@ cdef void inner_products(
     cdef const double *second = NULL
     if u != NULL:
         if floating is float:
-            widen_f32(u, n, wide)
+            widen(u, n, wide)
             second = wide
         else:
             second = u
     for i in range(count):
-        if floating is float:
-            sums[i] = dot_f32(rows + i * ld, v, n)
-            if u != NULL:
-                sums[count + i] = dot_f32(rows + i * ld, second, n)
-        else:
-            sums[i] = dot_f64(rows + i * ld, v, n)
-            if u != NULL:
-                sums[count + i] = dot_f64(rows + i * ld, second, n)
+        sums[i] = dot(rows + i * ld, v, n)
+        if u != NULL:
+            sums[count + i] = dot(rows + i * ld, second, n)
 
 
 def vectors_dot(
@@ -66,10 +61,7 @@ cdef void add_shares(
     for i in range(n):
         out[i] = share * v[i]
     for i in range(count):
-        if floating is float:
-            add_share_f32(shares[i], rows + i * ld, n, out)
-        else:
-            add_share_f64(shares[i], rows + i * ld, n, out)
+        add_share(shares[i], rows + i * ld, n, out)
 
 
 def vectors_combine(
@@ -91,13 +83,6 @@ def vectors_combine(
                 min(CHUNK, size - i * CHUNK), &out[0] + i * CHUNK,
             )
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
-
-
-cdef void subtract(const double *a, const double *b, Py_ssize_t n, floating *out) noexcept nogil:
-    if floating is float:
-        subtract_f32(a, b, n, out)
-    else:
-        subtract_f64(a, b, n, out)
 
 
 def vectors_subtract(

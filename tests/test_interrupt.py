@@ -60,7 +60,7 @@ CALLS = {
 }
 if call not in ("fit on batches", "estimator"):
     way = plan(N, D, K, W.itemsize, _dispatch.isa, nnz=X.nnz if csr else None)
-    assert (X.nnz if csr else N * D / 2) * K >= 5e9 and (N > 3 * way.block or way.parts), way
+    assert (X.nnz if csr else N * D / 2) * K >= 5e9 and (N > 3 * way.block or way.parts), way.cut
     assert not csr or (way.classes < K) == (layout == "CSR, grouped"), way
 
 inputs = *inputs, y, W, b

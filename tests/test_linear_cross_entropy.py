@@ -121,7 +121,7 @@ def test_like_reference(isa, tolerance, shape, reduction):
     """Every option; the same bits for every number of threads, and for what is left out."""
     dtype = tolerance.dtype
     if isa != _dispatch.REFERENCE:
-        assert (plan(*shape, dtype.itemsize, isa).slices == 0) == (shape == OWNED)
+        assert (plan(*shape, dtype.itemsize, isa).cut == "owned") == (shape == OWNED)
     step = {SLICED[0]: 3, OWNED: 29}.get(shape, 13)  # which divide no number of options
     chosen = OPTIONS[REDUCTIONS.index(reduction) :: step]
     for i, options in enumerate(chosen):

@@ -4,6 +4,8 @@ import doctest
 import importlib
 import inspect
 import itertools
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import hypothesis
 import hypothesis.strategies as st
@@ -11,9 +13,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from softmax_ext import _dispatch, _plan, explain_plan, functional, loss_grad, predict_proba
+from softmax_ext import _dispatch, _plan, _run, explain_plan, loss_grad, predict_proba
 from softmax_ext._dispatch import Caches
-from softmax_ext._plan import MiB, Plan, plan, visits
+from softmax_ext._plan import MiB, plan, visits
 
 needs_kernels = pytest.mark.skipif(not _dispatch.available(), reason="nothing is compiled, so nothing is planned")
 
@@ -43,20 +45,33 @@ def work_bytes(way, itemsize, threads):
     return (way.shared + threads * way.work) * itemsize + way.sums * 8
 
 
+def fields(thing):
+    """What a plan or a visit says, but for the visit that a plan holds."""
+    found = {name: getattr(thing, name) for name in dir(thing) if not name.startswith("_") and name != "single"}
+    return {name: value for name, value in found.items() if not callable(value)}
+
+
+def slices_of(way):
+    return way.slices if way.cut == "slices" else 0
+
+
 def assert_valid(way, N, D, K, itemsize):
-    assert way.rows >= 1 and way.tile >= 1 and way.batch >= 1
-    assert way.slices == 0 or (way.slices <= _plan.SLICES and way.slices & (way.slices - 1) == 0)
-    assert (way.classes > 0) == (way.slices == 0)
-    at_once = way.tile * max(way.slices, 1)  # rows that are always handed over together
+    assert way.rows >= 1 and way.tile >= 1
+    slices = slices_of(way)
+    if slices:
+        assert way.batch >= 1 and slices <= _plan.SLICES and slices & (slices - 1) == 0
+    else:
+        assert way.cut == "owned" and way.classes > 0
+    at_once = way.tile * max(slices, 1)  # rows that are always handed over together
     assert way.block >= 1 and way.block % at_once == 0
     assert way.block == at_once or way.block * D * itemsize <= _plan.BLOCK_BYTES
     lanes = 64 // itemsize
     assert way.block == at_once or way.block * K * D * 4 <= _plan.BLOCK_FLOPS * lanes
-    if way.slices:  # W is packed for all threads, each has the scores of its tile
+    if slices:  # W is packed for all threads, each has the scores of its tile
         assert way.shared >= K * D and way.work >= way.tile * K
     else:  # a tile and its scores for all threads, each packs W of a part
         assert way.shared >= way.tile * (D + K) and way.work >= min(way.classes, K) * D
-    assert way.sums >= max(way.slices, 1) * K * (D + 1 if way.doubles else 1)
+    assert way.sums >= max(slices, 1) * K * (D + 1 if way.doubles else 1)
 
 
 @needs_kernels
@@ -72,7 +87,7 @@ def test_work_space_of_eight_threads_is_bounded(isa, itemsize):
     over = {}
     for (N, D, K), way in all_plans(itemsize, isa):
         gradient = K * D * 8
-        size = work_bytes(way, itemsize, min(8, way.slices or 8) if way.parallel else 1)
+        size = work_bytes(way, itemsize, way.team(8))
         if size > MOST_BYTES + (gradient if 2 * gradient > MOST_BYTES else 0):
             over[N, D, K] = f"{size / MiB:.0f} MiB, where a gradient in double takes {gradient / MiB:.0f}"
     assert not over
@@ -85,8 +100,8 @@ def test_classes_are_owned_where_the_sums_of_slices_cost_too_much(isa, itemsize,
     N, D = _plan.SLICE_ROWS * slices, 384
     K = _plan.SUMS_BYTES // (8 * D * min(slices, 16))  # the most whose sums fit
     last, first = plan(N, D, K, itemsize, isa), plan(N, D, K + 1, itemsize, isa)
-    assert (last.slices, last.classes, last.doubles) == (slices, 0, True)
-    assert first.slices == 0 and 0 < first.classes < K
+    assert (last.cut, last.slices, last.doubles) == ("slices", slices, True)
+    assert first.cut == "owned" and 0 < first.classes < K
 
 
 @needs_kernels
@@ -94,7 +109,7 @@ def test_classes_are_owned_where_the_sums_of_slices_cost_too_much(isa, itemsize,
 def test_owned_gradients_are_summed_in_double_up_to_a_size(isa, itemsize):
     N, D, K = 10_000, 1024, _plan.DOUBLES_BYTES // 8 // 1024
     ways = [plan(N, D, classes, itemsize, isa) for classes in (K, K + 1)]
-    assert [way.slices for way in ways] == [0, 0]
+    assert [way.cut for way in ways] == ["owned", "owned"]
     assert [way.doubles for way in ways] == [True, False]
 
 
@@ -102,7 +117,7 @@ def test_owned_gradients_are_summed_in_double_up_to_a_size(isa, itemsize):
 @ITEMSIZES
 def test_few_classes_are_never_owned(isa, itemsize):
     for (_, _, K), way in all_plans(itemsize, isa):
-        assert (way.slices > 0 and way.doubles) or K > 64
+        assert (way.cut == "slices" and way.doubles) or K > 64
 
 
 # Shapes far from the crossovers, and the choices that the comments in _plan.py measure.
@@ -113,8 +128,8 @@ WAYS = {
     "covtype": ((581_012, 54, 7), {"dots": False, "transposed": False, "slices": 32}),
     "many classes on ten features": ((100_000, 10, 1000), {"dots": False, "transposed": True, "slices": 32}),
     "embeddings": ((100_000, 384, 100), {"dots": False, "transposed": False, "slices": 32}),
-    "a thousand classes": ((20_000, 256, 1000), {"dots": False, "copied": True, "slices": 0, "doubles": True}),
-    "vocabulary": ((4096, 1024, 32_000), {"dots": False, "copied": True, "slices": 0, "doubles": False}),
+    "a thousand classes": ((20_000, 256, 1000), {"dots": False, "copied": True, "cut": "owned", "doubles": True}),
+    "vocabulary": ((4096, 1024, 32_000), {"dots": False, "copied": True, "cut": "owned", "doubles": False}),
 }
 
 
@@ -150,7 +165,7 @@ def test_more_work_never_pays_less_in_threads(isa, axis, others):
 @needs_kernels
 def test_one_thread_cuts_no_slices(isa):
     for _, way in itertools.chain(all_plans(4, isa), all_plans(8, isa)):
-        assert way.parallel or way.slices <= 1
+        assert way.parallel or slices_of(way) <= 1
 
 
 @needs_kernels
@@ -163,11 +178,11 @@ def test_the_number_of_threads_changes_no_plan(isa, dtype, shape, order, make_pr
 
     def record(way, *arguments):
         parts = list(parts_of(way, *arguments))
-        seen.append((way, [(visit, rows) for visit, *_, rows in parts]))
+        seen.append((fields(way), [(fields(visit), len(rows)) for visit, rows in parts]))
         return parts
 
-    parts_of = functional.parts
-    monkeypatch.setattr(functional, "parts", record)
+    parts_of = _run._parts
+    monkeypatch.setattr(_run, "_parts", record)
     (X, y, W, b), _ = make_problem(*shape, dtype)
     X = np.array(X, order=order)
     for limit, n_threads in ((None, 1), (None, 2), (None, 7), (None, None), (1, None)):
@@ -200,32 +215,48 @@ def test_results_are_right_whatever_the_caches(
     assert_like_reference(loss_grad(*arguments, **keywords), arguments, keywords)
 
 
+class Visit(NamedTuple):
+    row: int
+    offset: int
+    block: int
+    begin: int
+    end: int
+    first: bool
+    last: bool
+
+
+def way_of(slices, tile, block):
+    """A plan as far as `visits` reads it."""
+    cut = {"cut": "slices", "slices": slices} if slices else {"cut": "owned"}
+    return SimpleNamespace(**cut, tile=tile, block=block, visit=Visit)
+
+
 @st.composite
 def cuts(draw):
-    """A plan as far as `visits` reads it, N, and the bytes of a row that must be converted."""
+    """A plan, N, and the bytes of a row that must be converted."""
     slices, tile = draw(st.sampled_from([0, 1, 2, 4, 32])), draw(st.integers(1, 300))
     block = tile * max(slices, 1) * draw(st.integers(1, 20))
-    way = Plan(**dict.fromkeys(Plan._fields, 1))._replace(slices=slices, tile=tile, block=block)
+    way = way_of(slices, tile, block)
     row_bytes = st.just(0) | st.integers(1, 2**12) | st.integers(1, 2 * _plan.CONVERTED_BYTES)
     return way, draw(st.integers(1, 4 * block)), draw(row_bytes)
 
 
 @hypothesis.given(cuts())
-@hypothesis.example((Plan(**dict.fromkeys(Plan._fields, 1))._replace(slices=2, tile=8, block=16), 257, 2**25))
-@hypothesis.example((Plan(**dict.fromkeys(Plan._fields, 1))._replace(slices=32, tile=1, block=32), 9, 25165825))
+@hypothesis.example((way_of(2, 8, 16), 257, 2**25))
+@hypothesis.example((way_of(32, 1, 32), 9, 25165825))
 def test_visits(cut):
     way, N, row_bytes = cut
     made = list(visits(way, N, row_bytes))
     stop = end = 0
     for visit, rows in made:
         # All rows, once, in their order, and some in every visit; a block after the other.
-        assert rows.start == stop and rows.stop > rows.start and rows.step is None
+        assert visit.row == rows.start == stop and rows.stop > rows.start and rows.step is None
         start = rows.start - visit.offset
         assert start % way.block == 0 and visit.block == min(way.block, N - start)
-        pieces = way.slices or -(-visit.block // way.tile)
+        pieces = slices_of(way) or -(-visit.block // way.tile)
         # Whole slices or tiles, each once.
         assert visit.begin == (end if visit.offset else 0) < visit.end <= pieces
-        if way.slices:
+        if slices_of(way):
             bounds = [i * visit.block // way.slices for i in (visit.begin, visit.end)]
         else:
             bounds = [visit.begin * way.tile, min(visit.end * way.tile, visit.block)]
@@ -238,7 +269,7 @@ def test_visits(cut):
     assert stop == N
     assert [visit.last for visit, _ in made] == [False] * (len(made) - 1) + [True]
     firsts = [visit.first for visit, _ in made]
-    if way.slices:  # a slice's sums are cleared by the visit that begins it
+    if slices_of(way):  # a slice's sums are cleared by the visit that begins it
         assert firsts == [rows.start < way.block for _, rows in made]
     else:
         assert firsts == [True] + [False] * (len(made) - 1)
@@ -255,7 +286,8 @@ def test_what_one_visit_does_is_a_single_visit(isa, itemsize):
             ((visit, rows),) = visits(way, N, 0)
             assert rows == slice(0, N)
             # Who owns classes visits all tiles, whatever `end` says.
-            assert way.single == (visit if way.slices else visit._replace(end=0))
+            fields = [name for name in Visit._fields if name != "end" or way.cut == "slices"]
+            assert all(getattr(way.single, name) == getattr(visit, name) for name in fields)
 
 
 def explained(text):
@@ -279,8 +311,10 @@ def test_explanation_names_the_choices(isa, dtype, shape):
     assert ("summed in double" in lines["gradient"]) == way.doubles
     assert lines["tiles"].startswith(f"{way.rows} samples for the scores, {way.tile} for the gradient")
     assert ("copied" in lines["tiles"]) == way.copied
-    owned, sliced = f"parts of {way.classes} classes", f"{way.slices} slices of the samples"
-    assert lines["cut"].startswith(sliced if way.slices else owned)
+    if way.cut == "slices":
+        assert lines["cut"].startswith(f"{way.slices} slices of the samples")
+    else:
+        assert lines["cut"].startswith(f"parts of {way.classes} classes")
     assert lines["blocks"] == f"{min(way.block, N)} samples at a time"
     mib, each = (float(part.split(" MiB")[0]) for part in lines["work space"].split(", and "))
     assert mib == pytest.approx(work_bytes(way, dtype.itemsize, threads=0) / MiB, abs=0.051)

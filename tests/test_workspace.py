@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from softmax_ext import _dispatch, _workspace, functional, loss_grad, predict_proba
+from softmax_ext import _dispatch, _run, _workspace, loss_grad, predict_proba
 from softmax_ext._plan import plan
 from softmax_ext._workspace import MOST, give, take
 
@@ -144,7 +144,7 @@ def test_an_exception_gives_it_back(isa, dtype, call, error, make_problem, kept,
     run(X)
     (space,) = kept
     with monkeypatch.context() as patched, pytest.raises(error):
-        patched.setattr(functional, "native", fail)
+        patched.setattr(_run, "native", fail)
         run(np.asfortranarray(X))
     assert len(kept) == 1 and kept[0] is space
     run(X)

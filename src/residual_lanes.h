@@ -1,4 +1,4 @@
-/* The maths of _rows.h for L rows at once, transposed to a lane each: no score waits for another of its row, and none
+/* The maths of residuals.h for L rows at once, transposed to a lane each: no score waits for another of its row, and none
  * of ten classes' lanes is empty.  Soonest up to COLUMNS_MOST classes (100 classes: 30 ns a row, along the row 70). */
 
 #define COLUMNS_MOST 128

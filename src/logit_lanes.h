@@ -1,8 +1,8 @@
-/* softmax, log_softmax and logsumexp of given scores, as _given.h tells: what all rows share, and up to COLUMNS_MOST
+/* softmax, log_softmax and logsumexp of given scores, as logits.h tells: what all rows share, and up to COLUMNS_MOST
  * scores a row, or a column, a lane each. */
 
-#ifndef SOFTMAX_EXT_GIVEN_H
-#define SOFTMAX_EXT_GIVEN_H
+#ifndef SOFTMAX_EXT_LOGITS_H
+#define SOFTMAX_EXT_LOGITS_H
 enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP };
 /* What a piece of a row adds to it: its top, and its exponentials, those that are the top's apart. */
 typedef struct {
@@ -68,7 +68,7 @@ INLINE vec NAME(t_of_columns)(const vec *z, ptrdiff_t K, vec top)
 }
 
 /* K scores of L rows, a lane each, of which n exist: the result in their place, that of LOGSUMEXP in the first. */
-INLINE int NAME(given_columns)(const int what, vec *z, ptrdiff_t K, ptrdiff_t n)
+INLINE int NAME(logit_lanes)(const int what, vec *z, ptrdiff_t K, ptrdiff_t n)
 {
     ivec nan;
     const vec top = NAME(top_of_columns)(z, K, &nan);
@@ -154,7 +154,7 @@ INLINE int NAME(few)(const int what, const real *x, ptrdiff_t ldx, real *out, pt
 {
     vec z[COLUMNS_MOST];
     NAME(read_few)(x, ldx, n, K, end, what == LOGSUMEXP ? NULL : out, ldo, z);
-    const int found = NAME(given_columns)(what, z, K, n);
+    const int found = NAME(logit_lanes)(what, z, K, n);
     if (what != LOGSUMEXP) {
         NAME(write_few)(out, ldo, n, K, !end, z);
     } else if (!end || ldo == 1) {

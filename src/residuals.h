@@ -17,11 +17,8 @@
  * NaN and infinities as PyTorch has them, and within their row: a NaN or +inf makes the row NaN, a -inf has S = 0.
  *
  * Rows are padded to whole vectors with scores of -inf.  Up to COLUMNS_MOST classes, L rows are transposed and done
- * at once, a lane each (_columns.h); beyond, and with a z-loss, the lanes run along the classes of one row.
+ * at once, a lane each (residual_lanes.h); beyond, and with a z-loss, the lanes run along the classes of one row.
  */
-
-/* Numbers summed in `real`; beyond them in double.  In one sum, a million floats err by 1e-3. */
-#define SUMMED 4096
 
 /* One row of `lanes` scores, a multiple of L: its top, in every lane; `nan` as above.  Four vectors at a time, since one
  * alone would wait for its own last result. */
@@ -181,7 +178,7 @@ INLINE void NAME(residual_row)(real *z, ptrdiff_t K, ptrdiff_t lanes, ptrdiff_t 
 }
 
 /* A tile of n rows of K scores, in rows of ldz; Z has room for whole groups of L rows. */
-static void NAME(probabilities)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz)
+KERNEL void NAME(probabilities)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz)
 {
     if (K > COLUMNS_MOST) {
         for (ptrdiff_t i = 0; i < n; i++) NAME(probability_row)(Z + i * ldz, NAME(vectors)(K) * L);
@@ -193,7 +190,7 @@ static void NAME(probabilities)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz
 
 /* Scores -> s_i R in place; the sum of s_i loss_i.  Labels y, or targets Y in rows of ldy; c and s NULL for 1.
  * base and t are work space for whole groups of L rows: loss_i = base_i + t_i afterwards. */
-static double NAME(residuals)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, const ptrdiff_t *y, const real *Y,
+KERNEL double NAME(residuals)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, const ptrdiff_t *y, const real *Y,
                               ptrdiff_t ldy, const real *c, const double *s, double smoothing, double z_loss,
                               double *base, real *t)
 {
@@ -230,7 +227,7 @@ static double NAME(residuals)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, 
 }
 
 /* z -> cap tanh(z / cap), and its derivative 1 - tanh^2 in rows like Z's unless `slopes` is NULL. */
-static void NAME(cap_scores)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, real cap, real *slopes)
+KERNEL void NAME(cap_scores)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, real cap, real *slopes)
 {
     for (ptrdiff_t i = 0; i < n; i++) {
         real *z = Z + i * ldz;
@@ -243,14 +240,14 @@ static void NAME(cap_scores)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, r
     }
 }
 
-static void NAME(multiply)(real *Z, const real *slopes, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz)
+KERNEL void NAME(multiply)(real *Z, const real *slopes, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz)
 {
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t k = 0; k < K; k++) Z[i * ldz + k] *= slopes[i * ldz + k];
 }
 
 /* S -> s_i A in place, A = S o (Q - sum_k S_k Q_k): what the Hessian's product has for a residual. */
-static void NAME(curvatures)(real *S, const real *Q, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, const double *s)
+KERNEL void NAME(curvatures)(real *S, const real *Q, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, const double *s)
 {
     for (ptrdiff_t i = 0; i < n; i++, S += ldz, Q += ldz) {
         const ptrdiff_t whole = K / L * L;
@@ -264,7 +261,7 @@ static void NAME(curvatures)(real *S, const real *Q, ptrdiff_t n, ptrdiff_t K, p
 }
 
 /* db += the columns' sums. */
-static void NAME(add_columns)(const real *R, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldr, double *db)
+KERNEL void NAME(add_columns)(const real *R, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldr, double *db)
 {
     for (ptrdiff_t k = 0; k < K; k += L) {
         vec sum = NAME(set1)(0);

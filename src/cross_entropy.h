@@ -1,7 +1,7 @@
-/* Cross-entropy of scores that the caller holds, in rows or columns as in _given.h, by the functions of _rows.h. */
+/* Cross-entropy of scores that the caller holds, in rows or columns as in logits.h, by the functions of residuals.h. */
 
 /* Cross-entropy with labels of n <= L rows as in read_few: loss_i = base_i + t_i, and s_i R to `out` unless it is NULL. */
-static void NAME(label_losses)(const real *x, ptrdiff_t ldx, real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K,
+KERNEL void NAME(label_losses)(const real *x, ptrdiff_t ldx, real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K,
                                const real *end, const ptrdiff_t *y, const double *s, double smoothing, double *base,
                                real *t)
 {
@@ -13,7 +13,7 @@ static void NAME(label_losses)(const real *x, ptrdiff_t ldx, real *out, ptrdiff_
 }
 
 /* The same rows into a tile of L rows of ldz, padded to whole vectors with `beyond`. */
-static void NAME(to_tile)(const real *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t K, int columns, real beyond, real *Z,
+KERNEL void NAME(to_tile)(const real *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t K, int columns, real beyond, real *Z,
                           ptrdiff_t ldz)
 {
     for (ptrdiff_t i = 0; i < n && !columns; i++) {
@@ -28,7 +28,7 @@ static void NAME(to_tile)(const real *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t K
     }
 }
 
-static void NAME(from_tile)(const real *Z, ptrdiff_t ldz, ptrdiff_t n, ptrdiff_t K, int columns, real *out,
+KERNEL void NAME(from_tile)(const real *Z, ptrdiff_t ldz, ptrdiff_t n, ptrdiff_t K, int columns, real *out,
                             ptrdiff_t ldo)
 {
     for (ptrdiff_t i = 0; i < n && !columns; i++) memcpy(out + i * ldo, Z + i * ldz, K * sizeof(real));

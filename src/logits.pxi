@@ -1,6 +1,6 @@
-# softmax, log_softmax and logsumexp of arrays of any number of axes, as _given.h does them.
+# softmax, log_softmax and logsumexp of logits: arrays of any number of axes, which logits.h goes through row by row.
 
-cdef struct Given:          # element (o, k, i): k runs along the axes of a sum, o and i along the others
+cdef struct Logits:         # element (o, k, i): k runs along the axes of a sum, o and i along the others
     Py_ssize_t outer, K, inner
     Py_ssize_t xo, xk       # elements from one to the next, in x
     Py_ssize_t oo, ok       # and in the result; in both, i's are side by side, or else inner is 1 and k's are
@@ -28,9 +28,9 @@ cdef bint append(Run *runs, int *count, int most, Py_ssize_t size, Py_ssize_t x,
 
 
 cdef bint arrange(
-    const Py_buffer *x, const Py_buffer *out, unsigned long long axes, bint sums, bint in_order, Given *g,
+    const Py_buffer *x, const Py_buffer *out, unsigned long long axes, bint sums, bint in_order, Logits *g,
 ) noexcept:
-    """Bring the axes into the form of Given, if they have it: by their strides, or in their order.
+    """Bring the axes into the form of Logits, if they have it: by their strides, or in their order.
 
     sums: the result is without `axes`, which are a bit each.
     """
@@ -99,7 +99,7 @@ cdef struct Parts:          # of the outer rows and of the columns
     int n_threads
 
 
-cdef Parts parts_of_given(const Given *g, int n_threads, const floating *kind) noexcept nogil:
+cdef Parts parts_of_logits(const Logits *g, int n_threads, const floating *kind) noexcept nogil:
     cdef Parts p
     cdef Py_ssize_t unit = 4 * lanes(kind)
     p.columns = g.inner
@@ -115,13 +115,13 @@ cdef Parts parts_of_given(const Given *g, int n_threads, const floating *kind) n
     return p
 
 
-cdef const floating *end_of(const Given *g, const floating *x) noexcept nogil:
+cdef const floating *end_of(const Logits *g, const floating *x) noexcept nogil:
     """What lies behind the last row; as if behind the first number where rows overlap or run backwards."""
     return x + ((g.outer - 1) * g.xo + g.K if g.xo >= g.K else 1)
 
 
-cdef int given_part(
-    const Given *g, const Parts *p, int what, Py_ssize_t i, const floating *kind,
+cdef int logits_part(
+    const Logits *g, const Parts *p, int what, Py_ssize_t i, const floating *kind,
 ) noexcept nogil:
     cdef Py_ssize_t first = i // p.across * p.rows, column = i % p.across * p.columns, o
     cdef Py_ssize_t rows = min(p.rows, g.outer - first), columns = min(p.columns, g.inner - column)
@@ -129,9 +129,9 @@ cdef int given_part(
     cdef floating *out = <floating *>g.out
     cdef int found = 0
     if g.inner == 1:
-        return given(what, x + first * g.xo, g.xo, out + first * g.oo, g.oo, rows, g.K, end_of(g, x))
+        return normalise(what, x + first * g.xo, g.xo, out + first * g.oo, g.oo, rows, g.K, end_of(g, x))
     for o in range(first, first + rows):
-        found |= given(
+        found |= normalise(
             what, x + o * g.xo + column, g.xk, out + o * g.oo + column, g.ok, columns, g.K, <const floating *>NULL,
         )
     return found
@@ -176,8 +176,8 @@ cdef int cut_row(
     return found
 
 
-cdef int given_parts(const Given *g, int what, int n_threads, const floating *kind) except -1 nogil:
-    cdef Parts p = parts_of_given(g, n_threads, kind)
+cdef int logits_parts(const Logits *g, int what, int n_threads, const floating *kind) except -1 nogil:
+    cdef Parts p = parts_of_logits(g, n_threads, kind)
     cdef Py_ssize_t i, begin = 0, end
     cdef int found = 0
     if g.inner == 1 and g.K > LONG_ROW:
@@ -190,21 +190,25 @@ cdef int given_parts(const Given *g, int what, int n_threads, const floating *ki
         end = min(begin + p.visit, p.count)
         if p.n_threads == 1:
             for i in range(begin, end):
-                found |= given_part(g, &p, what, i, kind)
+                found |= logits_part(g, &p, what, i, kind)
         else:
             for i in prange(begin, end, schedule="dynamic", num_threads=p.n_threads):  # its |= is one in any order
-                found |= given_part(g, &p, what, i, kind)
+                found |= logits_part(g, &p, what, i, kind)
         if end < p.count:
             look_for_interrupt()
         begin = end
     return found
 
 
-cdef int given_array(
-    int what, object x, object out, unsigned long long axes, int n_threads, const floating *kind,
-) except -2:
+# Not by memoryviews: a call with two of them takes a microsecond, and ten scores a tenth of that.
+def special(int what, x, out, unsigned long long axes, int n_threads):
+    """Write softmax (what = 0), log_softmax (1) or logsumexp (2) of x along some axes, a bit each, to out.
+
+    x and out are aligned float32 or float64 of the same shape, the result of logsumexp without `axes`; out may be x.
+    Returns -1 if these strides need a copy; else the flags of what NumPy would have warned of.
+    """
     cdef Py_buffer source, target
-    cdef Given g
+    cdef Logits g
     cdef fexcept_t flags
     cdef int found = -1
     PyObject_GetBuffer(x, &source, PyBUF_STRIDES)
@@ -214,25 +218,13 @@ cdef int given_array(
             if arrange(&source, &target, axes, what == LOGSUMEXP, False, &g):
                 fegetexceptflag(&flags, FE_ALL_EXCEPT)
                 with nogil:
-                    found = given_parts(&g, what, n_threads, kind)
+                    if source.itemsize == sizeof(float):
+                        found = logits_parts(&g, what, n_threads, <const float *>NULL)
+                    else:
+                        found = logits_parts(&g, what, n_threads, <const double *>NULL)
                 fesetexceptflag(&flags, FE_ALL_EXCEPT)
         finally:
             PyBuffer_Release(&target)
     finally:
         PyBuffer_Release(&source)
     return found
-
-
-# Not memoryviews: a call with two of them takes a microsecond, and ten scores a tenth of that.
-def given_f32(int what, x, out, unsigned long long axes, int n_threads):
-    """Write softmax (what = 0), log_softmax (1) or logsumexp (2) of x along some axes, a bit each, to out.
-
-    x and out are aligned float32 of the same shape, the result of logsumexp without `axes`; out may be x.
-    -1 if these strides need a copy; else the flags of what NumPy would have warned of.
-    """
-    return given_array(what, x, out, axes, n_threads, <const float *>NULL)
-
-
-def given_f64(int what, x, out, unsigned long long axes, int n_threads):
-    """The same of float64."""
-    return given_array(what, x, out, axes, n_threads, <const double *>NULL)

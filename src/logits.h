@@ -1,10 +1,10 @@
 /* softmax, log_softmax and logsumexp of scores that the caller holds: rows of any distance, or columns.  Here are the
- * long ones, of more than COLUMNS_MOST scores; _given_columns.h has the others.
+ * long ones, of more than COLUMNS_MOST scores; logit_lanes.h has the others.
  *
  *     top = max z        S_k = exp(z_k - top) / sum_j exp(z_j - top)
  *     lse = top + log1p(t)       log S_k = (z_k - top) - log1p(t)       t = the sum without the first e_k that is 1
  *
- * As in _rows.h, t is summed as such; of few scores it comes from a sum that loses nothing.  The result may be written
+ * As in residuals.h, t is summed as such; of few scores it comes from a sum that loses nothing.  The result may be written
  * over the scores.  Where a score is NaN, or the top is infinite, the row is `odd`, and its result is what SciPy's
  * formulas give:
  *
@@ -221,7 +221,7 @@ INLINE int NAME(any_rows)(const int what, const real *x, ptrdiff_t ldx, real *ou
  * Rows: n of them, ldx apart, K scores side by side, `end` behind the last of all.  Columns: n side by side, K scores
  * ldx apart, and end is NULL.  SOFTMAX and LOG_SOFTMAX write in the same order, ldo for ldx; LOGSUMEXP one number for
  * each row, ldo apart, or for each column, side by side. */
-static int NAME(given)(int what, const real *x, ptrdiff_t ldx, real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K,
+KERNEL int NAME(normalise)(int what, const real *x, ptrdiff_t ldx, real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K,
                        const real *end)
 {
     int found = 0;
@@ -239,8 +239,8 @@ static int NAME(given)(int what, const real *x, ptrdiff_t ldx, real *out, ptrdif
     return found | (fetestexcept(FE_OVERFLOW) ? DIFFERENCE_OVERFLOWS : 0);
 }
 
-/* One of the three steps of a piece, all pieces of a row taking each before the next; flags as from `given`. */
-static int NAME(piece)(int step, int what, const real *x, real *out, ptrdiff_t K, double limit, Piece *p)
+/* One of the three steps of a piece, all pieces of a row taking each before the next; flags as from `normalise`. */
+KERNEL int NAME(piece)(int step, int what, const real *x, real *out, ptrdiff_t K, double limit, Piece *p)
 {
     int found = 0;
     feclearexcept(FE_OVERFLOW);
@@ -258,6 +258,5 @@ static int NAME(piece)(int step, int what, const real *x, real *out, ptrdiff_t K
 #undef CASE
     return found | (fetestexcept(FE_OVERFLOW) ? DIFFERENCE_OVERFLOWS : 0);
 }
-#undef SUMMED
 #undef SUMMED_DOWN
 #undef SUMS_DOWN

@@ -1,6 +1,6 @@
-# Cross-entropy of arrays of scores, as _rows.h and _losses.h do it.
+# Cross-entropy of logits, as residuals.h and cross_entropy.h compute it.
 
-cdef struct Targets:        # of all rows, in the order (o, i) of Given
+cdef struct LogitTargets:   # of all rows, in the order (o, i) of Logits
     const Py_ssize_t *y     # labels, or NULL
     const void *Y           # probabilities, or NULL; arranged as the scores, Yo for xo and Yk for xk
     Py_ssize_t Yo, Yk
@@ -11,8 +11,18 @@ cdef struct Targets:        # of all rows, in the order (o, i) of Given
     double *losses
 
 
+cdef Py_ssize_t space_of(Py_ssize_t K, Py_ssize_t L) noexcept nogil:
+    """Elements of a thread's work space: two tiles of L rows."""
+    return 2 * L * whole(K, L)
+
+
+def logits_space(Py_ssize_t K, Py_ssize_t itemsize):
+    """Return how many numbers of work space `cross_entropy` needs for each thread."""
+    return space_of(K, lanes_of(itemsize))
+
+
 cdef void loss_rows(
-    const Given *g, const Targets *t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t n, floating *Z,
+    const Logits *g, const LogitTargets *t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t n, floating *Z,
 ) noexcept nogil:
     """Losses and residuals of n <= L rows from (o, i) on: i goes on if there are columns, else o."""
     cdef Py_ssize_t K = g.K, ldz = whole(K, lanes(Z)), row = o * g.inner + i, j
@@ -46,7 +56,7 @@ cdef void loss_rows(
 
 
 cdef void losses_part(
-    const Given *g, const Parts *p, const Targets *t, Py_ssize_t part, floating *Z,
+    const Logits *g, const Parts *p, const LogitTargets *t, Py_ssize_t part, floating *Z,
 ) noexcept nogil:
     cdef Py_ssize_t o = part // p.across * p.rows, first = part % p.across * p.columns, i = first
     cdef Py_ssize_t rows = min(o + p.rows, g.outer), columns = min(first + p.columns, g.inner), L = lanes(Z)
@@ -61,9 +71,9 @@ cdef void losses_part(
                 o, i = o + 1, first
 
 
-cdef int losses_parts(const Given *g, const Targets *t, int n_threads, floating *Z) except -1 nogil:
-    cdef Parts p = parts_of_given(g, n_threads, Z)
-    cdef Py_ssize_t i, begin = 0, end, space = 2 * lanes(Z) * whole(g.K, lanes(Z))
+cdef int losses_parts(const Logits *g, const LogitTargets *t, int n_threads, floating *Z) except -1 nogil:
+    cdef Parts p = parts_of_logits(g, n_threads, Z)
+    cdef Py_ssize_t i, begin = 0, end, space = space_of(g.K, lanes(Z))
     while begin < p.count:
         end = min(begin + p.visit, p.count)
         if p.n_threads == 1:
@@ -78,36 +88,48 @@ cdef int losses_parts(const Given *g, const Targets *t, int n_threads, floating 
     return 0
 
 
-def given_losses(
-    x,                              # IN     scores, classes along `axis`
+cdef class LogitLoss:
+    """What cross-entropy of logits is asked for, but for the logits themselves and probabilities like them."""
+
+    cdef LogitTargets t
+    cdef tuple held         # the arrays, which must live as long
+
+    def __init__(
+        self,
+        y,                      # IN     (rows,) labels, or None
+        s,                      # IN     (rows,) weights of the residuals, or None
+        c,                      # IN     (K,) weights of the classes' targets, or None
+        double smoothing,
+        double scale,           # of the residuals
+        losses,                 # OUT    (rows,), not weighted by s
+    ):
+        self.held = y, s, c, losses
+        self.t.y = <const Py_ssize_t *>numbers(y, b"i", sizeof(Py_ssize_t), 0, False)
+        self.t.s = <const double *>numbers(s, b"f", sizeof(double), 0, False)
+        self.t.c = NULL if c is None else numbers(c, b"f", c.itemsize, 0, False)
+        self.t.smoothing, self.t.scale = smoothing, scale
+        self.t.losses = <double *>numbers(losses, b"f", sizeof(double), 0, True)
+
+
+def cross_entropy(
+    LogitLoss loss,
+    x,                              # IN     logits, classes along `axis`
+    Y,                              # IN     probabilities like x, or None
     Py_ssize_t axis,
-    const Py_ssize_t[::1] y,        # IN     labels of all rows, or None
-    Y,                              # IN     or probabilities like x, or None
-    const double[::1] s,            # IN     or None: weights of the rows' residuals
-    const floating[::1] c,          # IN     or None: of the classes' targets
-    double smoothing,
-    double scale,                   # of the residuals
-    floating[::1] work,             # WORK   two tiles for each thread
-    double[::1] losses,             # OUT    of the rows, not weighted by s
+    work,                           # WORK   what logits_space says, for each thread
     out,                            # OUT    residuals like x, which it may be, or None
     int n_threads,
 ):
-    """Cross-entropy and its gradient; False if these strides need a copy."""
+    """Compute cross-entropy and its gradient; return False if these strides need a copy."""
     cdef Py_buffer scores, targets, result
-    cdef Given g, h
-    cdef Targets t
+    cdef Logits g, h
+    cdef LogitTargets t = loss.t
     cdef fexcept_t flags
     cdef bint done = False, same = True
-    t.y, t.Y, t.Yo, t.Yk, t.s, t.c = NULL, NULL, 0, 0, NULL, NULL
-    t.smoothing, t.scale, t.losses = smoothing, scale, &losses[0]
-    if y is not None:
-        t.y = &y[0]
-    if s is not None:
-        t.s = &s[0]
-    if c is not None:
-        t.c = <const void *>&c[0]
+    cdef void *space
     PyObject_GetBuffer(x, &scores, PyBUF_STRIDES)
     try:
+        space = numbers(work, b"f", scores.itemsize, 0, True)
         PyObject_GetBuffer(
             x if out is None else out, &result, PyBUF_STRIDES if out is None else PyBUF_STRIDES | PyBUF_WRITABLE,
         )
@@ -124,7 +146,10 @@ def given_losses(
                         t.Y, t.Yo, t.Yk = h.out, h.oo, h.ok
                     fegetexceptflag(&flags, FE_ALL_EXCEPT)
                     with nogil:
-                        losses_parts(&g, &t, n_threads, &work[0])
+                        if scores.itemsize == sizeof(float):
+                            losses_parts(&g, &t, n_threads, <float *>space)
+                        else:
+                            losses_parts(&g, &t, n_threads, <double *>space)
                     fesetexceptflag(&flags, FE_ALL_EXCEPT)
             finally:
                 PyBuffer_Release(&targets)

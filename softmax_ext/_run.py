@@ -1,0 +1,70 @@
+"""The one loop of a pass: a team of threads, work space, visit after visit, and the work space given back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _workspace
+from ._plan import visits
+from ._rows import Rows
+from ._sparse import CSR
+from ._validation import F4, F8, check_block, is_native, native
+
+if TYPE_CHECKING:
+    from ._kernels_baseline import Pass, Plan, Visit
+
+
+def run(asked: Pass, plan: Plan, rows: Rows, n_threads: int, *, checked: bool = True) -> float:
+    """Run a pass over all rows, on so many threads at most; return its loss.
+
+    Parameters
+    ----------
+    asked : Pass
+        What the pass is for, with the model and where results go.
+    plan : Plan
+        Which way it takes.
+    rows : Rows
+        Samples of any dtype and layout, which are converted a part at a time where a kernel cannot read them in place.
+    n_threads : int
+        Threads that may be used.
+    checked : bool
+        Whether probabilities among the targets are known to be neither negative nor NaN nor infinite.
+    """
+    team, dtype = plan.team(n_threads), F4 if plan.itemsize == 4 else F8
+    space = _workspace.take(plan.shared + team * plan.work, dtype, plan.sums if asked.summing else 0)
+    loss = 0.0
+    try:
+        for visit, part in _parts(plan, rows, dtype, checked):
+            loss = asked.visit(part, plan, visit, space, team)
+    finally:
+        _workspace.give(space)
+    return loss
+
+
+def _parts(plan: Plan, rows: Rows, dtype: np.dtype[Any], checked: bool) -> Iterable[tuple[Visit, Rows]]:
+    """Yield each visit with its rows, as a kernel reads them."""
+    X, Y = rows.X, rows.Y
+    in_place = (type(X) is CSR or is_native(X, dtype)) and (Y is None or is_native(Y, dtype))
+    if plan.single and in_place and (Y is None or checked):  # a small call is 2 µs sooner than through the generator
+        return ((plan.single, rows),)
+    return _converted(plan, rows, dtype, in_place, checked)
+
+
+def _converted(
+    plan: Plan, rows: Rows, dtype: np.dtype[Any], in_place: bool, checked: bool
+) -> Iterator[tuple[Visit, Rows]]:
+    """Cut the rows into visits, and convert and check them on the way."""
+    numbers = 0 if isinstance(rows.X, CSR) else rows.X.shape[1]
+    numbers += 0 if rows.Y is None else rows.Y.shape[1]
+    for visit, index in visits(plan, len(rows), 0 if in_place else numbers * dtype.itemsize):
+        part = rows[index]
+        if part.Y is not None:
+            part.Y = native(part.Y, dtype)
+            if not checked:
+                check_block(part.Y, index.start)
+        if not isinstance(part.X, CSR):
+            part.X = native(part.X, dtype)
+        yield visit, part

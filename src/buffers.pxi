@@ -1,0 +1,46 @@
+# Buffers are read by hand: a memoryview of Cython takes 140 ns, this 40, and a small call has eight arrays.
+
+cdef int refuse(array, const char *format, Py_ssize_t itemsize) except -1:
+    """Raise for an array of another dtype."""
+    raise ValueError(f"expected numbers of {itemsize} bytes, got {array.dtype} (format {format.decode()!r})")
+
+
+cdef bint is_of(const Py_buffer *view, char kind, Py_ssize_t itemsize) noexcept:
+    """Whether these are native floats ('f') or integers ('i') of this size."""
+    cdef char code = view.format[0]
+    if view.itemsize != itemsize or view.format[1] != 0:
+        return False
+    return code == b"f" or code == b"d" if kind == b"f" else code == b"l" or code == b"q" or code == b"i"
+
+
+cdef void *numbers(array, char kind, Py_ssize_t itemsize, Py_ssize_t count, bint written) except? NULL:
+    """Where a C-contiguous array of at least `count` floats or integers begins; NULL for None."""
+    cdef Py_buffer view
+    if array is None:
+        return NULL
+    PyObject_GetBuffer(array, &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if written else 0))
+    try:
+        if not is_of(&view, kind, itemsize):
+            refuse(array, view.format, itemsize)
+        if view.len < count * itemsize:
+            raise ValueError(f"expected {count} numbers or more, got {view.len // itemsize}")
+        return view.buf
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef const void *rows_of(
+    array, Py_ssize_t itemsize, Py_ssize_t columns, Py_ssize_t *count, Py_ssize_t *distance,
+) except? NULL:
+    """Where rows begin whose columns are contiguous; how many there are, and how many elements they are apart."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_FORMAT | PyBUF_STRIDES)
+    try:
+        if not is_of(&view, b"f", itemsize):
+            refuse(array, view.format, itemsize)
+        if view.ndim != 2 or view.shape[1] != columns or (columns > 1 and view.strides[1] != itemsize):
+            raise ValueError(f"expected rows of {columns} numbers side by side, got shape {array.shape}")
+        count[0], distance[0] = view.shape[0], view.strides[0] // itemsize
+        return view.buf
+    finally:
+        PyBuffer_Release(&view)
