@@ -1,0 +1,159 @@
+"""The mean log-likelihood of a logit model whose first class has no coefficients, over the fused pass.
+
+    theta = [W_1; ...; W_{K-1}]   row after row, W_0 = 0    f(theta) = J(W), the mean loss of softmax_ext/reference.py
+
+This is the parametrisation of tables of standard errors: without a penalty the rows of W are only determined up to a
+vector that is added to all of them, and the information would be singular.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from ..functional import predict_proba
+from ..objective import BinomialObjective, SoftmaxObjective
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+# Doubles of one block of what is made of the samples: 16 MiB.
+BLOCK = 2**21
+
+
+def blocks(N: int, width: int) -> Iterator[slice]:
+    """Yield slices of N rows, each as long as some arrays of that width may be."""
+    rows = max(1, BLOCK // max(width, 1))
+    for start in range(0, N, rows):
+        yield slice(start, min(start + rows, N))
+
+
+def dense(X: Any) -> Vector:
+    """Return a block of samples as an array of float64."""
+    return np.asarray(X.toarray() if scipy.sparse.issparse(X) else X, np.float64)
+
+
+class Likelihood:
+    """f(theta), its derivatives, and what is to be known of each sample.
+
+    Parameters
+    ----------
+    X : array or CSR, shape (N, D)
+        Samples, with a column of ones where there is an intercept.
+    y : array, shape (N,) or (N, K)
+        Classes 0..K-1, or probabilities.
+    K : int
+        Classes.
+    weights : array, shape (N,), optional
+        How often each sample was seen.
+    offset : array, shape (N, K - 1), optional
+        What is added to the scores of all classes but the first.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        y: Array,
+        K: int,
+        *,
+        weights: Vector | None = None,
+        offset: Vector | None = None,
+        n_threads: int | None = None,
+    ) -> None:
+        self.N, self.D, self.K = X.shape[0], X.shape[1], K
+        self.y, self.weights = y, weights
+        # An offset is a sample's features with coefficients that stay as they are: 1 for its class, 0 for the others.
+        self.fixed = np.zeros((K - 1, 0)) if offset is None else np.eye(K - 1)
+        if offset is None:
+            self.X = X
+        elif scipy.sparse.issparse(X):
+            self.X = scipy.sparse.hstack([X, offset], "csr")
+        else:
+            self.X = np.hstack([X, offset])
+        kind = BinomialObjective if K == 2 else SoftmaxObjective
+        self._arguments: dict[str, Any] = {"fit_intercept": False, "n_threads": n_threads, "K": K}
+        self.objective = kind(self.X, y, sample_weight=weights, **self._arguments)
+        self.m = self.objective.m
+        rows, wide = self.objective.size // self.X.shape[1], self.X.shape[1]
+        places = np.arange(rows * wide).reshape(rows, wide)[1 - K :]
+        self._free = places[:, : self.D].ravel()
+        self._start = np.zeros(rows * wide)
+        self._start[places[:, self.D :]] = self.fixed
+
+    @property
+    def size(self) -> int:
+        """Entries of theta."""
+        return int((self.K - 1) * self.D)
+
+    def _whole(self, theta: npt.ArrayLike, *, fixed: bool = True) -> Vector:
+        w = self._start.copy() if fixed else np.zeros_like(self._start)
+        w[self._free] = np.asarray(theta, np.float64)
+        return w
+
+    def coefficients(self, theta: npt.ArrayLike) -> Vector:
+        """Return W (K, D), of which the first row is 0."""
+        W = np.zeros((self.K, self.D))
+        W[1:] = np.reshape(theta, (self.K - 1, self.D))
+        return W
+
+    def value(self, theta: npt.ArrayLike) -> float:
+        """Return f(theta)."""
+        return self.objective.value(self._whole(theta))
+
+    def value_and_grad(self, theta: npt.ArrayLike) -> tuple[float, Vector]:
+        """Return f(theta) and its gradient."""
+        value, grad = self.objective.value_and_grad(self._whole(theta))
+        return value, grad[self._free]
+
+    def hessian(self, theta: npt.ArrayLike) -> Vector:
+        """Return the Hessian of f, which is the mean information of a sample."""
+        H = self.objective.hessian(self._whole(theta))
+        return H if len(H) == self.size else H[np.ix_(self._free, self._free)]
+
+    def hessp(self, theta: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
+        """Return the Hessian of f times v."""
+        return self.objective.hessp(self._whole(theta), self._whole(v, fixed=False))[self._free]
+
+    def losses(self, theta: npt.ArrayLike) -> Vector:
+        """Return each sample's loss, (N,), without weight."""
+        return self.objective.evaluate(self._whole(theta)).losses
+
+    def probabilities(self, theta: npt.ArrayLike, rows: slice | Array = slice(None)) -> Vector:
+        """Return S (n, K) of some rows."""
+        W = np.hstack([self.coefficients(theta), np.vstack([np.zeros((1, self.fixed.shape[1])), self.fixed])])
+        S = predict_proba(self.X[rows], W, n_threads=self.objective.n_threads)
+        return np.asarray(S, np.float64)
+
+    def residuals(self, theta: npt.ArrayLike, rows: slice | Array = slice(None)) -> Vector:
+        """Return Y - S of some rows, (n, K)."""
+        R = -self.probabilities(theta, rows)
+        if self.y.ndim == 2:
+            R *= self.y[rows].sum(axis=1, keepdims=True)
+            R += self.y[rows]
+        else:
+            R[np.arange(len(R)), self.y[rows]] += 1
+        return R
+
+    def scores(self, theta: npt.ArrayLike, rows: slice | Array) -> Vector:
+        """Return the derivative of each sample's log-likelihood, (n, size), without weight: (Y - S)_k x_d."""
+        R, X = self.residuals(theta, rows)[:, 1:], dense(self.X[rows][:, : self.D])
+        return np.asarray((R[:, :, np.newaxis] * X[:, np.newaxis, :]).reshape(len(R), self.size))
+
+    def sizes(self) -> Vector:
+        """Return the root mean square of each parameter's column; 1 for one of zeros."""
+        squares = np.zeros(self.D)
+        for rows in blocks(self.N, self.D):
+            X = dense(self.X[rows][:, : self.D])
+            squares += np.einsum("ij,ij->j", X, X)
+        size = np.sqrt(squares / self.N)
+        return np.tile(np.where(size > 0, size, 1.0), self.K - 1)
+
+
+def gram(X: Any) -> Vector:
+    """Return XᵀX / N, by the pass: four times the Hessian of two classes at 0."""
+    objective = BinomialObjective(X, np.zeros(X.shape[0], np.intp), fit_intercept=False, K=2)
+    return 4 * objective.hessian(np.zeros(objective.size))
