@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from . import optim
+from . import _batches, _optimizers
+from ._batches import batches
 from ._penalty import Penalty
 from ._pieces import Problem, weighs
 from ._rows import Rows
@@ -33,11 +34,11 @@ VERSION = 1  # of a saved state
 # Rows x features x classes of a step that one thread takes alone, about 0.6 ms: on a loaded machine each step of two
 # threads waits for the other one's turn. 235 batches of Fashion-MNIST there: 0.3 s on one thread, 6 on two.
 ALONE = 2**24
-RULES: dict[str, Callable[..., optim.Optimizer[Any]]] = {
-    "sgd": optim.sgd,
-    "momentum": optim.momentum,
-    "nesterov": optim.nesterov,
-    "adam": optim.adam,
+RULES: dict[str, Callable[..., _optimizers.Optimizer[Any]]] = {
+    "sgd": _optimizers.sgd,
+    "momentum": _optimizers.momentum,
+    "nesterov": _optimizers.nesterov,
+    "adam": _optimizers.adam,
 }
 
 
@@ -83,10 +84,14 @@ class Stream:
         """Take one step on a batch whose loss is divided by m; return what the batch's objective was."""
         few = problem.n_threads is None and len(batch) * batch.D * problem.parameters.K < ALONE
         objective = problem.objective(batch, m=m, penalty=penalty, n_threads=1 if few else None)
-        with np.errstate(over="ignore", invalid="ignore"):
+
+        def evaluate() -> tuple[float, list[Vector]]:
             value, grad = objective.value_and_grad(self.v / self.scale)
             grad /= self.scale
-            self.rule = update([grad], self.rule, [self.v])
+            return value, [grad]
+
+        value, self.rule = _batches.step(update, self.rule, [self.v], evaluate)
+        with np.errstate(over="ignore", invalid="ignore"):
             fine = math.isfinite(value) and math.isfinite(self.v.sum())
         if not fine:
             raise FloatingPointError(
@@ -150,16 +155,10 @@ def _some(X: Any) -> Any:
     return X[:: max(1, X.shape[0] // 4096)]
 
 
-def rule_of(name: str, schedule: Callable[[int], float], average: bool, after: int) -> optim.Optimizer[Any]:
+def rule_of(name: str, schedule: Callable[[int], float], average: bool, after: int) -> _optimizers.Optimizer[Any]:
     """Return the optimiser of a solver's name, averaged over all steps behind the first `after` if asked for."""
     rule = RULES[name](schedule)
-    return optim.averaged(rule, after) if average else rule
-
-
-def batches(piece: Rows, order: npt.NDArray[np.intp], size: int) -> Iterator[Rows]:
-    """Yield the rows of a piece in an order, `size` of them at a time."""
-    for start in range(0, len(order), size):
-        yield piece[order[start : start + size]]
+    return _optimizers.averaged(rule, after) if average else rule
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,116 +18,130 @@ from ._rows import Rows
 from ._validation import class_weights, no_class_weights
 
 Array = npt.NDArray[Any]
+ClassWeight = dict[Any, float] | str | None
 
 
-class TrainingDataMixin:
-    """The part of `LogisticRegression` that checks data for every kind of fit, and sets `classes_`."""
+class TrainingData(NamedTuple):
+    """What a fit is given, checked."""
 
-    class_weight: dict[Any, float] | str | None
-    classes_: Array
-    fit_intercept: bool
-    n_threads: int | None
-    solver: str
+    rows: Rows  # as the objective takes them: labels 0..K-1, complete weights
+    classes: Array  # (K,)
+    y: Array  # as scikit-learn makes it of what was given
 
-    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array, Array, Array | None]:
-        """Return X, y, what the objective takes for y, and the weights s; set `classes_`."""
-        soft = _are_probabilities(y)
-        kinds = [np.float64, np.float32]
-        X, y = validated(self, X, y, dtype=kinds, order="C", multi_output=soft)
+
+def check_data(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, *, class_weight: ClassWeight, solver: str
+) -> TrainingData:
+    """Check what `fit` is given; scikit-learn's own check notes the features' number and names in the estimator."""
+    soft = _are_probabilities(y)
+    X, y = validated(estimator, X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft)
+    if soft:
+        classes, targets = np.arange(y.shape[1]), y
+    else:
+        check_classification_targets(y)
+        classes, targets = np.unique(y, return_inverse=True)
+    check_classes(classes, solver)
+    s = _checked_weights(sample_weight, X)
+    if class_weight is not None:
         if soft:
-            classes, targets = np.arange(y.shape[1]), y
-        else:
-            check_classification_targets(y)
-            classes, targets = np.unique(y, return_inverse=True)
-        self._set_classes(classes)
-        K = len(classes)
-        s = None
-        if sample_weight is not None:
-            check_readable(sample_weight, "sample_weight")
-            s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if self.class_weight is not None:
-            if soft:
-                raise no_class_weights()
-            if self.class_weight == "balanced":
-                c = class_weights("balanced", targets, s, K)
-            else:
-                c = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
-            s = c[targets] if s is None else s * c[targets]
-        if s is not None and not s.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
-        return X, y, targets, s
+            raise no_class_weights()
+        c = _weights_of_classes(class_weight, classes, targets, s)
+        s = c[targets] if s is None else s * c[targets]
+    if s is not None and not s.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return TrainingData(Rows.of(X, targets, s), classes, y)
 
-    def _set_classes(self, classes: Array) -> None:
-        self.classes_ = classes
-        K = len(classes)
-        if K < 2:
-            raise ValueError(
-                "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
-                f"{self.classes_[0]!r}"
-            )
-        if K > 2 and self.solver == "liblinear":
-            raise ValueError(
-                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3): use any other. "
-                "Only binary classification is supported. The type of the target is multiclass."
-            )
 
-    def _check_more_data(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Rows:
-        """Return what `partial_fit` is given, with labels 0..K-1 and complete weights."""
-        first = not hasattr(self, "classes_")
-        soft = _are_probabilities(y)
-        X, y = validated(self, X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft, reset=first)
-        if classes is None and first and soft:
-            classes = np.arange(y.shape[1])
-        if classes is None and first:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        if classes is not None:
-            given = np.unique(classes)
-            if not first and not np.array_equal(given, self.classes_):
-                raise ValueError(
-                    f"classes={given} is not the same as on last call to partial_fit, was: {self.classes_}"
-                )
-            self._set_classes(given)
-        K = len(self.classes_)
-        if soft and y.shape[1] != K:
-            raise ValueError(f"y has {y.shape[1]} columns of probabilities, but there are {K} classes")
+def check_more_data(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    classes: Any,
+    sample_weight: Any,
+    *,
+    known: Array | None,
+    class_weight: ClassWeight,
+    solver: str,
+) -> tuple[Rows, Array]:
+    """Check what `partial_fit` is given, after a call with the classes `known`; return rows and classes."""
+    soft = _are_probabilities(y)
+    X, y = validated(estimator, X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft, reset=known is None)
+    if classes is None and known is None:
         if not soft:
-            check_classification_targets(y)
-            index = np.minimum(np.searchsorted(self.classes_, y), K - 1)
-            if (new := self.classes_[index] != y).any():
-                raise ValueError(f"y contains new labels: {np.unique(y[new])}, classes are {self.classes_}")
-            y = index
-        s = None
-        if sample_weight is not None:
-            check_readable(sample_weight, "sample_weight")
-            s = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if self.class_weight is not None:
-            if soft or self.class_weight == "balanced":
-                raise ValueError(
-                    "class_weight 'balanced', or with probabilities, is not supported for partial_fit: pass the "
-                    "weights of compute_class_weight as a dict, or sample_weight"
-                )
-            c = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
-            s = c[y] if s is None else s * c[y]
-        return Rows.of(X, y, s)
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        classes = np.arange(y.shape[1])
+    if classes is not None:
+        given = np.unique(classes)
+        if known is not None and not np.array_equal(given, known):
+            raise ValueError(f"classes={given} is not the same as on last call to partial_fit, was: {known}")
+        check_classes(given, solver)
+        known = given if known is None else known
+    assert known is not None
+    K = len(known)
+    if soft and y.shape[1] != K:
+        raise ValueError(f"y has {y.shape[1]} columns of probabilities, but there are {K} classes")
+    if not soft:
+        check_classification_targets(y)
+        index = np.minimum(np.searchsorted(known, y), K - 1)
+        if (new := known[index] != y).any():
+            raise ValueError(f"y contains new labels: {np.unique(y[new])}, classes are {known}")
+        y = index
+    s = _checked_weights(sample_weight, X)
+    if class_weight is not None:
+        if soft or class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced', or with probabilities, is not supported for partial_fit: pass the "
+                "weights of compute_class_weight as a dict, or sample_weight"
+            )
+        c = compute_class_weight(class_weight, classes=known, y=known)
+        s = c[y] if s is None else s * c[y]
+    return Rows.of(X, y, s), known
 
-    def _pieces_problem(self, found: Survey, C: float) -> Problem:
-        """Take over what a pass over all pieces has found, and refuse what cannot be fitted."""
-        self._set_classes(found.classes)
-        if hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-        self.n_features_in_ = found.D
-        c = None
-        if self.class_weight is not None:
-            if found.labels is None:
-                raise no_class_weights()
-            K = len(self.classes_)
-            if self.class_weight == "balanced":
-                c = class_weights("balanced", np.arange(K), found.weights, K)
-            else:
-                c = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
-        l2 = 1 / (C * found.total(c)) if found.total(c) else 0.0
-        binary = Parameters.of_model(len(self.classes_), found.D, True).binary
-        return found.problem(Penalty(l2), c, bool(self.fit_intercept), self.n_threads, binary=binary)
+
+def problem_of_pieces(
+    found: Survey, C: float, *, class_weight: ClassWeight, solver: str, fit_intercept: bool, n_threads: int | None
+) -> Problem:
+    """Return the problem that a pass over all pieces has found, and refuse what cannot be fitted."""
+    check_classes(found.classes, solver)
+    c = None
+    if class_weight is not None:
+        if found.labels is None:
+            raise no_class_weights()
+        c = _weights_of_classes(class_weight, found.classes, np.arange(len(found.classes)), found.weights)
+    penalty = Penalty(l2=1 / (C * found.total(c)) if found.total(c) else 0.0)
+    binary = Parameters.of_model(len(found.classes), found.D, fit_intercept).binary
+    return found.problem(penalty, c, fit_intercept, n_threads, binary=binary)
+
+
+def check_classes(classes: Array, solver: str) -> None:
+    """Refuse one class, and more than two for liblinear."""
+    K = len(classes)
+    if K < 2:
+        raise ValueError(
+            "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
+            f"{classes[0]!r}"
+        )
+    if K > 2 and solver == "liblinear":
+        raise ValueError(
+            "The 'liblinear' solver does not support multiclass classification (n_classes >= 3): use any other. "
+            "Only binary classification is supported. The type of the target is multiclass."
+        )
+
+
+def _checked_weights(sample_weight: Any, X: Any) -> Array | None:
+    if sample_weight is None:
+        return None
+    check_readable(sample_weight, "sample_weight")
+    s: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    return s
+
+
+def _weights_of_classes(class_weight: dict[Any, float] | str, classes: Array, targets: Array, s: Array | None) -> Array:
+    """Return (K,) weights; "balanced" counts the targets, 0..K-1, of weights s."""
+    if class_weight == "balanced":
+        return class_weights("balanced", targets, s, len(classes))
+    c: Array = compute_class_weight(class_weight, classes=classes, y=classes)
+    return c
 
 
 def _are_probabilities(y: Any) -> bool:

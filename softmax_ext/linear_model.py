@@ -1,16 +1,20 @@
 """`LogisticRegression` with scikit-learn's interface: its parameters, and how a fit goes.
 
 `_training_data.py` checks what is fitted, `_minibatch.py` fits it by mini-batches, `_prediction.py` has what a fitted
-model is asked for, and `_observers.py` those who are told of each iteration.
+model is asked for, and `_observers.py` those who are told of each iteration. Only what a fitted model is asked for is
+inherited; the others are given what they need.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,7 +28,7 @@ try:
     from sklearn.utils._param_validation import Interval, StrOptions
 
     from ._prediction import PredictionMixin
-    from ._training_data import TrainingDataMixin
+    from ._training_data import check_data, check_more_data, problem_of_pieces
 except ImportError as error:
     raise ImportError(
         f"softmax_ext.linear_model needs scikit-learn >= 1.6 ({error}): pip install 'softmax_ext[sklearn]'"
@@ -38,14 +42,14 @@ except ImportError:
         """Nothing: this scikit-learn has no `set_callbacks`."""
 
 
-from ._minibatch import MiniBatchMixin
+from ._minibatch import Checkpoint, MiniBatches, problem_of
 from ._observers import Observer, progress, scikit_learn_callbacks
 from ._parameters import Parameters
 from ._penalty import Penalty
-from ._pieces import PiecesObjective
+from ._pieces import PiecesObjective, Problem, Survey
 from ._rows import Rows
 from ._solvers import Solution, minimize, seeing
-from ._stream import RULES
+from ._stream import RULES, Stream, save
 from .chunks import Chunks, ChunksObjective, looked_through
 from .objective import objective_of
 
@@ -68,7 +72,7 @@ SOLVERS = {
 
 
 class LogisticRegression(
-    PredictionMixin, TrainingDataMixin, MiniBatchMixin,
+    PredictionMixin,
     CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator,  # type: ignore[misc]
 ):  # fmt: skip
     r"""Softmax (multinomial logistic) regression with an L2 penalty or none: scikit-learn's, sooner.
@@ -200,6 +204,9 @@ class LogisticRegression(
     0.9733333333333334
     """
 
+    _stream: Stream | None  # where the last run by mini-batches stands
+    _goes_on: bool  # whether the next fit begins there
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "penalty": [StrOptions({"l1", "l2", "elasticnet", "deprecated"}), None],
         "C": [Interval(Real, 0, None, closed="right")],
@@ -306,14 +313,182 @@ class LogisticRegression(
             self._stream = None
         if isinstance(X, Chunks):
             return self._fit_pieces(X, y, sample_weight, C)
-        X, y, targets, s = self._check_data(X, y, sample_weight)
-        rows = Rows.of(X, targets, s)
-        m = rows.total
+        rows, self.classes_, y = check_data(
+            self, X, y, sample_weight, class_weight=self.class_weight, solver=self.solver
+        )
+        X, m = rows.X, rows.total
         penalty = Penalty(l2=1 / (C * m))
         if self.solver in RULES:
-            return self._fit_batches(lambda: [rows], self._problem(rows, m, penalty), X)
+            problem = problem_of(rows, m, self._layout(), penalty, self.n_threads)
+            return self._fit_batches(lambda: [rows], problem, X)
         objective = objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
         return self._minimise(objective, X.dtype, X, y, sample_weight)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Take a few steps on more data: the softmax loss, in constant memory, whatever `solver` says.
+
+        Each `batch_size` rows, as they come, are a step of Adam, whose rate falls with the square root of the steps.
+        The penalty weighs 1 / (C Σ s) with all weights seen so far. After `fit` it goes on from its coefficients.
+
+        Parameters
+        ----------
+        X : array_like or data frame, shape (n, D)
+            Samples.
+        y : array_like, shape (n,) or (n, K)
+            Labels, or probabilities of the classes 0..K-1.
+        classes : array_like, shape (K,), optional
+            All labels that there will be: needed in the first call.
+        sample_weight : array_like, shape (n,), optional
+            Weights, not negative. With ``class_weight`` a dict they are multiplied by it; "balanced" is refused.
+
+        Returns
+        -------
+        LogisticRegression
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            For a label that is not among the classes, other classes than before, and as `fit`.
+        FloatingPointError
+            If the objective overflows: `learning_rate` is too large.
+
+        References
+        ----------
+        D. P. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, section 4: the rate α / √t.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from softmax_ext.linear_model import LogisticRegression
+        >>> rng, model = np.random.default_rng(0), LogisticRegression()
+        >>> for _ in range(50):
+        ...     X = rng.standard_normal((100, 3))
+        ...     model = model.partial_fit(X, X.argmax(axis=1), classes=[0, 1, 2])
+        >>> model.predict(np.eye(3))
+        array([0, 1, 2])
+        """
+        C = self._inverse_penalty()
+        known = getattr(self, "classes_", None)
+        rows, self.classes_ = check_more_data(
+            self, X, y, classes, sample_weight, known=known, class_weight=self.class_weight, solver=self.solver
+        )
+        trainer = replace(MiniBatches.of(self), C=C)
+        stream = getattr(self, "_stream", None)
+        if stream is None or not stream.weight:
+            start = self._start(go_on=hasattr(self, "coef_"))
+            stream = trainer.begin("adam", rows.X, start, self._layout(), self._seed())
+        trainer.go_through(stream, rows, problem_of(rows, 1.0, self._layout(), Penalty(), self.n_threads))
+        self._keep_stream(trainer, stream, np.result_type(getattr(self, "coef_", rows.X), rows.X))
+        return self
+
+    def get_state(self) -> dict[str, Array]:
+        """Return where a mini-batch fit, or `partial_fit`, stands, as arrays; see `set_state`.
+
+        Raises
+        ------
+        ValueError
+            If there has been no such fit.
+        """
+        stream = getattr(self, "_stream", None)
+        if stream is None:
+            raise ValueError(
+                f"there is no state: fit by mini-batches first, solver one of {', '.join(RULES)}, or call partial_fit"
+            )
+        return MiniBatches.of(self).state(stream, self.classes_, self.n_features_in_, self.coef_.dtype)
+
+    def set_state(self, state: dict[str, Array] | str | os.PathLike[str]) -> Self:
+        """Take over a state, or the file of one: the next `fit` or `partial_fit` goes on there, to the same bits.
+
+        Parameters
+        ----------
+        state : dict or path
+            From `get_state`, or a file of `save_state` or of `checkpoint`. The parameters of the estimator must be
+            those that it had, and the data as well.
+
+        Returns
+        -------
+        LogisticRegression
+            The estimator itself, which predicts as it did then.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged, or the state is that of other parameters or of a newer version.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from softmax_ext.linear_model import LogisticRegression
+        >>> X, y = load_iris(return_X_y=True)
+        >>> new = lambda **parameters: LogisticRegression(solver="adam", epochs=4, random_state=0, **parameters)
+        >>> stopped = new(callback=lambda epoch, *_: epoch == 2).fit(X, y)
+        >>> resumed = new().set_state(stopped.get_state()).fit(X, y)
+        >>> bool((resumed.coef_ == new().fit(X, y).coef_).all())
+        True
+        """
+        trainer = MiniBatches.of(self)
+        stream, arrays = trainer.restored(state)
+        self.classes_, self.n_features_in_ = arrays["classes"], int(arrays["features"])
+        self._goes_on = True
+        self._keep_stream(trainer, stream, np.dtype(str(arrays["dtype"])))
+        return self
+
+    def save_state(self, path: str | os.PathLike[str]) -> None:
+        """Write `get_state` to a .npz file, which is there whole or not at all; `set_state` takes its path."""
+        save(path, self.get_state())
+
+    def _seed(self) -> int:
+        given: Any = self.random_state
+        if given is None:
+            return int(np.random.SeedSequence().generate_state(1)[0])
+        return int(given.randint(2**31 - 1)) if hasattr(given, "randint") else int(given)
+
+    def _keep_stream(self, trainer: MiniBatches, stream: Stream, dtype: np.dtype[Any]) -> None:
+        """Take over where a run by mini-batches stands."""
+        self._stream = stream
+        dtype = np.dtype(np.float32 if dtype in (np.float16, np.float32) else np.float64)
+        kept = self._coefficients(trainer.coefficients(stream), dtype) | trainer.report(stream)
+        for name, value in kept.items():
+            setattr(self, name, value)
+
+    def _fit_batches(self, pieces: Callable[[], Iterable[Rows]], problem: Problem, X: Any) -> Self:
+        """Fit by mini-batches of encoded pieces; X: some rows, for the learning rate."""
+        trainer = MiniBatches.of(self)
+        checkpoint = None if self.checkpoint is None else Checkpoint(self.checkpoint)
+        if checkpoint is not None and checkpoint.path.exists():
+            self._take_up(checkpoint.path)
+        if getattr(self, "_goes_on", False) and self._stream is not None:
+            stream = copy.deepcopy(self._stream)
+            if stream.weight:
+                raise ValueError("the state is of partial_fit: go on by partial_fit")
+            if len(stream.v) != problem.parameters.size:
+                raise ValueError(
+                    f"the state has {len(stream.v)} coefficients, this data needs {problem.parameters.size}"
+                )
+        else:
+            stream = trainer.begin(self.solver, X, self._start(), problem.parameters, self._seed())
+        self._goes_on = False
+
+        def keep(now: Stream, over: bool) -> None:
+            self._keep_stream(trainer, now, problem.dtype)
+            if checkpoint is not None:
+                checkpoint.save(self.get_state, over)
+
+        with ExitStack() as stack:
+            trainer.fit(stream, pieces, problem, keep, self._observers(stack, self.epochs))
+        if self._stream is None:
+            self._keep_stream(trainer, stream, problem.dtype)
+        return self
+
+    def _take_up(self, checkpoint: Path) -> None:
+        classes, features = self.classes_, self.n_features_in_
+        self.set_state(checkpoint)
+        if not np.array_equal(self.classes_, classes.astype(self.classes_.dtype)) or features != self.n_features_in_:
+            raise ValueError(f"{checkpoint} is of a fit to other classes or features: remove it, or name another file")
+        self.classes_ = classes
 
     def _fit_pieces(self, chunks: Chunks, y: Any, sample_weight: Any, C: float) -> Self:
         if y is not None or sample_weight is not None:
@@ -325,6 +500,21 @@ class LogisticRegression(
         if self.solver in RULES:
             return self._fit_batches(lambda: chunks.pieces(problem.encoded), problem, sample.rows().X)
         return self._minimise_pieces(ChunksObjective.of(chunks, problem, sample))
+
+    def _pieces_problem(self, found: Survey, C: float) -> Problem:
+        """Take over what a pass over all pieces has found, and refuse what cannot be fitted."""
+        problem = problem_of_pieces(
+            found,
+            C,
+            class_weight=self.class_weight,
+            solver=self.solver,
+            fit_intercept=bool(self.fit_intercept),
+            n_threads=self.n_threads,
+        )
+        self.classes_, self.n_features_in_ = found.classes, found.D
+        if hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        return problem
 
     def _minimise_pieces(self, objective: PiecesObjective) -> Self:
         """Minimise; where that ends in an error or Ctrl-C, keep the best coefficients so far."""

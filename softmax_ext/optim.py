@@ -15,12 +15,14 @@ rate, t the step.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._batches import batches, step
 from ._optimizers import (
     AdamState,
     AveragedState,
@@ -34,6 +36,7 @@ from ._optimizers import (
     sgd,
 )
 from ._penalty import Penalty
+from ._rows import Rows
 from ._schedules import constant, cosine_decay, exponential_decay, inverse_time_decay
 from ._solvers import Solution, lbfgs, newton, takes
 from ._validation import Inputs, check_block, check_integer, check_problem, count_classes
@@ -142,35 +145,44 @@ def fit(
     epochs, batch_size = check_integer(epochs, "epochs"), check_integer(batch_size, "batch_size")
     penalty = Penalty(l2)
     inputs, W, b = _start(X, y, W, b, K, (sample_weight, class_weight, label_smoothing))
-    targets = np.asarray(inputs.Y if inputs.y is None else inputs.y)
+    rows = Rows(inputs.X, inputs.y, inputs.Y, inputs.s)
     params = (W,) if b is None else (W, b)
     state = optimizer.init(params)
     rng = np.random.default_rng(random_state)
     history: list[float] = []
     seen = {"params": params} if callback is not None and takes(callback, "params") else {}
+
+    def evaluate(batch: Rows, weight: float) -> tuple[float, tuple[Array, ...]]:
+        """Return the mean loss of a batch, and the gradient times the weight of a row in it over that in all."""
+        loss, dW, db = loss_grad(
+            batch.X,
+            batch.targets,
+            W,
+            b,
+            sample_weight=batch.s,
+            label_smoothing=inputs.smoothing,
+            n_threads=n_threads,
+        )
+        _require(math.isfinite(loss), f"the loss is {loss}", epoch)
+        grads = (dW,) if db is None else (dW, db)
+        if weight != 1:
+            for g in grads:
+                g *= weight
+        penalty.add_gradient(W, dW)
+        return loss, grads
+
     for epoch in range(epochs):
-        mean_loss = 0.0
-        for rows, fraction in _batches(inputs, batch_size, rng):
-            s = None if inputs.s is None else inputs.s[rows]
-            share = fraction if s is None else float(s.sum()) / inputs.m
-            loss, dW, db = loss_grad(
-                inputs.X[rows],
-                targets[rows],
-                W,
-                b,
-                sample_weight=s,
-                label_smoothing=inputs.smoothing,
-                n_threads=n_threads,
-            )
-            _require(math.isfinite(loss), f"the loss is {loss}", epoch)
+        mean_loss, counted = 0.0, rows.weighing()
+        if whole := batch_size >= len(counted):
+            order = None
+        else:
+            rng.shuffle(counted)
+            order = counted
+        for batch in batches(rows, order, batch_size):
+            fraction = 1.0 if whole else len(batch) / len(counted)
+            share = fraction if batch.s is None else batch.total / inputs.m
+            loss, state = step(optimizer.update, state, params, partial(evaluate, batch, share / fraction))
             mean_loss += share * loss
-            grads = (dW,) if db is None else (dW, db)
-            with np.errstate(over="ignore", invalid="ignore"):  # the next check tells what came of it
-                if share != fraction:
-                    for g in grads:
-                        g *= share / fraction
-                penalty.add_gradient(W, dW)
-                state = optimizer.update(grads, state, params)
         _require(all(np.isfinite(theta).all() for theta in params), "a parameter is not finite", epoch)
         history.append(mean_loss)
         if callback is not None and callback(epoch, mean_loss, **seen):
@@ -199,20 +211,6 @@ def _start(
     if K not in (None, len(inputs.W)):
         raise ValueError(f"K is {K}, but W has {len(inputs.W)} rows: leave K out")
     return inputs, inputs.W.copy(), None if inputs.b is None else inputs.b.copy()
-
-
-def _batches(
-    inputs: Inputs, batch_size: int, rng: np.random.Generator
-) -> Iterator[tuple[NDArray[np.intp] | slice, float]]:
-    """Yield the rows of each batch of one epoch, and what part of all rows they are."""
-    rows = np.arange(len(inputs.X)) if inputs.s is None else np.flatnonzero(inputs.s)
-    if batch_size >= len(rows):
-        yield slice(None), 1.0  # a view: X itself, not a shuffled copy of it
-        return
-    rng.shuffle(rows)
-    for start in range(0, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
-        yield batch, len(batch) / len(rows)
 
 
 def _require(fine: bool, trouble: str, epoch: int) -> None:
