@@ -7,6 +7,7 @@ order, by one thread: neither reading ahead nor the number of workers changes a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -230,7 +231,7 @@ class Problem(NamedTuple):
             s = self.class_weights[y] if s is None else s * self.class_weights[y]
         if not scipy.sparse.issparse(X):
             X = native(X, piece.dtype)
-        return Rows(X, y, piece.Y, s, where)
+        return replace(piece, X=X, y=y, s=s)
 
     def objective(
         self, piece: Rows, *, m: float | None = None, penalty: Penalty | None = None, n_threads: int | None = None
@@ -350,7 +351,7 @@ class Sample:
 
     def rows(self) -> Rows:
         """Return them as one."""
-        return joined([piece for _, piece in self.pieces])
+        return Rows.joined([piece for _, piece in self.pieces])
 
 
 def most_of_a_sample(D: int, dtype: np.dtype[Any]) -> int:
@@ -363,13 +364,3 @@ def every(piece: Rows, first: int, stride: int) -> Rows:
     some = piece[piece.weighing()[-first % stride :: stride]]
     some.where = "a sample of the rows"
     return some
-
-
-def joined(pieces: list[Rows]) -> Rows:
-    """Return the rows of all pieces, some of which may have weights and others none."""
-    sparse = scipy.sparse.issparse(pieces[0].X)
-    X = scipy.sparse.vstack([piece.X for piece in pieces], "csr") if sparse else np.vstack([p.X for p in pieces])
-    s = None
-    if any(piece.s is not None for piece in pieces):
-        s = np.concatenate([piece.weights() for piece in pieces])
-    return Rows.of(X, np.concatenate([piece.targets for piece in pieces]), s, pieces[0].where)

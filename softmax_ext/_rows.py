@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -54,6 +55,16 @@ class Rows:
             self.where,
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Self:
+        """Return all samples of some parts, of which some may have weights and others none."""
+        first = parts[0]
+        s = None
+        if any(part.s is not None for part in parts):
+            s = np.concatenate([part.weights() for part in parts])
+        targets = np.concatenate([part.targets for part in parts])
+        return cls.of(_stacked([part.X for part in parts]), targets, s, first.where)
+
     @property
     def D(self) -> int:
         """Features."""
@@ -101,4 +112,12 @@ class Rows:
         """
         mass = self.mass()
         s = self.s if mass is None else mass if self.s is None else self.s * mass
-        return Rows(self.X, None, None, s, self.where)
+        return replace(self, y=None, Y=None, s=s)
+
+
+def _stacked(parts: list[Any]) -> Any:
+    if isinstance(parts[0], np.ndarray):
+        return np.vstack(parts)
+    import scipy.sparse  # here, since it takes as long to import as NumPy; whoever has sparse rows has it
+
+    return scipy.sparse.vstack(parts, "csr")

@@ -32,7 +32,8 @@ except ImportError as error:
     ) from error
 
 from . import _partitions, _threads, linear_model
-from ._pieces import PiecesObjective, Problem, every, joined, merged, most_of_a_sample, plain, survey
+from ._pieces import PiecesObjective, Problem, every, merged, most_of_a_sample, plain, survey
+from ._rows import Rows
 from ._stream import RULES
 
 __all__ = ["LogisticRegression"]
@@ -253,7 +254,7 @@ class DaskObjective(PiecesObjective):
             stride *= 2
         firsts = np.cumsum([0, *counts[:-1]]).tolist()
         sample = _gathered(client, client.map(every, pieces, firsts, [stride] * len(pieces), pure=False))
-        super().__init__(problem, problem.encoded(joined([piece for piece in sample if len(piece)])))
+        super().__init__(problem, problem.encoded(Rows.joined([piece for piece in sample if len(piece)])))
         parts = client.map(_partitions.objective_of, pieces, [problem] * len(pieces), pure=False)
         self.parts = [part for part, one in zip(parts, surveys, strict=True) if one.rows]
 

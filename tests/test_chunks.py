@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softmax_ext import SoftmaxObjective, chunks, optim, softmax
-from softmax_ext._pieces import POOL, Sample, joined
+from softmax_ext._pieces import POOL, Sample
 from softmax_ext._rows import Rows
 
 pytest.importorskip("sklearn", "1.6")
@@ -215,7 +215,7 @@ def test_sample_does_not_depend_on_the_cut(sizes, weighted):
 
 def test_joined_fills_in_weights():
     pieces = [Rows(np.ones((2, 1)), np.zeros(2), s=s) for s in (None, np.array([2.0, 3.0]))]
-    np.testing.assert_array_equal(joined(pieces).s, [1, 1, 2, 3])
+    np.testing.assert_array_equal(Rows.joined(pieces).s, [1, 1, 2, 3])
 
 
 def test_the_next_chunk_is_read_meanwhile():
