@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+FitObserver = Callable[[int, int], object]  # of the fits that are done, and of all
 Observer = Callable[..., object]  # of (iteration, objective, gradient), and of w if it has a w; true stops
 
 
@@ -36,6 +38,51 @@ def progress(max_iter: int) -> Iterator[Observer]:
 
 
 @contextmanager
+def fits_progress(name: str = "LogisticRegressionCV") -> Iterator[FitObserver]:
+    """Show how many fits are done, and the time left: as a bar, or line by line without rich."""
+    try:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+    except ImportError:
+        yield lambda done, fits: print(f"fit {done} of {fits}")
+        return
+    with Progress(
+        TextColumn(name),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("fits"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    ) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, fits: bar.update(task, completed=done, total=fits)
+
+
+@contextmanager
+def fits_callbacks(estimator: Any, X: Array, y: Array, sample_weight: Any, fits: int) -> Iterator[FitObserver]:
+    """Tell those of `set_callbacks` of each fit, as a task of its own."""
+    metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+    data = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+    root = estimator._init_callback_context(max_subtasks=fits)
+    root.call_on_fit_task_begin(**data)
+
+    def observe(done: int, fits: int) -> None:
+        task = root.subcontext(task_name="fit of a fold")
+        task.call_on_fit_task_begin(estimator=estimator)
+        task.call_on_fit_task_end(estimator=estimator)
+
+    yield observe
+    root.call_on_fit_task_end(estimator=estimator)
+
+
+@contextmanager
 def scikit_learn_callbacks(estimator: Any, X: Array, y: Array, sample_weight: Any, start: Array) -> Iterator[Observer]:
     """Tell those of `set_callbacks` what happens, in the order in which scikit-learn's lbfgs does."""
 
@@ -44,18 +91,22 @@ def scikit_learn_callbacks(estimator: Any, X: Array, y: Array, sample_weight: An
         task.call_on_fit_task_begin(**data, reconstruction_attributes=lambda: estimator._coefficients(w, X.dtype))
         return task
 
+    iterations = 0
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
     data = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
-    root = estimator._init_callback_context(max_subtasks=estimator.max_iter + 1)
+    root = estimator._init_callback_context(max_subtasks=max(estimator.max_iter, 1) + 1)
     root.call_on_fit_task_begin(**data)
     task = begin(start)
 
     def observe(iteration: int, value: float, gradient: float, w: Array) -> bool:
-        nonlocal task
+        nonlocal task, iterations
+        iterations = iteration
         stop = task.call_on_fit_task_end(**data, reconstruction_attributes=lambda: estimator._coefficients(w, X.dtype))
         task = begin(w)
         return bool(stop)
 
     yield observe
+    if not iterations:  # scikit-learn's own fits always report one
+        observe(0, math.nan, math.nan, start)
     task.call_on_fit_task_end(estimator=estimator)  # of the iteration that did not take place
     root.call_on_fit_task_end(**data, reconstruction_attributes={})

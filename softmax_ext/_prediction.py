@@ -187,7 +187,7 @@ class PredictionMixin:
         check_is_fitted 5; all that is ours takes 18.
         """
         if not hasattr(self, "coef_"):
-            check_is_fitted(self)
+            check_is_fitted(self, "coef_")
         nameless = type(X) is np.ndarray and not hasattr(self, "feature_names_in_")
         if nameless:
             X = check_array(X, input_name="X", estimator=self)

@@ -29,6 +29,9 @@ Callback = Callable[..., object]
 FEW = 128  # Shuttle, 58000 x 9 in 7 classes: 39 evaluations, where L-BFGS takes over 400
 # What L-BFGS gets before Newton's method takes over: iterations, and the tolerance that it need not go below.
 LBFGS_ITERATIONS, LBFGS_TOL = 60, 1e-6
+# With the curvature of a fit nearby: iterations where parameters are few, and the one in which it is first computed
+# anew. Folds of digits along ten values of C take 610 evaluations and 65 preconditioners with 5, 645 and 35 with 15.
+NEAR_ITERATIONS, NEAR_REFRESH = 8, 15
 
 # Iterations in which the value must have got better than all before by more than rounding, or the gradient by a tenth.
 # Where it had to be halved, L-BFGS ended at 1e-7 on a quadratic of condition 1000, and now does at 1e-9.
@@ -217,18 +220,23 @@ def minimize(
     tol: float = 1e-4,
     max_iter: int = 100,
     callback: Callback | None = None,
+    preconditioner: Preconditioner | None = None,
 ) -> Solution:
     """Minimise by `solver`: "lbfgs", "newton", or "auto".
 
     "auto" takes Newton's method for up to 128 parameters. For more it takes L-BFGS, and from where that is after 60
-    iterations, or at a gradient of 1e-6, Newton's method, which reaches tight tolerances in few steps.
+    iterations, or at a gradient of 1e-6, Newton's method, which reaches tight tolerances in few steps. With the
+    `preconditioner` of a fit nearby L-BFGS begins with that, also for few parameters, where it gets 8 iterations.
     """
     run = _Run(objective, w, tol, max_iter, callback)
-    if (choose(run.w.size) if solver == "auto" else solver) == "newton":
+    chosen, near = choose(run.w.size) if solver == "auto" else solver, preconditioner is not None
+    if solver == "newton" or (chosen == "newton" and not near):
         _newton(run)
     else:
-        auto = solver == "auto"
-        _lbfgs(run, 10, LBFGS_ITERATIONS if auto else max_iter, LBFGS_TOL if auto else tol)
+        auto, most = solver == "auto", LBFGS_ITERATIONS if chosen == "lbfgs" else NEAR_ITERATIONS
+        if preconditioner is not None:
+            run.preconditioner = preconditioner
+        _lbfgs(run, 10, most if auto else max_iter, LBFGS_TOL if auto else tol, refresh=NEAR_REFRESH if near else 0)
         if auto and not run.reason:
             _newton(run)
     return run.solution()
@@ -327,10 +335,9 @@ def newton(
     return run.solution()
 
 
-def _lbfgs(run: _Run, memory: int, most: int, tol: float) -> None:
+def _lbfgs(run: _Run, memory: int, most: int, tol: float, *, refresh: int = 0) -> None:
     since, first = (run.n_iter, run.evaluations), run.n_iter
     history = _History(min(memory, most), run)
-    refresh = 0
     while not run.reason and run.largest_gradient > tol and run.n_iter - first < most:
         if run.n_iter - first == refresh:
             run.refresh()
@@ -408,23 +415,34 @@ def _newton(run: _Run) -> None:
 
 
 def _exact_direction(run: _Run) -> Vector:
-    from scipy.linalg.lapack import dpotrf, dpotrs  # here, since it takes as long to import as NumPy
+    return -Factor(run.objective.hessian(run.w))(run.grad)
 
-    H = run.objective.hessian(run.w)
-    scale = 1 / np.sqrt(np.maximum(H.diagonal(), np.finfo(float).tiny))
-    H *= scale
-    H *= scale[:, np.newaxis]
-    ridge, failed = 1e-13, 1
-    while failed and ridge < 1:  # singular without a penalty: adding to all classes changes nothing
-        H.flat[:: len(H) + 1] += ridge
-        factor, failed = dpotrf(H, lower=True)  # scipy.linalg.cho_factor takes 40 µs more
-        ridge *= 100
-    if failed:  # not a number
-        return -run.grad
-    direction: Vector
-    direction, _ = dpotrs(factor, run.grad * scale, lower=True)
-    direction *= -scale
-    return direction
+
+class Factor:
+    """The Cholesky factor of a whole Hessian, which it overwrites: called with v it returns the inverse times v."""
+
+    def __init__(self, H: Vector) -> None:
+        from scipy.linalg.lapack import dpotrf  # here, since it takes as long to import as NumPy
+
+        self.scale = 1 / np.sqrt(np.maximum(H.diagonal(), np.finfo(float).tiny))
+        H *= self.scale
+        H *= self.scale[:, np.newaxis]
+        ridge, self.failed = 1e-13, 1
+        while self.failed and ridge < 1:  # singular without a penalty: adding to all classes changes nothing
+            H.flat[:: len(H) + 1] += ridge
+            self.factor, self.failed = dpotrf(H, lower=True)  # scipy.linalg.cho_factor takes 40 µs more
+            ridge *= 100
+
+    def __call__(self, v: Vector) -> Vector:
+        """Return the inverse times v; v itself if the Hessian holds what is not a number."""
+        from scipy.linalg.lapack import dpotrs
+
+        if self.failed:
+            return v.copy()
+        solved: Vector
+        solved, _ = dpotrs(self.factor, v * self.scale, lower=True)
+        solved *= self.scale
+        return solved
 
 
 def _inexact_direction(run: _Run) -> Vector:

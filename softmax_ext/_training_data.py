@@ -33,7 +33,7 @@ def check_data(
     estimator: Any, X: Any, y: Any, sample_weight: Any, *, class_weight: ClassWeight, solver: str
 ) -> TrainingData:
     """Check what `fit` is given; scikit-learn's own check notes the features' number and names in the estimator."""
-    soft = _are_probabilities(y)
+    soft = are_probabilities(y)
     X, y = validated(estimator, X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft)
     if soft:
         classes, targets = np.arange(y.shape[1]), y
@@ -64,7 +64,7 @@ def check_more_data(
     solver: str,
 ) -> tuple[Rows, Array]:
     """Check what `partial_fit` is given, after a call with the classes `known`; return rows and classes."""
-    soft = _are_probabilities(y)
+    soft = are_probabilities(y)
     X, y = validated(estimator, X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft, reset=known is None)
     if classes is None and known is None:
         if not soft:
@@ -144,7 +144,8 @@ def _weights_of_classes(class_weight: dict[Any, float] | str, classes: Array, ta
     return c
 
 
-def _are_probabilities(y: Any) -> bool:
+def are_probabilities(y: Any) -> bool:
+    """Tell whether y holds probabilities of classes: whether it is a matrix of a floating dtype."""
     try:
         Y = np.asarray(y)
     except (TypeError, ValueError):  # such as a ragged list; scikit-learn will say what is wrong

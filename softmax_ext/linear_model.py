@@ -9,38 +9,33 @@ from __future__ import annotations
 
 import copy
 import os
+import pathlib
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 try:
-    import sklearn
     from sklearn.base import BaseEstimator, _fit_context
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
     from sklearn.utils._param_validation import Interval, StrOptions
 
+    from ._displays import CVDisplay, PathDisplay
+    from ._path import Path, logistic_regression_path
     from ._prediction import PredictionMixin
+    from ._scikit_learn import PENALTY_IS_DEPRECATED, SOLVERS, CallbackSupportMixin, check_solver, deprecated
+    from ._selection import LogisticRegressionCV
     from ._training_data import check_data, check_more_data, problem_of_pieces
 except ImportError as error:
     raise ImportError(
         f"softmax_ext.linear_model needs scikit-learn >= 1.6 ({error}): pip install 'softmax_ext[sklearn]'"
     ) from error
-
-try:  # since 1.9
-    from sklearn.callback import CallbackSupportMixin
-except ImportError:
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing: this scikit-learn has no `set_callbacks`."""
-
 
 from ._minibatch import Checkpoint, MiniBatches, problem_of
 from ._observers import Observer, progress, scikit_learn_callbacks
@@ -53,22 +48,16 @@ from ._stream import RULES, Stream, save
 from .chunks import Chunks, ChunksObjective, looked_through
 from .objective import objective_of
 
-__all__ = ["LogisticRegression"]
+__all__ = [
+    "CVDisplay",
+    "LogisticRegression",
+    "LogisticRegressionCV",
+    "Path",
+    "PathDisplay",
+    "logistic_regression_path",
+]
 
 Array = npt.NDArray[Any]
-
-PENALTY_IS_DEPRECATED = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 8)  # and n_jobs without effect
-
-# What runs here for each of scikit-learn's solvers, and how scikit-learn's warning of that solver begins: programs
-# filter by these words.
-SOLVERS = {
-    "lbfgs": ("auto", "lbfgs failed to converge after {n} iteration(s)"),
-    "liblinear": ("auto", "Liblinear failed to converge, increase the number of iterations."),
-    "newton-cg": ("newton", "newton-cg failed to converge after {n} iteration(s)"),
-    "newton-cholesky": ("newton", "Newton solver did not converge after {n} iterations"),
-    "sag": ("auto", "The max_iter was reached which means the coef_ did not converge"),
-    "saga": ("auto", "The max_iter was reached which means the coef_ did not converge"),
-}
 
 
 class LogisticRegression(
@@ -483,7 +472,7 @@ class LogisticRegression(
             self._keep_stream(trainer, stream, problem.dtype)
         return self
 
-    def _take_up(self, checkpoint: Path) -> None:
+    def _take_up(self, checkpoint: pathlib.Path) -> None:
         classes, features = self.classes_, self.n_features_in_
         self.set_state(checkpoint)
         if not np.array_equal(self.classes_, classes.astype(self.classes_.dtype)) or features != self.n_features_in_:
@@ -574,11 +563,11 @@ class LogisticRegression(
         penalty, C = self.penalty, float(self.C)
         if penalty == "deprecated":
             if self.l1_ratio is None and PENALTY_IS_DEPRECATED:
-                _deprecated("'l1_ratio=None' was deprecated in version 1.8 of scikit-learn: use l1_ratio=0")
+                deprecated("'l1_ratio=None' was deprecated in version 1.8 of scikit-learn: use l1_ratio=0")
             penalty = ("l1" if self.l1_ratio == 1 else "elasticnet") if self.l1_ratio else "l2"
         else:
             if PENALTY_IS_DEPRECATED:
-                _deprecated(
+                deprecated(
                     "'penalty' was deprecated in version 1.8 of scikit-learn: leave it out for penalty='l2', and use "
                     "C=np.inf instead of penalty=None"
                 )
@@ -589,21 +578,12 @@ class LogisticRegression(
                     stacklevel=4,
                 )
         if self.n_jobs is not None and PENALTY_IS_DEPRECATED:
-            _deprecated(f"'n_jobs' has no effect since version 1.8 of scikit-learn, got {self.n_jobs}: use n_threads")
+            deprecated(f"'n_jobs' has no effect since version 1.8 of scikit-learn, got {self.n_jobs}: use n_threads")
         if penalty is None:
             if C != 1:
                 warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=4)
             C = np.inf
-        elif penalty != "l2":
-            refused = f"Solver {self.solver} supports only 'l2' or None penalties, got {penalty} penalty."
-            if self.solver == "liblinear" and penalty == "elasticnet":
-                refused = "Only 'saga' solver supports elasticnet penalty, got solver=liblinear."
-            raise ValueError(
-                f"{refused} softmax_ext has the L2 penalty (l1_ratio=0) and none (C=np.inf), with every solver; for "
-                "L1 and elastic net use sklearn.linear_model.LogisticRegression(solver='saga')"
-            )
-        if self.solver != "liblinear" and self.dual:
-            raise ValueError(f"Solver {self.solver} supports only dual=False, got dual={self.dual}")
+        check_solver(self.solver, penalty, self.dual)
         if self.solver == "liblinear" and C == np.inf:
             raise ValueError("C=np.inf as well as penalty=None is not supported for the liblinear solver: use lbfgs")
         return C
@@ -641,7 +621,3 @@ class LogisticRegression(
         if not parameters.binary:  # S is the same, the penalty is no larger
             W, b = W - W.mean(axis=0), b - b.mean()
         return {"coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
-
-
-def _deprecated(message: str) -> None:
-    warnings.warn(message, FutureWarning, stacklevel=5)

@@ -7,9 +7,11 @@ J and its derivatives are those of softmax_ext/reference.py, computed by the fus
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -324,6 +326,24 @@ class SoftmaxObjective:
         X = self._augmented(slice(None, None, max(1, self.N // 4096)))
         means: Vector = np.einsum("ij,ij->j", X, X) / len(X)
         return means
+
+    def weighing(self, s: Vector, n_threads: int | None = None) -> Self:
+        """Return the objective of the same rows with other complete weights, (N,): a row of weight 0 is left out.
+
+        Nothing is copied, and nothing is checked.
+        """
+        other = copy.copy(self)
+        other._rows = replace(self._rows, s=s)
+        other._curving = other._rows.curving()
+        other.m = other._rows.total
+        other.n_threads = self.n_threads if n_threads is None else n_threads
+        return other
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a pass, about: those of its two products."""
+        stored = self._rows.stored
+        return 4 * self.K * (self.N * self.D if stored is None else stored)
 
     def preconditioner(self, w: Vector) -> Fisher:
         """Return what multiplies a vector by an approximate inverse of the Hessian at w; see softmax_ext/_fisher.py."""

@@ -1,9 +1,9 @@
-"""Run scikit-learn's own tests of LogisticRegression with ours in the place of theirs.
+"""Run scikit-learn's own tests of LogisticRegression and LogisticRegressionCV with ours in the place of theirs.
 
     python tests/sklearn_suite.py [arguments of pytest]
 
-The name is changed before the tests are collected; LogisticRegressionCV stays theirs, and so do the functions that it
-is made of. Tests that are left out are listed here with the reason.
+The names are changed before the tests are collected; private functions stay theirs. Tests that are left out are listed
+here with the reason.
 """
 
 import importlib
@@ -15,20 +15,18 @@ from pathlib import Path
 import pytest
 import sklearn.linear_model
 
-from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV
 
 MODULE = "sklearn.linear_model.tests.test_logistic"
 
-NOT_OURS = "tests LogisticRegressionCV or a private function, not LogisticRegression"
+NOT_OURS = "tests a private function"
 L1 = "L1 or elastic net, which is refused"
 
 # By a regular expression that a test's whole name has to match; names are those of scikit-learn 1.9.
 LEFT_OUT = {
-    r"test_logistic_cv.*|test_lr_cv_.*|test_LogisticRegressionCV_.*|test_multinomial_cv_iris.*": NOT_OURS,
-    r"test_.*\[.*LogisticRegressionCV.*\]|test_logistic_regressioncv_.*|test_logisticregressioncv_.*": NOT_OURS,
-    r"test_logistic_regression_path_.*|test_logistic_regression_cv_refit.*|test_consistency_path.*": NOT_OURS,
-    r"test_logistic_regression_sample_weights\[.*-cv\]|test_lr_scoring_warns|test_get_default_scorer": NOT_OURS,
-    r"test_passing_params_without_enabling_metadata_routing|test_scores_attribute_layout_elasticnet": NOT_OURS,
+    r"test_logistic_regression_path_.*|test_consistency_path.*|test_logistic_cv_multinomial_score.*": NOT_OURS,
+    r"test_LogisticRegressionCV_(GridSearchCV_)?elastic_?net.*|test_scores_attribute_layout_elasticnet": L1,
+    r"test_LogisticRegressionCV_no_refit\[.-l1_ratios1\]|test_logistic_regression_cv_refit\[.*1\]": L1,
     r"test_logreg_l1.*|test_elastic_net_.*|test_LogisticRegression_elastic_net_objective.*": L1,
     r"test_l1_ratio_non_elasticnet|test_lr_penalty_l1ratio_incompatible\[l1-.*\]": L1,
     r"test_liblinear_not_stuck.*|test_sample_and_class_weight_equivalence_liblinear.*": L1,
@@ -39,7 +37,6 @@ LEFT_OUT = {
     r"test_liblinear_with_large_values": "wants a refusal of X > 1e30, where LIBLINEAR does not end; ours does",
     r"test_liblinear_dual_random_state.*": "wants other coefficients for another random_state; ours has no randomness",
     r"test_newton_cholesky_fallback_to_lbfgs": "compares the iterations of two of scikit-learn's solvers",
-    r"test_logistic_regression_callback_support\[0\]": "theirs takes one iteration with max_iter=0, ours none",
     r"test_logistic_regression_callback_support_warning": "ours calls the callbacks with every solver",
 }
 
@@ -60,9 +57,10 @@ class Selection:
 
 def main(arguments):
     sklearn.linear_model.LogisticRegression = LogisticRegression
+    sklearn.linear_model.LogisticRegressionCV = LogisticRegressionCV
     module = importlib.import_module(MODULE)
     assert module.LogisticRegression is LogisticRegression
-    assert module.LogisticRegressionCV.__module__.startswith("sklearn.")
+    assert module.LogisticRegressionCV is LogisticRegressionCV
     folder = str(Path(sklearn.__file__).parent)
     alone = ["-c", os.devnull, "--rootdir", folder, "-p", "no:cacheprovider"]  # not this project's configuration
     return pytest.main([*alone, "--pyargs", MODULE, *arguments], [Selection()])

@@ -1,0 +1,327 @@
+"""Pictures of fits along C, in the manner of scikit-learn's displays: made by a class method, drawn by `plot`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ._path import Path
+    from ._selection import LogisticRegressionCV
+
+__all__ = ["CVDisplay", "PathDisplay"]
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+
+class _Display:
+    """A picture in one pair of axes."""
+
+    ax_: Axes
+    figure_: Figure
+
+    def _axes(self, ax: Axes | None) -> Axes:
+        if ax is None:
+            from matplotlib import pyplot
+
+            _, ax = pyplot.subplots(layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure  # type: ignore[assignment]
+        return ax
+
+
+class CVDisplay(_Display):
+    """How the rows left out were scored at each C: `LogisticRegressionCV` as a picture.
+
+    Each fold is a thin line, their mean a thick one with a band of one standard error. A dashed line marks the chosen
+    C, a dotted one the strongest penalty whose mean lies within one standard error of the best.
+
+    Parameters
+    ----------
+    Cs : ndarray, shape (n_cs,)
+        Values of C, in any order.
+    scores : ndarray, shape (folds, n_cs)
+        Scores.
+    C : float
+        The chosen one.
+    score_name : str, optional
+        What they are called at the axis.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where `plot` has drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+    lines_ : list of matplotlib Artist
+        The folds' lines, and their mean's.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from softmax_ext.linear_model import CVDisplay, LogisticRegressionCV
+    >>> model = LogisticRegressionCV(l1_ratios=(0,), scoring="neg_log_loss", use_legacy_attributes=False)
+    >>> display = CVDisplay.from_estimator(model.fit(*load_iris(return_X_y=True)))
+    >>> display.ax_.get_ylabel()
+    'neg_log_loss'
+    """
+
+    def __init__(self, *, Cs: Vector, scores: Vector, C: float, score_name: str | None = None) -> None:
+        self.Cs, self.scores, self.C, self.score_name = Cs, scores, C, score_name
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: LogisticRegressionCV, *, ax: Axes | None = None, score_name: str | None = None, **keywords: Any
+    ) -> Self:
+        """Draw a fitted estimator, at its chosen l1 ratio.
+
+        Parameters
+        ----------
+        estimator : LogisticRegressionCV
+            A fitted one, with attributes of either convention.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        score_name : str, optional
+            By default that of `scoring`.
+        **keywords : dict
+            For the line of the mean; see matplotlib's `plot`.
+
+        Returns
+        -------
+        CVDisplay
+            Drawn, with `ax_` and `figure_`.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(estimator, "scores_")
+        scores: Any = estimator.scores_
+        if isinstance(scores, dict):  # (folds, n_cs, n_l1), or without the last
+            scores = next(iter(scores.values()))
+            scores = scores[:, :, 0] if scores.ndim == 3 else scores
+        else:
+            scores = scores[:, 0]
+        if score_name is None:
+            scoring = estimator.scoring
+            known = isinstance(scoring, str) and scoring != "warn"
+            score_name = scoring if known else "score" if callable(scoring) else "accuracy"  # type: ignore[assignment]
+        C = float(np.ravel(estimator.C_)[0])
+        return cls(Cs=estimator.Cs_, scores=scores, C=C, score_name=score_name).plot(ax=ax, **keywords)
+
+    def plot(self, *, ax: Axes | None = None, **keywords: Any) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        **keywords : dict
+            For the line of the mean; see matplotlib's `plot`.
+
+        Returns
+        -------
+        CVDisplay
+            This one, with `ax_` and `figure_`.
+        """
+        from ._selection import one_standard_error
+
+        ax = self._axes(ax)
+        order = np.argsort(self.Cs, kind="stable")
+        Cs, scores = self.Cs[order], self.scores[:, order]
+        mean, folds = scores.mean(axis=0), len(scores)
+        x, infinite = _abscissae(Cs)
+        self.lines_: list[Any] = []
+        for f, each in enumerate(scores):
+            self.lines_ += ax.plot(x, each, color="0.75", linewidth=0.8, label=f"{folds} folds" if not f else None)
+        if folds > 1:
+            error = scores.std(axis=0, ddof=1) / np.sqrt(folds)
+            ax.fill_between(x, mean - error, mean + error, color="tab:blue", alpha=0.15, label="± one standard error")
+        self.lines_ += ax.plot(x, mean, **{"marker": ".", "color": "tab:blue", "label": "mean"} | keywords)
+        best = int(mean.argmax())
+        simple = one_standard_error(scores, Cs, best)
+        chosen = x[int(np.argmin(np.abs(Cs - self.C)))] if np.isinf(self.C) else self.C
+        ax.axvline(chosen, color="tab:orange", linestyle="--", label=f"chosen, C = {self.C:.3g}")
+        if Cs[simple] < self.C:
+            ax.axvline(x[simple], color="tab:green", linestyle=":", label=f"one standard error, C = {Cs[simple]:.3g}")
+        _label(ax, infinite)
+        ax.set_ylabel(self.score_name or "score")
+        ax.legend(fontsize="small")
+        return self
+
+
+class PathDisplay(_Display):
+    """The coefficients along C: what `logistic_regression_path` returns as a picture.
+
+    A line for each feature: of two classes its coefficient, of more the norm of its K coefficients, or the coefficient
+    of one class. The axis above tells how many features each model uses.
+
+    Parameters
+    ----------
+    Cs : ndarray, shape (n,)
+        Values of C, in any order.
+    heights : ndarray, shape (n, D)
+        A column for each feature.
+    degrees_of_freedom : ndarray, shape (n,)
+        How many features the models use.
+    feature_names : sequence of str, optional
+        Their names.
+    name : str, optional
+        What the heights are.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where `plot` has drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+    lines_ : list of matplotlib Artist
+        A line for each feature.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from softmax_ext.linear_model import PathDisplay, logistic_regression_path
+    >>> iris = load_iris()
+    >>> path = logistic_regression_path(iris.data, iris.target, Cs=20)
+    >>> len(PathDisplay.from_path(path, feature_names=iris.feature_names).lines_)
+    4
+    """
+
+    def __init__(
+        self,
+        *,
+        Cs: Vector,
+        heights: Array,
+        degrees_of_freedom: npt.NDArray[np.intp],
+        feature_names: Any = None,
+        name: str | None = None,
+    ) -> None:
+        self.Cs, self.heights, self.degrees_of_freedom = Cs, heights, degrees_of_freedom
+        self.feature_names, self.name = feature_names, name
+
+    @classmethod
+    def from_path(
+        cls,
+        path: Path,
+        *,
+        ax: Axes | None = None,
+        label: Any = None,
+        feature_names: Any = None,
+        most: int = 8,
+        **keywords: Any,
+    ) -> Self:
+        """Draw a path.
+
+        Parameters
+        ----------
+        path : Path
+            What `logistic_regression_path` returned.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        label : label, optional
+            The class whose coefficients are drawn; of more than two classes by default the norms over all.
+        feature_names : sequence of str, optional
+            By default those that X had.
+        most : int, default 8
+            Features that are named: those highest at the last C.
+        **keywords : dict
+            For all lines; see matplotlib's `plot`.
+
+        Returns
+        -------
+        PathDisplay
+            Drawn, with `ax_` and `figure_`.
+
+        Raises
+        ------
+        ValueError
+            If the path has no such class, or another number of features.
+        """
+        W, classes = path.coefs, path.classes
+        names = path.feature_names if feature_names is None else feature_names
+        if names is not None and len(names) != W.shape[2]:
+            raise ValueError(f"feature_names has {len(names)} names, but the path has {W.shape[2]} features")
+        if label is not None and label not in classes.tolist():
+            raise ValueError(f"label={label!r} is none of the classes {classes.tolist()}")
+        if len(classes) == 2:
+            sign = -1 if label is not None and label == classes[0] else 1
+            heights, name = sign * W[:, 0], f"coefficient of class {classes[0 if sign < 0 else 1]}"
+        elif label is not None:
+            heights, name = W[:, classes.tolist().index(label)], f"coefficient of class {label}"
+        else:
+            heights, name = np.linalg.norm(W, axis=1), f"norm of the {len(classes)} classes' coefficients"
+        display = cls(
+            Cs=path.Cs, heights=heights, degrees_of_freedom=path.degrees_of_freedom, feature_names=names, name=name
+        )
+        return display.plot(ax=ax, most=most, **keywords)
+
+    def plot(self, *, ax: Axes | None = None, most: int = 8, **keywords: Any) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        most : int, default 8
+            Features that are named: those highest at the last C.
+        **keywords : dict
+            For all lines; see matplotlib's `plot`.
+
+        Returns
+        -------
+        PathDisplay
+            This one, with `ax_` and `figure_`.
+        """
+        ax = self._axes(ax)
+        order = np.argsort(self.Cs, kind="stable")
+        x, infinite = _abscissae(self.Cs[order])
+        heights, used = self.heights[order], self.degrees_of_freedom[order]
+        D = heights.shape[1]
+        highest = np.argsort(-np.abs(heights[-1]), kind="stable")[:most]
+        style: dict[str, Any] = {"linewidth": 1.2 if most >= D else 0.6, "color": "0.7"} | keywords
+        self.lines_ = ax.plot(x, heights, **style)
+        for place, j in enumerate(highest):
+            name = f"feature {j}" if self.feature_names is None else str(self.feature_names[j])
+            self.lines_[j].set(
+                label=name, zorder=3, linewidth=1.4, **({} if "color" in keywords else {"color": f"C{place}"})
+            )
+        ax.axhline(0, color="black", linewidth=0.6)
+        _label(ax, infinite)
+        ax.set_ylabel(self.name or "coefficient")
+        if len(highest):
+            ax.legend(fontsize="small", loc="upper left", title="highest at the last C" if most < D else None)
+        above = ax.secondary_xaxis("top")
+        some = np.unique(np.linspace(0, len(x) - 1, 6).round().astype(int))
+        above.set_xticks(x[some], [str(used[i]) for i in some])
+        above.minorticks_off()
+        above.set_xlabel("features in use", fontsize="small")
+        return self
+
+
+def _abscissae(Cs: Vector) -> tuple[Vector, float | None]:
+    """Return where increasing values of C are drawn: an infinite one a decade behind the others; and where it is."""
+    finite = np.isfinite(Cs)
+    if finite.all():
+        return Cs, None
+    behind = 10 * float(Cs[finite].max(initial=0.1))
+    return np.where(finite, Cs, behind), behind
+
+
+def _label(ax: Axes, infinite: float | None) -> None:
+    ax.set_xscale("log")
+    ax.set_xlabel("C (inverse strength of the penalty)")
+    ax.grid(alpha=0.3)
+    if infinite is not None:
+        low = ax.get_xlim()[0]
+        decades = 10.0 ** np.arange(np.ceil(np.log10(low)), np.log10(infinite))
+        some = decades[:: max(1, len(decades) // 6)]
+        ax.set_xticks([*some, infinite], [*(f"{C:.0e}" for C in some), "∞"])

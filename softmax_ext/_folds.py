@@ -1,0 +1,170 @@
+"""Cross-validation without copies: a fold is which rows weigh something, and which are asked for their scores."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.metrics._scorer import _Scorer
+from sklearn.utils._indexing import _safe_indexing
+from sklearn.utils.extmath import safe_sparse_dot
+
+from .special import softmax
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.intp]
+
+MiB = 2**20
+# Rows that are left out are brought together a few at a time, for as many models as have scores in that much.
+BLOCK_BYTES, SCORES_BYTES = 4 * MiB, 32 * MiB
+
+
+class Fold(NamedTuple):
+    """Which rows are trained on, and which are left out to score by."""
+
+    train: Integers
+    test: Integers
+
+    @classmethod
+    def of(cls, number: int, N: int, train: Any, test: Any) -> Self:
+        """Take what a splitter yields: numbers of rows, perhaps repeated or counted from the end, or masks."""
+        rows = np.arange(N)
+        try:
+            fold = cls(rows[train], rows[test])
+        except IndexError as error:
+            raise ValueError(f"cv: fold {number} names rows that X with its {N} rows has not ({error})") from error
+        for name, part in zip(("train on", "score by"), fold, strict=True):
+            if not part.size:
+                raise ValueError(f"cv: fold {number} has no rows to {name}")
+        return fold
+
+    def weights(self, s: Vector | None, number: int, N: int) -> Vector:
+        """Return complete weights (N,): a row counts as often as the fold trains on it."""
+        counts = np.bincount(self.train, minlength=N).astype(np.float64)
+        if s is not None:
+            counts *= s
+        if not counts.any():
+            raise ValueError(f"cv: all rows that fold {number} trains on have a weight of 0")
+        return counts
+
+
+class Models(NamedTuple):
+    """Several models of the same classes, of which one after the other is scored."""
+
+    W: Array  # (models, K or 1, D)
+    b: Array  # (models, K or 1)
+
+    def scores(self, X: Any, rows: Integers) -> Iterator[Array]:
+        """Yield each model's scores of some rows of X, (rows, K or 1), without a copy of these rows.
+
+        A few rows at a time are brought together, and read once for as many models as fit.
+        """
+        count, D = self.W.shape[1:]
+        itemsize = self.W.dtype.itemsize
+        together = int(max(1, SCORES_BYTES // max(1, len(rows) * count * itemsize)))
+        at_once = int(max(1, BLOCK_BYTES // (D * itemsize)))
+        for first in range(0, len(self.W), together):
+            W, b = self.W[first : first + together], self.b[first : first + together]
+            Z = np.empty((len(rows), len(W) * count), self.W.dtype)
+            for start in range(0, len(rows), at_once):
+                block = slice(start, start + at_once)
+                Z[block] = safe_sparse_dot(X[rows[block]], W.reshape(-1, D).T, dense_output=True)
+            Z += b.ravel()
+            for i in range(len(W)):
+                yield Z[:, i * count : (i + 1) * count]
+
+
+def with_classes(scorer: Any, classes: Array) -> Any:
+    """Tell a scorer the classes, if it takes `labels`: a fold need not have them all.
+
+    Of two classes the last is the positive one.
+    """
+    function = getattr(scorer, "_score_func", None)
+    if function is None or "labels" not in (taken := inspect.signature(function).parameters):
+        return scorer
+    keywords = {"labels": classes}
+    if len(classes) == 2 and "pos_label" in taken:
+        keywords["pos_label"] = classes[-1]
+    return make_scorer(
+        function,
+        greater_is_better=scorer._sign == 1,
+        response_method=scorer._response_method,
+        **{**keywords, **getattr(scorer, "_kwargs", {})},
+    )
+
+
+def fold_scores(
+    fold: Fold,
+    models: Models,
+    X: Any,
+    y: Array,
+    scorer: Any,
+    bare: Callable[[int], Any],
+    *,
+    sample_weight: Vector | None,
+    parameters: dict[str, Any],
+) -> Iterator[float]:
+    """Yield the held-out score of one model after the other, calling the scorer once for each.
+
+    Parameters
+    ----------
+    fold, models, X, y
+        Which rows; what is scored; all samples and labels.
+    scorer : scorer, or None
+        None is accuracy, weighted by `sample_weight`. scikit-learn's own ask the model for its predictions and look
+        no further at X, so they get them without a copy of the fold; others get X's rows.
+    bare : callable
+        Makes the estimator of a model, by its number, that a scorer sees.
+    sample_weight : ndarray, shape (N,), or None
+        For accuracy.
+    parameters : dict
+        What else the scorer is called with.
+    """
+    rows, y = fold.test, y[fold.test]
+    if scorer is not None and type(scorer) is not _Scorer:
+        X = _safe_indexing(X, rows)
+        for i in range(len(models.W)):
+            yield scorer(bare(i), X, y, **parameters)
+        return
+    weights = None if sample_weight is None else sample_weight[rows]
+    for i, Z in enumerate(models.scores(X, rows)):
+        model = bare(i)
+        held_out = _HeldOut(model, Z)
+        if scorer is None:
+            yield accuracy_score(y, held_out.predict(rows), sample_weight=weights)
+        else:
+            yield scorer(held_out, rows, y, **parameters)
+
+
+class _HeldOut:
+    """A fitted classifier that knows its scores of the rows that a fold leaves out, and is asked for no others."""
+
+    def __init__(self, model: Any, Z: Array) -> None:
+        self.model, self.Z = model, Z
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def __sklearn_tags__(self) -> Any:
+        return self.model.__sklearn_tags__()
+
+    def decision_function(self, rows: Integers) -> Array:
+        """Return the scores: (n, K), or (n,) of the second of two classes."""
+        return self.Z if self.Z.shape[1] > 1 else self.Z.ravel()
+
+    def predict(self, rows: Integers) -> Array:
+        """Return the labels of the classes with the highest scores."""
+        Z = self.decision_function(rows)
+        labels: Array = np.take(self.model.classes_, Z > 0 if Z.ndim == 1 else Z.argmax(axis=1))
+        return labels
+
+    def predict_proba(self, rows: Integers) -> Array:
+        """Return the posterior, (n, K)."""
+        Z = self.Z if self.Z.shape[1] > 1 else np.column_stack([np.zeros_like(self.Z), self.Z])
+        S: Array = softmax(Z, axis=1)
+        return S

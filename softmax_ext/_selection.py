@@ -1,0 +1,671 @@
+"""`LogisticRegressionCV` with scikit-learn's interface: C by cross-validation, all fits on shared work.
+
+`_trail.py` has how the fits help each other, `_folds.py` what a fold is and how it is scored.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
+from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.model_selection import check_cv
+from sklearn.utils import metadata_routing
+from sklearn.utils._param_validation import Hidden, Interval, StrOptions
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    _raise_for_params,
+    _routing_enabled,
+    process_routing,
+)
+from sklearn.utils.validation import _check_method_params, _check_sample_weight, _deprecate_positional_args
+
+from ._folds import Fold, Models, fold_scores, with_classes
+from ._observers import FitObserver, fits_callbacks, fits_progress
+from ._parameters import Parameters
+from ._penalty import Penalty
+from ._prediction import PredictionMixin
+from ._rows import Rows
+from ._scikit_learn import SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
+from ._solvers import Solution
+from ._trail import Trail
+from ._training_data import are_probabilities, check_data
+from .chunks import Chunks
+from .objective import objective_of
+
+__all__ = ["LogisticRegressionCV"]
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+# Operations of a pass up to which fits run side by side on threads, rather than one after the other on all. Ten values
+# of C in five folds on two threads (AMD Zen 4): digits, 2**22.2 operations, 167 ms side by side and 197 one after the
+# other; 20000 x 50 x 5, 2**24.3, 207 and 198; Fashion-MNIST, 2**30.8, 5.4 s and 5.0.
+SIDE_BY_SIDE = 2**24
+
+
+class LogisticRegressionCV(
+    PredictionMixin,
+    CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator,  # type: ignore[misc]
+):  # fmt: skip
+    """Softmax (multinomial logistic) regression whose penalty is chosen by cross-validation: scikit-learn's, sooner.
+
+    The surface is that of `sklearn.linear_model.LogisticRegressionCV` 1.9. For each fold and each C a model is fitted
+    to the rows that the fold trains on, and scored by those that it leaves out. The C that scores best over all folds
+    is taken, and a last model is fitted to all rows.
+
+    Nothing of X is copied for that. A fold is which rows have a weight, the fits go from strong penalties to weak ones,
+    and the last model is there before it is asked for: see the notes.
+
+    Parameters
+    ----------
+    Cs : int or array_like, shape (n_cs,), default 10
+        Inverse strengths of the penalty to try, in any order; ``np.inf`` is none. A number n means
+        ``np.logspace(-4, 4, n)``.
+    l1_ratios : array_like of 0, optional
+        Only L2: anything else than zeros raises ValueError. scikit-learn deprecates None, its default.
+    fit_intercept : bool, default True
+        Whether there is an intercept.
+    cv : int, splitter or iterable, optional
+        Folds, by default five that are stratified. Of an iterable, each item is a pair of row numbers: those to train
+        on, which count as often as they are named, and those to score by.
+    dual : bool, default False
+        As in `LogisticRegression`.
+    penalty : "l2", optional
+        As in scikit-learn, where it is deprecated since 1.8.
+    scoring : str or callable, optional
+        A scorer's name, or ``scorer(estimator, X, y)``, where greater is better. None is accuracy, which counts
+        `sample_weight`; from scikit-learn 1.11 on the default will be "neg_log_loss".
+    solver : {"lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"}, default "lbfgs"
+        As in `LogisticRegression`; none by mini-batches.
+    tol : float >= 0, default 1e-4
+        As in `LogisticRegression`, for each fit.
+    max_iter : int >= 0, default 100
+        Most iterations of each fit; one ConvergenceWarning tells of all fits that they did not do for.
+    class_weight : dict of label to weight, or "balanced", optional
+        As in `LogisticRegression`. "balanced" is of all rows, not of each fold's.
+    n_jobs : int, optional
+        Without effect: use `n_threads`.
+    verbose : int, default 0
+        Above 0 shows a progress bar of the fits, with the time left.
+    refit : bool or "one_se", default True
+        Whether the last model is fitted to all rows. If not, coefficients are the mean of each fold's best, and so is
+        C. "one_se", beyond scikit-learn, takes the strongest penalty whose mean score is at most one standard error
+        below the best one, and fits all rows with it. [1]_
+    intercept_scaling : float > 0, default 1
+        Accepted, without effect.
+    random_state : int or RandomState, optional
+        Without effect, since nothing is random.
+    use_legacy_attributes : bool, optional
+        Whether attributes have the shapes that they had before scikit-learn 1.8. It will do without from 1.10 on, and
+        warns where nothing is said.
+    n_threads : int, optional
+        Threads to use, which never changes a bit of the result; see `loss_grad`. Small fits run side by side.
+    callback : callable, optional
+        Called after each fit with how many there have been, and how many there will be.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (K,)
+        The labels, sorted.
+    coef_ : ndarray, shape (K, D), or (1, D) for two classes
+        Coefficients, of X's dtype.
+    intercept_ : ndarray, shape (K,), or (1,)
+        Intercepts; zeros without.
+    Cs_ : ndarray, shape (n_cs,)
+        The values of C, in the order given.
+    l1_ratios_ : ndarray, shape (n_l1,)
+        Those tried; ``[None]`` if none were given.
+    C_ : float
+        The chosen one. Legacy: an array that repeats it for each class, or (1,) for two.
+    l1_ratio_ : float
+        The chosen one, likewise.
+    scores_ : ndarray, shape (folds, n_l1, n_cs)
+        The scores of the rows left out. Legacy: a dict with an array of shape (folds, n_cs, n_l1) for each class, the
+        second alone of two, without the last axis if `l1_ratios` is None; all are the same.
+    coefs_paths_ : ndarray, shape (folds, n_l1, n_cs, K or 1, D + 1)
+        Coefficients of all models, the intercept last if there is one. Legacy: a dict likewise of (folds, n_cs, n_l1,
+        D + 1).
+    n_iter_ : ndarray of int32, shape (folds, n_l1, n_cs)
+        Iterations of each fit; 1 also of one that begins within `tol`. Legacy: (1, folds, n_cs, n_l1).
+    n_features_in_ : int
+        D.
+    feature_names_in_ : ndarray of str, shape (D,)
+        Names of X's columns, if X had them.
+    converged_ : bool
+        Whether all fits did.
+    convergence_report_ : str
+        How many fits and iterations there were, and what became of the last model's fit.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, as scikit-learn; for L1 and elastic net; if y holds probabilities; if a fold has no rows with weight
+        to train on.
+    TypeError
+        From `fit`, for chunks.
+
+    See Also
+    --------
+    LogisticRegression : One fit.
+    logistic_regression_path : The fits to all rows along a path of C, without folds.
+    CVDisplay : The picture of the scores.
+
+    Notes
+    -----
+    All rows are fitted at each C, from the smallest to the largest, and beside them each fold. A fit begins where that
+    of the same rows ended at the C before, and a fold's takes the curvature of all rows for its preconditioner, which
+    tells it nothing of the labels that it is scored by. That is one fit more for each C than the folds need, and then
+    the last model is there. What is shared, and where fits begin, changes results within `tol`.
+
+    scikit-learn's own scorers ask only for predictions, which are computed some rows at a time; for a scorer of your
+    own the rows that one fold leaves out are copied.
+
+    References
+    ----------
+    .. [1] Breiman, Friedman, Olshen and Stone, "Classification and regression trees", 1984, section 3.4.3.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from softmax_ext.linear_model import LogisticRegressionCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LogisticRegressionCV(l1_ratios=(0,), scoring="neg_log_loss", use_legacy_attributes=False).fit(X, y)
+    >>> print(f"C = {model.C_:.3g} of {len(model.Cs_)}, in {model.scores_.shape[0]} folds")
+    C = 167 of 10, in 5 folds
+    >>> model.predict(X[:2])
+    array([0, 0])
+    """
+
+    # score() takes sample_weight whether or not the scorer asks for it, so it is no request of this object.
+    __metadata_request__score: ClassVar[dict[str, Any]] = {"sample_weight": metadata_routing.UNUSED}
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "Cs": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "l1_ratios": ["array-like", None, Hidden(StrOptions({"warn"}))],
+        "fit_intercept": ["boolean"],
+        "cv": ["cv_object"],
+        "dual": ["boolean"],
+        "penalty": [StrOptions({"l1", "l2", "elasticnet"}), Hidden(StrOptions({"deprecated"}))],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None, Hidden(StrOptions({"warn"}))],
+        "solver": [StrOptions(set(SOLVERS))],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "n_jobs": [None, Integral],
+        "verbose": ["verbose"],
+        "refit": ["boolean", StrOptions({"one_se"})],
+        "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
+        "random_state": ["random_state"],
+        "use_legacy_attributes": ["boolean", Hidden(StrOptions({"warn"}))],
+        "n_threads": [None, Integral],
+        "callback": [None, callable],
+    }
+
+    def __init__(
+        self,
+        *,
+        Cs: int | npt.ArrayLike = 10,
+        l1_ratios: npt.ArrayLike | str | None = "warn",
+        fit_intercept: bool = True,
+        cv: Any = None,
+        dual: bool = False,
+        penalty: str = "deprecated",
+        scoring: str | Callable[..., float] | None = "warn",
+        solver: str = "lbfgs",
+        tol: float = 1e-4,
+        max_iter: int = 100,
+        class_weight: dict[Any, float] | str | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        refit: bool | str = True,
+        intercept_scaling: float = 1.0,
+        random_state: int | np.random.RandomState | None = None,
+        use_legacy_attributes: bool | str = "warn",
+        n_threads: int | None = None,
+        callback: FitObserver | None = None,
+    ) -> None:
+        self.Cs = Cs
+        self.l1_ratios = l1_ratios
+        self.fit_intercept = fit_intercept
+        self.cv = cv
+        self.dual = dual
+        self.penalty = penalty
+        self.scoring = scoring
+        self.solver = solver
+        self.tol = tol
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.refit = refit
+        self.intercept_scaling = intercept_scaling
+        self.random_state = random_state
+        self.use_legacy_attributes = use_legacy_attributes
+        self.n_threads = n_threads
+        self.callback = callback
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
+        """Choose C, and fit the model.
+
+        Parameters
+        ----------
+        X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D)
+            Samples. float32 is kept; all else is converted to float64, and sparse formats to CSR.
+        y : array_like, shape (N,)
+            Labels of at least two classes. A class that a fold lacks has a row of coefficients all the same.
+        sample_weight : array_like, shape (N,), optional
+            Weights s_i, not negative, not all zero; one each by default. Scores count them too: accuracy always, other
+            scorers if they take `sample_weight`, or ask for it where metadata routing is enabled.
+        **params : dict
+            What the splitter and the scorer ask for, such as `groups`, where metadata routing is enabled.
+
+        Returns
+        -------
+        LogisticRegressionCV
+            The estimator itself.
+        """
+        _raise_for_params(params, self, "fit")
+        l1_ratios = self._l1_ratios()
+        legacy = self._legacy()
+        scorer = self._scoring()
+        if isinstance(X, Chunks):
+            raise TypeError(
+                "LogisticRegressionCV needs X in memory, or mapped into it (numpy.memmap), got Chunks: take "
+                "LogisticRegression(C=...), which fits them, and a part of the rows to choose C by"
+            )
+        if are_probabilities(y):
+            raise ValueError(
+                f"y holds probabilities, of shape {np.shape(y)}, and folds are scored by labels: pass "
+                "y.argmax(axis=1), or fit LogisticRegression, which takes them"
+            )
+        rows, self.classes_, y = check_data(
+            self, X, y, sample_weight, class_weight=self.class_weight, solver=self.solver
+        )
+        X = rows.X
+        bare_weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64)
+        Cs = self._values_of_C()
+        splits, score_params = self._routed(sample_weight, params)
+        N = X.shape[0]
+        pairs = check_cv(self.cv, y, classifier=True).split(X, y, **splits)
+        folds = [Fold.of(number, N, *pair) for number, pair in enumerate(pairs)]
+        grid = _Grid(Cs, 1 if l1_ratios is None else len(l1_ratios), folds, rows.s)
+        layout = Parameters.of_model(len(self.classes_), X.shape[1], bool(self.fit_intercept))
+        with ExitStack() as stack:
+            observers = [self.callback] if self.callback is not None else []
+            if self.verbose:
+                observers.append(stack.enter_context(fits_progress()))
+            if hasattr(self, "_skl_callbacks"):
+                observers.append(stack.enter_context(fits_callbacks(self, X, y, sample_weight, grid.fits)))
+            found = self._fit_all(grid, rows, layout, observers)
+        paths = found.parts(layout, X.dtype)
+        self.Cs_ = Cs
+        self.l1_ratios_ = np.array([None]) if l1_ratios is None else np.asarray(l1_ratios)
+        scores = self._score_all(grid, paths, X, y, scorer, bare_weight, score_params)
+        self._choose(grid, scores, paths, found, layout, X.dtype)
+        self._shape(legacy, l1_ratios is None, scores, paths, found.n_iter)
+        return self
+
+    def _l1_ratios(self) -> Array | None:
+        """Return the l1 ratios, all 0, or None if none are given; warn and refuse as scikit-learn does."""
+        given = None if isinstance(self.l1_ratios, str) or self.l1_ratios is None else np.asarray(self.l1_ratios)
+        recent = VERSION >= (1, 8)
+        if isinstance(self.l1_ratios, str) and recent:
+            deprecated(
+                "The default value for l1_ratios will change from None to (0.0,) in version 1.10 of scikit-learn: "
+                "say l1_ratios=(0,)"
+            )
+        if self.penalty == "deprecated":
+            if self.l1_ratios is None and recent:
+                deprecated("'l1_ratios=None' was deprecated in version 1.8 of scikit-learn: use l1_ratios=(0,)")
+            penalty = "elasticnet"
+            if given is None or np.all(given == 0):
+                penalty = "l2"
+            elif np.all(given == 1):
+                penalty = "l1"
+        else:
+            penalty = self.penalty
+            if recent:
+                deprecated(
+                    "'penalty' was deprecated in version 1.8 of scikit-learn: leave it out, and use l1_ratios=(0,) "
+                    "instead of penalty='l2', and Cs=(np.inf,) instead of none"
+                )
+            if penalty != "elasticnet" and given is not None:
+                warnings.warn(
+                    f"l1_ratios parameter is only used when penalty is 'elasticnet'. Got (penalty={penalty})",
+                    stacklevel=4,
+                )
+        if penalty == "elasticnet" and self.solver == "saga" and (given is None or not given.size):
+            raise ValueError(f"l1_ratios must be numbers between 0 and 1; got (l1_ratios={self.l1_ratios!r})")
+        check_solver(self.solver, penalty, self.dual)
+        if given is not None and (given.ndim != 1 or not given.size):
+            raise ValueError(f"l1_ratios must be a list of numbers, such as (0,), got {self.l1_ratios!r}")
+        return given
+
+    def _scoring(self) -> Any:
+        """Return what scores a fold: None is accuracy."""
+        if not (isinstance(self.scoring, str) and self.scoring == "warn"):
+            return get_scorer(self.scoring)
+        if VERSION >= (1, 9):
+            deprecated(
+                "The default value of the parameter 'scoring' will change from None, which is accuracy, to "
+                "'neg_log_loss' in version 1.11 of scikit-learn: say scoring='accuracy' or scoring='neg_log_loss'"
+            )
+        return None
+
+    def _legacy(self) -> bool:
+        if self.use_legacy_attributes != "warn":
+            return bool(self.use_legacy_attributes)
+        if VERSION >= (1, 8):
+            deprecated(
+                "The default value of use_legacy_attributes will change from True to False in version 1.10 of "
+                f"scikit-learn, and with it shapes of attributes of {type(self).__name__}: say which you want"
+            )
+        return True
+
+    def _values_of_C(self) -> Vector:
+        Cs = np.logspace(-4, 4, int(self.Cs)) if isinstance(self.Cs, Integral) else check_values_of_C(self.Cs)
+        if self.solver == "liblinear" and np.isinf(Cs).any():
+            raise ValueError("C=np.inf as well as penalty=None is not supported for the liblinear solver: use lbfgs")
+        return Cs
+
+    def _routed(self, sample_weight: Any, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the splitter and the scorer are to be given."""
+        if _routing_enabled():
+            routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
+            return routed["splitter"]["split"], routed["scorer"]["score"]
+        return {}, params if sample_weight is None else {**params, "sample_weight": sample_weight}
+
+    def _fit_all(self, grid: _Grid, rows: Rows, layout: Parameters, observers: list[FitObserver]) -> _Fits:
+        """Fit each fold and all rows at each C; warn once of all fits that did not converge."""
+        method, not_converged = SOLVERS[self.solver]
+        objective = objective_of(rows, layout, Penalty(), n_threads=self.n_threads)
+        found = _Fits.empty(grid, layout)
+        failed: list[str] = []
+        with closing(grid.fit(objective, method, self.tol, self.max_iter)) as fits:  # Ctrl-C ends those that run
+            for done, (j, f, solution) in enumerate(fits, start=1):
+                found.keep(j, f, solution)
+                if not solution.converged and solution.n_iter >= self.max_iter:
+                    where = "all rows" if f is None else f"fold {f}"
+                    failed.append(f"that of {where} at C={grid.Cs[j]:.3g} at {solution.largest_gradient:.1e}")
+                for observe in observers:
+                    observe(done, grid.fits)
+        if failed:
+            warnings.warn(
+                f"{not_converged.format(n=self.max_iter)}: {len(failed)} of {grid.fits} fits ended with a gradient "
+                f"above tol={self.tol}, the first {failed[0]}. Increase the number of iterations to improve the "
+                f"convergence (max_iter={self.max_iter}), leave out the weakest penalties, or scale X.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        return found
+
+    def _score_all(
+        self,
+        grid: _Grid,
+        paths: Array,
+        X: Any,
+        y: Array,
+        scorer: Any,
+        sample_weight: Vector | None,
+        score_params: dict[str, Any],
+    ) -> Vector:
+        """Return the held-out scores, (folds, n_l1, n_cs), in the order in which the scorer is called."""
+        from .linear_model import LogisticRegression  # here, since it is what the module is imported for
+
+        D = X.shape[1]
+        scores = np.empty((len(grid.folds), grid.n_l1, len(grid.Cs)))
+        if scorer is not None:
+            scorer = with_classes(scorer, self.classes_)
+        for f, fold in enumerate(grid.folds):
+            W, b = paths[f, ..., :D], np.zeros(paths.shape[1:3])
+            if self.fit_intercept:
+                b = paths[f, ..., D]
+
+            def bare(j: int, W: Array = W, b: Array = b) -> Any:
+                model = LogisticRegression(solver=self.solver, C=float(grid.Cs[j]), n_threads=self.n_threads)
+                model.classes_, model.coef_, model.intercept_ = self.classes_, W[j], b[j]
+                model.n_features_in_ = D
+                if hasattr(self, "feature_names_in_"):
+                    model.feature_names_in_ = self.feature_names_in_
+                return model
+
+            parameters = _check_method_params(X=X, params=score_params, indices=fold.test)
+            for a in range(grid.n_l1):
+                scored = fold_scores(
+                    fold, Models(W, b), X, y, scorer, bare, sample_weight=sample_weight, parameters=parameters
+                )
+                scores[f, a] = list(scored)
+        return scores
+
+    def _choose(
+        self, grid: _Grid, scores: Vector, paths: Array, found: _Fits, layout: Parameters, dtype: np.dtype[Any]
+    ) -> None:
+        """Set the chosen C and l1 ratio, the coefficients, and how it went."""
+        D, total = layout.D, scores.sum(axis=0)
+        if self.refit:
+            j, a = np.unravel_index(np.argmax(total.T), total.T.shape)
+            if self.refit == "one_se":
+                j = np.intp(one_standard_error(scores[:, a], grid.Cs, int(j)))
+            coefficients = parts_of(layout, found.whole[j], dtype)
+            self._chosen = float(grid.Cs[j]), self.l1_ratios_[a]
+        else:
+            best = np.argmax(scores.transpose(0, 2, 1).reshape(len(scores), -1), axis=1) // grid.n_l1
+            coefficients = np.mean([paths[f, j] for f, j in enumerate(best)], axis=0, dtype=dtype)
+            self._chosen = float(np.mean(grid.Cs[best])), 0.0
+        self.coef_ = coefficients[:, :D].copy()
+        self.intercept_ = coefficients[:, D].copy() if self.fit_intercept else np.zeros(layout.count, dtype)
+        self.converged_ = bool(found.converged.all())
+        iterations = int(found.n_iter.sum() + found.whole_n_iter.sum())
+        self.convergence_report_ = (
+            f"{grid.fits} fits, {iterations} iterations, {np.count_nonzero(~found.converged)} not converged\n"
+            f"largest gradient component of any: {found.gradient.max():.3g}"
+        )
+
+    def _shape(self, legacy: bool, without_l1: bool, scores: Vector, paths: Array, n_iter: Array) -> None:
+        """Set the attributes whose shapes depend on `use_legacy_attributes`."""
+        C, l1_ratio = self._chosen
+        del self._chosen
+        self.C_: Any
+        self.l1_ratio_: Any
+        self.scores_: Any
+        self.coefs_paths_: Any
+        n_l1 = scores.shape[1]
+        n_iter = np.repeat(n_iter[:, np.newaxis], n_l1, axis=1)
+        paths = np.repeat(paths[:, np.newaxis], n_l1, axis=1)
+        if not legacy:
+            self.C_, self.l1_ratio_ = C, float(l1_ratio or 0.0)
+            self.scores_, self.coefs_paths_, self.n_iter_ = scores, paths, n_iter
+            return
+        count = paths.shape[3]
+        last: Any = 0 if without_l1 else slice(None)  # the axis of the l1 ratios, or none
+        classes = self.classes_[-count:] if count > 1 else self.classes_[1:]
+        self.C_, self.l1_ratio_ = np.full(count, C), np.array([l1_ratio] * count)
+        by_C = scores.transpose(0, 2, 1)[..., last]
+        self.scores_ = {label: by_C.copy() for label in classes}
+        each = paths.transpose(3, 0, 2, 1, 4)[:, :, :, last]
+        self.coefs_paths_ = dict(zip(classes, each, strict=True))
+        self.n_iter_ = n_iter.transpose(0, 2, 1)[np.newaxis, ..., last]
+
+    @_deprecate_positional_args(version="1.11")  # type: ignore[untyped-decorator]
+    def score(self, X: Any, y: Any, *, sample_weight: Any = None, **score_params: Any) -> float:
+        """Return the score of given rows by `scoring`, accuracy by default.
+
+        Parameters
+        ----------
+        X : array_like, data frame or sparse, shape (N, D)
+            Samples.
+        y : array_like, shape (N,)
+            Their labels.
+        sample_weight : array_like, shape (N,), optional
+            What each sample weighs.
+        **score_params : dict
+            What else the scorer asks for, where metadata routing is enabled.
+
+        Returns
+        -------
+        float
+            The greater the better.
+        """
+        _raise_for_params(score_params, self, "score")
+        if sample_weight is not None:
+            score_params = {**score_params, "sample_weight": sample_weight}
+        if _routing_enabled():
+            score_params = process_routing(self, "score", **score_params)["scorer"]["score"]
+        score: float = self._get_scorer()(self, X, y, **score_params)
+        return score
+
+    def _get_scorer(self) -> Any:
+        named = None if isinstance(self.scoring, str) and self.scoring == "warn" else self.scoring
+        return get_scorer(named or "accuracy")
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return who is given what: the splitter in `fit`, the scorer in `fit` and `score`.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+            See scikit-learn's guide on metadata routing.
+        """
+        split = MethodMapping().add(caller="fit", callee="split")
+        score = MethodMapping().add(caller="score", callee="score").add(caller="fit", callee="score")
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(splitter=self.cv, method_mapping=split)
+            .add(scorer=self._get_scorer(), method_mapping=score)
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.classifier_tags.multi_class = self.solver != "liblinear"
+        return tags
+
+
+def check_values_of_C(given: npt.ArrayLike | Integral) -> Vector:
+    """Return a list of values of C as an array; refuse what is none."""
+    Cs = np.asarray(given, np.float64)
+    if Cs.ndim != 1 or not Cs.size or not (Cs > 0).all():
+        raise ValueError(f"Cs must be a number of values, or a list of positive ones, got {given!r}")
+    return Cs
+
+
+def one_standard_error(scores: Vector, Cs: Vector, best: int) -> int:
+    """Return the number of the least C whose mean score is at most one standard error below that of the best.
+
+    `scores` is (folds, n_cs); the error is that of the best one's mean over the folds, and 0 for a single fold.
+    """
+    mean = scores.mean(axis=0)
+    error = scores[:, best].std(ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else 0.0
+    near = np.flatnonzero(mean >= mean[best] - error)
+    return int(near[np.argmin(Cs[near])]) if near.size else best
+
+
+def parts_of(layout: Parameters, w: Vector, dtype: np.dtype[Any]) -> Array:
+    """Return (K or 1, D + 1): coefficients, and the intercept if there is one, whose classes sum to 0."""
+    G = layout.by_class(w, np.float64)
+    if not layout.binary:  # the posterior is the same, and the penalty no larger
+        G -= G.mean(axis=0)
+    return G.astype(dtype)
+
+
+class _Fits(NamedTuple):
+    """What the fits have found: the vectors of the folds and of all rows, and how each fit went."""
+
+    folds: Vector  # (folds, n_cs, size)
+    whole: Vector  # (n_cs, size)
+    n_iter: npt.NDArray[np.int32]  # (folds, n_cs)
+    whole_n_iter: npt.NDArray[np.int32]  # (n_cs,)
+    converged: npt.NDArray[np.bool_]  # (folds + 1, n_cs), all rows last
+    gradient: Vector  # likewise
+
+    @classmethod
+    def empty(cls, grid: _Grid, layout: Parameters) -> Self:
+        shape = len(grid.folds), len(grid.Cs)
+        every = shape[0] + 1, shape[1]
+        return cls(
+            np.empty((*shape, layout.size)),
+            np.empty((shape[1], layout.size)),
+            np.zeros(shape, np.int32),
+            np.zeros(shape[1], np.int32),
+            np.zeros(every, np.bool_),
+            np.zeros(every),
+        )
+
+    def keep(self, j: int, f: int | None, solution: Solution) -> None:
+        """Take what the fit of fold f, or of all rows, at the j-th C has found."""
+        if f is None:
+            self.whole[j], self.whole_n_iter[j] = solution.w, max(solution.n_iter, 1)
+        else:
+            self.folds[f, j], self.n_iter[f, j] = solution.w, max(solution.n_iter, 1)
+        row = -1 if f is None else f
+        self.converged[row, j], self.gradient[row, j] = solution.converged, solution.largest_gradient
+
+    def parts(self, layout: Parameters, dtype: np.dtype[Any]) -> Array:
+        """Return (folds, n_cs, K or 1, D + 1) coefficients, with the intercept last."""
+        return np.array([[parts_of(layout, w, dtype) for w in fold] for fold in self.folds])
+
+
+class _Grid(NamedTuple):
+    """What is fitted: each fold, and all rows, at each C."""
+
+    Cs: Vector
+    n_l1: int
+    folds: list[Fold]
+    s: Vector | None  # complete weights
+
+    @property
+    def fits(self) -> int:
+        """How many fits there are."""
+        return len(self.Cs) * (len(self.folds) + 1)
+
+    def fit(
+        self, objective: Any, method: str, tol: float, max_iter: int
+    ) -> Generator[tuple[int, int | None, Solution]]:
+        """Yield the fits: the number of C, that of the fold or None for all rows, and the solution.
+
+        Small ones run side by side, each on one thread. Which fit begins where does not depend on that.
+        """
+        trail = Trail(objective, solver=method, tol=tol, max_iter=max_iter)
+        ended = [trail.w] * len(self.folds)
+        over = threading.Event()
+
+        def stop(*_: Any) -> bool:
+            return over.is_set()
+
+        side_by_side = objective.flops <= SIDE_BY_SIDE
+        threads = objective.n_threads if side_by_side else 1
+        N = objective.N
+
+        def fold_fit(f: int, j: int, curvature: Any) -> Solution:
+            s = self.folds[f].weights(self.s, f, N)
+            part = objective.weighing(s, 1 if side_by_side else None)
+            penalty = Penalty(1 / (self.Cs[j] * part.m))
+            return trail.beside(part, penalty, ended[f], curvature, stop)
+
+        with ThreadPoolExecutor(min(threads, len(self.folds))) as pool:
+            try:
+                for j in np.argsort(self.Cs, kind="stable").tolist():
+                    solution = trail.to(Penalty(1 / (self.Cs[j] * objective.m)))
+                    yield j, None, solution
+                    curvature = trail.curvature()
+                    fits = [(f, j, curvature) for f in range(len(self.folds))]
+                    run = pool.map if threads > 1 else map
+                    for f, solution in enumerate(run(lambda fit: fold_fit(*fit), fits)):
+                        ended[f] = solution.w
+                        yield j, f, solution
+            finally:
+                over.set()

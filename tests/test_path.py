@@ -1,0 +1,209 @@
+"""logistic_regression_path: the fits, their certificates, the grid, and the displays of both."""
+
+import doctest
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+sklearn = pytest.importorskip("sklearn", "1.6")
+
+from sklearn.exceptions import NotFittedError  # noqa: E402
+
+from softmax_ext import _displays, _path, loss_grad, reference  # noqa: E402
+from softmax_ext.chunks import from_iterable  # noqa: E402
+from softmax_ext.linear_model import (  # noqa: E402
+    CVDisplay,
+    LogisticRegression,
+    LogisticRegressionCV,
+    PathDisplay,
+    logistic_regression_path,
+)
+
+K_AND_D = pytest.mark.parametrize("K, D", [(2, 3), (3, 4), (4, 50)])
+
+
+def problem(K, D=4, N=120, seed=0):
+    rng = np.random.default_rng([seed, K, D])
+    X = rng.standard_normal((N, D)) + 0.3 * rng.standard_normal(D)
+    return X, (X @ rng.standard_normal((D, K)) / D**0.5 + rng.gumbel(size=(N, K))).argmax(axis=1)
+
+
+def soft(y, K):
+    Y = np.random.default_rng(2).dirichlet(np.ones(K), len(y))
+    return (Y + np.eye(K)[y]) * np.random.default_rng(3).uniform(0.5, 1.5, (len(y), 1))
+
+
+@K_AND_D
+@pytest.mark.parametrize("storage", ["dense", "csr"])
+@pytest.mark.parametrize("targets", ["labels", "weighted", "soft"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_fits_and_certificates(K, D, storage, targets, fit_intercept):
+    X, y = problem(K, D)
+    s = np.random.default_rng(1).integers(0, 3, len(y)).astype(float) if targets == "weighted" else None
+    y = soft(y, K) if targets == "soft" else y
+    given = X if storage == "dense" else scipy.sparse.csr_array(X)
+    Cs = np.array([1.0, 0.01, 30.0])
+    options = {"fit_intercept": fit_intercept, "max_iter": 500}
+    path = logistic_regression_path(given, y, Cs=Cs, sample_weight=s, tol=1e-9, **options)
+    rough = logistic_regression_path(given, y, Cs=Cs, sample_weight=s, tol=0.02, **options)
+    m = len(y) if s is None else s.sum()
+    for j, C in enumerate(Cs):
+        alone = LogisticRegression(C=C, tol=1e-9, **options).fit(given, y, s)
+        np.testing.assert_allclose(path.coefs[j], alone.coef_, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(path.intercepts[j], alone.intercept_, rtol=0, atol=1e-5)
+        W, b = path.coefs[j], path.intercepts[j]
+        if K == 2:
+            W, b = np.vstack([0 * W, W]), np.append(0, b)
+        loss = reference.loss_grad(X, y, W, b, sample_weight=s).loss
+        assert path.losses[j] == pytest.approx(loss, rel=1e-9)
+        assert path.objectives[j] == pytest.approx(loss + np.square(W).sum() / (2 * C * m), rel=1e-9)
+        assert 0 <= path.gaps[j] < 1e-7
+        # What it certifies holds, and is no more than some times too much.
+        above = rough.objectives[j] - path.objectives[j]
+        assert above <= rough.gaps[j] + 1e-13
+        assert rough.gaps[j] < 1
+
+
+@K_AND_D
+def test_null_loss_and_deviance(K, D):
+    X, y = problem(K, D)
+    path = logistic_regression_path(X, y, Cs=[1e-9, 1.0])
+    frequencies = np.bincount(y) / len(y)
+    assert path.null_loss == pytest.approx(-frequencies @ np.log(frequencies), rel=1e-10)
+    assert path.deviance_explained[0] == pytest.approx(0, abs=1e-3) and 0.05 < path.deviance_explained[1] < 1
+    assert logistic_regression_path(X, y, Cs=2, fit_intercept=False).null_loss == pytest.approx(np.log(K))
+    lone = X.copy()
+    lone[:, 1] = 0
+    path = logistic_regression_path(lone, y, Cs=[1.0])
+    assert path.degrees_of_freedom[0] == D - 1 and path.nonzero[0] == (D - 1) * (1 if K == 2 else K)
+    assert np.isinf(logistic_regression_path(X, y, Cs=[1.0, np.inf]).gaps[1])
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+@pytest.mark.parametrize("K", [2, 3])
+def test_the_grid_follows_the_data(K, scale):
+    X, y = problem(K, 10, 500)
+    path = logistic_regression_path(X * scale, y, Cs=9)
+    assert len(path.Cs) == 9 and np.allclose(np.diff(np.log(path.Cs), 2), 0)
+    assert 1e-4 < path.deviance_explained[0] < 1e-2
+    assert path.losses[-1] == pytest.approx(path.losses[-2], rel=0.01)
+    other = logistic_regression_path(X, y, Cs=9)
+    np.testing.assert_allclose(path.Cs * scale**2, other.Cs, rtol=1e-6)  # in the units of X
+
+
+def test_bits_dtypes_and_pickles():
+    X, y = problem(10, 30, 3000)
+    X = X.astype("f4")
+    paths = [logistic_regression_path(X, y, Cs=4, n_threads=n) for n in (1, 2, 5)]
+    for other in paths[1:]:
+        for mine, theirs in zip(paths[0], other, strict=True):
+            assert np.array_equal(mine, theirs)
+    path = paths[0]
+    assert path.coefs.dtype == path.intercepts.dtype == np.float32 and path.coefs.shape == (4, 10, 30)
+    copy = pickle.loads(pickle.dumps(path))
+    assert np.array_equal(copy.losses, path.losses) and repr(copy) == repr(path)
+    Cs, coefs, *_, gaps = path
+    assert len(path) == 6 and Cs is path.Cs and gaps is path.gaps and coefs is path.coefs
+    html = path._repr_html_()
+    assert html.count("<tr>") == 5 and "10 classes" in html
+    assert len(repr(logistic_regression_path(X[:, :2], y, Cs=60)).splitlines()) == 26
+
+
+@pytest.mark.parametrize(
+    "given, error, words",
+    [
+        ({"l1_ratio": 0.5}, ValueError, "l1_ratio=0.5"),
+        ({"grouped": True}, ValueError, "grouped=True"),
+        ({"penalty_weights": [1, 2, 3, 4]}, ValueError, "penalty_weights="),
+        ({"Cs": 0}, ValueError, "Cs must be a positive number of values"),
+        ({"Cs": [-1.0]}, ValueError, "Cs must be a number of values, or a list of positive ones"),
+        ({"X": np.zeros((120, 4))}, ValueError, "X says nothing of y"),
+        ({"y": np.zeros(120)}, ValueError, "at least 2 classes"),
+        ({"sample_weight": -np.ones(120)}, ValueError, "[Nn]egative"),
+        ({"X": from_iterable(lambda: iter([]))}, TypeError, "got Chunks"),
+    ],
+)
+def test_refusals(given, error, words):
+    X, y = problem(3)
+    with pytest.raises(error, match=words):
+        logistic_regression_path(**{"X": X, "y": y} | given)
+
+
+def test_callback_and_bar(capsys):
+    X, y = problem(3)
+    seen = []
+    logistic_regression_path(X, y, Cs=3, callback=lambda *done: seen.append(done), verbose=1)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert "logistic_regression_path" in capsys.readouterr().out
+
+
+def test_docstrings_examples():
+    assert doctest.testmod(_path) == (0, 4)
+    pytest.importorskip("matplotlib").use("agg")
+    assert doctest.testmod(_displays) == (0, 10)
+
+
+# displays
+
+
+@pytest.fixture
+def pyplot():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    yield pyplot
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("l1_ratios", [None, (0,)])
+@pytest.mark.parametrize("Cs", [5, [1.0, np.inf, 0.01]])
+@pytest.mark.thread_unsafe(reason="pyplot has one current figure")
+def test_cv_display(legacy, l1_ratios, Cs, pyplot):
+    X, y = problem(3)
+    model = LogisticRegressionCV(Cs=Cs, cv=3, l1_ratios=l1_ratios, use_legacy_attributes=legacy, scoring="accuracy")
+    with pytest.raises(NotFittedError):
+        CVDisplay.from_estimator(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model.fit(X, y)
+    display = CVDisplay.from_estimator(model, color="red")
+    order = np.argsort(model.Cs_)
+    expected = model.scores_[0] if legacy else model.scores_
+    expected = expected.reshape(3, -1)[:, order]
+    drawn = np.array([line.get_ydata() for line in display.lines_])
+    np.testing.assert_allclose(drawn, np.vstack([expected, expected.mean(axis=0)]))
+    assert display.lines_[-1].get_color() == "red" and display.ax_.get_ylabel() == "accuracy"
+    _, ax = pyplot.subplots()
+    assert CVDisplay.from_estimator(model, ax=ax, score_name="right").ax_ is ax and ax.get_ylabel() == "right"
+
+
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.thread_unsafe(reason="pyplot has one current figure")
+def test_path_display(K, pyplot):
+    X, y = problem(K, 12)
+    path = logistic_regression_path(X, np.array(["a", "b", "c"])[y], Cs=[1.0, np.inf, 0.1])
+    order = [2, 0, 1]
+    drawn = np.array([line.get_ydata() for line in path.plot().lines_]).T
+    expected = path.coefs[:, 0] if K == 2 else np.linalg.norm(path.coefs, axis=1)
+    np.testing.assert_allclose(drawn, expected[order])
+    drawn = np.array([line.get_ydata() for line in PathDisplay.from_path(path, label="a").lines_]).T
+    np.testing.assert_allclose(drawn, -path.coefs[order, 0] if K == 2 else path.coefs[order, 0])
+    with pytest.raises(ValueError, match="label='z' is none of the classes"):
+        path.plot(label="z")
+    with pytest.raises(ValueError, match="has 2 names, but the path has 12 features"):
+        path.plot(feature_names=["u", "v"])
+    named = path.plot(feature_names=[f"x{j}" for j in range(12)], most=2).ax_.get_legend().get_texts()
+    assert [text.get_text()[0] for text in named] == ["x", "x"]
+
+
+def test_labels_reach_the_gradient_through_the_dual_alone():
+    """The duality gap without intercepts is the gradient's square over 2 l2, to the digit."""
+    X, y = problem(3)
+    path = logistic_regression_path(X, y, Cs=[0.5], fit_intercept=False, max_iter=2)
+    dW = loss_grad(X, y, path.coefs[0]).dW + path.coefs[0] / (0.5 * 120)
+    assert path.gaps[0] == pytest.approx(np.square(dW).sum() * 0.5 * 120 / 2, rel=1e-6)
