@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from roofline import processor
 
@@ -27,7 +28,7 @@ sys.path.insert(0, {here!r})
 from suite.bench_torch import training
 def kib(key):
     return int(re.search(key + r":\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text()).group(1))
-step = {make}
+step, _ = training('vocabulary', {way!r})
 step(), step()
 pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
 step(), step()
@@ -39,22 +40,22 @@ def milliseconds(seconds):
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds * 1e3:.0f} ms"
 
 
-def peak(make):
-    """MiB that a process has at most in its later steps."""
-    code = PEAK.format(here=str(Path(__file__).resolve().parent), make=make)
+def peak(way):
+    """MiB that a process has at most in its later steps of the head over many classes."""
+    code = PEAK.format(here=str(Path(__file__).resolve().parent), way=way)
     return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
 def scores_table(rounds):
-    _, functional, ours = modules()
-    yield "| N x K, float32 | softmax_ext | PyTorch | |"
-    yield "|---|---:|---:|---:|"
+    torch, functional, ours = modules()
+    compiled = SimpleNamespace(cross_entropy=torch.compile(functional.cross_entropy))
+    contenders = {"softmax_ext": ours, "eager": functional, "compiled": compiled}
+    yield "| N x K, float32 | " + " | ".join(contenders) + " |"
+    yield "|---|" + "---:|" * len(contenders)
     for shape in SCORES:
-        seconds = interleaved(
-            {name: scores_step(shape, m) for name, m in (("ours", ours), ("torch", functional))}, rounds
-        )
-        mine, yours = typical(seconds["ours"]), typical(seconds["torch"])
-        yield f"| {shape.replace('x', ' x ')} | {milliseconds(mine)} | {milliseconds(yours)} | {yours / mine:.1f}x |"
+        seconds = interleaved({name: scores_step(shape, module) for name, module in contenders.items()}, rounds)
+        cells = " | ".join(milliseconds(typical(seconds[name])) for name in contenders)
+        yield f"| {shape.replace('x', ' x ')} | {cells} |"
 
 
 def linear_table(rounds):
@@ -67,20 +68,26 @@ def linear_table(rounds):
 
 
 def training_table(rounds):
-    yield "| model | way | a step | of it the loss | peak |"
+    yield "| model | way | a step | loss alone | of the step |"
     yield "|---|---|---:|---:|---:|"
     for model in MODELS:
         ways = [way for way in WAYS if way != "chunked" or model == "vocabulary"]
         steps = {way: training(model, way) for way in ways}
         seconds = interleaved({(way, i): steps[way][i] for way in ways for i in range(2)}, rounds)
-        del steps
         for way in ways:
             whole, last = (typical(seconds[way, i]) for i in range(2))
-            most = peak(f"training({model!r}, {way!r})[0]")
-            yield f"| {NAMES[model]} | {way} | {milliseconds(whole)} | {last / whole:.0%} | {most} MiB |"
+            cells = f"{milliseconds(whole)} | {milliseconds(last)} | {last / whole:.0%}"
+            yield f"| {NAMES[model]} | {way} | {cells} |"
 
 
-TABLES = {"scores": scores_table, "linear": linear_table, "training": training_table}
+def memory_table(rounds):
+    yield "| model | " + " | ".join(WAYS) + " |"
+    yield "|---|" + "---:|" * len(WAYS)
+    cells = " | ".join(f"{peak(way)} MiB" for way in WAYS)
+    yield f"| {NAMES['vocabulary']} | {cells} |"
+
+
+TABLES = {"scores": scores_table, "linear": linear_table, "training": training_table, "memory": memory_table}
 
 
 def main():
