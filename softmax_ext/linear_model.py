@@ -46,6 +46,8 @@ from ._rows import Rows
 from ._solvers import Solution, minimize, seeing
 from ._stream import RULES, Stream, save
 from .chunks import Chunks, ChunksObjective, looked_through
+from .inference import Inference
+from .inference._estimate import inferred
 from .objective import objective_of
 
 __all__ = [
@@ -312,6 +314,49 @@ class LogisticRegression(
             return self._fit_batches(lambda: [rows], problem, X)
         objective = objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
         return self._minimise(objective, X.dtype, X, y, sample_weight)
+
+    def inference(self, X: Any, y: Any = None, sample_weight: Any = None) -> Inference:
+        """Fit to the last digits, and return the coefficients with standard errors, tests and intervals.
+
+        The estimator need not have been fitted, and stays as it is. All solvers end at the same minimum, and Newton's
+        method goes on from there. The Hessian is one matrix: K D up to some thousands.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`: dense, sparse, in chunks; with `softmax_ext.dask` also Dask's. A weight says how often a
+            sample was seen.
+
+        Returns
+        -------
+        Inference
+            An immutable result, which prints as a table. Without a penalty (``C=np.inf``) the covariance is the inverse
+            of the information, and ``inference(X, y).against(base)`` is what statsmodels' MNLogit has. With one it is
+            that of the posterior of a normal prior, and p values are not to be trusted.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; without a penalty, if columns are collinear, with their names.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If classes are separated and there is no penalty: which, and along what. Standard errors are then infinite
+            where the data determine nothing.
+        UserWarning
+            If there is a penalty.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> result = LogisticRegression(C=np.inf).inference(X[50:], y[50:])
+        >>> result.p_value.round(3).tolist()
+        [[0.303, 0.136, 0.047, 0.061, 0.097]]
+        """
+        return inferred(self, X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Take a few steps on more data: the softmax loss, in constant memory, whatever `solver` says.

@@ -97,15 +97,17 @@ def newton(
     max_iter: int = 100,
     callback: Callable[[Vector], object] | None = None,
     divergence: Callable[..., Any] | None = None,
+    eps: float = float(np.finfo(float).eps),
 ) -> Maximum:
     """Minimise f from theta until a step changes no parameter by more than tol.
 
     `divergence` is asked, with a point and the step from it, where steps do not get shorter, and `at_last` where it
     ends without convergence; anything true ends it. max_iter counts Hessians, between which there may be some steps.
+    eps is the precision of f.
     """
     value, grad = f.value_and_grad(theta)
     path, factor, moved, separated, hessians = [theta], None, math.inf, None, 0
-    H = np.empty((0, 0))
+    H, nothing = np.empty((0, 0)), max(NOTHING, 100 * eps)
     shrunk, converged = 0.0, False
     while True:
         if factor is None:
@@ -115,7 +117,7 @@ def newton(
         length = math.sqrt(max(-float(grad @ step), 0.0))
         # An old Hessian takes the parameters further than they need to be, so that the last is theirs to all digits.
         ahead = 1.0 if moved == 0 else AHEAD
-        converged = bool(np.abs(step).max(initial=0.0) <= ahead * tol) or not length > ahead * NOTHING
+        converged = bool(np.abs(step).max(initial=0.0) <= ahead * tol) or not length > ahead * nothing
         if not converged and divergence is not None and moved == 0 and hessians > 3 and shrunk > KEPT:
             separated = divergence(theta, step)
         ended = converged or bool(separated) or hessians > max_iter
@@ -128,7 +130,7 @@ def newton(
         for _ in range(HALVINGS):
             new = theta + t * step
             value_, grad_ = f.value_and_grad(new)
-            rounding = 8 * np.finfo(float).eps * abs(value)
+            rounding = 8 * eps * abs(value)
             slope = float(grad_ @ step)
             if value_ <= value - ARMIJO * t * length**2 or (value_ <= value + rounding and abs(slope) <= length**2):
                 found = True
