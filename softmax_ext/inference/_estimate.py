@@ -161,19 +161,11 @@ def _infer(model: Any, objective: Any) -> Inference:
         )
     if penalised:
         warnings.warn(TRUST, UserWarning, stacklevel=6)
-    _, null, inverse = null_space(H) if not Factor(H).sound or apart is not None else (None, None, np.linalg.inv(H))
-    covariance = f.expanded((inverse + inverse.T) / (2 * m))
-    if null is not None and null.shape[1]:
-        scale = null_space(H)[0]
-        part = np.einsum("ka,aer->ker", f.Q, (scale[:, np.newaxis] * null).reshape(*f.shape, -1))
-        lost = (np.abs(part).reshape(len(covariance), -1) > PART * np.abs(part).max()).any(axis=1)
-        covariance[lost] = covariance[:, lost] = np.nan
-        np.fill_diagonal(covariance, np.where(lost, np.inf, covariance.diagonal()))
     loss = found.value - 0.5 * float(w @ P @ w)
     free = H.shape[0] if not penalised else float(np.trace(np.linalg.solve(H, H - f.reduced(P))))
     return Inference(
         estimate=parameters.by_class(w, np.float64),
-        covariance=covariance,
+        covariance=_covariance(f, H) / m,
         rows=classes[1:] if parameters.binary else classes,
         columns=tuple(columns),
         base=classes[0] if parameters.binary else None,
@@ -185,6 +177,21 @@ def _infer(model: Any, objective: Any) -> Inference:
         penalised=penalised,
         separation=apart,
     )
+
+
+def _covariance(f: _Determined, H: Vector) -> Vector:
+    """Return the inverse of H for U as one of W; what H does not determine has an infinite variance."""
+    if Factor(H).sound:
+        inverse = np.linalg.inv(H)
+        return f.expanded((inverse + inverse.T) / 2)
+    scale, null, inverse = null_space(H)
+    found = f.expanded((inverse + inverse.T) / 2)
+    part = np.einsum("ka,aer->ker", f.Q, (scale[:, np.newaxis] * null).reshape(*f.shape, -1))
+    part = np.abs(part).reshape(len(found), -1).max(axis=1, initial=0.0)
+    lost = part > PART * max(part.max(), np.finfo(float).tiny)
+    found[lost] = found[:, lost] = np.nan
+    np.fill_diagonal(found, np.where(lost, np.inf, found.diagonal()))
+    return found
 
 
 def _emptied(f: _Determined, H: Vector) -> Vector | None:

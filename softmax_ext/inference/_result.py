@@ -70,6 +70,9 @@ class Inference:
     penalised: bool
     separation: Separation | None
 
+    def __post_init__(self) -> None:
+        self.estimate.flags.writeable = self.covariance.flags.writeable = False
+
     @property
     def coef(self) -> Vector:
         """Coefficients of the features, (R, D)."""
