@@ -26,6 +26,7 @@ try:
     from statsmodels.base.model import LikelihoodModel, LikelihoodModelResults
     from statsmodels.base.optimizer import check_kwargs
     from statsmodels.discrete import discrete_margins
+    from statsmodels.iolib.summary import Summary
     from statsmodels.tools import tools
     from statsmodels.tools._decorators import cache_readonly
     from statsmodels.tools.grouputils import combine_indices
@@ -443,7 +444,13 @@ class _Results:
     """What both models' results have in common."""
 
     model: Any
+    method: str
     mle_retvals: dict[str, Any]
+    cov_type: str
+    use_t: bool
+    prsquared: float
+    llr_pvalue: float
+    _get_endog_name: Any
 
     @property
     def separation(self) -> Separation | None:
@@ -473,12 +480,43 @@ class _Results:
             raise NotImplementedError("Margins with offset are not available.")
         return Margins(self, (at, method, atexog, dummy, count))
 
-    def summary(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the table, with what is to be said of separation below it."""
-        table = super().summary(*args, **kwargs)  # type: ignore[misc]
-        if self.separation is not None:
-            text = self.separation.say(self.model._class_names, self.model.exog_names)
-            table.add_extra_txt([text])
+    def summary(
+        self, yname: Any = None, xname: Any = None, title: Any = None, alpha: float = 0.05, yname_list: Any = None
+    ) -> Any:
+        """Return statsmodels' table, with what is to be said of separation below it.
+
+        statsmodels also makes LaTeX of it, twice, and throws that away: two thirds of the time.
+        """
+        left = [
+            ("Dep. Variable:", None),
+            ("Model:", [type(self.model).__name__]),
+            ("Method:", [self.method]),
+            ("Date:", None),
+            ("Time:", None),
+            ("converged:", [f"{self.mle_retvals['converged']}"]),
+        ]
+        right = [
+            ("No. Observations:", None),
+            ("Df Residuals:", None),
+            ("Df Model:", None),
+            ("Pseudo R-squ.:", [f"{self.prsquared:#6.4g}"]),
+            ("Log-Likelihood:", None),
+            ("LL-Null:", [f"{self.llnull:#8.5g}"]),
+            ("LLR p-value:", [f"{self.llr_pvalue:#6.4g}"]),
+        ]
+        if hasattr(self, "cov_type"):
+            left.append(("Covariance Type:", [self.cov_type]))
+        title = f"{type(self.model).__name__} Regression Results" if title is None else title
+        table = Summary()
+        yname, names = self._get_endog_name(yname, yname_list)
+        table.add_table_2cols(self, gleft=left, gright=right, yname=yname, xname=xname, title=title)
+        table.add_table_params(self, yname=names, xname=xname, alpha=alpha, use_t=self.use_t)
+        said = [] if self.separation is None else [self.separation.say(self.model._class_names, self.model.exog_names)]
+        if hasattr(self, "constraints"):
+            said.append("Model has been estimated subject to linear equality constraints.")
+        said.extend(getattr(self, "_separation_etext", []))
+        if said:
+            table.add_extra_txt(said)
         return table
 
     def _get_robustcov_results(
