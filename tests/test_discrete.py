@@ -1,5 +1,6 @@
 """softmax_ext.discrete beside statsmodels, whose models it replaces."""
 
+import doctest
 import os
 import pickle
 import subprocess
@@ -24,6 +25,7 @@ from statsmodels.tools.sm_exceptions import (
 )
 
 import softmax_ext
+from softmax_ext import discrete
 from softmax_ext.discrete import Logit, MNLogit, logit, mnlogit
 from softmax_ext.inference import _identified, _likelihood
 
@@ -430,6 +432,10 @@ def test_collinear_columns_are_named(made, said):
     assert undetermined[-1].all()
     assert not undetermined.all()
     same(results.bse.to_numpy()[:-1][~undetermined[:-1]], rest.bse[~undetermined[:-1]], rtol=1e-4)
+
+
+def test_examples_in_docstrings():
+    assert doctest.testmod(discrete) == (0, 11)
 
 
 # Memory, and statsmodels' own tests

@@ -1,5 +1,6 @@
 """`LogisticRegression.inference` beside softmax_ext.discrete, of the same model in another base."""
 
+import doctest
 import warnings
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from softmax_ext import SoftmaxObjective
-from softmax_ext.inference import Inference, InferenceDisplay
+from softmax_ext.inference import Inference, InferenceDisplay, _display, _result
 from softmax_ext.linear_model import LogisticRegression
 
 
@@ -256,3 +257,9 @@ def test_display(K):
     drawn = InferenceDisplay.from_results(fitted)
     same(drawn.std_error, np.atleast_2d(np.asarray(fitted.bse).T))
     drawn.figure_.canvas.draw()
+
+
+@pytest.mark.parametrize("module", [_result, _display])
+def test_examples_in_docstrings(module):
+    pytest.importorskip("matplotlib")
+    assert doctest.testmod(module).failed == 0

@@ -139,7 +139,7 @@ def test_the_surface_is_scikit_learns():
 
 
 def test_examples_of_the_docstrings():
-    assert doctest.testmod(linear_model) == (0, 18)
+    assert doctest.testmod(linear_model) == (0, 23)
 
 
 def test_without_scikit_learn_the_error_says_what_to_install():
