@@ -57,8 +57,9 @@ def fit(args: argparse.Namespace) -> None:
     s = table.numbers([args.weights])[:, 0] if args.weights else None
     if s is not None and (s.min() < 0 or not s.any()):
         raise FileError(f"{args.train}: column {args.weights!r}: weights must not be negative, nor all zero")
+    chosen = _cross_validated(args, X, y, s) if args.cv else {}
     estimator = LogisticRegression(
-        C=args.C,
+        C=chosen.get("C", args.C),
         tol=args.tol,
         max_iter=args.max_iter,
         class_weight="balanced" if args.balanced else None,
@@ -86,6 +87,8 @@ def fit(args: argparse.Namespace) -> None:
         "seconds": round(seconds, 3),
         "model": str(args.out),
     }
+    if chosen:
+        result["cross_validation"] = chosen
     if args.json:
         print(json.dumps(result))
         return
@@ -94,6 +97,80 @@ def fit(args: argparse.Namespace) -> None:
     row("fit", f"objective {result['objective']:.6g} after {result['iterations']} iterations in {seconds:.2f} s")
     row("training", f"accuracy {result['accuracy']:.4f}")
     row("model", args.out)
+
+
+def _cross_validated(args: argparse.Namespace, X: Any, y: Array, s: Array | None) -> dict[str, Any]:
+    """Choose C by the accuracy on rows left out; print the scores, and draw them if a folder is named."""
+    from sklearn.model_selection import StratifiedKFold
+
+    from .linear_model import CVDisplay, LogisticRegressionCV
+
+    least = int(np.unique(y, return_counts=True)[1].min())
+    if least < args.cv:
+        _warn(f"the rarest class has {least} rows, so some of the {args.cv} folds lack it")
+    model = LogisticRegressionCV(
+        cv=StratifiedKFold(args.cv, shuffle=True, random_state=0),
+        l1_ratios=(0,),
+        scoring="accuracy",
+        use_legacy_attributes=False,
+        tol=args.tol,
+        max_iter=args.max_iter,
+        class_weight="balanced" if args.balanced else None,
+        refit="one_se" if args.one_se else True,
+        n_threads=args.threads,
+    )
+    start = time.perf_counter()
+    with _fits_progress() as model.callback, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said here, on one line each
+        try:
+            model.fit(X, y, s)
+        except ValueError as refused:
+            raise FileError(f"{args.train}: --cv {args.cv}: {refused}") from refused
+    seconds = time.perf_counter() - start
+    model.callback = None
+    if not model.converged_:
+        report = " ".join(model.convergence_report_.split())
+        _warn(f"not all fits of the cross-validation converged ({report}); see --max-iter")
+    scores = model.scores_[:, 0]
+    mean, error = scores.mean(axis=0), scores.std(axis=0, ddof=1) / np.sqrt(args.cv)
+    if args.plot:
+        from matplotlib.figure import Figure
+
+        from . import _plots
+
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        CVDisplay.from_estimator(model, ax=figure.subplots(), score_name="accuracy on rows left out")
+        _plots.save(figure, args.plot / "cross-validation.png")
+    if not args.json:
+        table = [
+            [f"{C:.3g}{' *' if model.C_ == C else ''}", f"{a:.4f}", f"{e:.4f}"]
+            for C, a, e in zip(model.Cs_, mean, error, strict=True)
+        ]
+        print(rows_of(("C", "accuracy", "± one standard error"), table))
+        row("folds", f"{args.cv}, C = {model.C_:.3g} chosen in {seconds:.2f} s")
+        if args.plot:
+            row("picture", args.plot / "cross-validation.png")
+    return {
+        "folds": args.cv,
+        "C": model.C_,
+        "Cs": model.Cs_.tolist(),
+        "accuracy": mean.tolist(),
+        "standard_error": error.tolist(),
+        "seconds": round(seconds, 3),
+    }
+
+
+@contextmanager
+def _fits_progress() -> Iterator[Any]:
+    """Show the fits of a cross-validation and the time left on standard error, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = "cross-validation", BarColumn(), MofNCompleteColumn(), TextColumn("fits, left"), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, fits: bar.update(task, completed=done, total=fits)
 
 
 def _warn(text: str) -> None:

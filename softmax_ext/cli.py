@@ -79,11 +79,11 @@ def _parser() -> argparse.ArgumentParser:
 
     fit = command(
         "fit", _commands.fit, "cli", "fit a model to a table",
-        "Fit softmax regression to a .csv, .tsv, .parquet, .npz or .svmlight file.",
+        "Fit softmax regression to TRAIN, a .csv, .tsv, .parquet, .npz or .svmlight file.",
         "train.csv --target y --impute --one-hot --out m.npz",
     )  # fmt: skip
     fit.usage = "softmax-ext fit TRAIN --target COLUMN --out MODEL [options]"
-    fit.add_argument("train", type=Path, metavar="TRAIN", help="the table")
+    fit.add_argument("train", type=Path, metavar="TRAIN", help=argparse.SUPPRESS)  # the description says it
     fit.add_argument("--target", required=True, metavar="COLUMN", help="what to learn; of a .svmlight file: label")
     fit.add_argument("--out", required=True, type=Path, metavar="MODEL", help="a name ending in .npz or .skops")
     fit.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="not a feature; may be repeated")
@@ -91,7 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--one-hot", action="store_true", help="let columns of words be features, a column for each word")
     fit.add_argument("--weights", metavar="COLUMN", help="what each sample weighs")
     fit.add_argument("--balanced", action="store_true", help="let all classes weigh the same")
-    fit.add_argument("--C", type=_positive(float, inf=True), default=1.0, help="inverse penalty; default: 1")
+    penalty = fit.add_mutually_exclusive_group()
+    penalty.add_argument("--C", type=_positive(float, inf=True), default=1.0, help="inverse penalty; default: 1")
+    penalty.add_argument("--cv", type=_folds, metavar="N", help="choose C by the accuracy in N folds")
+    fit.add_argument("--one-se", action="store_true", help="with --cv: as simple as within one standard error")
+    fit.add_argument("--plot", type=Path, metavar="FOLDER", help="with --cv: write cross-validation.png there")
     fit.add_argument("--tol", type=_positive(float), default=1e-4, help="of the gradient; default: 1e-4")
     fit.add_argument("--max-iter", type=_positive(int), default=100, metavar="N", help="default: 100")
 
@@ -160,6 +164,13 @@ def _positive(kind: type[int] | type[float], inf: bool = False) -> Callable[[str
 
     parse.__name__ = kind.__name__  # argparse names it: "invalid int value"
     return parse
+
+
+def _folds(text: str) -> int:
+    value = int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError(f"must be at least 2, got {text}")
+    return value
 
 
 def _seed(text: str) -> int:

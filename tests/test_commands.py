@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -664,3 +665,33 @@ def test_all_contenders_compute_the_same():
 def test_a_table_is_aligned():
     lines = _report.rows_of(["a", "bc"], [["long", "1"], ["x", "234"]]).splitlines()
     assert lines == ["| a    |  bc |", "|------|----:|", "| long |   1 |", "| x    | 234 |"]
+
+
+@pytest.mark.parametrize("options", [[], ["--one-se"]])
+def test_fit_chooses_C_by_cross_validation(options, iris, capsys):
+    X, y = iris
+    store("train.csv", X, y)
+    fit("csv", "model.npz", "--cv", 4, "--plot", "pictures", *options)
+    out, err = capsys.readouterr()
+    assert err == "" and "| C " in out and out.count("\n| ") == 10 and "4, C = " in out
+    chosen = out.split("C = ")[1].split()[0]
+    assert f"| {chosen} * " in out
+    assert Path("pictures/cross-validation.png").read_bytes().startswith(b"\x89PNG")
+    fit("csv", "again.npz", "--cv", 4, "--json", *options)
+    found = json.loads(capsys.readouterr().out)["cross_validation"]
+    assert f"{found['C']:.3g}" == chosen and len(found["accuracy"]) == len(found["Cs"]) == 10
+    assert max(found["accuracy"]) > 0.9
+    fit("csv", "alone.npz", "--C", found["C"])
+    models = [np.load(name)["coef"] for name in ("model.npz", "again.npz", "alone.npz")]
+    assert np.array_equal(models[0], models[1]) and np.array_equal(models[0], models[2])
+
+
+def test_folds_that_cannot_be(iris, capsys):
+    X, y = iris
+    store("train.csv", X, y)
+    for options in (["--cv", 1], ["--cv", 3, "--C", 2]):
+        with pytest.raises(SystemExit):
+            fit("csv", "model.npz", *options)
+    capsys.readouterr()
+    run("fit", "train.csv", "--target", KINDS["csv"], "--out", "model.npz", "--cv", 1000, "--ignore", "id", status=2)
+    assert "--cv 1000: Cannot have number of splits" in capsys.readouterr().err
