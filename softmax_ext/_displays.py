@@ -59,7 +59,7 @@ class CVDisplay(_Display):
     figure_ : matplotlib Figure
         Its figure.
     lines_ : list of matplotlib Artist
-        The folds' lines, and their mean's.
+        The folds' lines, if there are several, and their mean's.
 
     Examples
     --------
@@ -140,12 +140,14 @@ class CVDisplay(_Display):
         mean, folds = scores.mean(axis=0), len(scores)
         x, infinite = _abscissae(Cs)
         self.lines_: list[Any] = []
-        for f, each in enumerate(scores):
+        for f, each in enumerate(scores if folds > 1 else []):
             self.lines_ += ax.plot(x, each, color="0.75", linewidth=0.8, label=f"{folds} folds" if not f else None)
         if folds > 1:
             error = scores.std(axis=0, ddof=1) / np.sqrt(folds)
             ax.fill_between(x, mean - error, mean + error, color="tab:blue", alpha=0.15, label="± one standard error")
-        self.lines_ += ax.plot(x, mean, **{"marker": ".", "color": "tab:blue", "label": "mean"} | keywords)
+        self.lines_ += ax.plot(
+            x, mean, **{"marker": ".", "color": "tab:blue", "label": "mean" if folds > 1 else "one fold"} | keywords
+        )
         best = int(mean.argmax())
         simple = one_standard_error(scores, Cs, best)
         chosen = x[int(np.argmin(np.abs(Cs - self.C)))] if np.isinf(self.C) else self.C
