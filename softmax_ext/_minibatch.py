@@ -159,6 +159,7 @@ class MiniBatches:
             "n_iter_": np.array([stream.epoch], np.int32),
             "loss_curve_": np.array(stream.history),
             "validation_curve_": np.array(stream.validation),
+            "predicted_decrease_": math.nan,
             "converged_": stale,
             "convergence_report_": "\n".join(
                 [

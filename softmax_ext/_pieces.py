@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from ._fisher import POOL, Fisher
+from ._fisher import POOL, Easing, Fisher
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._rows import Rows
@@ -318,9 +318,13 @@ class PiecesObjective:
         self.penalty.add_hessian(self.parameters, matrix)
         return matrix
 
-    def preconditioner(self, w: Vector) -> Fisher:
+    def easing(self) -> Easing | None:
+        """Return the extra penalty from which a fit had better begin."""
+        return self.sample.easing(self.problem.rows)
+
+    def preconditioner(self, w: Vector, extra: Vector | None = None) -> Fisher:
         """Return what multiplies a vector by an approximate inverse of the Hessian at w."""
-        return self.sample.preconditioner(w)
+        return self.sample.preconditioner(w, extra)
 
 
 class Sample:

@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch
+from ._fisher import EASY_ROWS
 from ._parameters import Parameters
+from ._rows_space import FEATURES_PER_ROW, is_wide
 from ._solvers import choose
 from ._validation import check_integer
 
@@ -196,6 +198,23 @@ class Explanation(str):
         return str(self)
 
 
+def _solver(N: int, D: int, K: int) -> str:
+    """Say what a fit of a cold start does by default."""
+    place = ""
+    if is_wide(N, D):
+        place = f", in the space of the {N} samples, for there are {FEATURES_PER_ROW} features for each of them"
+        D = N
+    size = Parameters.of_model(K, D, True).size
+    if choose(size) == "newton":
+        return f"Newton with the whole Hessian, for there are few parameters{place}"
+    if N < EASY_ROWS * size:
+        return (
+            f"L-BFGS with the Fisher preconditioner{place}; from stronger penalties where C is weak, for there are "
+            f"fewer than {EASY_ROWS} samples for each parameter"
+        )
+    return f"L-BFGS with the Fisher preconditioner{place}, then Newton by conjugate gradients"
+
+
 def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz: int | None = None) -> Explanation:
     """Tell which way `loss_grad`, and a fit by the default solver, takes for a shape, and why.
 
@@ -262,12 +281,7 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz:
         if way.cut == "sparse"
         else f"cut: parts of {way.classes} classes, for a gradient for each slice of the samples would cost too much",
         f"blocks: {min(way.block, N)} samples at a time",
-        "default solver: "
-        + (
-            "Newton with the whole Hessian, for there are few parameters"
-            if choose(Parameters.of_model(K, D, True).size) == "newton"
-            else "L-BFGS with the Fisher preconditioner, then Newton by conjugate gradients"
-        ),
+        f"default solver: {_solver(N, D, K)}",
         f"work space: {size / MiB:.1f} MiB, and {way.work * kind.itemsize / MiB:.2f} MiB for each thread",
     ]
     return Explanation("\n".join(lines))

@@ -87,7 +87,9 @@ class LogisticRegression(
     dual : bool, default False
         True is accepted with ``solver="liblinear"``, and changes nothing.
     tol : float >= 0, default 1e-4
-        The fit stops when no component of the gradient of the objective above is larger.
+        The fit stops when no component of the gradient of the objective above is larger, which is scikit-learn's rule;
+        and when besides the objective is predicted to fall by no more than ``1e-3 max(objective, tol)`` until its
+        minimum: `predicted_decrease_`. On wide data the first alone would stop far from the minimum.
     fit_intercept : bool, default True
         Whether there is an intercept.
     intercept_scaling : float > 0, default 1
@@ -157,8 +159,13 @@ class LogisticRegression(
         Objective at the start and after each iteration; with mini-batches the mean objective of each epoch.
     validation_curve_ : ndarray, shape (iterations,)
         With mini-batches: the loss of the rows held out, after each epoch; empty if there are none.
+    predicted_decrease_ : float
+        How far below the last objective the minimum is, as the optimiser's own quadratic model has it: half of
+        gᵀ H g, with g the gradient and H the inverse of the Hessian, or what L-BFGS takes for it; nan after
+        mini-batches.
     converged_ : bool
-        Whether the gradient is within `tol`; with mini-batches, whether the fit has stopped early.
+        Whether the gradient and the predicted decrease are within `tol`; with mini-batches, whether the fit has stopped
+        early.
     convergence_report_ : str
         What ran, and why it stopped, in a few lines.
 
@@ -574,8 +581,9 @@ class LogisticRegression(
         if not self.converged_ and solution.n_iter >= self.max_iter:
             warnings.warn(
                 f"{not_converged.format(n=solution.n_iter)}: the largest component of the gradient is "
-                f"{solution.largest_gradient:.1e}, tol={self.tol}. Increase the number of iterations to improve the "
-                f"convergence (max_iter={self.max_iter}).",
+                f"{solution.largest_gradient:.1e}, tol={self.tol}, and the objective, {solution.value:.3g}, is "
+                f"predicted to fall by {solution.predicted_decrease:.1e}. Increase the number of iterations to improve "
+                f"the convergence (max_iter={self.max_iter}).",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -657,6 +665,7 @@ class LogisticRegression(
         self.n_iter_ = np.array([solution.n_iter], np.int32)
         self.loss_curve_ = solution.curve
         self.converged_ = solution.converged
+        self.predicted_decrease_ = solution.predicted_decrease
         self.convergence_report_ = solution.report
 
     def _coefficients(self, w: Array, dtype: np.dtype[Any]) -> dict[str, Array]:

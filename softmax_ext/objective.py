@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch, _threads, reference
-from ._fisher import POOL, Fisher
+from ._fisher import POOL, Easing, Fisher, easing
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._plan import plan
 from ._rows import Rows
+from ._rows_space import RowsSpace, is_wide
 from ._run import run
 from ._sparse import CSR, is_sparse
 from ._validation import check_block, check_positive_number, check_problem, count_classes, native
@@ -323,8 +324,14 @@ class SoftmaxObjective:
     @cached_property
     def mean_squares(self) -> Vector:
         """The mean of each feature's square, over some thousand rows; 1 for the intercept."""
-        X = self._augmented(slice(None, None, max(1, self.N // 4096)))
-        means: Vector = np.einsum("ij,ij->j", X, X) / len(X)
+        X, means = self._rows.X[:: max(1, self.N // 4096)], np.ones(self.parameters.each)
+        if isinstance(X, CSR):
+            data, indices = X.entries()
+            sums = np.bincount(indices, np.square(data, dtype=np.float64), self.D)
+        else:
+            wide = X.astype(np.float64)
+            sums = np.einsum("ij,ij->j", wide, wide)
+        means[: self.D] = sums / len(X)
         return means
 
     def weighing(self, s: Vector, n_threads: int | None = None) -> Self:
@@ -345,8 +352,31 @@ class SoftmaxObjective:
         stored = self._rows.stored
         return 4 * self.K * (self.N * self.D if stored is None else stored)
 
-    def preconditioner(self, w: Vector) -> Fisher:
-        """Return what multiplies a vector by an approximate inverse of the Hessian at w; see softmax_ext/_fisher.py."""
+    @cached_property
+    def _rows_space(self) -> RowsSpace | None:
+        X = self._rows.X
+        if not is_wide(self.N, self.D) or X.dtype != self.dtype or _dispatch.kernels is None:
+            return None
+        space = RowsSpace(X, self.parameters, self.n_threads)
+        return space if len(space.kept) else None
+
+    def in_rows_space(self) -> tuple[RowsSpace, SoftmaxObjective] | None:
+        """Return the same problem with as many features as samples, where those are far fewer; see `RowsSpace`."""
+        if self._rows_space is None or np.ptp(self.penalty.diagonal(self.D)):
+            return None
+        space, rows = self._rows_space, self._rows
+        narrow = Rows(space.Z, rows.y, rows.Y, rows.s)
+        return space, objective_of(narrow, space.narrow, self.penalty, m=self.m, n_threads=self.n_threads)
+
+    def easing(self, N: int | None = None) -> Easing | None:
+        """Return the extra penalty from which a fit had better begin; N if these rows are a sample of so many."""
+        return easing(self.parameters, self.penalty, self.mean_squares, self.N if N is None else N)
+
+    def preconditioner(self, w: Vector, extra: Vector | None = None) -> Fisher:
+        """Return what multiplies a vector by an approximate inverse of the Hessian at w; see softmax_ext/_fisher.py.
+
+        `extra` is the diagonal of a penalty beyond the objective's own.
+        """
         pool = slice(None, None, max(1, self.N // POOL))
         return Fisher(
             w,
@@ -358,6 +388,7 @@ class SoftmaxObjective:
             posterior=lambda X, w: self._posterior(X, *self.parameters.split(w, self.dtype)),
             passes_over=self.N,
             n_threads=self.n_threads,
+            extra=extra,
         )
 
 

@@ -87,7 +87,7 @@ def test_fits_share_curvature(monkeypatch):
     from softmax_ext._fisher import Fisher
 
     refreshes, refresh = [], Fisher.refresh
-    monkeypatch.setattr(Fisher, "refresh", lambda fisher, w: (refreshes.append(1), refresh(fisher, w))[1])
+    monkeypatch.setattr(Fisher, "refresh", lambda fisher, *at: (refreshes.append(1), refresh(fisher, *at))[1])
     X, y = datasets.load_digits(return_X_y=True)
     model = cv(cv=3, Cs=[1e-4, 1e-3, 1e-2]).fit(X, y)
     shared = len(refreshes)

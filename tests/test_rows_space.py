@@ -1,0 +1,123 @@
+"""Fits of few samples with many features: the same problem in the space of the samples."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+import threadpoolctl
+
+from softmax_ext import SoftmaxObjective
+from softmax_ext._parameters import Parameters
+from softmax_ext._rows_space import RowsSpace, cholesky, is_wide
+from softmax_ext._solvers import minimize
+from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.objective import BinomialObjective
+
+N, D = 37, 700
+
+
+def wide(kind="dense", dtype=np.float64, K=3, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((N, D)).astype(dtype)
+    y = (X[:, :20] @ rng.standard_normal((20, K)) + rng.standard_normal((N, K))).argmax(axis=1)
+    y[:K] = range(K)
+    if kind == "sparse":
+        X *= rng.random((N, D)) < 0.1
+    X[9] = X[4]  # a sample that is there twice is no direction of its own
+    return (scipy.sparse.csr_array(X) if kind == "sparse" else X), y
+
+
+def wide_objective(kind, dtype, K, C=1.0, **options):
+    X, y = wide(kind, dtype, K)
+    return (BinomialObjective if K == 2 else SoftmaxObjective)(X, y, l2=1 / (C * N), **options)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_coordinates(kind, dtype):
+    X, _ = wide(kind, dtype)
+    objective = SoftmaxObjective(X, wide()[1])
+    space, narrow = objective.in_rows_space()
+    rng, full = np.random.default_rng(1), X.toarray() if kind == "sparse" else X
+    rank = np.linalg.matrix_rank(full.astype(np.float64))
+    assert (narrow.N, narrow.D) == (N, rank) == space.Z.shape
+    w = rng.standard_normal(objective.size)
+    v = space.lower(w)
+    np.testing.assert_allclose(space.Z @ space.narrow.weights(v).T, full @ objective.parameters.weights(w).T, atol=1e-4)
+    np.testing.assert_allclose(space.lower(space.lift(v)), v, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(space.lift(v)), np.linalg.norm(v), rtol=1e-5)
+    # Values and gradients are those of all features.
+    value, grad = narrow.value_and_grad(v)
+    wide_value, wide_grad = objective.value_and_grad(space.lift(v))
+    np.testing.assert_allclose(value, wide_value, rtol=1e-5)
+    np.testing.assert_allclose(space.lift(grad), wide_grad, atol=1e-5 * abs(wide_grad).max())
+
+
+def test_the_largest_component_is_told_from_the_tolerance():
+    space, _ = wide_objective("dense", np.float64, 3).in_rows_space()
+    v = np.random.default_rng(0).standard_normal(space.narrow.size)
+    v[-3:] *= 0.01
+    exact = abs(space.lift(v)).max()
+    for tol in exact * np.array([1e-3, 0.1, 0.99, 1.01, 10, 1e3]):
+        assert (space.largest(v, tol) <= tol) == (exact <= tol)
+
+
+def centred(parameters, w):
+    """What determines the scores: of more than two classes all may have anything in common."""
+    W = parameters.by_class(w, np.float64)
+    return W if parameters.binary else W - W.mean(axis=0)
+
+
+@pytest.mark.parametrize("C", [1e-2, 1.0, 1e3])
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_the_minimum_is_that_of_all_features(kind, K, C):
+    objective = wide_objective(kind, np.float64, K, C)
+    seen = []
+    zero = np.zeros(objective.size)
+    found = minimize(objective, zero, tol=1e-7, max_iter=500, callback=lambda i, f, g, w: seen.append((f, g, w)))
+    assert found.converged and "in the space of the samples: 36 features in the place of 700" in found.report
+    best = minimize(objective, zero, "newton", tol=1e-9, max_iter=200)
+    fitted, least = (centred(objective.parameters, each.w) for each in (found, best))
+    np.testing.assert_allclose(fitted, least, atol=1e-2 * max(abs(least).max(), 1))
+    assert found.value == pytest.approx(best.value, rel=1e-3)
+    value, grad = objective.value_and_grad(found.w)
+    assert found.value == pytest.approx(value, rel=1e-9)
+    assert found.largest_gradient == pytest.approx(abs(grad).max(), abs=1e-12)
+    for f, g, w in seen[::3]:
+        value, grad = objective.value_and_grad(w)
+        assert f == pytest.approx(value, rel=1e-9) and g == pytest.approx(abs(grad).max(), abs=1e-11)
+    again = minimize(objective, found.w + 1e-3, tol=1e-7, max_iter=500)  # what no sample sees is taken away
+    np.testing.assert_allclose(centred(objective.parameters, again.w), least, atol=1e-2 * max(abs(least).max(), 1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("K", [2, 4])
+def test_no_number_of_threads_changes_a_bit(K, dtype):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 3300)).astype(dtype)
+    y = np.arange(200) % K
+    fits = []
+    for n_threads, blas in ((1, 1), (2, 1), (2, 2), (7, 2)):
+        with threadpoolctl.threadpool_limits(blas, "blas"):
+            fits.append(LogisticRegression(n_threads=n_threads).fit(X, y))
+    assert "space of the samples" in fits[0].convergence_report_
+    for model in fits[1:]:
+        assert model.coef_.tobytes() == fits[0].coef_.tobytes()
+        assert model.loss_curve_.tobytes() == fits[0].loss_curve_.tobytes()
+
+
+def test_samples_that_span_nothing():
+    X = np.zeros((5, 100))
+    assert is_wide(*X.shape) and SoftmaxObjective(X, [0, 1, 2, 0, 1]).in_rows_space() is None
+    model = LogisticRegression().fit(X, [0, 1, 2, 0, 1])
+    np.testing.assert_allclose(model.predict_proba(X)[0], [0.4, 0.4, 0.2], atol=1e-3)
+
+
+def test_a_factor_of_a_matrix_of_any_rank():
+    rng = np.random.default_rng(0)
+    B = rng.standard_normal((12, 5))
+    L, kept = cholesky(B @ B.T)
+    assert L.shape == (12, 5) and len(kept) == 5
+    np.testing.assert_allclose(L @ L.T, B @ B.T, atol=1e-12)
+    assert not np.triu(L[kept], 1).any()
+    assert RowsSpace(B @ rng.standard_normal((5, 300)), Parameters(2, 300, True, True), 1).Z.shape == (12, 5)
