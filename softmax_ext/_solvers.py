@@ -166,6 +166,8 @@ class _Run:
         self.lines: list[str] = []
         if not math.isfinite(self.value):
             self.reason = f"the objective is {self.value} at the start"
+        elif not math.isfinite(self.largest_gradient):
+            self.reason = f"the gradient is {self.largest_gradient} at the start"
 
     @property
     def n_iter(self) -> int:

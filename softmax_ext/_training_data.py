@@ -30,16 +30,16 @@ class TrainingData(NamedTuple):
 
 
 def check_data(
-    estimator: Any, X: Any, y: Any, sample_weight: Any, *, class_weight: ClassWeight, solver: str
+    estimator: Any, X: Any, y: Any, sample_weight: Any, *, class_weight: ClassWeight, solver: str, finite: bool = True
 ) -> TrainingData:
-    """Check what `fit` is given; scikit-learn's own check notes the features' number and names in the estimator."""
+    """Check what `fit` is given; scikit-learn's own check notes the features' number and names in the estimator.
+
+    finite: whether to look for values of X that are not; else the first pass over X has to, in its own sweep.
+    """
     soft = are_probabilities(y)
-    X, y = validated(estimator, X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft)
-    if soft:
-        classes, targets = np.arange(y.shape[1]), y
-    else:
-        check_classification_targets(y)
-        classes, targets = np.unique(y, return_inverse=True)
+    kinds = [np.float64, np.float32]
+    X, y = validated(estimator, X, y, dtype=kinds, order="C", multi_output=soft, ensure_all_finite=finite)
+    classes, targets = (np.arange(y.shape[1]), y) if soft else encoded(y)
     check_classes(classes, solver)
     s = _checked_weights(sample_weight, X)
     if class_weight is not None:
@@ -142,6 +142,35 @@ def _weights_of_classes(class_weight: dict[Any, float] | str, classes: Array, ta
         return class_weights("balanced", targets, s, len(classes))
     c: Array = compute_class_weight(class_weight, classes=classes, y=classes)
     return c
+
+
+# Integers are counted, not sorted, if they lie within so many of one another.
+COUNTED = 65536
+
+
+def encoded(y: Array) -> tuple[Array, Array]:
+    """Return the classes, sorted, and the number of each label's class, as np.unique does; refuse what are no labels.
+
+    Integers close together are counted: to sort a million labels, as scikit-learn's check and np.unique do, takes
+    several passes over them.
+    """
+    low, high = (int(y.min()), int(y.max())) if y.dtype.kind in "iub" else (0, COUNTED)
+    if high - low >= COUNTED:
+        check_classification_targets(y)
+        return np.unique(y, return_inverse=True)
+    # What is unsigned may be beyond np.intp, and the difference of what is not may be beyond its own type.
+    unsigned = y.dtype.kind == "u"
+    numbers = (y - y.dtype.type(low) if unsigned else y).astype(np.intp, copy=False)
+    if low and not unsigned:
+        numbers = numbers - low
+    counts = np.bincount(numbers)
+    found = np.flatnonzero(counts)
+    classes = found.astype(y.dtype) + y.dtype.type(low) if unsigned else (found + low).astype(y.dtype)
+    if 2 * len(classes) > len(y):
+        check_classification_targets(y)  # which warns of so many classes
+    if len(found) < len(counts):
+        numbers = (np.cumsum(counts > 0) - 1)[numbers]
+    return classes, numbers
 
 
 def are_probabilities(y: Any) -> bool:

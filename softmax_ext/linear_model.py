@@ -8,6 +8,7 @@ inherited; the others are given what they need.
 from __future__ import annotations
 
 import copy
+import math
 import os
 import pathlib
 import warnings
@@ -25,6 +26,7 @@ try:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
     from sklearn.utils._param_validation import Interval, StrOptions
+    from sklearn.utils.validation import assert_all_finite
 
     from ._displays import CVDisplay, PathDisplay
     from ._path import Path, logistic_regression_path
@@ -311,8 +313,10 @@ class LogisticRegression(
             self._stream = None
         if isinstance(X, Chunks):
             return self._fit_pieces(X, y, sample_weight, C)
+        # An optimiser's first pass finds what is not finite; a run of mini-batches begins with a few of the rows.
+        finite = self.solver in RULES
         rows, self.classes_, y = check_data(
-            self, X, y, sample_weight, class_weight=self.class_weight, solver=self.solver
+            self, X, y, sample_weight, class_weight=self.class_weight, solver=self.solver, finite=finite
         )
         X, m = rows.X, rows.total
         penalty = Penalty(l2=1 / (C * m))
@@ -577,6 +581,8 @@ class LogisticRegression(
             call = self._observers(stack, self.max_iter, seen)
             with np.errstate(over="ignore", invalid="ignore"):  # what they lead to is told below
                 solution = minimize(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
+            if not (solution.n_iter or math.isfinite(solution.largest_gradient)) and X is not None:
+                assert_all_finite(X, estimator_name=type(self).__name__, input_name="X")
             self._keep(solution, dtype)
         if not self.converged_ and solution.n_iter >= self.max_iter:
             warnings.warn(

@@ -31,6 +31,7 @@ from sklearn.utils.validation import validate_data  # noqa: E402
 
 from softmax_ext import linear_model  # noqa: E402
 from softmax_ext._solvers import minimize  # noqa: E402
+from softmax_ext._training_data import encoded  # noqa: E402
 from softmax_ext.chunks import from_iterable  # noqa: E402
 from softmax_ext.linear_model import RULES, SOLVERS, LogisticRegression  # noqa: E402
 
@@ -860,6 +861,29 @@ def test_data_whose_squares_overflow(solver, scale, dtype, D):
         assert [warning.category for warning in caught] == [ConvergenceWarning] and "scale X" in str(caught[0].message)
 
 
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array([3, 1, 1, 2], np.int8),
+        np.array([-5, 70, -5, 0], np.int16),
+        np.array([2**63, 2**63 + 3, 2**63], np.uint64),
+        np.array([-(2**63), 2**62, 0]),
+        np.array([True, False, True]),
+        np.array([0, 1, 0, 1]),
+        np.array([1.0, 2.0, 1.0]),
+        np.array(["b", "a", "b"]),
+    ],
+    ids=lambda y: f"{y.dtype} {y[0]}",
+)
+@pytest.mark.filterwarnings("ignore:The number of unique classes")
+def test_labels_are_numbered_as_by_unique(y):
+    """Though those of integers close together are counted."""
+    y = np.repeat(y, 3)
+    for got, want in zip(encoded(y), np.unique(y, return_inverse=True), strict=True):
+        np.testing.assert_array_equal(got, want)
+        assert got.dtype == want.dtype
+
+
 # Bad input
 
 X3, y3 = problem(3)
@@ -877,6 +901,10 @@ soft = np.full((120, 3), 1 / 3)
     [
         ({}, (bad, y3), ValueError, "Input X contains NaN"),
         ({}, (infinite, y3), ValueError, "Input X contains infinity"),
+        ({}, (infinite, y3 > 0), ValueError, "Input X contains infinity"),
+        ({}, (scipy.sparse.csr_array(bad), y3 > 0), ValueError, "Input X contains NaN"),
+        ({"solver": "newton-cg"}, (bad, y3 > 0), ValueError, "Input X contains NaN"),
+        ({}, (infinite, y3 > 0, (np.arange(120) != 5) + 0.0), ValueError, "Input X contains infinity"),
         ({}, (scipy.sparse.csr_array(bad), y3), ValueError, "Input X contains NaN"),
         ({}, (X3, np.where(y3 == 0, np.nan, y3)), ValueError, "Input y contains NaN"),
         ({}, (X3, y3 + 0.5), ValueError, "Unknown label type: continuous"),
