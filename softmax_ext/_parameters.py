@@ -95,6 +95,21 @@ class Parameters:
             dW, db = dW[1:], None if db is None else db[1:]
         return self.join(dW, db)
 
+    def determined(self, v: Vector, penalised: bool) -> Vector:
+        """Return v without what all classes have in common, in those parameters that no penalty weighs.
+
+        To add the same to all classes changes no posterior, so there a gradient is nothing but rounding.
+        """
+        if self.binary:
+            return v
+        v = v.copy()
+        if not penalised:
+            W = self.weights(v)
+            W -= W.mean(axis=0)
+        if (b := self.intercepts(v)) is not None:
+            b -= b.mean()
+        return v
+
     def by_class(self, w: Array, dtype: npt.DTypeLike) -> Array:
         """Return (count, each): the parameters (W_k, b_k) of a class in one row."""
         G = np.empty((self.count, self.each), dtype)

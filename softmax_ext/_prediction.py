@@ -15,7 +15,8 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
-from ._parameters import Parameters, with_zero
+from . import _two_classes
+from ._parameters import Parameters
 from ._readable import validated
 from ._rows import Rows
 from ._sparse import check_stored
@@ -83,10 +84,10 @@ class PredictionMixin:
         X, W, b = self._checked(X)
         if scipy.sparse.issparse(W):
             W = W.toarray()
-        if len(W) == 1:
-            W, b = with_zero(W), with_zero(b)
         if X.dtype != W.dtype:
             X = X.astype(np.result_type(X.dtype, W), copy=False)
+        if len(W) == 1:
+            return _two_classes.posteriors(X, W, b, self.n_threads)
         return predict_proba(X, W, b, n_threads=self.n_threads)
 
     @_of_each_chunk
@@ -104,8 +105,13 @@ class PredictionMixin:
             In the order of `classes_`; of two, that of ``classes_[1]``.
         """
         X, W, b = self._checked(X)
+        if len(b) == 1:
+            W = W.toarray() if scipy.sparse.issparse(W) else W
+            if X.dtype != W.dtype:
+                X = X.astype(np.result_type(X.dtype, W), copy=False)
+            return _two_classes.scores(X, W, b, self.n_threads)
         Z: Array = safe_sparse_dot(X, W.T, dense_output=True) + b
-        return Z.ravel() if len(b) == 1 else Z
+        return Z
 
     @_of_each_chunk
     def predict(self, X: Any) -> Array:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ._parameters import Parameters
 from ._rows_space import RowsSpace
 from ._threads import effective
 from ._vectors import combine, dots, subtract
@@ -585,7 +586,7 @@ def _newton(run: _Run) -> None:
             if run.reason:
                 break
         if exact:
-            inverse = Factor(run.objective.hessian(run.w))
+            inverse = Factor(run.objective.hessian(run.w), run.objective)
             direction = -inverse(run.grad)
         else:
             run.refresh()
@@ -599,9 +600,14 @@ def _newton(run: _Run) -> None:
 
 
 class Factor:
-    """The Cholesky factor of a whole Hessian, which it overwrites: called with v it returns the inverse times v."""
+    """The Cholesky factor of a whole Hessian, which it overwrites: called with v it returns the inverse times v.
 
-    def __init__(self, H: Vector) -> None:
+    Where it is singular, v has a part that is nothing but rounding, which a float32 pass leaves at 1e-8 and the ridge
+    would take to 1e5: that part is left out if the objective tells which it is.
+    """
+
+    def __init__(self, H: Vector, objective: Any = None) -> None:
+        self.objective = objective
         from scipy.linalg.lapack import dpotrf  # here, since it takes as long to import as NumPy
 
         self.scale = 1 / np.sqrt(np.maximum(H.diagonal(), np.finfo(float).tiny))
@@ -619,6 +625,9 @@ class Factor:
 
         if self.failed:
             return v.copy()
+        parameters = getattr(self.objective, "parameters", None)
+        if isinstance(parameters, Parameters):
+            v = parameters.determined(v, self.objective.penalty.l2 > 0)
         solved: Vector
         solved, _ = dpotrs(self.factor, v * self.scale, lower=True)
         solved *= self.scale

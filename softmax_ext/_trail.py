@@ -58,7 +58,7 @@ class Trail:
         if self.solver == "newton":
             return None
         if self.w.size <= FEW:
-            return Factor(self.objective.hessian(self.w))
+            return Factor(self.objective.hessian(self.w), self.objective)
         return Shared(self.objective.preconditioner(self.w))
 
     def beside(

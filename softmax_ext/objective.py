@@ -20,7 +20,7 @@ from . import _dispatch, _threads, reference
 from ._fisher import POOL, Easing, Fisher, easing
 from ._parameters import Parameters
 from ._penalty import Penalty
-from ._plan import plan
+from ._plan import binomial_plan, hessian_plan, plan
 from ._rows import Rows
 from ._rows_space import RowsSpace, is_wide
 from ._run import run
@@ -29,14 +29,12 @@ from ._validation import check_block, check_positive_number, check_problem, coun
 from .functional import predict_proba
 
 if TYPE_CHECKING:
-    from ._kernels_baseline import Pass
+    from ._kernels_baseline import BinomialPlan, Pass, Plan
 
 __all__ = ["BinomialObjective", "Evaluation", "SoftmaxObjective"]
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
-
-MiB = 2**20
 
 
 class Evaluation(NamedTuple):
@@ -227,40 +225,36 @@ class SoftmaxObjective:
         return product
 
     def hessian(self, w: npt.ArrayLike) -> Vector:
-        """Return the Hessian at w, (size, size) float64: for few parameters, since it costs N size² operations."""
+        """Return the Hessian at w, (size, size) float64: for few parameters, since it costs N size² operations.
+
+        By one pass, which computes in double whatever X is.
+        """
         parameters = self.parameters
-        H = self._hessian_sum(*parameters.split(parameters.vector(w), self.dtype))
-        H /= self.m
+        w = parameters.vector(w)
+        H = self._reference_hessian(w) if _dispatch.kernels is None else np.empty((self.size, self.size))
+        if _dispatch.kernels is not None:
+            way = hessian_plan(
+                self.N,
+                self.D,
+                self.K,
+                self.dtype.itemsize,
+                _dispatch.isa,
+                intercept=parameters.intercept,
+                binary=parameters.binary,
+                sparse=self._rows.stored is not None,
+            )
+            asked = _dispatch.kernels.Hessian(*parameters.views(_steady(w)), H, self.m)
+            run(asked, way, self._curving, self.n_threads)
+        self.penalty.add_hessian(parameters, H)
+        return H
+
+    def _reference_hessian(self, w: Array) -> Vector:
+        parameters, s = self.parameters, self._curving.weights()
+        S = self._posterior(self._rows.X, *parameters.split(w, self.dtype))
+        H = reference.hessian(self._augmented(slice(None)), S, s).reshape(self.size, self.size) * (s.sum() / self.m)
         order = parameters.flat(np.arange(parameters.size).reshape(parameters.count, -1), np.intp)
         matrix: Vector = H[np.ix_(order, order)]
-        self.penalty.add_hessian(parameters, matrix)
         return matrix
-
-    def _hessian_sum(self, W: Array, b: Array | None) -> Vector:
-        """Return m times the unpenalised Hessian, a class's parameters together: a sum over fixed slices of the rows.
-
-        Not by BLAS, whose sums may depend on its own number of threads.
-        """
-        kernels, count, P, Q = _dispatch.kernels, self.parameters.count, self.parameters.each, self.size
-        s = self._curving.weights()
-        at_once = max(1, MiB // P)
-        H, slices = np.zeros((Q, Q)), 16 if min(self.N, at_once) * Q * Q >= 2**22 else 1
-        if kernels is not None:
-            ld, work = kernels.hessian_sizes(P, count)
-            n_threads = min(self.n_threads, slices)
-            sums, space = np.zeros((slices, Q, ld)), np.empty(n_threads * work)
-        for start in range(0, self.N, at_once):
-            part = slice(start, start + at_once)
-            X, S = self._augmented(part), self._posterior(self._rows.X[part], W, b)
-            if kernels is None:
-                H += reference.hessian(X, S, s[part]).reshape(Q, Q) * s[part].sum()
-            else:
-                kernels.hessian(X, S.astype(np.float64, order="C"), s[part], sums, space, n_threads)
-        if kernels is not None:
-            for each in sums:
-                H += each[:, :Q]  # its upper triangle
-            H = np.triu(H) + np.triu(H, 1).T
-        return H
 
     def evaluate(self, w: npt.ArrayLike) -> Evaluation:
         """Return f(w), each sample's loss and the accuracy, from one pass."""
@@ -281,18 +275,26 @@ class SoftmaxObjective:
                 losses[:, 0] = reference.losses(Z, targets)
                 losses[:, 1] = 0 if y is None else Z.max(axis=1) - Z[np.arange(self.N), y]
             return reference.loss(Z, targets, self._rows.s) * self._part
+        W, b = self._modelled(W, b)
         return self._run(_dispatch.kernels.LossGrad(W, b, None, None, self.m, losses=losses))
 
     def _run(self, asked: Pass, *, hessian: bool = False) -> float:
         """Run a pass over all samples, as the loss sees them or as the Hessian does."""
         rows = self._curving if hessian else self._rows
-        way = plan(self.N, self.D, self.K, self.dtype.itemsize, _dispatch.isa, second=hessian, nnz=rows.stored)
-        return run(asked, way, rows, self.n_threads)
+        return run(asked, self._plan(hessian), rows, self.n_threads)
+
+    def _plan(self, second: bool) -> Plan:
+        nnz = self._rows.stored
+        return plan(self.N, self.D, self.K, self.dtype.itemsize, _dispatch.isa, second=second, nnz=nnz)
+
+    def _modelled(self, W: Array, b: Array | None) -> tuple[Array, Array | None]:
+        """Return those rows of W (K, D) and b (K,) that a pass reads."""
+        return W, b
 
     @property
     def _transposing(self) -> bool:
-        """Whether the pass transposes W and dW anyway, and so can take w and leave the gradient itself."""
-        return isinstance(self._rows.X, CSR) and not self.parameters.binary and _dispatch.kernels is not None
+        """Whether the pass takes w and leaves the gradient itself, in double: it transposes W and dW anyway."""
+        return isinstance(self._rows.X, CSR) and _dispatch.kernels is not None
 
     def _transposed(self, w: Array, v: Array | None) -> tuple[float, Vector]:
         """Return the loss and the penalised gradient at w; or 0 and the penalised Hessian times v."""
@@ -421,3 +423,20 @@ class BinomialObjective(SoftmaxObjective):
 
     def _count_classes(self, y: npt.ArrayLike) -> int:
         return 2
+
+    def _one_row(self, second: bool = False) -> BinomialPlan | None:
+        """Return the way of a pass over one score a sample, if there is one for these samples."""
+        if _dispatch.kernels is None:
+            return None
+        nnz = self._rows.stored
+        return binomial_plan(self.N, self.D, self.dtype.itemsize, _dispatch.isa, second=second, nnz=nnz)
+
+    def _plan(self, second: bool) -> Plan:
+        return self._one_row(second) or super()._plan(second)
+
+    def _modelled(self, W: Array, b: Array | None) -> tuple[Array, Array | None]:
+        return (W, b) if self._one_row() is None else (W[1:], None if b is None else b[1:])
+
+    @property
+    def _transposing(self) -> bool:
+        return self._one_row() is not None

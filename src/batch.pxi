@@ -4,7 +4,9 @@ cdef enum Kind:
     GRADIENT                # the loss and its gradient
     LOSS                    # the loss alone
     PROBABILITIES
+    SCORES                  # of two classes with one row of coefficients
     HESSIAN                 # the Hessian times (V, c)
+    WHOLE_HESSIAN           # all of it
 
 cdef struct Samples:        # rows of an array, `ldx` elements apart,
     const void *X
@@ -60,6 +62,11 @@ cdef struct Batch:          # a visit
 cdef bint summing(const Batch *d) noexcept nogil:
     """Whether there is a gradient, or what the Hessian makes of one."""
     return d.kind == GRADIENT or d.kind == HESSIAN
+
+
+cdef bint counting(const Batch *d) noexcept nogil:
+    """Whether there is a sum over all rows."""
+    return d.kind != PROBABILITIES and d.kind != SCORES
 
 
 cdef void *aligned(void *at) noexcept nogil:

@@ -1,4 +1,4 @@
-# The Fisher preconditioner's blocks (fisher.h), a class a thread, and the whole Hessian.
+# The Fisher preconditioner's blocks (fisher.h), a class a thread.
 
 cdef Py_ssize_t GRAM_ROWS = 128     # samples at a time: 785 floats each are 400 KB
 
@@ -144,72 +144,3 @@ cdef class Factors:
                     n_threads,
                 )
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
-
-
-cdef Py_ssize_t HESSIAN_ROWS = 64   # samples at a time
-
-
-cdef void hessian_rows(
-    const double *X, Py_ssize_t P, const double *S, Py_ssize_t K, const double *s, Py_ssize_t count, double *H,
-    Py_ssize_t ld, double *work,
-) noexcept nogil:
-    """H += sum_i s_i S_ik (delta_kl - S_il) x_i x_i^T in the blocks k <= l, K P rows of ld."""
-    cdef Py_ssize_t L = lanes_f64, ldp = whole(P, L), i = 0, r, k, j, n, rest
-    cdef double *plain = work                       # the samples, in rows of ldp,
-    cdef double *weighted = plain + HESSIAN_ROWS * ldp
-    cdef double *scaled = weighted + HESSIAN_ROWS * ldp  # and S_ik x_i of all classes, in rows of ld
-    cdef double a
-    memset(work, 0, HESSIAN_ROWS * (2 * ldp + ld) * sizeof(double))
-    while i < count:
-        n = min(HESSIAN_ROWS, count - i)
-        copy_rows(X + i * P, n, P, P, plain, ldp)
-        for r in range(n):
-            for k in range(K):
-                for j in range(P):
-                    scaled[r * ld + k * P + j] = S[(i + r) * K + k] * plain[r * ldp + j]
-        for k in range(K):
-            for r in range(n):
-                a = s[i + r] * S[(i + r) * K + k]
-                for j in range(P):
-                    weighted[r * ldp + j] = a * (1 - S[(i + r) * K + k]) * plain[r * ldp + j]
-            outer(weighted, P, ldp, plain, ldp, ldp, n, NULL, H + k * P * (ld + 1), ld, P, ADD)
-            rest = (K - 1 - k) * P
-            if rest == 0:
-                break
-            for r in range(n):
-                a = -s[i + r] * S[(i + r) * K + k]
-                for j in range(P):
-                    weighted[r * ldp + j] = a * plain[r * ldp + j]
-            outer(
-                weighted, P, ldp, scaled + (k + 1) * P, whole(rest, L), ld, n, NULL, H + k * P * (ld + 1) + P, ld, rest,
-                ADD,
-            )
-        i += n
-
-
-def hessian_sizes(Py_ssize_t P, Py_ssize_t K):
-    """Doubles of a row of H, and of each thread's work space."""
-    cdef Py_ssize_t ld = whole(K * P, lanes_f64) + lanes_f64
-    return ld, whole(HESSIAN_ROWS * (2 * whole(P, lanes_f64) + ld), 8)
-
-
-def hessian(
-    const double[:, ::1] X,         # IN     (n, P), with a column of ones where there is an intercept
-    const double[:, ::1] S,         # IN     (n, K)
-    const double[::1] s,            # IN     (n,)
-    double[:, :, ::1] H,            # INOUT  (slices, K P, ld): the blocks on and above the diagonal are added to
-    double[::1] work,               # WORK
-    int n_threads,
-):
-    """Add the Hessian's sum over some samples, a slice of them to each matrix."""
-    cdef Py_ssize_t i, slices = H.shape[0], n = X.shape[0], P = X.shape[1], K = S.shape[1], Q = H.shape[1]
-    cdef Py_ssize_t ld = H.shape[2], size = work.shape[0] // n_threads
-    cdef fexcept_t flags
-    fegetexceptflag(&flags, FE_ALL_EXCEPT)
-    with nogil:
-        for i in prange(slices, schedule="dynamic", chunksize=1, num_threads=n_threads):
-            hessian_rows(
-                &X[0, 0] + i * n // slices * P, P, &S[0, 0] + i * n // slices * K, K, &s[0] + i * n // slices,
-                (i + 1) * n // slices - i * n // slices, &H[0, 0, 0] + i * Q * ld, ld, &work[0] + threadid() * size,
-            )
-    fesetexceptflag(&flags, FE_ALL_EXCEPT)

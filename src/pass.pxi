@@ -26,7 +26,7 @@ cdef class Pass:
         plan.read(rows.X, &d)
         if self.summing:
             d.t.s = <const double *>numbers(rows.s, b"f", sizeof(double), d.N, False)
-            if d.kind != HESSIAN:
+            if d.kind == GRADIENT or d.kind == LOSS:
                 d.t.y = <const Py_ssize_t *>numbers(rows.y, b"i", sizeof(Py_ssize_t), d.N, False)
                 if d.t.y == NULL:
                     d.t.Y = rows_of(rows.Y, plan.itemsize, plan.K, &counted, &d.t.ldy)
@@ -109,6 +109,37 @@ cdef class Probabilities(Pass):
         self.d.kind = PROBABILITIES
         ask(&self.d, W, b, None, None, 1, None)
         self.d.out.S = numbers(S, b"f", W.itemsize, 0, True)
+
+
+cdef class Scores(Pass):
+    """The scores of class 1, of two classes with one row of coefficients."""
+
+    def __init__(
+        self,
+        W,                      # IN     (1, D)
+        b,                      # IN     (1,) or None
+        Z,                      # OUT    (N,)
+    ):
+        self.held = W, b, Z
+        self.d.kind = SCORES
+        ask(&self.d, W, b, None, None, 1, None)
+        self.d.out.S = numbers(Z, b"f", W.itemsize, 0, True)
+
+
+cdef class Hessian(Pass):
+    """The whole Hessian, of the parameters of all classes or of class 1 alone; all arrays but X are float64."""
+
+    def __init__(
+        self,
+        W,                      # IN     (K, D) or (1, D)
+        b,                      # IN     (K,) or (1,), or None
+        H,                      # OUT    (size, size)
+        double m,
+    ):
+        self.held = W, b, H
+        self.summing = True
+        self.d.kind = WHOLE_HESSIAN
+        ask(&self.d, W, b, H, None, m, 0.0)
 
 
 cdef int ask(Batch *d, W, b, dW, db, double m, l2) except -1:

@@ -20,6 +20,16 @@ def transposed_row(Py_ssize_t classes, Py_ssize_t itemsize):
     return row
 
 
+cdef int read_csr(X, Py_ssize_t itemsize, Batch *d) except -1:
+    """Let d point at CSR rows: softmax_ext/_sparse.py."""
+    d.N = len(X)
+    d.x.indptr = <const Py_ssize_t *>numbers(X.indptr, b"i", sizeof(Py_ssize_t), d.N + 1, False)
+    d.x.data = numbers(X.data, b"f", itemsize, 0, False)
+    d.x.wide = X.indices.itemsize == 8
+    d.x.indices = numbers(X.indices, b"i", 8 if d.x.wide else 4, 0, False)
+    return 0
+
+
 cdef class SparsePlan(Plan):
     """The cut of CSR rows.
 
@@ -60,12 +70,7 @@ cdef class SparsePlan(Plan):
         self.find_single(0)
 
     cdef int read(self, X, Batch *d) except -1:
-        d.N = len(X)
-        d.x.indptr = <const Py_ssize_t *>numbers(X.indptr, b"i", sizeof(Py_ssize_t), d.N + 1, False)
-        d.x.data = numbers(X.data, b"f", self.itemsize, 0, False)
-        d.x.wide = X.indices.itemsize == 8
-        d.x.indices = numbers(X.indices, b"i", 8 if d.x.wide else 4, 0, False)
-        return 0
+        return read_csr(X, self.itemsize, d)
 
     cdef double run(self, const Batch *d, void *work, double *sums, int n_threads) except? -1 nogil:
         if self.itemsize == sizeof(float):

@@ -44,6 +44,8 @@ int main(void)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         check_f32(sizes[i][0], sizes[i][1], sizes[i][2]);
         check_f64(sizes[i][0], sizes[i][1], sizes[i][2]);
+        check_two_f32(sizes[i][0], sizes[i][1]);
+        check_two_f64(sizes[i][0], sizes[i][1]);
     }
     check_exp_f32();
     check_exp_f64();
@@ -147,6 +149,93 @@ static void N(check)(ptrdiff_t n, ptrdiff_t D, ptrdiff_t K)
         compare("sums of columns", k, 0, db[k], sum, EPS * (double)(n + 2) * size);
     }
     void *all[] = {X, W, T, packed, bias, Z, S, R, Y, t, scores, posterior, s, base, y, dW, db};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+/* One row of coefficients: scores, posteriors, residuals of labels and of targets with their loss, the Hessian's product,
+ * the gradient; the same of CSR rows; and the whole Hessian. */
+static void N(check_two)(ptrdiff_t n, ptrdiff_t D)
+{
+    const ptrdiff_t lanes = (ptrdiff_t)N(lanes), row = N(vectors)(D) * lanes, rows = parts_of(n, EXPS * 16) * EXPS * 16;
+    number *X = room(n * D * sizeof *X), *w = room(row * sizeof *w), *z = room(rows * sizeof *z);
+    number *q = room(rows * sizeof *q), *r = room(rows * sizeof *r), *S = room(2 * n * sizeof *S);
+    number *Y = room(2 * n * sizeof *Y), *g = room(row * sizeof *g);
+    double *s = room(n * 8), *sums = room(D * 8), *score = room(n * 8);
+    ptrdiff_t *y = room(n * sizeof *y), *indptr = room((n + 1) * sizeof *indptr);
+    int32_t *indices = room(n * D * sizeof *indices);
+    const number bias = (number)draw();
+    for (ptrdiff_t i = 0; i < n * D; i++) X[i] = (number)draw(), indices[i] = (int32_t)(i % D);
+    for (ptrdiff_t j = 0; j < row; j++) w[j] = j < D ? (number)draw() : 0;
+    for (ptrdiff_t i = 0; i <= n; i++) indptr[i] = i * D;
+    for (ptrdiff_t i = 0; i < 2 * n; i++) Y[i] = (number)(draw() + 2);
+    for (ptrdiff_t i = 0; i < n; i++) s[i] = draw() + 2, y[i] = draw() > 0;
+    for (ptrdiff_t i = 0; i < rows; i++) q[i] = (number)draw();
+    const double rounding = EPS * 8 * (double)(D + 2), soft = 4 * rounding + 16 * EPS;
+    for (int csr = 0; csr < 2; csr++) {
+        if (csr) N(one_sparse_scores)(X, indices, 0, indptr, n, w, bias, z);
+        else N(one_scores)(X, n, D, D, X + n * D, w, bias, NULL, 0, z);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            score[i] = bias;
+            for (ptrdiff_t j = 0; j < D; j++) score[i] += (double)X[i * D + j] * (double)w[j];
+            compare(csr ? "CSR's one score" : "one score", i, 0, z[i], score[i], rounding);
+        }
+    }
+    memcpy(r, z, (size_t)n * sizeof *r);
+    N(binomial_posteriors)(r, n, S);
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (int k = 0; k < 2; k++)
+            compare("posterior of two", i, k, S[2 * i + k], 1 / (1 + exp(k ? -score[i] : score[i])), soft);
+    memcpy(r, z, (size_t)n * sizeof *r);
+    N(binomial_curvatures)(r, q, n, s);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double e = exp(-fabs(score[i]));
+        compare("curvature of two", i, 0, r[i], s[i] * e / ((1 + e) * (1 + e)) * q[i], 8 * soft);
+    }
+    for (int targets = 0; targets < 2; targets++) {
+        double want = 0, most = 1;
+        memcpy(r, z, (size_t)n * sizeof *r);
+        const double loss = N(binomial_residuals)(r, n, targets ? NULL : y, targets ? Y : NULL, 2, s, NULL);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const double Y_0 = targets ? (double)Y[2 * i] : y[i] == 0, Y_1 = targets ? (double)Y[2 * i + 1] : y[i] == 1;
+            const double S_1 = 1 / (1 + exp(-score[i])), S_0 = 1 / (1 + exp(score[i]));
+            const double term = s[i] * -(Y_0 * log(S_0) + Y_1 * log(S_1));
+            want += term, most += term + s[i] * (Y_0 + Y_1);
+            compare(targets ? "soft residual of two" : "residual of two", i, 0, r[i], s[i] * (S_1 * Y_0 - S_0 * Y_1),
+                    s[i] * (Y_0 + Y_1 + 1) * soft);
+        }
+        compare(targets ? "soft loss of two" : "loss of two", n, 2, loss, want, most * soft);
+    }
+    memset(g, 0, (size_t)row * sizeof *g), memset(sums, 0, (size_t)D * 8);
+    N(one_gradient)(X, n, D, D, X + n * D, r, NULL, 0, g);
+    N(one_sparse_gradient)(X, indices, 0, indptr, n, r, sums);
+    for (ptrdiff_t j = 0; j < D; j++) {
+        double c = 0, most = 0;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            c += (double)r[i] * (double)X[i * D + j];
+            most += fabs((double)r[i] * (double)X[i * D + j]);
+        }
+        compare("gradient of two", j, 0, g[j], c, EPS * (double)(n + 2) * most);
+        compare("CSR's gradient of two", j, 0, sums[j], c, 2.3e-16 * (double)(n + 2) * most);
+    }
+
+    const ptrdiff_t P = D + 1, ldt = vectors_f64(P) * lanes_f64, panels = parts_of(ldt / lanes_f64, MAX_V);
+    double *tile = room(n * ldt * 8), *H = room(P * ldt * 8);
+    memset(H, 0, (size_t)(P * ldt) * 8);
+    for (int csr = 0; csr < 2; csr++) {
+        if (csr) N(widen_entries)(X, indices, 0, indptr, n, D, 1, tile, ldt);
+        else N(widen_rows)(X, n, D, D, 1, tile, ldt);
+        for (ptrdiff_t i = 0; i < panels; i++) hessian_panel(tile, n, P, ldt, s, i, panels, NULL, 0, H);
+    }
+    for (ptrdiff_t j = 0; j < P; j++)
+        for (ptrdiff_t k = j; k < P; k++) {
+            double c = 0, most = 0;
+            for (ptrdiff_t i = 0; i < n; i++) {
+                const double term = s[i] * (j < D ? (double)X[i * D + j] : 1) * (k < D ? (double)X[i * D + k] : 1);
+                c += 2 * term, most += 2 * fabs(term);
+            }
+            compare("Hessian of two", j, k, H[j * ldt + k], c, 2.3e-16 * (double)(n + 4) * most);
+        }
+    void *all[] = {X, w, z, q, r, S, Y, g, s, sums, score, y, indptr, indices, tile, H};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 #endif

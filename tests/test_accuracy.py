@@ -7,7 +7,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from softmax_ext import _dispatch, loss_grad, predict_proba, reference, softmax
+from softmax_ext import _dispatch, _two_classes, loss_grad, predict_proba, reference, softmax
+from softmax_ext.objective import BinomialObjective
 
 inf, nan = np.inf, np.nan
 
@@ -228,7 +229,12 @@ def test_posteriors_sum_to_one(isa, dtype, storage, K, seed, make_problem):
     (X, _, W, b), _ = make_problem(2000, 20, K, dtype, seed, storage=storage)
     bound = 1e-15 if dtype == np.float64 else 1.8e-7 if K <= 128 else 2.8e-7
     Z = 3 * np.random.default_rng([seed, K]).standard_normal((2000, K)).astype(dtype)
-    for S in (predict_proba(X, W, b), softmax(Z, axis=1), softmax(Z.T.copy(), axis=0).T):
+    for S in (
+        predict_proba(X, W, b),
+        softmax(Z, axis=1),
+        softmax(Z.T.copy(), axis=0).T,
+        _two_classes.posteriors(X, W[:1], b[:1]),
+    ):
         assert np.abs(1 - S.astype(np.longdouble).sum(axis=1)).max() <= bound
 
 
@@ -244,20 +250,71 @@ def test_gradients_sum_to_zero_over_the_classes(isa, dtype, storage, shape, labe
     assert abs(db.astype(np.longdouble).sum()) <= a_row * targets
 
 
+def loss_of_scores(X, y):
+    """The loss of two classes whose scores are 0 and X's one feature."""
+    return loss_grad(X, y, np.array([[0], [1]], X.dtype)).loss
+
+
+def loss_of_one_row(X, y):
+    return BinomialObjective(X, y, fit_intercept=False).value([1.0])
+
+
+@pytest.mark.parametrize("loss", [loss_of_scores, loss_of_one_row])
 @pytest.mark.parametrize("N", [300_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
-def test_the_mean_over_many_rows_loses_nothing(isa, dtype, stored, N):
+def test_the_mean_over_many_rows_loses_nothing(isa, dtype, stored, N, loss):
     """Against the kernel's own losses of single rows, which are few different ones, added by fsum."""
     rng = np.random.default_rng(0)
-    z, W = rng.integers(0, 100, N), np.array([[0], [1]], dtype)
+    z = rng.integers(0, 100, N)
     y = rng.integers(0, 2, len(z))
-    one = {
-        (v, label): loss_grad(stored(np.array([[v]], dtype) / 8), [label], W).loss
-        for v in range(100)
-        for label in (0, 1)
-    }
+    one = {(v, label): loss(stored(np.array([[v]], dtype) / 8), [label]) for v in range(100) for label in (0, 1)}
     exact = math.fsum(one[row] for row in zip(z.tolist(), y.tolist(), strict=True)) / len(z)
-    J = loss_grad(stored(z[:, np.newaxis].astype(dtype) / 8), y, W).loss
+    J = loss(stored(z[:, np.newaxis].astype(dtype) / 8), y)
     np.testing.assert_allclose(J, exact, rtol=1e-9 if dtype == np.float32 else 1e-13, atol=0)
+
+
+@np.errstate(all="ignore")
+def exact_of_two(z, Y):
+    """The losses, the posteriors and the residuals of scores 0 and z with targets Y."""
+    z, Y = z.astype(np.longdouble), Y.astype(np.longdouble)
+    e, top_1 = np.exp(-np.abs(z)), (z > 0)[:, np.newaxis]
+    S = (
+        np.where(top_1, np.column_stack([e, np.ones_like(e)]), np.column_stack([np.ones_like(e), e]))
+        / (1 + e)[:, np.newaxis]
+    )
+    S[np.isnan(z) | (z == inf)] = nan
+    below = np.where(top_1, [[1, 0]], [[0, 1]]) * np.minimum(np.abs(z), np.finfo(np.longdouble).max)[:, np.newaxis]
+    below[z == -inf, 1] = inf
+    losses = np.where(Y == 0, 0, Y * below).sum(axis=1) + Y.sum(axis=1) * np.log1p(e)
+    losses[np.isnan(S[:, 0])] = nan
+    return losses.astype(float), S.astype(float), (S[:, 1] * Y[:, 0] - S[:, 0] * Y[:, 1]).astype(float)
+
+
+@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference adds in another order")
+@pytest.mark.parametrize("N", [1, 15, 67])
+@pytest.mark.parametrize("labels", ["labels", "probabilities"])
+def test_one_row_is_the_softmax_of_zero_and_its_score(isa, dtype, stored, labels, N):
+    """Confident rows to their last digits, what is below the normal range, and what is not finite, beside others."""
+    float32, limits = dtype == np.float32, np.finfo(dtype)
+    smallest = float(limits.smallest_subnormal)
+    far = (80, 95) if float32 else (700, 720)
+    edges = [0.0, limits.tiny, 1e-9, 0.3, 1, 10, 20, 35, *far, limits.max / 4, inf, nan]
+    edges = np.array([*edges, *(-z for z in edges)], dtype)
+    for first in range(len(edges)):
+        z, y = np.roll(edges, -first)[np.arange(N) % len(edges)], np.arange(first, first + N) // 3 % 2
+        Y = np.eye(2)[y]
+        if labels == "probabilities":
+            Y = np.random.default_rng(first).uniform(0.1, 2, (N, 2)).astype(dtype)
+        X = stored(z[:, np.newaxis])
+        losses, S, R = exact_of_two(z, Y)
+        objective = BinomialObjective(X, y if labels == "labels" else Y, sample_weight=np.arange(N) % 3 + 1.0)
+        got = objective.evaluate([1, 0]).losses
+        np.testing.assert_allclose(got, losses, rtol=1e-5 if float32 else 1e-12, atol=2 * smallest)
+        posteriors = _two_classes.posteriors(X, np.ones((1, 1), dtype), np.zeros(1, dtype))
+        np.testing.assert_allclose(posteriors, S, rtol=5e-7 if float32 else 1e-14, atol=2 * smallest)
+        s = (np.arange(N) % 3 + 1) / objective.m
+        terms = np.nansum(s * (S[:, 1] * Y[:, 0] + S[:, 0] * Y[:, 1]))  # of labels these are the residuals' own size
+        db = objective.value_and_grad([1, 0])[1][1]
+        np.testing.assert_allclose(db, (s * R).sum(), rtol=0, atol=8 * float(limits.eps) * terms + 2 * smallest)
 
 
 # One feature for each class k spoils a row there: its value in that row, which is 0 in others, and its weight in

@@ -19,9 +19,10 @@ GUARD = """
 import ctypes, itertools, mmap, sys
 import numpy as np
 import softmax_ext
-from softmax_ext import SoftmaxObjective, functional, losses, objective, optim, special
+from softmax_ext import SoftmaxObjective, _two_classes, functional, losses, objective, optim, special
 from softmax_ext import _fisher, _parameters, _sparse, _workspace
 from softmax_ext import cross_entropy_grad, loss_grad, predict_proba
+from softmax_ext.objective import BinomialObjective
 
 PAGE = mmap.PAGESIZE
 mprotect = ctypes.CDLL(None, use_errno=True).mprotect
@@ -54,12 +55,31 @@ class Guarding:
         array = np.empty_like(like, dtype, subok=False)
         return place(array.shape, array.dtype, array.strides)
 
-for module in (_fisher, _parameters, _sparse, _workspace, functional, losses, objective, special):
+for module in (_fisher, _parameters, _sparse, _two_classes, _workspace, functional, losses, objective, special):
     module.np = Guarding()
 
 def forget():
     "Work space of the exact size is made for every call."
     _workspace._kept.clear()
+
+def all_of(f):
+    "Everything that an objective is asked for."
+    w = guarded(rng.random(f.size))
+    for call in (f.value_and_grad, f.evaluate, lambda w: f.hessp(w, w), lambda w: f.preconditioner(w)(w)):
+        call(w)
+        forget()
+    if f.size <= 200:
+        f.hessian(w)
+        forget()
+
+def two_classes(X, y, Y, s, n_threads):
+    "One row of coefficients."
+    for target, weights in ((y, None), (y, s), (Y, s)):
+        all_of(BinomialObjective(X, target, l2=0.1, sample_weight=weights, n_threads=n_threads))
+    w, b = guarded(rng.random((1, X.shape[1])), X.dtype), guarded(rng.random(1), X.dtype)
+    for predict in (_two_classes.posteriors, _two_classes.scores):
+        predict(X, w, b, n_threads)
+        forget()
 
 def rows_apart(array):
     "The same rows with a gap between them, and none after the last."
@@ -101,16 +121,12 @@ def passes(N, D, K, dtype, n_threads):
 def objectives(N, D, K, dtype, n_threads):
     X = guarded(rng.random((N, D)), dtype)
     y = guarded(np.arange(N) % K)
-    f = SoftmaxObjective(X, y, l2=0.1, n_threads=n_threads)
-    w = guarded(rng.random(f.size))
-    f.value_and_grad(w)
-    forget()
-    f.evaluate(w)
-    forget()
-    f.hessp(w, w)
-    forget()
-    f.preconditioner(w)(w)
-    forget()
+    all_of(SoftmaxObjective(X, y, l2=0.1, n_threads=n_threads))
+
+def binomial(N, D, dtype, n_threads):
+    X, Y = guarded(rng.random((N, D)), dtype), guarded(rng.random((N, 2)), dtype)
+    for samples in (X, rows_apart(X), X[::-1]):
+        two_classes(samples, guarded(rng.integers(0, 2, N)), Y, guarded(rng.random(N) + 0.1), n_threads)
 
 for dtype, at_end in itertools.product(("f4", "f8"), (True, False)):
     for i, D in enumerate(rng.permutation(70)):
@@ -118,11 +134,14 @@ for dtype, at_end in itertools.product(("f4", "f8"), (True, False)):
         passes(N, int(D) + 1, K, dtype, 1)
         if i % 7 == 0:
             objectives(max(N, K), int(D) + 1, K, dtype, 1)
+        binomial(int(rng.integers(1, 40)), int(D) + 1, dtype, 1)
     # One for each way through the kernels: slices, transposed, owned; several tiles, with two threads.
     for shape in ((1003, 54, 7), (300, 784, 10), (700, 10, 300), (130, 200, 1000), (9, 1050, 2100)):
         passes(*shape, dtype, 2)
     for shape in ((500, 54, 7), (400, 10, 130), (1000, 65, 900)):
         objectives(*shape, dtype, 2)
+    for shape in ((40_000, 9), (3000, 300), (5, 20_000)):
+        binomial(*shape, dtype, 2)
 print("untouched")
 """
 
@@ -151,10 +170,9 @@ def sparse(N, D, K, dtype, index, n_threads):
     forget()
     predict_proba(X, W, b, out=place((N, K), dtype), n_threads=n_threads)
     forget()
-    f = SoftmaxObjective(X, y, l2=0.1, n_threads=n_threads)
-    w = guarded(rng.random(f.size))
-    f.value_and_grad(w), f.evaluate(w), f.hessp(w, w), f.preconditioner(w)(w)
-    forget()
+    all_of(SoftmaxObjective(X, y, l2=0.1, n_threads=n_threads))
+    if K > 1:
+        two_classes(X, guarded(y % 2), guarded(Y[:, :2]), s, n_threads)
 
 for dtype, index, at_end in itertools.product(("f4", "f8"), ("i4", "i8"), (True, False)):
     for K in range(1, 71, 6):

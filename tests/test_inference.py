@@ -199,7 +199,7 @@ def test_separation_of_data_in_pieces_is_a_warning():
 
     X, y = data(2)
     y = (X[:, 0] > 0).astype(int)
-    with pytest.warns(ConvergenceWarning, match=r"no information left along .*\+1 x0 for 1"):
+    with pytest.warns(ConvergenceWarning, match="no information left along .* for 1"):
         result = LogisticRegression(C=np.inf).inference(
             chunks.from_iterable(lambda: [(X[:250], y[:250]), (X[250:], y[250:])])
         )

