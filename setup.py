@@ -31,8 +31,11 @@ SANITIZE = f" -fsanitize={CHECKED} -fno-sanitize-recover=undefined" * switch("SO
 
 ISA = {  # level: flags for gcc and clang, and for MSVC
     "baseline": ("", ""),
-    "avx2": ("-mavx2 -mfma", "/arch:AVX2"),
-    "avx512": ("-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512", "/arch:AVX512"),
+    "avx2": ("-mavx2 -mfma -mf16c", "/arch:AVX2"),
+    "avx512": (
+        "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512",
+        "/arch:AVX512",
+    ),
 }
 # On macOS one compiler call may build for x86-64 and for arm64, and then a flag of either breaks the other.
 X86_64 = sys.platform != "darwin" and sysconfig.get_platform().endswith(("x86_64", "amd64"))

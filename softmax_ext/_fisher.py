@@ -20,7 +20,7 @@ from ._parameters import Parameters
 from ._penalty import Penalty
 from ._rows import Rows
 from ._sparse import CSR
-from ._validation import is_native, native
+from ._validation import is_native, native, read_as
 from ._vectors import combine
 
 Array = npt.NDArray[Any]
@@ -142,9 +142,9 @@ class Fisher:
             drawn, weights = systematic(c[:, k], self.count)
             rows[k, : len(drawn)] = drawn
             roots[k, : len(drawn)] = np.sqrt(weights)
-        if isinstance(X, CSR) or not is_native(X, dtype):
+        if isinstance(X, CSR) or not is_native(X, read_as(X.dtype)):
             used, rows = np.unique(rows, return_inverse=True)
-            X = X[used].scipy(dtype).toarray() if isinstance(X, CSR) else native(X[used], dtype)
+            X = X[used].scipy(dtype).toarray() if isinstance(X, CSR) else native(X[used], read_as(X.dtype))
             rows = rows.reshape(roots.shape)
         damping = DAMPING * c.sum(axis=0)[:classes, np.newaxis] * self.mean_squares
         damping += self.added[:classes]

@@ -19,7 +19,7 @@ from ._parameters import Parameters
 from ._penalty import Penalty
 from ._rows import Rows
 from ._sparse import check_stored
-from ._validation import COMPUTES_IN, native
+from ._validation import COMPUTES_IN, is_real, native, read_as
 from .objective import SoftmaxObjective, objective_of
 
 Array = npt.NDArray[Any]
@@ -36,7 +36,7 @@ def checked(X: Any, y: Any, s: Any, where: str) -> Rows:
         X = _of_frame(X, where)
     X = X if scipy.sparse.issparse(X) else np.asarray(X)
     y, s = None if y is None else plain(y, where), None if s is None else np.asarray(s)
-    if X.ndim != 2 or X.shape[1] == 0 or X.dtype.char not in COMPUTES_IN:
+    if X.ndim != 2 or X.shape[1] == 0 or not is_real(X.dtype):
         raise ValueError(
             f"{where}: X must be (n, D) real numbers, got shape {X.shape} of dtype {X.dtype}: "
             "select the numeric columns"
@@ -230,7 +230,7 @@ class Problem(NamedTuple):
         if self.class_weights is not None:
             s = self.class_weights[y] if s is None else s * self.class_weights[y]
         if not scipy.sparse.issparse(X):
-            X = native(X, piece.dtype)
+            X = native(X, read_as(X.dtype))
         return replace(piece, X=X, y=y, s=s)
 
     def objective(
@@ -360,7 +360,7 @@ class Sample:
 
 def most_of_a_sample(D: int, dtype: np.dtype[Any]) -> int:
     """Return the most rows of a sample of (N, D) numbers."""
-    return 2 * min(POOL, max(1024, SAMPLE_BYTES // (2 * D * dtype.itemsize)))
+    return 2 * min(POOL, max(1024, SAMPLE_BYTES // (2 * D * COMPUTES_IN[dtype.char].itemsize)))
 
 
 def every(piece: Rows, first: int, stride: int) -> Rows:

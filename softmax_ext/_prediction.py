@@ -17,9 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _two_classes
 from ._parameters import Parameters
-from ._readable import validated
+from ._readable import is_narrow, validated
 from ._rows import Rows
 from ._sparse import check_stored
+from ._validation import COMPUTES_IN
 from .chunks import Chunks
 from .functional import predict_proba
 
@@ -58,6 +59,17 @@ def _with_model(model: Any, chunks: Chunks) -> Iterator[tuple[Any, Rows]]:
             yield model, rows
 
 
+# What is widened at a time for a product by BLAS.
+WIDENED_BYTES = 32 * 2**20
+
+
+def _widened(X: Array) -> Iterator[Array]:
+    """Yield blocks of the rows of narrow X in float32, of nearly equal size."""
+    parts = max(1, X.nbytes // X.itemsize * 4 // WIDENED_BYTES)
+    for i in range(parts):
+        yield X[i * len(X) // parts : (i + 1) * len(X) // parts].astype(np.float32)
+
+
 class PredictionMixin:
     """The half of `LogisticRegression` that needs no more than its fitted attributes, and checks them."""
 
@@ -84,7 +96,7 @@ class PredictionMixin:
         X, W, b = self._checked(X)
         if scipy.sparse.issparse(W):
             W = W.toarray()
-        if X.dtype != W.dtype:
+        if COMPUTES_IN[X.dtype.char] != W.dtype:
             X = X.astype(np.result_type(X.dtype, W), copy=False)
         if len(W) == 1:
             return _two_classes.posteriors(X, W, b, self.n_threads)
@@ -107,9 +119,11 @@ class PredictionMixin:
         X, W, b = self._checked(X)
         if len(b) == 1:
             W = W.toarray() if scipy.sparse.issparse(W) else W
-            if X.dtype != W.dtype:
+            if COMPUTES_IN[X.dtype.char] != W.dtype:
                 X = X.astype(np.result_type(X.dtype, W), copy=False)
             return _two_classes.scores(X, W, b, self.n_threads)
+        if is_narrow(X):
+            return np.concatenate([safe_sparse_dot(part, W.T, dense_output=True) for part in _widened(X)]) + b
         Z: Array = safe_sparse_dot(X, W.T, dense_output=True) + b
         return Z
 
@@ -194,7 +208,7 @@ class PredictionMixin:
         """
         if not hasattr(self, "coef_"):
             check_is_fitted(self, "coef_")
-        nameless = type(X) is np.ndarray and not hasattr(self, "feature_names_in_")
+        nameless = type(X) is np.ndarray and not hasattr(self, "feature_names_in_") and not is_narrow(X)
         if nameless:
             X = check_array(X, input_name="X", estimator=self)
         if not nameless or X.shape[1] != self.n_features_in_:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._sparse import CSR
-from ._validation import COMPUTES_IN
+from ._validation import COMPUTES_IN, NARROW
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -74,6 +74,11 @@ class Rows:
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64: what X computes in."""
         return COMPUTES_IN[self.X.dtype.char]
+
+    @property
+    def narrow(self) -> bool:
+        """Whether X is an array of a type that the kernels widen tile by tile."""
+        return self.X.dtype.char in NARROW and not isinstance(self.X, CSR)
 
     @property
     def stored(self) -> int | None:

@@ -6,15 +6,18 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from . import _workspace
 from ._plan import visits
 from ._rows import Rows
 from ._sparse import CSR
-from ._validation import F4, F8, check_block, is_native, native
+from ._validation import F4, F8, check_block, is_native, native, read_as
 
 if TYPE_CHECKING:
     from ._kernels_baseline import Pass, Plan, Visit
+
+Array = npt.NDArray[Any]
 
 
 def run(asked: Pass, plan: Plan, rows: Rows, n_threads: int, *, checked: bool = True) -> float:
@@ -47,7 +50,7 @@ def run(asked: Pass, plan: Plan, rows: Rows, n_threads: int, *, checked: bool = 
 def _parts(plan: Plan, rows: Rows, dtype: np.dtype[Any], checked: bool) -> Iterable[tuple[Visit, Rows]]:
     """Yield each visit with its rows, as a kernel reads them."""
     X, Y = rows.X, rows.Y
-    in_place = (type(X) is CSR or is_native(X, dtype)) and (Y is None or is_native(Y, dtype))
+    in_place = (type(X) is CSR or is_native(X, _wanted(plan, X, dtype))) and (Y is None or is_native(Y, dtype))
     if plan.single and in_place and (Y is None or checked):  # a small call is 2 µs sooner than through the generator
         return ((plan.single, rows),)
     return _converted(plan, rows, dtype, in_place, checked)
@@ -66,5 +69,10 @@ def _converted(
             if not checked:
                 check_block(part.Y, index.start)
         if not isinstance(part.X, CSR):
-            part.X = native(part.X, dtype)
+            part.X = native(part.X, _wanted(plan, part.X, dtype))
         yield visit, part
+
+
+def _wanted(plan: Plan, X: Array, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype in which the plan reads X: its own, if tiles are copied and so can be widened."""
+    return read_as(X.dtype) if plan.copied else dtype

@@ -105,7 +105,14 @@ def check_csr(X: Any, name: str, computes_in: Mapping[str, np.dtype[Any]]) -> CS
 
 
 def check_stored(X: Any, name: str) -> None:
-    """Check that a two-dimensional SciPy array or matrix of any format points nowhere outside itself."""
+    """Check that a two-dimensional SciPy array or matrix of any format points nowhere outside itself.
+
+    It may not be of float16 or bfloat16 either, which SciPy's own functions refuse or take for something else.
+    """
+    if X.dtype.itemsize == 2 and X.dtype.kind in "fV":
+        raise TypeError(
+            f"{name} is sparse and of {X.dtype}, which SciPy does not support: use {name}.astype('float32')"
+        )
     stored = _check_pointers(X, name) if X.format in ("csr", "csc") else None
     for field, axis in CHECKED.get(X.format, ()):
         _check_indices(

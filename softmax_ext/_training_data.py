@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._pieces import Problem, Survey
-from ._readable import check_readable, validated
+from ._readable import KINDS, check_readable, validated
 from ._rows import Rows
 from ._validation import class_weights, no_class_weights
 
@@ -37,8 +37,7 @@ def check_data(
     finite: whether to look for values of X that are not; else the first pass over X has to, in its own sweep.
     """
     soft = are_probabilities(y)
-    kinds = [np.float64, np.float32]
-    X, y = validated(estimator, X, y, dtype=kinds, order="C", multi_output=soft, ensure_all_finite=finite)
+    X, y = validated(estimator, X, y, dtype=KINDS, order="C", multi_output=soft, ensure_all_finite=finite)
     classes, targets = (np.arange(y.shape[1]), y) if soft else encoded(y)
     check_classes(classes, solver)
     s = _checked_weights(sample_weight, X)
@@ -65,7 +64,7 @@ def check_more_data(
 ) -> tuple[Rows, Array]:
     """Check what `partial_fit` is given, after a call with the classes `known`; return rows and classes."""
     soft = are_probabilities(y)
-    X, y = validated(estimator, X, y, dtype=[np.float64, np.float32], order="C", multi_output=soft, reset=known is None)
+    X, y = validated(estimator, X, y, dtype=KINDS, order="C", multi_output=soft, reset=known is None)
     if classes is None and known is None:
         if not soft:
             raise ValueError("classes must be passed on the first call to partial_fit.")

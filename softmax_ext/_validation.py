@@ -1,9 +1,9 @@
 """The one gate: every public function passes its inputs through here, and the kernels trust what comes out.
 
 An error names the argument, the offending value with its index, and the way out. No argument is modified. NaN and
-infinity in X, W and b are data (see `reference`), in targets and weights they are errors. float32 and float16
-compute in float32, every other real dtype in float64; W and b are cast to that, so a value beyond its range becomes
-infinite.
+infinity in X, W and b are data (see `reference`), in targets and weights they are errors. X of float32, float16,
+bfloat16, int8 or uint8 computes in float32, of every other real dtype in float64; W and b are cast to that, so a value
+beyond its range becomes infinite.
 """
 
 from __future__ import annotations
@@ -20,8 +20,18 @@ from ._sparse import CSR, check_csr, is_sparse
 
 F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
 I8, U8, INDEX = np.dtype(np.int64), np.dtype(np.uint64), np.dtype(np.intp)
-# By type character, not by dtype: one entry then covers both byte orders.
-COMPUTES_IN = dict.fromkeys("ef", F4) | dict.fromkeys("dg?bBhHiIlLqQ", F8)
+# What X computes in. By type character, not by dtype: one entry then covers both byte orders. E is ml_dtypes' bfloat16,
+# which is never imported here; see `is_real`.
+COMPUTES_IN = dict.fromkeys("efEbB", F4) | dict.fromkeys("dg?hHiIlLqQ", F8)
+# What the kernels widen to float32 as they read it.
+NARROW: dict[str, np.dtype[Any] | None] = {
+    "e": np.dtype(np.float16),
+    "b": np.dtype(np.int8),
+    "B": np.dtype(np.uint8),
+    "E": None,
+}
+# What logits compute in: functions of them take 8-bit integers for integers, as SciPy does.
+LOGITS_COMPUTE_IN = dict.fromkeys("ef", F4) | dict.fromkeys("dg?bBhHiIlLqQ", F8)
 SHAPES = {
     "X": "(N, D)", "W": "(K, D)", "b": "(K,)", "y": "(N,) labels or (N, K) probabilities",
     "sample_weight": "(N,)", "class_weight": "(K,)", "weight": "(K,)",
@@ -96,11 +106,11 @@ def check_scores(
 ) -> Scores:
     """Check the inputs of `cross_entropy`; weights and probabilities may be any numbers, as in PyTorch."""
     Z = logits if type(logits) is np.ndarray else _as_array(logits, "logits")
-    if Z.dtype.char not in COMPUTES_IN:
+    if Z.dtype.char not in LOGITS_COMPUTE_IN:
         raise _not_real(Z, "logits")
     if Z.ndim == 0:
         raise TypeError(f"logits must be an array, (K,), (N, K) or (N, K, d1, ...), got a scalar: {Z[()]!r}")
-    dtype, axis = COMPUTES_IN[Z.dtype.char], min(Z.ndim - 1, 1)
+    dtype, axis = LOGITS_COMPUTE_IN[Z.dtype.char], min(Z.ndim - 1, 1)
     if Z.shape[axis] == 0:
         raise ValueError(f"logits have no classes: shape {Z.shape} has length 0 along axis {axis}")
     labels, Y, kept, c, smoothing = _check_entropy(
@@ -125,7 +135,7 @@ def check_linear(
 ) -> Linear:
     """Check the inputs of `linear_cross_entropy`."""
     X = input if type(input) is np.ndarray else _as_array(input, "input")
-    if X.dtype.char not in COMPUTES_IN:
+    if not is_real(X.dtype):
         raise _not_real(X, "input")
     if X.ndim == 0:
         raise _wrong_ndim(X, "input", 1)
@@ -310,6 +320,17 @@ def check_result(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> A
     if not (array.flags.aligned and array.flags.writeable):
         raise ValueError("out must be aligned and writeable: use np.empty(shape, dtype)")
     return array
+
+
+def is_real(dtype: np.dtype[Any]) -> bool:
+    """Tell whether X may have this dtype: ml_dtypes has others, one of them with the letter of a dtype of NumPy's."""
+    char = dtype.char
+    return char in COMPUTES_IN and (dtype.kind != "V" or dtype.name == "bfloat16")
+
+
+def read_as(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype, native, in which a kernel reads X of this dtype."""
+    return (NARROW[dtype.char] or dtype) if dtype.char in NARROW else COMPUTES_IN[dtype.char]
 
 
 def is_native(block: Array, dtype: np.dtype[Any]) -> bool:
@@ -514,7 +535,7 @@ def _check_shape_and_dtype(out: object, shape: tuple[int, ...], dtype: np.dtype[
 def _check_real(x: object, name: str, ndim: int) -> Array:
     """Return an ndarray of real numbers with `ndim` dimensions."""
     array = x if type(x) is np.ndarray else _as_array(x, name)
-    if array.dtype.char not in COMPUTES_IN:
+    if not is_real(array.dtype):
         raise _not_real(array, name)
     if array.ndim != ndim:
         raise _wrong_ndim(array, name, ndim)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from ._penalty import Penalty
 from ._pieces import MiB, PiecesObjective, Problem, Sample, Survey, checked, merged, survey, weighs
 from ._rows import Rows
-from ._validation import COMPUTES_IN, check_integer, class_weights, is_native, no_class_weights
+from ._validation import COMPUTES_IN, check_integer, class_weights, is_native, is_real, no_class_weights, read_as
 
 __all__ = ["Chunks", "ChunksObjective", "from_iterable", "from_npy", "from_parquet"]
 
@@ -214,7 +214,7 @@ def from_npy(
         if path is not None and len(array) != N:
             raise ValueError(f"{os.fspath(path)} has {len(array)} rows, but {os.fspath(X_path)} has {N}")
     dtype = COMPUTES_IN.get(X.dtype.char, X.dtype)
-    most = MAPPED_BYTES if is_native(X, dtype) else CHUNK_BYTES
+    most = MAPPED_BYTES if is_real(X.dtype) and is_native(X, read_as(X.dtype)) else CHUNK_BYTES
     step = max(1, most // (X.shape[1] * dtype.itemsize)) if rows is None else check_integer(rows, "rows")
     sizes = [(path, os.stat(path).st_size) for path in paths]
 

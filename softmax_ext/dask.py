@@ -35,6 +35,7 @@ from . import _partitions, _threads, linear_model
 from ._pieces import PiecesObjective, Problem, every, merged, most_of_a_sample, plain, survey
 from ._rows import Rows
 from ._stream import RULES
+from ._validation import COMPUTES_IN
 
 __all__ = ["LogisticRegression"]
 
@@ -349,7 +350,7 @@ def _gathered(client: Any, futures: list[Any]) -> list[Any]:
 
 def _dtype(X: Any) -> np.dtype[Any]:
     dtype: np.dtype[Any] = np.dtype(X.dtype) if hasattr(X, "dtype") else np.result_type(*X.dtypes)
-    return dtype if dtype in (np.float32, np.float64) else np.dtype(np.float64)
+    return COMPUTES_IN.get(dtype.char, np.dtype(np.float64))
 
 
 def _distribute(client: Any, X: Any, y: Any, s: Any) -> list[Any]:

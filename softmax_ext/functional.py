@@ -62,8 +62,9 @@ def loss_grad(
     Parameters
     ----------
     X : array_like or scipy.sparse array or matrix, shape (N, D)
-        Samples, of any real dtype. Its dtype decides: float32 and float16 compute in float32, all others in float64.
-        An array of that dtype whose columns are contiguous is read in place, whatever its row stride; any other
+        Samples, of any real dtype. Its dtype decides: float32, float16, bfloat16 (that of ml_dtypes), int8 and uint8
+        compute in float32, with the bits that X.astype(float32) gives, all others in float64. An array of those five
+        or of float64 whose columns are contiguous is read in place, whatever its row stride; any other
         is converted a part at a time. So is CSR with int32 or int64 indices, sorted or not, with duplicates, which
         are added, or without; other sparse formats are converted to it. What is not stored is 0, whatever it is
         multiplied by.
@@ -130,7 +131,7 @@ def loss_grad(
     rows = Rows(samples, labels, targets, s)
     N, D = samples.shape
     K = weights.shape[0]
-    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, nnz=rows.stored)
+    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, copied=rows.narrow, nnz=rows.stored)
     dW = np.empty((K, D), dtype)
     db = None if bias is None else np.empty(K, dtype)
     loss = run(kernels.LossGrad(weights, bias, dW, db, m, smoothing), way, rows, threads, checked=False)
@@ -192,7 +193,7 @@ def predict_proba(
         S[...] = _rounded(reference.predict_proba(X, W, b), dtype)
         return S if out is None else out
     rows = Rows(samples)
-    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, nnz=rows.stored)
+    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, copied=rows.narrow, nnz=rows.stored)
     run(kernels.Probabilities(weights, bias, S), way, rows, threads)
     return S if out is None else out
 
@@ -300,12 +301,13 @@ def linear_cross_entropy(
     db = np.empty(K, dtype) if grad and b is not None else None
     dX = np.empty((N, D), dtype) if grad_input else None
     losses = np.empty((N, 2))
-    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, second=cap > 0 and (grad or grad_input), copied=grad_input)
+    rows, second = Rows(X, y, Y, s), cap > 0 and (grad or grad_input)
+    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, second=second, copied=grad_input or rows.narrow)
     divisor = m if reduction == "mean" else 1.0
     asked = _dispatch.kernels.LossGrad(
         W, b, dW, db, divisor, smoothing, z_loss=z_scale, cap=cap, weight=spread, dX=dX, losses=losses
     )
-    run(asked, way, Rows(X, y, Y, s), threads)
+    run(asked, way, rows, threads)
     weigh_losses(losses[:, 0], None if spread is not None else c, y, kept)
     loss = reduce_losses(losses[:, 0], m, reduction, dtype, shape)
     return LinearCrossEntropy(loss, dW, db, None if dX is None else dX.reshape(*shape, D))

@@ -26,11 +26,11 @@ try:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
     from sklearn.utils._param_validation import Interval, StrOptions
-    from sklearn.utils.validation import assert_all_finite
 
     from ._displays import CVDisplay, PathDisplay
     from ._path import Path, logistic_regression_path
     from ._prediction import PredictionMixin
+    from ._readable import check_finite
     from ._scikit_learn import PENALTY_IS_DEPRECATED, SOLVERS, CallbackSupportMixin, check_solver, deprecated
     from ._selection import LogisticRegressionCV
     from ._training_data import check_data, check_more_data, problem_of_pieces
@@ -47,6 +47,7 @@ from ._pieces import PiecesObjective, Problem, Survey
 from ._rows import Rows
 from ._solvers import Solution, minimize, seeing
 from ._stream import RULES, Stream, save
+from ._validation import COMPUTES_IN
 from .chunks import Chunks, ChunksObjective, looked_through
 from .inference import Inference
 from .inference._estimate import inferred
@@ -494,7 +495,6 @@ class LogisticRegression(
     def _keep_stream(self, trainer: MiniBatches, stream: Stream, dtype: np.dtype[Any]) -> None:
         """Take over where a run by mini-batches stands."""
         self._stream = stream
-        dtype = np.dtype(np.float32 if dtype in (np.float16, np.float32) else np.float64)
         kept = self._coefficients(trainer.coefficients(stream), dtype) | trainer.report(stream)
         for name, value in kept.items():
             setattr(self, name, value)
@@ -582,7 +582,7 @@ class LogisticRegression(
             with np.errstate(over="ignore", invalid="ignore"):  # what they lead to is told below
                 solution = minimize(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
             if not (solution.n_iter or math.isfinite(solution.largest_gradient)) and X is not None:
-                assert_all_finite(X, estimator_name=type(self).__name__, input_name="X")
+                check_finite(X, self)
             self._keep(solution, dtype)
         if not self.converged_ and solution.n_iter >= self.max_iter:
             warnings.warn(
@@ -675,7 +675,7 @@ class LogisticRegression(
         self.convergence_report_ = solution.report
 
     def _coefficients(self, w: Array, dtype: np.dtype[Any]) -> dict[str, Array]:
-        parameters = self._layout()
+        parameters, dtype = self._layout(), COMPUTES_IN[dtype.char]
         W, b = parameters.weights(w), parameters.intercepts(w)
         b = np.zeros(parameters.count) if b is None else b
         if not parameters.binary:  # S is the same, the penalty is no larger

@@ -284,8 +284,9 @@ class SoftmaxObjective:
         return run(asked, self._plan(hessian), rows, self.n_threads)
 
     def _plan(self, second: bool) -> Plan:
-        nnz = self._rows.stored
-        return plan(self.N, self.D, self.K, self.dtype.itemsize, _dispatch.isa, second=second, nnz=nnz)
+        rows, shape = self._rows, (self.N, self.D, self.K)
+        options = {"second": second, "copied": rows.narrow, "nnz": rows.stored}
+        return plan(*shape, self.dtype.itemsize, _dispatch.isa, **options)
 
     def _modelled(self, W: Array, b: Array | None) -> tuple[Array, Array | None]:
         """Return those rows of W (K, D) and b (K,) that a pass reads."""
@@ -357,6 +358,8 @@ class SoftmaxObjective:
     @cached_property
     def _rows_space(self) -> RowsSpace | None:
         X = self._rows.X
+        if self._rows.narrow and is_wide(self.N, self.D):
+            X = X.astype(self.dtype)
         if not is_wide(self.N, self.D) or X.dtype != self.dtype or _dispatch.kernels is None:
             return None
         space = RowsSpace(X, self.parameters, self.n_threads)

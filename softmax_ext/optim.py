@@ -86,7 +86,7 @@ def fit(
     Parameters
     ----------
     X : array (N, D)
-        Samples. The dtype decides: float32 and float64 are kept, float16 is computed in float32, integers in float64.
+        Samples. The dtype decides, as in `loss_grad`.
     y : integers (N,) or probabilities (N, K)
         Targets.
     optimizer : Optimizer

@@ -196,7 +196,7 @@ def loss_grad(
     y : (N,) integer labels in 0..K-1, or (N, K) probabilities of a real dtype
         Probabilities need not sum to one.
     W : (K, D) array, b : (K,) array or None
-        Cast to the dtype that X computes in: float32 for float32 and float16, else float64.
+        Cast to the dtype that X computes in: float32 for float32, float16, bfloat16, int8 and uint8, else float64.
     sample_weight : (N,) array or None
     class_weight : (K,) array, dict of label to weight (others weigh 1), "balanced" or None
         Multiplies the sample weights; integer labels only.

@@ -5,7 +5,7 @@
 
 Rows are cut into tiles.  A tile's one buffer Z holds its scores, then its residuals:
 
-    Z  <- scores(tile)            products.h
+    Z  <- scores(tile)            products.h; narrow types are widened on the way in: widen.h
     Z  <- residuals(Z, y | Y)     residuals.h, and the loss
     dW <- dW + Z^T tile           products.h; the tile is still in cache
     dX <- Z W                     products.h, where wanted, in place of the tile's copy
@@ -44,6 +44,7 @@ cdef extern from "<fenv.h>" nogil:
 cdef extern from "float_types.h" nogil:
     const Py_ssize_t lanes_f32, lanes_f64, MAX_V, COLUMNS_MOST
     const int STORE, ADD, ADD_DOUBLE, LOGSUMEXP
+    const int REAL, FLOAT16, BFLOAT16, INT8, UINT8
     ctypedef struct Piece:
         double top, others, tops
 

@@ -11,6 +11,8 @@ cdef enum Kind:
 cdef struct Samples:        # rows of an array, `ldx` elements apart,
     const void *X
     Py_ssize_t ldx
+    int element             # of a type of widen.h,
+    Py_ssize_t itemsize     # and so many bytes
     const void *data        # or of CSR: stored numbers,
     const void *indices     # their features,
     bint wide               # int64, not int32,

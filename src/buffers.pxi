@@ -29,18 +29,38 @@ cdef void *numbers(array, char kind, Py_ssize_t itemsize, Py_ssize_t count, bint
         PyBuffer_Release(&view)
 
 
+cdef int element_of(const Py_buffer *view) noexcept:
+    """Which of widen.h's types these are, or REAL: bfloat16 comes as the bits of its numbers, uint16."""
+    cdef char code = view.format[0]
+    if view.format[1] != 0:
+        return REAL
+    return FLOAT16 if code == b"e" else BFLOAT16 if code == b"H" else INT8 if code == b"b" else (
+        UINT8 if code == b"B" else REAL
+    )
+
+
 cdef const void *rows_of(
-    array, Py_ssize_t itemsize, Py_ssize_t columns, Py_ssize_t *count, Py_ssize_t *distance,
+    array, Py_ssize_t itemsize, Py_ssize_t columns, Py_ssize_t *count, Py_ssize_t *distance, int *element=NULL,
 ) except? NULL:
-    """Where rows begin whose columns are contiguous; how many there are, and how many elements they are apart."""
+    """Where rows begin whose columns are contiguous; how many there are, and how many elements they are apart.
+
+    `element`, if it is not NULL, gets their type; floats may then be any of widen.h.
+    """
     cdef Py_buffer view
+    cdef int found = REAL
+    if element != NULL and array.itemsize == 2 and array.dtype.kind == "V":
+        array = array.view("u2")  # NumPy lends no buffer of a dtype that is not its own
     PyObject_GetBuffer(array, &view, PyBUF_FORMAT | PyBUF_STRIDES)
     try:
-        if not is_of(&view, b"f", itemsize):
+        if element != NULL and itemsize == sizeof(float):
+            found = element_of(&view)
+        if found == REAL and not is_of(&view, b"f", itemsize):
             refuse(array, view.format, itemsize)
-        if view.ndim != 2 or view.shape[1] != columns or (columns > 1 and view.strides[1] != itemsize):
+        if view.ndim != 2 or view.shape[1] != columns or (columns > 1 and view.strides[1] != view.itemsize):
             raise ValueError(f"expected rows of {columns} numbers side by side, got shape {array.shape}")
-        count[0], distance[0] = view.shape[0], view.strides[0] // itemsize
+        count[0], distance[0] = view.shape[0], view.strides[0] // view.itemsize
+        if element != NULL:
+            element[0] = found
         return view.buf
     finally:
         PyBuffer_Release(&view)

@@ -26,8 +26,12 @@
 /* Both ways of asking take into account whether the operating system saves the wide registers. */
 #if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
 
+#include <cpuid.h>
+
 static int has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    unsigned a, b, c, d; /* not every compiler of these knows "f16c" */
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d)
+        && (c & bit_F16C);
 }
 static int has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
@@ -40,7 +44,8 @@ static int has_avx512(void) {
 static int has_avx2(void) {
     int leaf[4]; /* eax, ebx, ecx, edx */
     __cpuid(leaf, 1);
-    return IsProcessorFeaturePresent(PF_AVX2_INSTRUCTIONS_AVAILABLE) && (leaf[2] >> 12 & 1); /* FMA */
+    return IsProcessorFeaturePresent(PF_AVX2_INSTRUCTIONS_AVAILABLE) && (leaf[2] >> 12 & 1) /* FMA */
+        && (leaf[2] >> 29 & 1);                                                                /* F16C */
 }
 static int has_avx512(void) {
     const unsigned dq_bw_vl = 1u << 17 | 1u << 30 | 1u << 31;

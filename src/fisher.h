@@ -19,12 +19,16 @@ KERNEL void NAME(outer_upper)(const real *A, ptrdiff_t M, const real *B, ptrdiff
 }
 
 /* Rows a_i (x_i, 1 if there are `ones`) for i = rows[0], rows[1], ...; zero beyond, in rows of ld. */
-KERNEL void NAME(weigh_rows)(const real *X, ptrdiff_t D, ptrdiff_t ldx, int ones, const ptrdiff_t *rows, const real *a,
-                             ptrdiff_t n, real *to, ptrdiff_t ld)
+KERNEL void NAME(weigh_rows)(const void *X, int element, ptrdiff_t D, ptrdiff_t ldx, int ones, const ptrdiff_t *rows,
+                             const real *a, ptrdiff_t n, real *to, ptrdiff_t ld)
 {
     for (ptrdiff_t i = 0; i < n; i++, to += ld) {
-        const real *x = X + rows[i] * ldx;
+        const real *x = (const real *)X + rows[i] * ldx;
         const real weight = a[i];
+        if (element != REAL) { /* and real is float */
+            widen_row(X, element, rows[i], D, ldx, (float *)to);
+            x = to;
+        }
         for (ptrdiff_t j = 0; j < D; j++) to[j] = weight * x[j];
         for (ptrdiff_t j = D; j < ld; j++) to[j] = 0;
         if (ones) to[D] = weight;

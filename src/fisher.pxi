@@ -20,8 +20,9 @@ def fisher_sizes(Py_ssize_t P, Py_ssize_t itemsize):
 
 
 cdef struct ClassSamples:   # of each class
-    const void *X           # rows of D features, ldx apart
+    const void *X           # rows of D features, ldx apart, of a type of widen.h
     Py_ssize_t D, ldx
+    int element
     bint ones               # whether a 1 follows them, for the intercept
     const Py_ssize_t *rows  # `count` of each class: the rows of X in its sum
     const void *a           # and the roots of what they weigh
@@ -41,7 +42,7 @@ cdef void fisher_block(
     memset(U, 0, P * ld * sizeof(floating))
     while i < x.count:
         n = min(GRAM_ROWS, x.count - i)
-        weigh_rows(<const floating *>x.X, x.D, x.ldx, x.ones, rows + i, a + i, n, work, ld)
+        weigh_rows(x.X, x.element, x.D, x.ldx, x.ones, rows + i, a + i, n, work, ld)
         outer_upper(work, P, work, ld, n, ld, U)
         i += n
     for i in range(P):
@@ -104,7 +105,7 @@ cdef class Factors:
         cdef Py_ssize_t n, count = len(rows)
         cdef fexcept_t flags
         x.D, x.ones, x.count, x.ridge = self.P - ones, ones, rows.shape[1], ridge
-        x.X = rows_of(X, self.itemsize, x.D, &n, &x.ldx)
+        x.X = rows_of(X, self.itemsize, x.D, &n, &x.ldx, &x.element)
         x.rows = <const Py_ssize_t *>numbers(rows, b"i", sizeof(Py_ssize_t), count * x.count, False)
         x.a = numbers(a, b"f", self.itemsize, count * x.count, False)
         x.penalty = numbers(penalty, b"f", self.itemsize, count * self.P, False)

@@ -61,7 +61,8 @@ cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, in
     """The rows of a visit, a tile of them at a time on all threads."""
     cdef floating *copy = Z + p.copy
     cdef floating *own = Z + p.after
-    cdef const floating *X = <const floating *>d.x.X
+    cdef const char *X = <const char *>d.x.X
+    cdef Py_ssize_t row = d.x.ldx * d.x.itemsize
     cdef double *db = sums + p.losses
     cdef void *dW = <void *>(db + whole(p.K, 8)) if p.doubles else d.out.dW
     cdef Py_ssize_t i, n, visits, k, end, first = 0, parts = whole(p.K, p.classes) // p.classes
@@ -74,7 +75,7 @@ cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, in
         visits = whole(n, p.rows) // p.rows
         for i in prange(visits, schedule="dynamic", chunksize=1, num_threads=n_threads):
             copy_rows(
-                X + (first + i * p.rows) * d.x.ldx, min(p.rows, n - i * p.rows), p.D, d.x.ldx,
+                X + (first + i * p.rows) * row, d.x.element, min(p.rows, n - i * p.rows), p.D, d.x.ldx,
                 copy + i * p.rows * p.ldt, p.ldt,
             )
         k = 0

@@ -127,5 +127,8 @@ cdef class DensePlan(Plan):
         return whole(self.K, 8) + ((self.D if self.transposed else self.K) * self.ldw if self.doubles else 0)
 
     cdef int read(self, X, Batch *d) except -1:
-        d.x.X = rows_of(X, self.itemsize, self.D, &d.N, &d.x.ldx)
+        d.x.X = rows_of(X, self.itemsize, self.D, &d.N, &d.x.ldx, &d.x.element)
+        d.x.itemsize = X.itemsize
+        if d.x.element != REAL and not self.copied:
+            raise ValueError(f"{X.dtype} needs a plan that copies tiles")
         return 0

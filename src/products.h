@@ -130,15 +130,20 @@ KERNEL void NAME(pack_panels)(const real *W, ptrdiff_t K, ptrdiff_t D, real *pac
     }
 }
 
-/* n rows of X into rows of ldt, at least D in whole vectors; what lies beyond D is 0.  Not by memcpy: its call takes
- * longer than a row of four features. */
-KERNEL void NAME(copy_rows)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, real *to, ptrdiff_t ldt)
+/* n rows of X, of D elements and ldx of them apart, into rows of ldt, at least D in whole vectors; the rest of the last
+ * vector is 0.  Not by memcpy: its call takes longer than a row of four features. */
+KERNEL void NAME(copy_rows)(const void *X, int element, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, real *to, ptrdiff_t ldt)
 {
     const ptrdiff_t whole = D / L * L;
-    for (ptrdiff_t i = 0; i < n; i++, X += ldx, to += ldt) {
-        for (ptrdiff_t j = 0; j < whole; j += L) NAME(store)(to + j, NAME(load)(X + j));
-        for (ptrdiff_t j = whole; j < ldt; j += L) NAME(store)(to + j, NAME(set1)(0));
-        for (ptrdiff_t j = whole; j < D; j++) to[j] = X[j];
+    for (ptrdiff_t i = 0; i < n; i++, to += ldt) {
+        const real *x = (const real *)X + i * ldx;
+        if (whole < D) NAME(store)(to + whole, NAME(set1)(0));
+        if (element != REAL) { /* and real is float */
+            widen_row(X, element, i, D, ldx, (float *)to);
+            continue;
+        }
+        for (ptrdiff_t j = 0; j < whole; j += L) NAME(store)(to + j, NAME(load)(x + j));
+        for (ptrdiff_t j = whole; j < D; j++) to[j] = x[j];
     }
 }
 

@@ -69,7 +69,8 @@ cdef void slice_pass(
     cdef floating *partial = Z + p.after
     cdef double *db = sums + p.losses
     cdef double *dW = db + whole(p.K, 8)
-    cdef const floating *X = <const floating *>d.x.X
+    cdef const char *X = <const char *>d.x.X
+    cdef Py_ssize_t row = d.x.ldx * d.x.itemsize
     cdef const floating *tile
     cdef const char *next
     cdef void *to
@@ -77,16 +78,16 @@ cdef void slice_pass(
     while first < stop:
         tiles = whole(stop - first, p.tile) // p.tile
         n = (stop - first + tiles - 1) // tiles  # of nearly equal size
-        tile, ldt = X + first * d.x.ldx, d.x.ldx
+        tile, ldt = <const floating *>(X + first * row), d.x.ldx
         # The next tile is fetched in the order in which it lies, a vector or less at each step of this one's products.
         next = NULL
         if p.copied:
-            copy_rows(tile, n, p.D, ldt, copy, p.ldt)
+            copy_rows(X + first * row, d.x.element, n, p.D, ldt, copy, p.ldt)
             tile, ldt = copy, p.ldt
-        elif first + n < stop:
-            next = <const char *>(tile + n * ldt)
-        elif after < d.N:
-            next = <const char *>(X + after * ldt)
+        if not p.copied or d.x.element != REAL:
+            next = X + (first + n if first + n < stop else after) * row
+            if first + n >= stop and after >= d.N:
+                next = NULL
         r = 0
         while r < n:
             i = min(p.rows, n - r)

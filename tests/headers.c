@@ -130,7 +130,7 @@ static void N(check)(ptrdiff_t n, ptrdiff_t D, ptrdiff_t K)
         compare(targets ? "soft loss" : "loss", n, K, loss, want, most * soft);
     }
 
-    N(copy_rows)(X, n, D, D, T, wide);
+    N(copy_rows)(X, REAL, n, D, D, T, wide);
     double *dW = room(K * wide * 8), *db = room(K * 8);
     memset(dW, 0, (size_t)(K * wide) * 8), memset(db, 0, (size_t)K * 8);
     N(outer)(R, K, ldz, T, wide, wide, n, NULL, dW, wide, D, ADD_DOUBLE);

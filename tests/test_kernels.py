@@ -143,7 +143,8 @@ LAYOUTS = {
 # The values that X must have, and a way to have them.
 VALUES = {
     "float16": (lambda X: X.astype(np.float16), np.float32),
-    "int8": (lambda X: X.astype(np.int8), np.float64),
+    "int8": (lambda X: X.astype(np.int8), np.float32),
+    "int16": (lambda X: X.astype(np.int16), np.float64),
     "uint64": (lambda X: (1000 * abs(X)).astype(np.uint64), np.float64),
     "bool": (lambda X: X > 0, np.float64),
     "longdouble": (lambda X: X.astype(np.longdouble), np.float64),
@@ -180,7 +181,9 @@ def test_dtypes_of_X(isa, dtype, stored, change, computes_in, shape, make_proble
     want = stored(np.array(X, computes_in or dtype, order="C"))
     if scipy.sparse.issparse(want):
         kind, X = X.dtype, want.copy()
-        X.data = X.data.astype(kind)  # SciPy makes no float16 of its own
+        if kind == np.float16:
+            return  # refused, as SciPy does: tests/test_narrow.py
+        X.data = X.data.astype(kind)
     assert_same((want, y, W, b), (X, y, W, b))
 
 

@@ -254,7 +254,7 @@ def test_weights_that_sum_to_0(isa, dtype):
 def test_dtypes(isa, kind):
     X, W = np.array([[1, 0, 1], [0, 1, 1]]).astype(kind), np.eye(3)
     got, want = (linear_cross_entropy(x, W, [0, 2], grad_input=True) for x in (X, X.astype(float)))
-    assert got.dW.dtype == got.dX.dtype == (np.float32 if np.dtype(kind).char in "ef" else np.float64)
+    assert got.dW.dtype == got.dX.dtype == (np.float32 if np.dtype(kind).char in "efb" else np.float64)
     check(got, want, 1e-6)
 
 

@@ -22,7 +22,7 @@ def test_dtype_of_X_decides(kind, order):
     X = np.ones((N, D), np.dtype(kind).newbyteorder(order))
     given = problem(X, b=np.arange(K))
     assert given.X is X
-    assert given.dtype == given.W.dtype == given.b.dtype == (F4 if kind in ("f2", "f4") else F8)
+    assert given.dtype == given.W.dtype == given.b.dtype == (F4 if kind in ("f2", "f4", "i1", "u1") else F8)
     assert given.dtype.isnative
 
 

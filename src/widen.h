@@ -1,0 +1,82 @@
+/* Samples of narrower types than a float, widened to it: every value of theirs is a float's, so what is computed from them
+ * has the bits that it has for X converted before.
+ *
+ *     float16    1 bit of sign, 5 of exponent, 10 of mantissa (IEEE 754 binary16); its subnormals are normal floats
+ *     bfloat16   the upper half of a float
+ *     int8, uint8
+ */
+
+/* What lies in memory: numbers of the type that is computed in, or these. */
+enum element { REAL, FLOAT16, BFLOAT16, INT8, UINT8 };
+
+INLINE float float_of_bits(uint32_t u) { float x; memcpy(&x, &u, sizeof x); return x; }
+
+/* Without a branch, and without subnormal floats, which a processor may have been set to take for 0. */
+INLINE float from_float16(uint16_t h)
+{
+    const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h & 0x7c00, rest = (uint32_t)(h & 0x7fff) << 13;
+    const float subnormal = (float)(int32_t)(h & 0x3ff) * 0x1p-24f;
+    uint32_t small;
+    memcpy(&small, &subnormal, sizeof small);
+    return float_of_bits(sign | (exponent ? rest + (exponent == 0x7c00 ? 224u << 23 : 112u << 23) : small));
+}
+INLINE float from_bfloat16(uint16_t h) { return float_of_bits((uint32_t)h << 16); }
+INLINE float from_int8(int8_t i) { return i; }
+INLINE float from_uint8(uint8_t i) { return i; }
+
+/* AT_ONCE elements from x.  GCC makes less of a loop than these: for float16 it has none, and its shuffles of bytes go
+ * through half a vector. */
+#if SIMD_BYTES == 64
+#define AT_ONCE 16
+#define WIDE_FLOAT16(x, to) _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(x))))
+#define WIDE_BFLOAT16(x, to) _mm512_storeu_si512(to, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(x))), 16))
+#define WIDE_INT8(x, to) _mm512_storeu_ps(to, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(x)))))
+#define WIDE_UINT8(x, to) _mm512_storeu_ps(to, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(x)))))
+#elif SIMD_BYTES == 32 && defined(__AVX2__) && defined(__F16C__)
+#define AT_ONCE 8
+#define WIDE_FLOAT16(x, to) _mm256_storeu_ps(to, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(x))))
+#define WIDE_BFLOAT16(x, to) \
+    _mm256_storeu_si256((__m256i *)(to), _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(x))), 16))
+#define WIDE_INT8(x, to) _mm256_storeu_ps(to, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(x)))))
+#define WIDE_UINT8(x, to) _mm256_storeu_ps(to, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(x)))))
+#else
+#define AT_ONCE 8
+#define EACH(from, x, to) do { LANES for (int l = 0; l < AT_ONCE; l++) (to)[l] = from((x)[l]); } while (0)
+#define WIDE_FLOAT16(x, to) EACH(from_float16, x, to)
+#define WIDE_BFLOAT16(x, to) EACH(from_bfloat16, x, to)
+#define WIDE_INT8(x, to) EACH(from_int8, x, to)
+#define WIDE_UINT8(x, to) EACH(from_uint8, x, to)
+#endif
+
+/* A row of D elements.  The last ones of a long row are widened together with some before them, once more. */
+#define WIDEN(name, type, from, WIDE)                                                                          \
+    INLINE void name(const type *x, ptrdiff_t D, float *to)                                                    \
+    {                                                                                                          \
+        ptrdiff_t j = 0;                                                                                       \
+        for (; j + AT_ONCE <= D; j += AT_ONCE) WIDE(x + j, to + j);                                            \
+        if (j == D) return;                                                                                    \
+        if (D > AT_ONCE) WIDE(x + D - AT_ONCE, to + D - AT_ONCE);                                              \
+        else for (; j < D; j++) to[j] = from(x[j]);                                                            \
+    }
+WIDEN(widen_float16, uint16_t, from_float16, WIDE_FLOAT16)
+WIDEN(widen_bfloat16, uint16_t, from_bfloat16, WIDE_BFLOAT16)
+WIDEN(widen_int8, int8_t, from_int8, WIDE_INT8)
+WIDEN(widen_uint8, uint8_t, from_uint8, WIDE_UINT8)
+#undef WIDEN
+#undef AT_ONCE
+#undef WIDE_FLOAT16
+#undef WIDE_BFLOAT16
+#undef WIDE_INT8
+#undef WIDE_UINT8
+#undef EACH
+
+/* Row i of X, rows of D that are ldx elements apart. */
+INLINE void widen_row(const void *X, int element, ptrdiff_t i, ptrdiff_t D, ptrdiff_t ldx, float *to)
+{
+    switch (element) {
+    case FLOAT16: widen_float16((const uint16_t *)X + i * ldx, D, to); break;
+    case BFLOAT16: widen_bfloat16((const uint16_t *)X + i * ldx, D, to); break;
+    case INT8: widen_int8((const int8_t *)X + i * ldx, D, to); break;
+    case UINT8: widen_uint8((const uint8_t *)X + i * ldx, D, to); break;
+    }
+}

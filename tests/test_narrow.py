@@ -1,0 +1,241 @@
+"""Samples of one or two bytes a number: everything that takes them gives the bits that it gives for their floats."""
+
+import functools
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from softmax_ext import linear_cross_entropy, loss_grad, optim, predict_proba
+from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.objective import BinomialObjective, SoftmaxObjective
+
+KINDS = ["float16", "bfloat16", "int8", "uint8"]
+# Of few features, whole vectors and not, of a row that is summed in parts; few classes and many; in slices and owned.
+SHAPES = [(5, 1, 2), (37, 23, 5), (700, 256, 10), (20011, 30, 7), (1003, 40, 150), (333, 1024, 1100)]
+
+
+def narrow(X, kind):
+    """Return numbers of this type: among those of a float16 subnormal ones, and zeros of both signs."""
+    if kind == "float16":
+        X = X.astype(np.float16)
+        X[::5] *= np.float16(1e-5)
+        return X
+    if kind == "bfloat16":
+        return X.astype(pytest.importorskip("ml_dtypes").bfloat16)
+    return (20 * X).clip(*((-128, 127) if kind == "int8" else (0, 255))).astype(kind)
+
+
+@functools.cache
+def problem(kind, N, D, K):
+    rng = np.random.default_rng([N, D, K])
+    X = narrow(rng.standard_normal((N, D), np.float32), kind)
+    scale = 1 if "float" in kind else 20
+    return X, rng.integers(0, K, N), rng.standard_normal((K, D)) / (scale * np.sqrt(D)), rng.standard_normal(K)
+
+
+def in_memory(X, offset):
+    buffer = bytes(offset) + X.tobytes()
+    return np.ndarray(X.shape, X.dtype, buffer, offset)
+
+
+def rows_apart(X):
+    wide = np.zeros((len(X), X.shape[1] + 3), X.dtype)
+    wide[:, 1:-2] = X
+    return wide[:, 1:-2]
+
+
+LAYOUTS = {
+    "C order": lambda X: X,
+    "Fortran order": np.asfortranarray,
+    "rows apart": rows_apart,
+    "rows backwards": lambda X: X[::-1].copy()[::-1],
+    "all backwards": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
+    "every third column": lambda X: X.repeat(3, axis=1)[:, ::3],
+    "one row for all": lambda X: np.broadcast_to(X[0], X.shape),
+    "misaligned": lambda X: in_memory(X, 1),
+    "read only": lambda X: in_memory(X, 64),
+}
+
+
+def of_loss_grad(X, y, W, b):
+    return loss_grad(X, y, W, b, sample_weight=np.arange(len(y)) % 3 + 0.5, label_smoothing=0.1)
+
+
+def of_predict_proba(X, y, W, b):
+    return [predict_proba(X, W, b)]
+
+
+def of_linear_cross_entropy(X, y, W, b):
+    return linear_cross_entropy(X, W, y, linear_bias=b, z_loss=0.1, softcap=30.0, grad_input=True)
+
+
+def of_targets(X, y, W, b):
+    return loss_grad(X, np.eye(len(W), dtype=np.float32)[y], W)[:2]
+
+
+FUNCTIONS = [of_loss_grad, of_predict_proba, of_linear_cross_entropy, of_targets]
+
+
+def assert_same(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.asarray(one).dtype == np.asarray(other).dtype
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_functions(isa, kind, shape, function):
+    X, y, W, b = problem(kind, *shape)
+    want = function(X.astype(np.float32), y, W, b)
+    assert_same(function(X, y, W, b), want)
+    assert np.asarray(want[-1]).dtype == np.float32
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_layouts(isa, kind, layout):
+    for shape in SHAPES[1:5]:
+        X, y, W, b = problem(kind, *shape)
+        X = layout(X)
+        for function in FUNCTIONS[:2]:
+            assert_same(function(X, y, W, b), function(X.astype(np.float32), y, W, b))
+
+
+def test_float16_of_the_other_byte_order(isa):
+    X, y, W, b = problem("float16", 20011, 30, 7)
+    for function in FUNCTIONS:
+        assert_same(function(X.astype(X.dtype.newbyteorder()), y, W, b), function(X.astype(np.float32), y, W, b))
+
+
+@pytest.mark.parametrize("kind", ["float16", "int8", "uint8"])
+def test_memory_maps(isa, kind, tmp_path):
+    X, y, W, b = problem(kind, 20011, 30, 7)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    assert_same(of_loss_grad(mapped, y, W, b), of_loss_grad(X.astype(np.float32), y, W, b))
+
+
+@pytest.mark.parametrize("D", [1, 7, 8, 15, 16, 17, 31, 64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_number(isa, kind, D):
+    """All numbers of the type in one gradient, some of them alone, where each is seen; then with those not finite."""
+    if kind == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    bits = np.arange(2**8 if kind.endswith("int8") else 2**16).astype("u1" if kind.endswith("int8") else "u2")
+    numbers = np.resize(bits.view(problem(kind, 5, 1, 2)[0].dtype), (-(-len(bits) // D), D))
+    W = np.zeros((2, D), np.float32)
+    X = np.where(np.isfinite(numbers.astype(np.float32)), numbers, numbers.dtype.type(1))
+    y = np.arange(len(X)) % 2
+    assert_same(loss_grad(X, y, W)[:2], loss_grad(X.astype(np.float32), y, W)[:2])
+    for i in range(0, len(X), max(1, len(X) // 50)):
+        one = slice(i, i + 1)
+        np.testing.assert_array_equal(loss_grad(X[one], y[one], W).dW[1 - y[i]], X[i].astype(np.float32) / 2)
+    for ours, theirs in zip(loss_grad(numbers, y, W)[:2], loss_grad(numbers.astype(np.float32), y, W)[:2], strict=True):
+        np.testing.assert_array_equal(ours, theirs)  # which NaN of several a sum is, the compiler decides
+    S = predict_proba(numbers, W + 1)
+    np.testing.assert_array_equal(S, predict_proba(numbers.astype(np.float32), W + 1))
+    assert np.isnan(S[~np.isfinite(numbers.astype(np.float32)).all(axis=1)]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
+def test_objectives(isa, kind, Objective):
+    for N, D in ((61, 3), (3001, 37), (2000, 256)):
+        X, y, _, _ = problem(kind, N, D, 2)
+        narrow_, wide = (Objective(X, y, l2=0.1) for X in (X, X.astype(np.float32)))
+        rng = np.random.default_rng(0)
+        w, v = rng.standard_normal((2, wide.size)) * 0.01
+
+        def all_of(objective, w=w, v=v):
+            loss, grad = objective.value_and_grad(w)
+            few = [objective.hessian(w)] if objective.size < 100 else []
+            preconditioned = objective.preconditioner(w)(v)
+            return loss, grad, objective.value(w), objective.hessp(w, v), preconditioned, *objective.evaluate(w), *few
+
+        assert_same(all_of(narrow_), all_of(wide))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "adam"])
+def test_estimator(kind, K, solver):
+    X, y, _, _ = problem(kind, 700, 20, K)
+    options = {"max_iter": 5} if solver == "adam" else {"tol": 1e-6}
+
+    def all_of(X):
+        model = LogisticRegression(solver=solver, C=1e-2, random_state=0, **options).fit(X, y)
+        predicted = model.predict(X), model.predict_proba(X), model.predict_log_proba(X), model.decision_function(X)
+        return model.coef_, model.intercept_, model.loss_curve_, *predicted, model.score(X, y)
+
+    assert_same(all_of(X), all_of(X.astype(np.float32)))
+    assert_same(all_of(np.asfortranarray(X)), all_of(X.astype(np.float32)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_samples_of_many_features(kind):
+    X, y, _, _ = problem(kind, 50, 2000, 3)
+    ours, theirs = (LogisticRegression(C=1e-2).fit(X, y) for X in (X, X.astype(np.float32)))
+    assert_same((ours.coef_, ours.intercept_, ours.loss_curve_), (theirs.coef_, theirs.intercept_, theirs.loss_curve_))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_partial_fit(kind):
+    X, y, _, _ = problem(kind, 700, 20, 3)
+
+    def coefficients(X):
+        model = LogisticRegression(random_state=0)
+        for rows in np.array_split(np.arange(len(X)), 5):
+            model.partial_fit(X[rows], y[rows], classes=[0, 1, 2])
+        return model.coef_, model.intercept_
+
+    assert_same(coefficients(X), coefficients(X.astype(np.float32)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_optim_fit(kind):
+    X, y, _, _ = problem(kind, 700, 20, 3)
+    pair = X, X.astype(np.float32)
+    assert_same(*(optim.fit(X, y, optim.adam(0.01), batch_size=64, epochs=2, random_state=0)[:2] for X in pair))
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_estimator_refuses_what_is_not_finite(kind, value):
+    X, y, _, _ = problem(kind, 700, 20, 3)
+    model = LogisticRegression().fit(X, y)
+    X = X.copy()
+    X[611, 3] = value
+    for call in (lambda: LogisticRegression().fit(X, y), lambda: model.predict(X), lambda: model.partial_fit(X, y)):
+        with pytest.raises(ValueError, match=r"Input X contains (NaN|infinity)"):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_sparse_rows_of_two_bytes_are_refused(kind):
+    X, y, W, b = problem(kind, 37, 23, 5)
+    rows = scipy.sparse.csr_array(X.astype(np.float32))
+    rows.data = rows.data.astype(X.dtype)
+    for call in (lambda: loss_grad(rows, y, W, b), lambda: LogisticRegression().fit(rows, y)):
+        with pytest.raises(TypeError, match=r"astype\('float32'\)"):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+@pytest.mark.parametrize("K", [2, 5])
+def test_sparse_rows_of_one_byte(isa, kind, K):
+    X, y, W, b = problem(kind, 37, 23, K)
+    rows, wide = scipy.sparse.csr_array(X), scipy.sparse.csr_array(X.astype(np.float32))
+    for function in (of_loss_grad, of_predict_proba):
+        assert_same(function(rows, y, W, b), function(wide, y, W, b))
+    ours, theirs = (LogisticRegression().fit(rows, y) for rows in (rows, wide))
+    assert_same((ours.coef_, ours.predict_proba(rows)), (theirs.coef_, theirs.predict_proba(wide)))
+
+
+def test_the_other_types_of_ml_dtypes_are_refused():
+    """One of them has the letter of a type of NumPy's."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    for kind in (ml_dtypes.float8_e4m3b11fnuz, ml_dtypes.float8_e5m2, ml_dtypes.int4):
+        with pytest.raises(TypeError, match="X must hold real numbers, got dtype"):
+            loss_grad(np.zeros((3, 2), kind), [0, 1, 0], np.zeros((2, 2)))
