@@ -23,7 +23,19 @@ from ._penalty import Penalty
 from ._pieces import Problem
 from ._rows import Rows
 from ._schedules import constant, cosine_decay
-from ._stream import VERSION, Epochs, Stream, load, rate_of, rule_of, save, scales
+from ._stream import (
+    PRINTS,
+    VERSION,
+    Epochs,
+    Prints,
+    Stream,
+    check_folder,
+    load,
+    rate_of,
+    rule_of,
+    save,
+    scales,
+)  # fmt: skip
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -156,7 +168,7 @@ class MiniBatches:
         stale = self.is_stale(stream)
         why = f"{stream.stale} epochs gained no more than tol = {self.tol:g} on the rows held out"
         return {
-            "n_iter_": np.array([stream.epoch], np.int32),
+            "n_iter_": np.array([stream.rule.step if stream.weight else stream.epoch], np.int32),
             "loss_curve_": np.array(stream.history),
             "validation_curve_": np.array(stream.validation),
             "predicted_decrease_": math.nan,
@@ -166,6 +178,11 @@ class MiniBatches:
                     f"mini-batches: {stream.epoch} epochs",
                     f"stopped: {why}" if stale else f"stopped after {stream.epoch} of {self.epochs} epochs",
                     f"objective in the last epoch {stream.history[-1]:.10g}" if stream.history else "no epoch yet",
+                ]
+                if not stream.weight
+                else [
+                    f"partial_fit: {stream.rule.step} steps",
+                    f"objective in the last call {stream.history[-1]:.10g}" if stream.history else "no step yet",
                 ]
             ),
         }
@@ -190,7 +207,8 @@ class MiniBatches:
             rule = self.rule("adam" if float(arrays["weight"]) else self.solver, constant(0.0), 0)
             stream = Stream.of(arrays, rule.init([np.array(arrays["v"])]))
             if (saved := str(arrays["settings"])) != self.settings():
-                raise ValueError(f"{name} is of a fit with {saved}, this estimator has {self.settings()}")
+                theirs, ours = _differences(saved, self.settings())
+                raise ValueError(f"{name} is of a fit with {theirs}, this estimator has {ours}")
         except (KeyError, StopIteration, TypeError, IndexError) as error:
             raise ValueError(f"{name} is not a state of LogisticRegression: {error!r}") from error
         return stream, arrays
@@ -201,6 +219,7 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        check_folder(self.path)
         self.written = time.monotonic()
 
     def save(self, state: Callable[[], dict[str, Array]], over: bool) -> None:
@@ -208,6 +227,29 @@ class Checkpoint:
         if over or time.monotonic() > self.written + BETWEEN_CHECKPOINTS:
             save(self.path, state())
             self.written = time.monotonic()
+
+
+def _differences(saved: str, asked: str) -> tuple[str, str]:
+    """Return what of two JSON objects differs, as each has it."""
+    both = json.loads(saved), json.loads(asked)
+    names = [name for name in dict.fromkeys([*both[1], *both[0]]) if both[0].get(name) != both[1].get(name)]
+    first, second = (", ".join(f'"{name}": {json.dumps(each.get(name))}' for name in names) for each in both)
+    return first, second
+
+
+def check_same_data(name: str, stream: Stream, data: Prints, seed: int | None) -> None:
+    """Refuse to go on from a stream that began with other data, or from another seed; name only what differs."""
+    found = []
+    if len(stream.data) == len(data):
+        found = [
+            f"{what} ({before} there, {now} here)" if what == PRINTS[0] else what
+            for what, before, now in zip(PRINTS, stream.data.tolist(), data.tolist(), strict=True)
+            if before != now
+        ]
+    if seed is not None and seed != stream.seed:
+        found.append(f"random_state ({stream.seed} there, {seed} here)")
+    if found:
+        raise ValueError(f"{name} is of a fit that differs in {', '.join(found)}: remove it, or name another file")
 
 
 def problem_of(rows: Rows, m: float, parameters: Parameters, penalty: Penalty, n_threads: int | None) -> Problem:

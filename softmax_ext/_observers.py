@@ -15,14 +15,16 @@ Observer = Callable[..., object]  # of (iteration, objective, gradient), and of 
 
 
 @contextmanager
-def progress(max_iter: int) -> Iterator[Observer]:
-    """Show the iterations: as a bar, or line by line without rich."""
+def progress(max_iter: int, converged: Callable[[], bool]) -> Iterator[Observer]:
+    """Show the iterations: as a bar, or line by line without rich; and in the end whether the fit has converged."""
     try:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     except ImportError:
         yield lambda iteration, value, gradient: print(
             f"iteration {iteration}: objective {value:.6g}, gradient {gradient:.1e}"
         )
+        if converged():
+            print("converged")
         return
     with Progress(
         TextColumn("LogisticRegression"),
@@ -32,9 +34,13 @@ def progress(max_iter: int) -> Iterator[Observer]:
         TimeElapsedColumn(),
     ) as bar:
         task = bar.add_task("", total=max_iter)
-        yield lambda iteration, value, gradient: bar.update(
-            task, completed=iteration, description=f"objective {value:.6g}, gradient {gradient:.1e}"
-        )
+
+        def show(iteration: int, value: float, gradient: float) -> None:
+            bar.update(task, completed=iteration, description=f"objective {value:.6g}, gradient {gradient:.1e}")
+
+        yield show
+        if converged():
+            bar.update(task, description=f"converged, {bar.tasks[0].description}")
 
 
 @contextmanager

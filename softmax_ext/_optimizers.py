@@ -22,11 +22,39 @@ class Optimizer(NamedTuple, Generic[State]):
     update: Callable[[Params, State, Params], State]
 
 
+def check_optimizer(optimizer: object) -> None:
+    """Raise TypeError, with what to write instead, if this is not a pair of functions."""
+    if callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None)):
+        return
+    name = getattr(optimizer, "__name__", optimizer)
+    if name in ("sgd", "momentum", "nesterov", "adam"):
+        hint = f"call it: optim.{name}({'' if name == 'adam' else '0.1'})"
+    else:
+        hint = "pass optim.sgd(0.1), optim.adam(), or a pair of functions init and update"
+    what = f"the function {name}" if callable(optimizer) else repr(optimizer)
+    raise TypeError(f"optimizer must be an Optimizer, got {what}: {hint}")
+
+
+def _text(state: Any) -> str:
+    """Return a state with the dtypes and shapes of its arrays, in the place of what is in them."""
+    return f"{type(state).__name__}({', '.join(f'{name}={_brief(getattr(state, name))}' for name in state._fields)})"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    return f"[{', '.join(map(_brief, value))}]" if isinstance(value, list) else repr(value)
+
+
 class SGDState(NamedTuple):
     """State of `sgd`: steps taken, and work space whose contents mean nothing between steps."""
 
     step: int
     work: list[Array]
+
+    def __repr__(self) -> str:
+        """Return the dtypes and shapes of the arrays, not what is in them."""
+        return _text(self)
 
 
 class MomentumState(NamedTuple):
@@ -36,6 +64,10 @@ class MomentumState(NamedTuple):
     velocity: list[Array]
     work: list[Array]
 
+    def __repr__(self) -> str:
+        """Return the dtypes and shapes of the arrays, not what is in them."""
+        return _text(self)
+
 
 class AveragedState(NamedTuple):
     """State of `averaged`: steps taken, the state of the optimiser itself, and the mean of each parameter."""
@@ -43,6 +75,10 @@ class AveragedState(NamedTuple):
     step: int
     inner: Any
     mean: list[Array]
+
+    def __repr__(self) -> str:
+        """Return the dtypes and shapes of the arrays, not what is in them."""
+        return _text(self)
 
 
 class AdamState(NamedTuple):
@@ -52,6 +88,10 @@ class AdamState(NamedTuple):
     mu: list[Array]
     nu: list[Array]
     work: list[Array]
+
+    def __repr__(self) -> str:
+        """Return the dtypes and shapes of the arrays, not what is in them."""
+        return _text(self)
 
 
 def sgd(learning_rate: float | Schedule) -> Optimizer[SGDState]:
@@ -99,6 +139,7 @@ def sgd(learning_rate: float | Schedule) -> Optimizer[SGDState]:
         return SGDState(0, _zeros_like(params))
 
     def update(grads: Params, state: SGDState, params: Params) -> SGDState:
+        _check_state(state, SGDState)
         _check_shapes(grads, state.work, params)
         alpha = rate(state.step)
         for g, work, theta in zip(grads, state.work, params, strict=True):
@@ -209,6 +250,7 @@ def _momentum(learning_rate: float | Schedule, momentum: float, look_ahead: bool
         return MomentumState(0, _zeros_like(params), _zeros_like(params))
 
     def update(grads: Params, state: MomentumState, params: Params) -> MomentumState:
+        _check_state(state, MomentumState)
         _check_shapes(grads, state.velocity, params)
         alpha = rate(state.step)
         for g, v, work, theta in zip(grads, state.velocity, state.work, params, strict=True):
@@ -280,6 +322,7 @@ def adam(
         return AdamState(0, _zeros_like(params), _zeros_like(params), _zeros_like(params))
 
     def update(grads: Params, state: AdamState, params: Params) -> AdamState:
+        _check_state(state, AdamState)
         _check_shapes(grads, state.mu, params)
         alpha, t = rate(state.step), state.step + 1
         step_size = alpha / (1 - b1**t)
@@ -342,12 +385,14 @@ def averaged(optimizer: Optimizer[Any], after: int = 0) -> Optimizer[AveragedSta
     >>> state.mean
     [array([-0.125])]
     """
+    check_optimizer(optimizer)
     after = check_integer(after, "after", least=0)
 
     def init(params: Params) -> AveragedState:
         return AveragedState(0, optimizer.init(params), [theta.copy() for theta in params])
 
     def update(grads: Params, state: AveragedState, params: Params) -> AveragedState:
+        _check_state(state, AveragedState)
         inner, step = optimizer.update(grads, state.inner, params), state.step + 1
         for mean, theta in zip(state.mean, params, strict=True):
             mean += (theta - mean) / max(1, step - after)
@@ -362,6 +407,14 @@ def _zeros_like(params: Params) -> list[Array]:
             kind = theta.dtype if isinstance(theta, np.ndarray) else type(theta).__name__
             raise TypeError(f"params[{i}] must be a floating-point array, which updates write into, got {kind}")
     return [np.zeros_like(theta) for theta in params]
+
+
+def _check_state(state: object, kind: type) -> None:
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"state must be the {kind.__name__} that init or the last update has returned, got {state!r}: "
+            "state = optimizer.init(params)"
+        )
 
 
 def _check_shapes(grads: Params, moments: Params, params: Params) -> None:

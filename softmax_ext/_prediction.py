@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _two_classes
 from ._parameters import Parameters
-from ._readable import is_narrow, validated
+from ._readable import are_probabilities, is_narrow, validated
 from ._rows import Rows
 from ._sparse import check_stored
 from ._validation import COMPUTES_IN
@@ -172,8 +172,8 @@ class PredictionMixin:
         ----------
         X : array_like, data frame or sparse, shape (N, D); or Chunks
             Samples. Chunks have targets and weights in them; of probabilities the largest is taken for the label.
-        y : array_like, shape (N,)
-            Labels.
+        y : array_like, shape (N,) or (N, K)
+            Labels; or probabilities, of which the largest is taken for the label.
         sample_weight : array_like, shape (N,), optional
             Weights.
 
@@ -183,6 +183,10 @@ class PredictionMixin:
             Between 0 and 1.
         """
         if not isinstance(X, Chunks):
+            if are_probabilities(y):
+                if np.shape(y)[1] != len(self.classes_):
+                    raise ValueError(f"y has {np.shape(y)[1]} columns, but the model has {len(self.classes_)} classes")
+                y = self.classes_[np.asarray(y).argmax(axis=1)]
             return float(super().score(X, y, sample_weight))  # type: ignore[misc]
         if y is not None or sample_weight is not None:
             raise TypeError("y and sample_weight are in the chunks: call score(chunks), without them")

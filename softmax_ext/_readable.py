@@ -60,3 +60,12 @@ def check_readable(x: Any, name: str) -> None:
             check_stored(x, name)
     elif isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise TypeError(f"{name} has masked entries, and the mask would be ignored: fill it, with {name}.filled(...)")
+
+
+def are_probabilities(y: Any) -> bool:
+    """Tell targets that are probabilities: K >= 2 columns of a floating dtype."""
+    try:
+        Y = np.asarray(y)
+    except (TypeError, ValueError):  # such as a ragged list; scikit-learn will say what is wrong
+        return False
+    return Y.ndim == 2 and Y.shape[1] >= 2 and Y.dtype.kind == "f"

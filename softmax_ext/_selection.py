@@ -36,11 +36,12 @@ from ._observers import FitObserver, fits_callbacks, fits_progress
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._prediction import PredictionMixin
+from ._readable import are_probabilities
 from ._rows import Rows
 from ._scikit_learn import SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
 from ._solvers import Solution
 from ._trail import Trail
-from ._training_data import are_probabilities, check_data
+from ._training_data import check_data
 from .chunks import Chunks
 from .objective import objective_of
 

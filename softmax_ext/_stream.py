@@ -11,6 +11,7 @@ import math
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from ._rows import Rows
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 Update = Callable[..., Any]
+Prints = npt.NDArray[np.int64]
 
 VERSION = 1  # of a saved state
 # Rows x features x classes of a step that one thread takes alone, about 0.6 ms: on a loaded machine each step of two
@@ -60,6 +62,7 @@ class Stream:
     validation: list[float] = field(default_factory=list)
     best: Vector = field(default_factory=lambda: np.empty(0))  # v, or its mean, at the least validation loss
     stale: int = 0  # epochs since
+    data: Prints = field(default_factory=lambda: np.empty(0, np.int64))  # `fingerprint` of what is fitted
 
     def arrays(self) -> dict[str, Array]:
         """Return everything as arrays that can be saved."""
@@ -78,6 +81,8 @@ class Stream:
             values[name] = arrays[name].tolist()
         for name in ("v", "scale", "best"):
             values[name] = np.array(arrays[name])
+        if "data" in arrays:  # which states of before have not
+            values["data"] = np.array(arrays["data"])
         return cls(**values)
 
     def step(self, update: Update, problem: Problem, batch: Rows, m: float, penalty: Penalty) -> float:
@@ -116,6 +121,32 @@ def _filled(state: Any, leaves: Iterator[Array]) -> Any:
         return type(state)(*(_filled(part, leaves) for part in state))
     leaf = next(leaves)
     return np.array(leaf) if isinstance(state, np.ndarray) else type(state)(leaf.item())
+
+
+# What a fingerprint tells apart, in its order.
+PRINTS = ("number of rows", "X", "y", "weights")
+
+
+def fingerprint(rows: int, some: Rows) -> Prints:
+    """Return numbers by which other data are told from these: of how many rows they are, and sums over some of them.
+
+    Up to some 8000 rows of X and all targets and weights are summed, by CRC-32 (ISO 3309), which sees an order, too.
+    """
+    X = _some(some.X)
+    if scipy.sparse.issparse(X):
+        X = X.tocsr().sorted_indices()
+        numbers = [X.data, X.indices.astype(np.int64), X.indptr.astype(np.int64)]
+    else:
+        numbers = [X]
+    weights = [] if some.s is None else [some.s]
+    return np.array([rows, _crc(numbers), _crc([some.targets]), _crc(weights)], np.int64)
+
+
+def _crc(arrays: list[Array]) -> int:
+    found = 0
+    for array in arrays:
+        found = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"", found)
+    return found
 
 
 def scales(X: Any) -> Vector:
@@ -219,6 +250,7 @@ def save(path: str | os.PathLike[str], arrays: dict[str, Array]) -> None:
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise TypeError(f"{objects[0]} holds Python objects, which would have to be pickled")
     target = Path(path)
+    check_folder(target)
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -230,6 +262,12 @@ def save(path: str | os.PathLike[str], arrays: dict[str, Array]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+def check_folder(path: Path) -> None:
+    """Raise FileNotFoundError under the user's name of a file whose folder does not exist."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}, create it first")
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Array]:

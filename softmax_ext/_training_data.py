@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._pieces import Problem, Survey
-from ._readable import KINDS, check_readable, validated
+from ._readable import KINDS, are_probabilities, check_readable, validated
 from ._rows import Rows
 from ._validation import class_weights, no_class_weights
 
@@ -170,12 +170,3 @@ def encoded(y: Array) -> tuple[Array, Array]:
     if len(found) < len(counts):
         numbers = (np.cumsum(counts > 0) - 1)[numbers]
     return classes, numbers
-
-
-def are_probabilities(y: Any) -> bool:
-    """Tell whether y holds probabilities of classes: whether it is a matrix of a floating dtype."""
-    try:
-        Y = np.asarray(y)
-    except (TypeError, ValueError):  # such as a ragged list; scikit-learn will say what is wrong
-        return False
-    return Y.ndim == 2 and Y.shape[1] >= 2 and Y.dtype.kind == "f"

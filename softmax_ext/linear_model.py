@@ -39,14 +39,14 @@ except ImportError as error:
         f"softmax_ext.linear_model needs scikit-learn >= 1.6 ({error}): pip install 'softmax_ext[sklearn]'"
     ) from error
 
-from ._minibatch import Checkpoint, MiniBatches, problem_of
+from ._minibatch import Checkpoint, MiniBatches, check_same_data, problem_of
 from ._observers import Observer, progress, scikit_learn_callbacks
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._pieces import PiecesObjective, Problem, Survey
 from ._rows import Rows
 from ._solvers import Solution, minimize, seeing
-from ._stream import RULES, Stream, save
+from ._stream import RULES, Stream, fingerprint, save
 from ._validation import COMPUTES_IN
 from .chunks import Chunks, ChunksObjective, looked_through
 from .inference import Inference
@@ -142,7 +142,8 @@ class LogisticRegression(
         Those epochs.
     checkpoint : path, optional
         A file to which a mini-batch fit saves its state after each epoch, and within one every ten seconds where the
-        data are chunks. If it is there already, the fit goes on from it, to the same bits as without the break.
+        data are chunks. If it is there already, the fit goes on from it, to the same bits as without the break. One of
+        other data, parameters or another `random_state` is refused.
 
     Attributes
     ----------
@@ -153,7 +154,7 @@ class LogisticRegression(
     intercept_ : ndarray, shape (K,), or (1,)
         Intercepts; zeros without.
     n_iter_ : ndarray of int32, shape (1,)
-        Iterations.
+        Iterations; epochs of mini-batches; steps of all calls of `partial_fit`.
     n_features_in_ : int
         D.
     feature_names_in_ : ndarray of str, shape (D,)
@@ -296,8 +297,9 @@ class LogisticRegression(
         ----------
         X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D); or Chunks
             Samples. float32 is kept; all else is converted to float64, and sparse formats to CSR, which is never made
-            an array of. Chunks, of `softmax_ext.chunks`, have targets and weights in them. If reading them ends in an
-            error, the best coefficients so far are kept, from which a fit with `warm_start` goes on.
+            an array of. Chunks, of `softmax_ext.chunks`, have targets and weights in them. If a fit ends in Ctrl-C or
+            an error of reading or of a callback, the best coefficients so far are kept, from which a fit with
+            `warm_start` goes on.
         y : array_like, shape (N,) or (N, K)
             Labels of at least two classes; or, if it is two-dimensional with K >= 2 columns of a floating dtype,
             probabilities of the classes 0..K-1, not negative, whose rows need not sum to one.
@@ -310,6 +312,7 @@ class LogisticRegression(
             The estimator itself.
         """
         C = self._inverse_penalty()
+        self._warn_of_idle_options()
         if self.solver not in RULES or not getattr(self, "_goes_on", False):
             self._stream = None
         if isinstance(X, Chunks):
@@ -323,7 +326,7 @@ class LogisticRegression(
         penalty = Penalty(l2=1 / (C * m))
         if self.solver in RULES:
             problem = problem_of(rows, m, self._layout(), penalty, self.n_threads)
-            return self._fit_batches(lambda: [rows], problem, X)
+            return self._fit_batches(lambda: [rows], problem, rows)
         objective = objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
         return self._minimise(objective, X.dtype, X, y, sample_weight)
 
@@ -499,9 +502,9 @@ class LogisticRegression(
         for name, value in kept.items():
             setattr(self, name, value)
 
-    def _fit_batches(self, pieces: Callable[[], Iterable[Rows]], problem: Problem, X: Any) -> Self:
-        """Fit by mini-batches of encoded pieces; X: some rows, for the learning rate."""
-        trainer = MiniBatches.of(self)
+    def _fit_batches(self, pieces: Callable[[], Iterable[Rows]], problem: Problem, some: Rows) -> Self:
+        """Fit by mini-batches of encoded pieces; some of their rows tell a learning rate, and other data from these."""
+        trainer, data = MiniBatches.of(self), fingerprint(problem.rows, some)
         checkpoint = None if self.checkpoint is None else Checkpoint(self.checkpoint)
         if checkpoint is not None and checkpoint.path.exists():
             self._take_up(checkpoint.path)
@@ -513,8 +516,12 @@ class LogisticRegression(
                 raise ValueError(
                     f"the state has {len(stream.v)} coefficients, this data needs {problem.parameters.size}"
                 )
+            self._goes_on = checkpoint is None  # a file that is refused is not begun from the next time either
+            seed = int(self.random_state) if isinstance(self.random_state, Integral) else None
+            check_same_data("the state" if checkpoint is None else str(checkpoint.path), stream, data, seed)
         else:
-            stream = trainer.begin(self.solver, X, self._start(), problem.parameters, self._seed())
+            stream = trainer.begin(self.solver, some.X, self._start(), problem.parameters, self._seed())
+        stream.data = data
         self._goes_on = False
 
         def keep(now: Stream, over: bool) -> None:
@@ -543,7 +550,7 @@ class LogisticRegression(
         if chunks.names is not None:
             self.feature_names_in_ = np.array(chunks.names, object)
         if self.solver in RULES:
-            return self._fit_batches(lambda: chunks.pieces(problem.encoded), problem, sample.rows().X)
+            return self._fit_batches(lambda: chunks.pieces(problem.encoded), problem, problem.encoded(sample.rows()))
         return self._minimise_pieces(ChunksObjective.of(chunks, problem, sample))
 
     def _pieces_problem(self, found: Survey, C: float) -> Problem:
@@ -575,12 +582,26 @@ class LogisticRegression(
     def _minimise(self, objective: Any, dtype: np.dtype[Any], X: Any, y: Any, sample_weight: Any) -> Self:
         method, not_converged = SOLVERS[self.solver]
         start = self._start()
+        curve: list[float] = []
+        best = start
+
+        def record(iteration: int, value: float, gradient: float, w: Array) -> None:
+            nonlocal best
+            if not curve or value < min(curve):
+                best = w
+            curve.append(value)
+
         with ExitStack() as stack:
             more = hasattr(self, "_skl_callbacks") and X is not None
             seen = [stack.enter_context(scikit_learn_callbacks(self, X, y, sample_weight, start))] if more else []
-            call = self._observers(stack, self.max_iter, seen)
-            with np.errstate(over="ignore", invalid="ignore"):  # what they lead to is told below
-                solution = minimize(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
+            call = self._observers(stack, self.max_iter, [record, *seen])
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):  # what they lead to is told below
+                    solution = minimize(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
+            except BaseException as error:  # Ctrl-C, or an error of a callback's
+                why = f"stopped: {type(error).__name__} after {len(curve)} iterations"
+                self._keep(Solution(best, math.nan, math.nan, len(curve), np.array(curve), False, why), dtype)
+                raise
             if not (solution.n_iter or math.isfinite(solution.largest_gradient)) and X is not None:
                 check_finite(X, self)
             self._keep(solution, dtype)
@@ -606,10 +627,23 @@ class LogisticRegression(
         """Return what tells everyone who wants to know of each iteration, and whether one of them stops the fit."""
         observers = [] if self.callback is None else [seeing(self.callback)]
         if self.verbose:
-            observers.append(seeing(stack.enter_context(progress(most))))
+            observers.append(seeing(stack.enter_context(progress(most, lambda: getattr(self, "converged_", False)))))
         observers.extend(more)
         # A list, since all are to be called, also behind one that stops.
         return (lambda i, f, g, w: any([bool(observe(i, f, g, w)) for observe in observers])) if observers else None
+
+    def _warn_of_idle_options(self) -> None:
+        """Warn of options that the chosen solver does not know, and that `partial_fit` does not know either."""
+        if self.solver in RULES:
+            return
+        asked = {"checkpoint": self.checkpoint is not None, "early_stopping": self.early_stopping}
+        if idle := [name for name, given in asked.items() if given]:
+            warnings.warn(
+                f"{' and '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect with solver={self.solver!r}: "
+                f"use a solver of mini-batches, {', '.join(RULES)}",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

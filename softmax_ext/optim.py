@@ -31,6 +31,7 @@ from ._optimizers import (
     SGDState,
     adam,
     averaged,
+    check_optimizer,
     momentum,
     nesterov,
     sgd,
@@ -142,6 +143,7 @@ def fit(
     >>> (X @ result.W.T + result.b).argmax(axis=1)
     array([0, 0, 1, 1])
     """
+    check_optimizer(optimizer)
     epochs, batch_size = check_integer(epochs, "epochs"), check_integer(batch_size, "batch_size")
     penalty = Penalty(l2)
     inputs, W, b = _start(X, y, W, b, K, (sample_weight, class_weight, label_smoothing))

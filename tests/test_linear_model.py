@@ -526,7 +526,7 @@ def test_progress_without_rich(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.progress", None)
     model = LogisticRegression(verbose=1).fit(*problem(3))
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == model.n_iter_[0]
+    assert len(lines) == model.n_iter_[0] + 1 and lines[-1] == "converged"
     assert lines[0].startswith("iteration 1: objective ")
 
 
@@ -1013,3 +1013,48 @@ def test_predictions_check_their_input(method):
     ]:
         with pytest.raises(ValueError, match=message):
             predict(X)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("K", [2, 3])
+def test_an_interrupted_fit_keeps_its_best_coefficients(K, error):
+    X, y = problem(K)
+    seen = []
+
+    def callback(iteration, value, gradient, w):
+        if iteration == 3:
+            raise error
+        seen.append((value, w))
+
+    model = LogisticRegression(callback=callback)
+    with pytest.raises(error):
+        model.fit(X, y)
+    best = model._coefficients(min(seen, key=lambda pair: pair[0])[1], X.dtype)
+    np.testing.assert_array_equal(model.coef_, best["coef_"])
+    np.testing.assert_array_equal(model.intercept_, best["intercept_"])
+    assert model.predict(X).shape == y.shape and not model.converged_ and model.n_iter_ == [2]
+    assert error.__name__ in model.convergence_report_
+
+
+@pytest.mark.parametrize("parameters", [{"checkpoint": "state.npz"}, {"early_stopping": True}])
+def test_options_without_effect_are_told(parameters):
+    with pytest.warns(UserWarning, match=f"{next(iter(parameters))} has no effect with solver='lbfgs'") as caught:
+        LogisticRegression(**parameters).fit(*problem(3))
+    assert caught[0].filename == __file__
+
+
+def test_score_of_probabilities_is_that_of_the_largest():
+    X, y = problem(3)
+    Y = np.eye(3)[y] * 0.8 + 0.1
+    model = LogisticRegression().fit(X, Y)
+    assert model.score(X, Y) == model.score(X, y) > 0.5
+    with pytest.raises(ValueError, match="y has 2 columns, but the model has 3 classes"):
+        model.score(X, Y[:, :2])
+
+
+def test_a_progress_bar_says_that_the_fit_converged(capsys):
+    model = LogisticRegression(verbose=1).fit(*problem(3))
+    assert model.converged_ and "converged" in capsys.readouterr().out
+    with pytest.warns(ConvergenceWarning):
+        LogisticRegression(verbose=1, max_iter=1).fit(*problem(3))
+    assert "converged" not in capsys.readouterr().out

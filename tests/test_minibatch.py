@@ -462,3 +462,50 @@ def test_a_callback_sees_the_coefficients_that_it_asks_for(solver):
     )
     assert len(seen) == 3
     np.testing.assert_allclose(coefficients(model), seen[-1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("storage", [np.asarray, scipy.sparse.csr_array])
+def test_a_checkpoint_of_other_data_is_refused(storage, chunked, tmp_path):
+    """And what differs is named, nothing else."""
+    rng = np.random.default_rng(0)
+    X, y, s = rng.standard_normal((60, 4)), np.arange(60) % 3, rng.uniform(1, 2, 60)
+
+    def fit(X=X, y=y, s=s, random_state=0, C=1.0):
+        model = LogisticRegression(
+            solver="adam", epochs=2, random_state=random_state, C=C, checkpoint=tmp_path / "state.npz"
+        )
+        X = storage(X)
+        if not chunked:
+            return model.fit(X, y, s)
+        return model.fit(chunks.from_iterable(lambda: [(X[:25], y[:25], s[:25]), (X[25:], y[25:], s[25:])]))
+
+    whole = fit()
+    assert same_bits(fit(), whole)
+    for other, words in (
+        ({"X": X + 1}, "differs in X:"),
+        ({"y": y[::-1]}, "differs in y:"),
+        ({"s": s[::-1]}, "differs in weights:"),
+        ({"random_state": 1}, r"differs in random_state \(0 there, 1 here\):"),
+        ({"X": X[:50], "y": y[:50], "s": s[:50]}, r"differs in number of rows \(60 there, 50 here\), X"),
+        ({"C": 2.0}, 'is of a fit with "C": 1.0, this estimator has "C": 2.0$'),
+    ):
+        with pytest.raises(ValueError, match=words):
+            fit(**other)
+
+
+def test_a_missing_folder_is_named_as_the_user_does(tmp_path):
+    X, y = problem()
+    path = tmp_path / "missing" / "state.npz"
+    for write in (run().fit(X, y).save_state, lambda path: run(checkpoint=path).fit(X, y)):
+        with pytest.raises(FileNotFoundError) as caught:
+            write(path)
+        assert str(caught.value).startswith(str(path)) and f"no folder {path.parent}" in str(caught.value)
+
+
+def test_partial_fit_counts_its_steps():
+    X, y = problem()
+    model = LogisticRegression(batch_size=len(y) // 2 + 1)
+    for calls in (1, 2, 3):
+        model.partial_fit(X, y, classes=np.unique(y))
+        assert model.n_iter_ == [2 * calls] and f"{2 * calls} steps" in model.convergence_report_

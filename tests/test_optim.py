@@ -520,3 +520,24 @@ def test_averaged_checks_when_it_begins(after):
 @pytest.mark.parametrize("module, examples", [(optim, 6), (_optimizers, 32), (_schedules, 4)])
 def test_docstring_examples(module, examples):
     assert doctest.testmod(module) == (0, examples)
+
+
+@pytest.mark.parametrize(
+    "optimizer, message",
+    [("adam", r"got 'adam': call it: optim\.adam\(\)"), (optim.adam, r"the function adam: call it: optim\.adam\(\)"),
+     (optim.sgd, r"optim\.sgd\(0\.1\)"), (None, "pass optim"), (3, "pass optim")],
+)  # fmt: skip
+def test_what_is_no_optimizer_is_told_what_to_write(optimizer, message):
+    with pytest.raises(TypeError, match=message):
+        optim.fit(np.eye(3), [0, 1, 2], optimizer, epochs=1, batch_size=2)
+    with pytest.raises(TypeError, match=message):
+        optim.averaged(optimizer)
+
+
+@pytest.mark.parametrize("optimizer", [optim.sgd(0.1), optim.nesterov(0.1), optim.adam(), optim.averaged(optim.adam())])
+def test_a_state_shows_no_whole_array_and_its_absence_is_named(optimizer):
+    params = [np.zeros((30, 4)), np.zeros(30, np.float32)]
+    state = optimizer.init(params)
+    assert "0." not in str(state) and "[float64[30, 4], float32[30]]" in str(state) and str(state).count("step=0")
+    with pytest.raises(TypeError, match=f"state must be the {type(state).__name__} that init"):
+        optimizer.update(params, None, params)
