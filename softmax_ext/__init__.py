@@ -2,10 +2,11 @@
 
 __version__ = "0.1.0"
 
-from ._dispatch import show_config  # first, so that its warning points at the line that imports the package
+from . import _dispatch as _dispatch  # first, so that its warning points at the line that imports the package
 
 # isort: split
 from . import optim, reference
+from ._config import show_config
 from ._plan import explain_plan
 from .functional import (
     CrossEntropyGrad,

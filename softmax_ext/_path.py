@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,6 @@ from ._trail import Trail
 from ._training_data import check_data
 from .chunks import Chunks
 from .objective import SoftmaxObjective, objective_of
-
-if TYPE_CHECKING:
-    from ._displays import PathDisplay
 
 __all__ = ["Path", "logistic_regression_path"]
 
@@ -96,7 +93,7 @@ class Path(_Fields):
         count: npt.NDArray[np.intp] = np.count_nonzero(self.coefs.any(axis=1), axis=1)
         return count
 
-    def plot(self, **keywords: Any) -> PathDisplay:
+    def plot(self, **keywords: Any) -> Any:
         """Draw the coefficients against C: `PathDisplay.from_path` with the same keywords."""
         from ._displays import PathDisplay
 

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import __version__, _bench, _commands, _demo, _dispatch
+from . import __version__, _bench, _commands, _demo
+from ._config import show_config
 from ._datasets import DATASETS, DatasetError
 from ._tables import FileError
 
@@ -188,4 +189,4 @@ def _thread_count(text: str) -> int:
 
 
 def _info(args: argparse.Namespace) -> None:
-    print(_dispatch.show_config())
+    print(show_config())
