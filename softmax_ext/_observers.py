@@ -40,7 +40,9 @@ def progress(max_iter: int, converged: Callable[[], bool]) -> Iterator[Observer]
 
         yield show
         if converged():
-            bar.update(task, description=f"converged, {bar.tasks[0].description}")
+            bar.update(
+                task, description=f"converged, {bar.tasks[0].description.partition(',')[0]}"
+            )  # no wider than before
 
 
 @contextmanager

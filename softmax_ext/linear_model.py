@@ -600,7 +600,7 @@ class LogisticRegression(
                     solution = minimize(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
             except BaseException as error:  # Ctrl-C, or an error of a callback's
                 why = f"stopped: {type(error).__name__} after {len(curve)} iterations"
-                self._keep(Solution(best, math.nan, math.nan, len(curve), np.array(curve), False, why), dtype)
+                self._keep(Solution(best, math.nan, math.nan, len(curve), np.array(curve), False, why, math.nan), dtype)
                 raise
             if not (solution.n_iter or math.isfinite(solution.largest_gradient)) and X is not None:
                 check_finite(X, self)
