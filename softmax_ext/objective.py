@@ -332,7 +332,7 @@ class SoftmaxObjective:
             data, indices = X.entries()
             sums = np.bincount(indices, np.square(data, dtype=np.float64), self.D)
         else:
-            wide = X.astype(np.float64)
+            wide = X.astype(np.float64, order="C")  # in which order it sums depends on how it lies
             sums = np.einsum("ij,ij->j", wide, wide)
         means[: self.D] = sums / len(X)
         return means

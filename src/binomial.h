@@ -139,6 +139,16 @@ INLINE void NAME(gradient_panel)(const int V, GRADIENT_ARGUMENTS)
 #endif
         }
     }
+    /* Where the last vector may not be read whole, in the same sums: which row is added to which does not depend on where
+     * X ends, or bits would depend on how it is stored. */
+    for (; i + U <= n; i += U) {
+        UNROLL for (int u = 0; u < U; u++) {
+            const real *x = X + (i + u) * ldx;
+            const vec residual = NAME(set1)(r[i + u]);
+            UNROLL for (int v = 0; v < V - 1; v++) sum[u * V + v] += residual * NAME(load)(x + v * L);
+            sum[u * V + V - 1] += residual * NAME(load_some)(x + (V - 1) * L, some);
+        }
+    }
     for (; i < n; i++) {
         const real *x = X + i * ldx;
         const vec residual = NAME(set1)(r[i]);
