@@ -234,7 +234,7 @@ def logistic_regression_path(
     null = _Null(objective, float(rows.curving().weights().sum()) / objective.m)
     values = null.grid(int(Cs)) if isinstance(Cs, Integral) else check_values_of_C(Cs)
     n = len(values)
-    parts = np.empty((n, layout.count, layout.each), X.dtype)
+    parts = np.empty((n, layout.count, layout.each), rows.dtype)
     objectives, losses, gaps, n_iters = np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.int32)
     trail = Trail(objective, tol=tol, max_iter=max_iter, moving=True)
     with ExitStack() as stack:
@@ -244,13 +244,13 @@ def logistic_regression_path(
         for done, j in enumerate(np.argsort(values, kind="stable").tolist(), start=1):
             penalty = Penalty(1 / (values[j] * objective.m))
             solution = trail.to(penalty)
-            parts[j] = parts_of(layout, solution.w, X.dtype)
+            parts[j] = parts_of(layout, solution.w, rows.dtype)
             objectives[j], n_iters[j] = solution.value, solution.n_iter
             losses[j] = solution.value - penalty.value(layout.weights(solution.w))
             gaps[j] = null.gap(solution.w, penalty)
             for observe in observers:
                 observe(done, n)
-    b = parts[:, :, layout.D] if fit_intercept else np.zeros(parts.shape[:2], X.dtype)
+    b = parts[:, :, layout.D] if fit_intercept else np.zeros(parts.shape[:2], rows.dtype)
     path = Path(values, parts[:, :, : layout.D], b.copy(), objectives, n_iters, gaps)
     path.losses, path.null_loss, path.classes = losses, null.loss, classes
     path.feature_names = getattr(named, "feature_names_in_", None)

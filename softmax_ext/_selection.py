@@ -311,11 +311,11 @@ class LogisticRegressionCV(
             if hasattr(self, "_skl_callbacks"):
                 observers.append(stack.enter_context(fits_callbacks(self, X, y, sample_weight, grid.fits)))
             found = self._fit_all(grid, rows, layout, observers)
-        paths = found.parts(layout, X.dtype)
+        paths = found.parts(layout, rows.dtype)
         self.Cs_ = Cs
         self.l1_ratios_ = np.array([None]) if l1_ratios is None else np.asarray(l1_ratios)
         scores = self._score_all(grid, paths, X, y, scorer, bare_weight, score_params)
-        self._choose(grid, scores, paths, found, layout, X.dtype)
+        self._choose(grid, scores, paths, found, layout, rows.dtype)
         self._shape(legacy, l1_ratios is None, scores, paths, found.n_iter)
         return self
 

@@ -5,9 +5,10 @@ import functools
 import numpy as np
 import pytest
 import scipy.sparse
+from sklearn.base import clone
 
 from softmax_ext import linear_cross_entropy, loss_grad, optim, predict_proba
-from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 from softmax_ext.objective import BinomialObjective, SoftmaxObjective
 
 KINDS = ["float16", "bfloat16", "int8", "uint8"]
@@ -178,6 +179,20 @@ def test_few_samples_of_many_features(kind):
     X, y, _, _ = problem(kind, 50, 2000, 3)
     ours, theirs = (LogisticRegression(C=1e-2).fit(X, y) for X in (X, X.astype(np.float32)))
     assert_same((ours.coef_, ours.intercept_, ours.loss_curve_), (theirs.coef_, theirs.intercept_, theirs.loss_curve_))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("K", [2, 3])
+def test_cross_validation_and_paths(kind, K):
+    """The coefficients are float32: in the type of X they would be rounded, to 0 among integers."""
+    X, y, _, _ = problem(kind, 90, 7, K)
+    cv = LogisticRegressionCV(Cs=3, cv=3, scoring="neg_log_loss", l1_ratios=(0,), use_legacy_attributes=False)
+    ours, wide = (clone(cv).fit(each, y) for each in (X, X.astype(np.float32)))
+    path, wide_path = (logistic_regression_path(each, y, Cs=[0.01, 1.0]) for each in (X, X.astype(np.float32)))
+    pairs = [(ours.coef_, wide.coef_), (ours.scores_, wide.scores_), (path.coefs, wide_path.coefs)]
+    for a, b in [*pairs, (path.intercepts, wide_path.intercepts), (path.gaps, wide_path.gaps)]:
+        assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    assert ours.coef_.dtype == path.coefs.dtype == np.float32
 
 
 @pytest.mark.parametrize("kind", KINDS)
