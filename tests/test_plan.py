@@ -365,7 +365,7 @@ def test_explanation_refuses_another_dtype(dtype):
         explain_plan(2, 3, 4, dtype)
 
 
-@pytest.mark.parametrize("module", ["_plan", "functional", "special", "losses", "reference", "_dispatch", "_threads"])
+@pytest.mark.parametrize("module", ["_plan", "functional", "special", "losses", "reference", "_config", "_threads"])
 def test_examples(module):
     result = doctest.testmod(importlib.import_module(f"softmax_ext.{module}"))
     assert result.failed == 0
