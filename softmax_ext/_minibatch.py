@@ -47,7 +47,7 @@ BETWEEN_CHECKPOINTS = 10.0
 # What must be the same for a run to go on as it would have.
 SETTINGS = (
     "solver", "C", "fit_intercept", "epochs", "batch_size", "average", "early_stopping", "validation_fraction",
-    "n_iter_no_change",
+    "n_iter_no_change", "label_smoothing",
 )  # fmt: skip
 
 
@@ -68,6 +68,7 @@ class MiniBatches:
     early_stopping: bool
     validation_fraction: float
     n_iter_no_change: int
+    label_smoothing: float
     tol: float
 
     @classmethod

@@ -210,9 +210,10 @@ class Problem(NamedTuple):
     parameters: Parameters
     penalty: Penalty  # of the whole
     n_threads: int | None
+    smoothing: float = 0.0  # of the targets
 
     def encoded(self, piece: Rows) -> Rows:
-        """Return a piece as it is computed: labels 0..K-1, all weights, X converted; refuse what is new."""
+        """Return a piece as it is computed: labels 0..K-1 or targets, all weights, X converted; refuse what is new."""
         X, y, s, where = piece.X, piece.y, piece.s, piece.where
         if piece.D != self.parameters.D or X.dtype != self.dtype or (piece.Y is not None) != self.soft:
             raise ValueError(
@@ -231,7 +232,7 @@ class Problem(NamedTuple):
             s = self.class_weights[y] if s is None else s * self.class_weights[y]
         if not scipy.sparse.issparse(X):
             X = native(X, read_as(X.dtype))
-        return replace(piece, X=X, y=y, s=s)
+        return replace(piece, X=X, y=y, s=s).smoothed(len(self.classes), self.smoothing)
 
     def objective(
         self, piece: Rows, *, m: float | None = None, penalty: Penalty | None = None, n_threads: int | None = None

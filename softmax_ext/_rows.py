@@ -92,6 +92,17 @@ class Rows:
         assert found is not None
         return found
 
+    def smoothed(self, K: int, smoothing: float) -> Rows:
+        """Return the samples with the targets (1 - ε) Y + ε / K, (N, K); themselves for ε = 0."""
+        if not smoothing:
+            return self
+        if self.y is None:
+            Y = (1 - smoothing) * self.targets + smoothing / K
+        else:
+            Y = np.full((len(self), K), smoothing / K, self.dtype)
+            Y[np.arange(len(self)), self.y] += 1 - smoothing
+        return replace(self, y=None, Y=Y)
+
     @property
     def total(self) -> float:
         """Σ s: what all samples weigh together."""

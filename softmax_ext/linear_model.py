@@ -140,6 +140,9 @@ class LogisticRegression(
         That part.
     n_iter_no_change : int >= 1, default 5
         Those epochs.
+    label_smoothing : float in [0, 1], default 0
+        ε: the targets become (1 - ε) Y + ε / K, as in `loss_grad`. The targets of all samples in memory are then N x K
+        numbers; of chunks and mini-batches those of a chunk or of the samples in memory.
     checkpoint : path, optional
         A file to which a mini-batch fit saves its state after each epoch, and within one every ten seconds where the
         data are chunks. If it is there already, the fit goes on from it, to the same bits as without the break. One of
@@ -233,6 +236,7 @@ class LogisticRegression(
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "label_smoothing": [Interval(Real, 0, 1, closed="both")],
         "checkpoint": [None, str, os.PathLike],
     }
 
@@ -262,6 +266,7 @@ class LogisticRegression(
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
+        label_smoothing: float = 0.0,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.penalty = penalty
@@ -287,6 +292,7 @@ class LogisticRegression(
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.label_smoothing = label_smoothing
         self.checkpoint = checkpoint
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -322,6 +328,7 @@ class LogisticRegression(
         rows, self.classes_, y = check_data(
             self, X, y, sample_weight, class_weight=self.class_weight, solver=self.solver, finite=finite
         )
+        rows = rows.smoothed(len(self.classes_), self.label_smoothing)
         X, m = rows.X, rows.total
         penalty = Penalty(l2=1 / (C * m))
         if self.solver in RULES:
@@ -422,6 +429,7 @@ class LogisticRegression(
         rows, self.classes_ = check_more_data(
             self, X, y, classes, sample_weight, known=known, class_weight=self.class_weight, solver=self.solver
         )
+        rows = rows.smoothed(len(self.classes_), self.label_smoothing)
         trainer = replace(MiniBatches.of(self), C=C)
         stream = getattr(self, "_stream", None)
         if stream is None or not stream.weight:
@@ -566,7 +574,7 @@ class LogisticRegression(
         self.classes_, self.n_features_in_ = found.classes, found.D
         if hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        return problem
+        return problem._replace(smoothing=self.label_smoothing)
 
     def _minimise_pieces(self, objective: PiecesObjective) -> Self:
         """Minimise; where that ends in an error or Ctrl-C, keep the best coefficients so far."""

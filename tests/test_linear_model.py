@@ -516,6 +516,35 @@ def test_an_error_in_a_callback_passes():
         LogisticRegression(callback=fail, verbose=1).fit(*problem(3))
 
 
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "adam"])
+def test_label_smoothing(K, solver):
+    """The targets are those of `loss_grad`, however the data come; the minimum is where its gradient is that of C."""
+    X, y = problem(K)
+    Y = np.full((len(y), K), 0.2 / K)
+    Y[np.arange(len(y)), np.unique(y, return_inverse=True)[1]] += 0.8
+    model = LogisticRegression(label_smoothing=0.2, solver=solver, tol=1e-8, random_state=0, epochs=3)
+    want = clone(model).set_params(label_smoothing=0.0).fit(X, Y).coef_
+    np.testing.assert_array_equal(model.fit(X, y).coef_, want)
+    if solver != "adam":
+        W, b = (np.concatenate([0 * each, each]) if K == 2 else each for each in (model.coef_, model.intercept_))
+        _, dW, db = loss_grad(X, model.classes_.searchsorted(y), W, b, label_smoothing=0.2)
+        np.testing.assert_allclose(dW[-1], -W[-1] / len(y), atol=1e-7)
+        np.testing.assert_allclose(db[-1], 0, atol=1e-7)
+        np.testing.assert_allclose(clone(model).fit(scipy.sparse.csr_array(X), y).coef_, want, atol=1e-5)
+        parts = from_iterable(lambda: iter([(X[:50], y[:50]), (X[50:], y[50:])]))
+        np.testing.assert_allclose(clone(model).fit(parts).coef_, want, atol=1e-5)
+    steps = [LogisticRegression(label_smoothing=e).partial_fit(X, Z, classes=k).coef_ for e, Z, k in
+             ((0.2, y, np.unique(y)), (0.0, Y, None))]  # fmt: skip
+    np.testing.assert_array_equal(*steps)
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, "0.1"])
+def test_label_smoothing_is_a_share(bad):
+    with pytest.raises(ValueError, match="label_smoothing"):
+        LogisticRegression(label_smoothing=bad).fit(*problem(3))
+
+
 def test_progress_bar(capsys):
     pytest.importorskip("rich")
     model = LogisticRegression(verbose=1).fit(*problem(3))
