@@ -55,10 +55,10 @@ def asan(session: nox.Session) -> None:
 def torch(session: nox.Session) -> None:
     """Run what PyTorch is needed for: softmax_ext in its place, comparisons with it, and the pages that use it."""
     # uv then takes the wheels without CUDA; pip takes what the index has.
-    session.install(".[test,torch]", "expecttest", env={"UV_TORCH_BACKEND": "cpu"})
+    session.install("-e", ".[test,torch]", "expecttest", env={"UV_TORCH_BACKEND": "cpu"})
     files = ["torch", "losses", "linear_cross_entropy", "optim", "commands", "docs"]
     marks = ["-m", "slow or not slow"] if not session.posargs else session.posargs
-    session.run("pytest", *(f"tests/test_{name}.py" for name in files), *marks, env={"PYTHONSAFEPATH": "1"})
+    session.run("pytest", *(f"tests/test_{name}.py" for name in files), *marks)
 
 
 @nox.session

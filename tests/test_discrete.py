@@ -1,7 +1,6 @@
 """softmax_ext.discrete beside statsmodels, whose models it replaces."""
 
 import doctest
-import os
 import pickle
 import subprocess
 import sys
@@ -24,7 +23,6 @@ from statsmodels.tools.sm_exceptions import (
     PerfectSeparationWarning,
 )
 
-import softmax_ext
 from softmax_ext import discrete
 from softmax_ext.discrete import Logit, MNLogit, logit, mnlogit
 from softmax_ext.inference import _identified, _likelihood
@@ -467,8 +465,7 @@ def test_no_array_of_all_samples_and_all_parameters():
 
 def test_statsmodels_suite():
     suite = Path(__file__).with_name("statsmodels_suite.py")
-    environment = os.environ | {"PYTHONPATH": str(Path(softmax_ext.__file__).parents[1])}
     command = [sys.executable, str(suite), "-q"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
     assert int(result.stdout.split(" passed")[0].split()[-1]) >= 250

@@ -59,6 +59,12 @@ def test_ci_types_the_commands_as_a_newcomer_does(demo_and_test_command):
     assert demo < test < min(i for i, line in enumerate(lines) if line.startswith(("export ", "unset ")))
 
 
+def test_no_path_is_set_for_tests():
+    """Else what a newcomer meets would be hidden from us: tests pass in a plain shell, or not at all."""
+    files = [ROOT / "noxfile.py", ROOT / ".ci/run", *(ROOT / ".github/workflows").glob("*.yml")]
+    assert [path.name for path in files if re.search("PYTHON(SAFE)?PATH", path.read_text())] == []
+
+
 def test_commands_make_their_own_environment_and_exist(demo_and_test_command, project):
     for line in demo_and_test_command:
         venv, install, run = (shlex.split(part) for part in line.split("&&"))
