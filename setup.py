@@ -5,9 +5,7 @@ SOFTMAX_EXT_DEBUG=1       bounds checks, assertions and symbols, at -O1
 SOFTMAX_EXT_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer, of gcc or clang; =thread: ThreadSanitizer
 """
 
-import hashlib
 import os
-import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -18,6 +16,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command import build_ext as command
 from setuptools.errors import CCompilerError, PlatformError
+
+sys.path.insert(0, "src")  # a build backend does not look where setup.py lies
+from declare import declarations, digest
 
 
 def switch(name):
@@ -66,44 +67,6 @@ softmax_ext is built with a C compiler, Python's headers and OpenMP; one of them
 To do without OpenMP, on one thread, set SOFTMAX_EXT_NO_OPENMP=1 and install again."""
 
 
-# Of a header: KERNEL, what it returns, the name, the parameters.
-KERNEL = re.compile(r"^KERNEL (.*?)NAME\((\w+)\)\(([^)]*)\)", re.MULTILINE)
-TYPES = {"float": "f32", "double": "f64"}  # as float_types.h ends the names
-
-
-def kernels():
-    """Declare every KERNEL of the headers to Cython: twice as C has it, and once under one name, for both types.
-
-    Cython cannot choose between two extern functions by their arguments' type. A function of which no parameter tells
-    the type is called with a pointer of that type before the others.
-    """
-    externs, functions = [], []
-    for header in sorted(Path("src").glob("*.h")):
-        for result, name, text in KERNEL.findall(header.read_text()):
-            types, names = [], []
-            for parameter in text.replace("ptrdiff_t", "Py_ssize_t").split(","):
-                kind, word = re.fullmatch(r"\s*(.*?)(\w+)\s*", parameter, re.DOTALL).groups()
-                types.append(kind if "*" in kind else kind.removeprefix("const "))
-                names.append(word)
-            for real, suffix in TYPES.items():
-                parameters = ", ".join(
-                    re.sub(r"\breal\b", real, kind) + word for kind, word in zip(types, names, strict=True)
-                )
-                externs.append(f"    {result}{name}_{suffix}({parameters}) noexcept\n")
-            parameters = ", ".join(
-                re.sub(r"\breal\b", "floating", kind) + word for kind, word in zip(types, names, strict=True)
-            )
-            if "floating" not in parameters:
-                parameters = "const floating *kind, " + parameters
-            call = "" if result == "void " else "return "
-            functions.append(
-                f"cdef inline {result}{name}({parameters}) noexcept nogil:\n"
-                f"    if floating is float:\n        {call}{name}_f32({', '.join(names)})\n"
-                f"    else:\n        {call}{name}_f64({', '.join(names)})\n"
-            )
-    return 'cdef extern from "float_types.h" nogil:\n' + "".join(externs) + "\n\n" + "\n\n".join(functions)
-
-
 def openmp_flags(msvc):
     """Name the flags for the compiler and for the linker; Apple's driver hides -fopenmp, its compiler has it."""
     if not OPENMP or msvc:
@@ -123,7 +86,7 @@ class build_ext(command.build_ext):
         self.probe(flags["baseline"], link)
         config = {isa: " ".join(words) for isa, words in flags.items()}
         record, changed = self.record("build_config", f"FLAGS = {config}  # Cython {Cython.__version__}\n")
-        declared, too = self.record("kernels", kernels())
+        declared, too = self.record("kernels", declarations(Path("src")))
         self.force = self.force or changed or too
         sources, _ = self.record("build_sources", f"SOURCES = {digest(Path('src'))!r}\n")
         for ext in self.extensions:
@@ -154,12 +117,6 @@ class build_ext(command.build_ext):
         path.with_suffix(".new").write_text(text)
         path.with_suffix(".new").replace(path)
         return str(path), True
-
-
-def digest(folder):
-    """Sum up the files that are compiled, so that a test can tell whether a build is the one of its own sources."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return hashlib.sha256(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)).hexdigest()
 
 
 def extension(name, source):

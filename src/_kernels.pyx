@@ -54,7 +54,7 @@ cdef inline Py_ssize_t lanes(const floating *kind) noexcept nogil:
     return lanes_f32 if floating is float else lanes_f64
 
 
-include "kernels.pxi"       # written by setup.py: every KERNEL of the headers, under one name for both floating types
+include "kernels.pxi"       # written by declare.py: every KERNEL of the headers, under one name for both floating types
 include "interrupt.pxi"
 include "buffers.pxi"
 include "batch.pxi"

@@ -73,7 +73,7 @@ INLINE ptrdiff_t part(ptrdiff_t total, ptrdiff_t parts, ptrdiff_t i) { return to
 INLINE ptrdiff_t parts_of(ptrdiff_t total, ptrdiff_t most) { return (total + most - 1) / most; }
 INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
-/* What Cython calls.  setup.py declares every KERNEL to it under one name for both floating types, from its prototype:
+/* What Cython calls.  declare.py declares every KERNEL to it under one name for both floating types, from its prototype:
  * so a prototype has the parameters' names, and no macro for them. */
 #define KERNEL static
 

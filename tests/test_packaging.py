@@ -90,7 +90,8 @@ def run_python(code, package_root, **env):
 
 
 def names(folder, *parts):
-    return {str(path.relative_to(folder)) for path in folder.joinpath(*parts).rglob("*") if path.is_file()}
+    files = (path for path in folder.joinpath(*parts).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(folder)) for path in files}
 
 
 @pytest.mark.parametrize("part", FOLDERS)
