@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ._cholesky import Factor
 from ._parameters import Parameters
 from ._rows_space import RowsSpace
 from ._threads import effective
@@ -586,7 +587,7 @@ def _newton(run: _Run) -> None:
             if run.reason:
                 break
         if exact:
-            inverse = Factor(run.objective.hessian(run.w), run.objective)
+            inverse = inverse_hessian(run.objective, run.w)
             direction = -inverse(run.grad)
         else:
             run.refresh()
@@ -599,39 +600,16 @@ def _newton(run: _Run) -> None:
     run.tell("Newton's method" if exact else "Newton's method by conjugate gradients", since)
 
 
-class Factor:
-    """The Cholesky factor of a whole Hessian, which it overwrites: called with v it returns the inverse times v.
+def inverse_hessian(objective: Any, w: Vector) -> Callable[[Vector], Vector]:
+    """Return what multiplies by the inverse of an objective's whole Hessian at w.
 
-    Where it is singular, v has a part that is nothing but rounding, which a float32 pass leaves at 1e-8 and the ridge
-    would take to 1e5: that part is left out if the objective tells which it is.
+    Where it is singular, a vector has a part that is nothing but rounding, which a float32 pass leaves at 1e-8 and the
+    factor's ridge would take to 1e5: that part is left out if the objective tells which it is.
     """
-
-    def __init__(self, H: Vector, objective: Any = None) -> None:
-        self.objective = objective
-        from scipy.linalg.lapack import dpotrf  # here, since it takes as long to import as NumPy
-
-        self.scale = 1 / np.sqrt(np.maximum(H.diagonal(), np.finfo(float).tiny))
-        H *= self.scale
-        H *= self.scale[:, np.newaxis]
-        ridge, self.failed = 1e-13, 1
-        while self.failed and ridge < 1:  # singular without a penalty: adding to all classes changes nothing
-            H.flat[:: len(H) + 1] += ridge
-            self.factor, self.failed = dpotrf(H, lower=True)  # scipy.linalg.cho_factor takes 40 µs more
-            ridge *= 100
-
-    def __call__(self, v: Vector) -> Vector:
-        """Return the inverse times v; v itself if the Hessian holds what is not a number."""
-        from scipy.linalg.lapack import dpotrs
-
-        if self.failed:
-            return v.copy()
-        parameters = getattr(self.objective, "parameters", None)
-        if isinstance(parameters, Parameters):
-            v = parameters.determined(v, self.objective.penalty.l2 > 0)
-        solved: Vector
-        solved, _ = dpotrs(self.factor, v * self.scale, lower=True)
-        solved *= self.scale
-        return solved
+    factor, parameters = Factor(objective.hessian(w)), getattr(objective, "parameters", None)
+    if not isinstance(parameters, Parameters) or factor.failed:
+        return factor.solve
+    return lambda v: factor.solve(parameters.determined(v, objective.penalty.l2 > 0))
 
 
 def _conjugate_gradients(run: _Run) -> Vector:

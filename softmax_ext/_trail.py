@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._penalty import Penalty
-from ._solvers import FEW, Callback, Factor, Solution, minimize
+from ._solvers import FEW, Callback, Solution, inverse_hessian, minimize
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -58,7 +58,7 @@ class Trail:
         if self.solver == "newton":
             return None
         if self.w.size <= FEW:
-            return Factor(self.objective.hessian(self.w), self.objective)
+            return inverse_hessian(self.objective, self.w)
         return Shared(self.objective.preconditioner(self.w))
 
     def beside(

@@ -42,12 +42,13 @@ except ImportError as error:
         f"softmax_ext.discrete needs statsmodels >= 0.14.4 ({error}): pip install 'softmax_ext[statsmodels]'"
     ) from error
 
+from ._cholesky import Factor
 from .functional import predict_proba
 from .inference._covariance import clustered_scores, squared_scores
 from .inference._identified import Separation, collinear, covariance, separation
 from .inference._likelihood import Likelihood, gram
 from .inference._margins import COUNT, DUMMY, Step, average_effects
-from .inference._maximum import Factor, newton, rough_start
+from .inference._maximum import newton, rough_start
 
 __all__ = ["Logit", "MNLogit", "logit", "mnlogit"]
 

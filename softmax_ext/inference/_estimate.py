@@ -18,13 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from .._cholesky import Factor
 from .._rows import Rows
 from .._solvers import lbfgs
 from .._sparse import CSR
 from .._stream import RULES
 from ._identified import PART, Separation, collinear, null_space, separation
 from ._likelihood import Likelihood
-from ._maximum import Factor, newton
+from ._maximum import newton
 from ._result import Inference
 
 Array = npt.NDArray[Any]

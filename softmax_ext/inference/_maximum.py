@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .._cholesky import Factor
 from .._solvers import lbfgs
 
 Vector = npt.NDArray[np.float64]
@@ -26,9 +27,6 @@ KEPT = 0.5
 AHEAD = 1e-4
 # A change of the scores (their root mean square) that changes nothing: steps along collinear columns are only rounding.
 NOTHING = 1e-9
-
-# A reciprocal condition number of a scaled matrix that leaves no doubt of its rank.
-SOUND = 1e-10
 
 HALVINGS, ARMIJO = 40, 1e-4
 
@@ -45,40 +43,6 @@ class Maximum(NamedTuple):
     converged: bool  # whether the step is within the tolerance
     path: list[Vector]  # every point, the start too
     separated: Any  # what `divergence` has returned
-
-
-class Factor:
-    """The Cholesky factor of a Hessian, scaled to a diagonal of 1."""
-
-    def __init__(self, H: Vector) -> None:
-        from scipy.linalg.lapack import dpotrf  # here, since it takes as long to import as NumPy
-
-        self.scale = 1 / np.sqrt(np.maximum(H.diagonal(), np.finfo(float).tiny))
-        A = H * self.scale * self.scale[:, np.newaxis]
-        ridge, self.failed = 1e-13, 1  # collinear columns make it singular, and then any solution does
-        while self.failed and ridge < 1:
-            A.flat[:: len(A) + 1] += ridge
-            self.L, self.failed = dpotrf(A, lower=True)
-            ridge *= 100
-
-    @property
-    def sound(self) -> bool:
-        """Whether the matrix is far from singular."""
-        from scipy.linalg.lapack import dpocon
-
-        if self.failed or not len(self.L):
-            return not self.failed
-        rcond, _ = dpocon(self.L, 1.0, uplo="L")
-        return bool(rcond > SOUND)
-
-    def solve(self, v: Vector) -> Vector:
-        """Return H^-1 v."""
-        from scipy.linalg.lapack import dpotrs
-
-        if self.failed:  # not a number
-            return v
-        x, _ = dpotrs(self.L, v * self.scale, lower=True)
-        return np.asarray(x * self.scale)
 
 
 def rough_start(f: Any) -> Vector:
