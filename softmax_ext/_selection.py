@@ -31,6 +31,7 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import _check_method_params, _check_sample_weight, _deprecate_positional_args
 
+from ._descent import Solution
 from ._folds import Fold, Models, fold_scores, with_classes
 from ._observers import FitObserver, fits_callbacks, fits_progress
 from ._parameters import Parameters
@@ -39,7 +40,6 @@ from ._prediction import PredictionMixin
 from ._readable import are_probabilities
 from ._rows import Rows
 from ._scikit_learn import SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
-from ._solvers import Solution
 from ._trail import Trail
 from ._training_data import check_data
 from .chunks import Chunks

@@ -39,13 +39,14 @@ except ImportError as error:
         f"softmax_ext.linear_model needs scikit-learn >= 1.6 ({error}): pip install 'softmax_ext[sklearn]'"
     ) from error
 
+from ._descent import Solution, seeing
 from ._minibatch import Checkpoint, MiniBatches, check_same_data, problem_of
 from ._observers import Observer, progress, scikit_learn_callbacks
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._pieces import PiecesObjective, Problem, Survey
 from ._rows import Rows
-from ._solvers import Solution, minimize, seeing
+from ._solvers import minimize
 from ._stream import RULES, Stream, fingerprint, save
 from ._validation import COMPUTES_IN
 from .chunks import Chunks, ChunksObjective, looked_through

@@ -1,7 +1,7 @@
 """First-order optimisers for mini-batches with `fit`, a short training loop on `loss_grad`; `lbfgs` and `newton`.
 
-The last two take an objective, and all samples at a time (softmax_ext/_solvers.py). Any other optimiser is a pair of
-functions, in optax's shape::
+The last two take an objective, and all samples at a time: softmax_ext/_lbfgs.py and softmax_ext/_newton.py. Any other
+optimiser is a pair of functions, in optax's shape::
 
     state = optimizer.init(params)
     state = optimizer.update(grads, state, params)
@@ -23,6 +23,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._batches import batches, step
+from ._descent import Solution, takes
+from ._lbfgs import lbfgs
+from ._newton import newton
 from ._optimizers import (
     AdamState,
     AveragedState,
@@ -39,7 +42,6 @@ from ._optimizers import (
 from ._penalty import Penalty
 from ._rows import Rows
 from ._schedules import constant, cosine_decay, exponential_decay, inverse_time_decay
-from ._solvers import Solution, lbfgs, newton, takes
 from ._validation import Inputs, check_block, check_integer, check_problem, count_classes
 from .functional import loss_grad
 

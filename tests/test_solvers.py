@@ -13,8 +13,11 @@ import scipy.sparse
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 
 from softmax_ext import SoftmaxObjective, _dispatch, optim
+from softmax_ext._descent import Descent
 from softmax_ext._fisher import ROWS, systematic
-from softmax_ext._solvers import _LBFGS, FEW, _History, _Run, minimize
+from softmax_ext._lbfgs import LBFGS, History
+from softmax_ext._newton import FEW
+from softmax_ext._solvers import minimize
 from softmax_ext.objective import BinomialObjective
 
 DATA = {"iris": load_iris, "wine": load_wine, "digits": load_digits, "breast cancer": load_breast_cancer}
@@ -118,7 +121,7 @@ def test_direction_is_that_of_the_two_loop_recursion(dtype, size, memory):
     rng = np.random.default_rng(size)
     scale = rng.uniform(0.5, 2, size)
     run = Points(size, dtype, scale)
-    history, S, Y = _History(memory, run), [], []
+    history, S, Y = History(memory, run), [], []
     np.testing.assert_array_equal(history.direction(), -scale * run.grad)
     for _ in range(7):  # more than the shorter memories hold
         w, grad = run.move(run.w + rng.standard_normal(size))
@@ -131,7 +134,7 @@ def test_direction_is_that_of_the_two_loop_recursion(dtype, size, memory):
 
 def test_pair_that_curves_downwards_is_left_out():
     run = Points(4, np.float64, np.ones(4))
-    history = _History(2, run)
+    history = History(2, run)
     for step in (1.0, 2.0, -3.0, 5.0, 7.0):
         w, grad = run.move(run.w + step)
         history.add(w, grad if step > 0 else 2 * run.grad - grad)
@@ -402,8 +405,8 @@ def test_where_an_extra_penalty_is_of_no_use():
 
 def test_pairs_follow_the_objective_to_another_penalty():
     objective, run = objective_of("digits"), None
-    run = _Run(objective, np.zeros(objective.size), 0.0, 100, None)
-    descent = _LBFGS(run, 5)
+    run = Descent(objective, np.zeros(objective.size), 0.0, 100, None)
+    descent = LBFGS(run, 5)
     descent._go(8)
     history, change = descent.history, np.random.default_rng(0).uniform(0, 1e-3, objective.size)
     before = history.Y.copy()

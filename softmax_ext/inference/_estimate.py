@@ -19,8 +19,8 @@ import numpy.typing as npt
 import scipy.sparse
 
 from .._cholesky import Factor
+from .._lbfgs import lbfgs
 from .._rows import Rows
-from .._solvers import lbfgs
 from .._sparse import CSR
 from .._stream import RULES
 from ._identified import PART, Separation, collinear, null_space, separation

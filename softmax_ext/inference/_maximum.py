@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._cholesky import Factor
-from .._solvers import lbfgs
+from .._lbfgs import lbfgs
 
 Vector = npt.NDArray[np.float64]
 
