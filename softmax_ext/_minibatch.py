@@ -7,8 +7,10 @@ import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from ._rows import Rows
 from ._schedules import constant, cosine_decay
 from ._stream import (
     PRINTS,
+    RULES,
     VERSION,
     Epochs,
     Prints,
@@ -236,6 +239,36 @@ def _differences(saved: str, asked: str) -> tuple[str, str]:
     names = [name for name in dict.fromkeys([*both[1], *both[0]]) if both[0].get(name) != both[1].get(name)]
     first, second = (", ".join(f'"{name}": {json.dumps(each.get(name))}' for name in names) for each in both)
     return first, second
+
+
+def seed_of(random_state: Any) -> int:
+    """Return the number from which all chance of a run is drawn."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    return int(random_state.randint(2**31 - 1)) if hasattr(random_state, "randint") else int(random_state)
+
+
+def warn_of_idle_options(solver: str, *, checkpoint: object, early_stopping: bool) -> None:
+    """Warn of options that a solver which is none of mini-batches does not know."""
+    asked = {"checkpoint": checkpoint is not None, "early_stopping": early_stopping}
+    if idle := [name for name, given in asked.items() if given]:
+        warnings.warn(
+            f"{' and '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect with solver={solver!r}: "
+            f"use a solver of mini-batches, {', '.join(RULES)}",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def continued(kept: Stream, name: str, size: int, data: Prints, random_state: Any) -> Stream:
+    """Return a copy of a stream to go on with; refuse one of `partial_fit`, other data or another seed."""
+    stream = copy.deepcopy(kept)
+    if stream.weight:
+        raise ValueError("the state is of partial_fit: go on by partial_fit")
+    if len(stream.v) != size:
+        raise ValueError(f"the state has {len(stream.v)} coefficients, this data needs {size}")
+    check_same_data(name, stream, data, int(random_state) if isinstance(random_state, Integral) else None)
+    return stream
 
 
 def check_same_data(name: str, stream: Stream, data: Prints, seed: int | None) -> None:

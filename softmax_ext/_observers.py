@@ -1,17 +1,51 @@
-"""Who is told of the iterations of a fit: a bar on the terminal, and scikit-learn's callbacks."""
+"""Who is told of the iterations of a fit: a memory of its course, a bar on the terminal, and callbacks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
+
+from ._descent import Solution, seeing
 
 Array = npt.NDArray[Any]
 FitObserver = Callable[[int, int], object]  # of the fits that are done, and of all
 Observer = Callable[..., object]  # of (iteration, objective, gradient), and of w if it has a w; true stops
+
+
+class Course:
+    """What a fit has been through so far, from which there is a solution when it is broken off."""
+
+    def __init__(self, start: Array) -> None:
+        self.best = start  # where the objective was least
+        self.curve: list[float] = []
+
+    def record(self, iteration: int, value: float, gradient: float, w: Array) -> None:
+        """Remember an iteration."""
+        if not self.curve or value < min(self.curve):
+            self.best = w
+        self.curve.append(value)
+
+    def broken_off(self, error: BaseException) -> Solution:
+        """Return the best so far, after Ctrl-C or an error of a callback's."""
+        why = f"stopped: {type(error).__name__} after {len(self.curve)} iterations"
+        return Solution(self.best, math.nan, math.nan, len(self.curve), np.array(self.curve), False, why, math.nan)
+
+
+@contextmanager
+def observing(
+    callback: Observer | None, verbose: int, most: int, converged: Callable[[], bool], more: Iterable[Observer] = ()
+) -> Iterator[Observer | None]:
+    """Yield what tells everyone who wants to know of each iteration, and whether one of them stops the fit."""
+    with progress(most, converged) if verbose else nullcontext() as bar:
+        observers = [seeing(observer) for observer in (callback, bar) if observer is not None]
+        observers.extend(more)
+        # A list, since all are to be called, also behind one that stops.
+        yield (lambda i, f, g, w: any([bool(observe(i, f, g, w)) for observe in observers])) if observers else None
 
 
 @contextmanager

@@ -89,6 +89,17 @@ class Parameters:
             W, b = W.astype(dtype), None if b is None else b.astype(dtype)
         return (W, b) if not self.binary else (with_zero(W), None if b is None else with_zero(b))
 
+    def model(self, w: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+        """Return coefficients (count, D) and intercepts (count,), zeros without, as a fitted model has them.
+
+        Those of all classes sum to 0, for which the posterior is the same and the penalty no larger.
+        """
+        W, b = self.views(w)
+        b = np.zeros(self.count) if b is None else b
+        if not self.binary:
+            W, b = W - W.mean(axis=0), b - b.mean()
+        return W.astype(dtype), b.astype(dtype)
+
     def gradient(self, dW: Array, db: Array | None) -> Vector:
         """Return the gradient for w, float64, from those for W (K, D) and b (K,) of all classes."""
         if self.binary:

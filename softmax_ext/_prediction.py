@@ -78,6 +78,13 @@ class PredictionMixin:
     intercept_: Any
     n_features_in_: int
     n_threads: int | None
+    solver: str
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.sparse = True
+        tags.classifier_tags.multi_class = self.solver != "liblinear"
+        return tags
 
     @_of_each_chunk
     def predict_proba(self, X: Any) -> Array:

@@ -1,10 +1,17 @@
-"""What the estimators have to know of scikit-learn: its version, its solvers' names, its warnings."""
+"""What the estimators have to know of scikit-learn: its version, its solvers' names, its parameters and warnings."""
 
 from __future__ import annotations
 
 import warnings
+from numbers import Integral, Real
+from typing import Any
 
+import numpy as np
 import sklearn
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ._descent import Solution
 
 try:  # since 1.9
     from sklearn.callback import CallbackSupportMixin
@@ -14,7 +21,16 @@ except ImportError:
         """Nothing: this scikit-learn has no `set_callbacks`."""
 
 
-__all__ = ["PENALTY_IS_DEPRECATED", "SOLVERS", "VERSION", "CallbackSupportMixin", "check_solver", "deprecated"]
+__all__ = [
+    "CONSTRAINTS",
+    "SOLVERS",
+    "VERSION",
+    "CallbackSupportMixin",
+    "check_solver",
+    "deprecated",
+    "inverse_penalty",
+    "warn_of_the_end",
+]
 
 VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
 PENALTY_IS_DEPRECATED = VERSION >= (1, 8)  # and n_jobs without effect
@@ -29,6 +45,57 @@ SOLVERS = {
     "sag": ("auto", "The max_iter was reached which means the coef_ did not converge"),
     "saga": ("auto", "The max_iter was reached which means the coef_ did not converge"),
 }
+
+# What the parameters that all estimators have may be.
+CONSTRAINTS: dict[str, Any] = {
+    "dual": ["boolean"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "fit_intercept": ["boolean"],
+    "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
+    "class_weight": [dict, StrOptions({"balanced"}), None],
+    "random_state": ["random_state"],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "n_jobs": [None, Integral],
+    "n_threads": [None, Integral],
+    "callback": [None, callable],
+}
+
+
+def inverse_penalty(
+    C: float, *, penalty: str | None, l1_ratio: float | None, solver: str, dual: bool, n_jobs: int | None
+) -> float:
+    """Return C, which is infinite without a penalty; warn and refuse as scikit-learn does.
+
+    The warnings name the line that called `fit`, two calls above the one of this function.
+    """
+    C = float(C)
+    if penalty == "deprecated":
+        if l1_ratio is None and PENALTY_IS_DEPRECATED:
+            deprecated("'l1_ratio=None' was deprecated in version 1.8 of scikit-learn: use l1_ratio=0", 6)
+        penalty = ("l1" if l1_ratio == 1 else "elasticnet") if l1_ratio else "l2"
+    else:
+        if PENALTY_IS_DEPRECATED:
+            deprecated(
+                "'penalty' was deprecated in version 1.8 of scikit-learn: leave it out for penalty='l2', and use "
+                "C=np.inf instead of penalty=None",
+                6,
+            )
+        if l1_ratio and penalty in ("l2", None):
+            warnings.warn(
+                f"Inconsistent values: penalty={penalty} with l1_ratio={l1_ratio}, which is ignored: leave out penalty",
+                stacklevel=5,
+            )
+    if n_jobs is not None and PENALTY_IS_DEPRECATED:
+        deprecated(f"'n_jobs' has no effect since version 1.8 of scikit-learn, got {n_jobs}: use n_threads", 6)
+    if penalty is None:
+        if C != 1:
+            warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=5)
+        C = np.inf
+    check_solver(solver, penalty, dual)
+    if solver == "liblinear" and C == np.inf:
+        raise ValueError("C=np.inf as well as penalty=None is not supported for the liblinear solver: use lbfgs")
+    return C
 
 
 def check_solver(solver: str, penalty: str | None, dual: bool) -> None:
@@ -54,3 +121,25 @@ def check_solver(solver: str, penalty: str | None, dual: bool) -> None:
 def deprecated(message: str, stacklevel: int = 5) -> None:
     """Warn of what a later scikit-learn will do otherwise."""
     warnings.warn(message, FutureWarning, stacklevel=stacklevel)
+
+
+def warn_of_the_end(solution: Solution, solver: str, tol: float, max_iter: int, *, from_zero: bool) -> None:
+    """Warn if a fit has used up its iterations, or has not left a start at zero."""
+    if solution.converged:
+        return
+    if solution.n_iter >= max_iter:
+        _, not_converged = SOLVERS[solver]
+        message = (
+            f"{not_converged.format(n=solution.n_iter)}: the largest component of the gradient is "
+            f"{solution.largest_gradient:.1e}, tol={tol}, and the objective, {solution.value:.3g}, is "
+            f"predicted to fall by {solution.predicted_decrease:.1e}. Increase the number of iterations to improve "
+            f"the convergence (max_iter={max_iter})."
+        )
+    elif from_zero and not solution.n_iter:
+        message = (
+            "The fit is where it began, with coefficients of 0, since squares of X or of the gradient "
+            f"({solution.largest_gradient:.1e}) overflow: scale X, as sklearn.preprocessing.StandardScaler does."
+        )
+    else:
+        return
+    warnings.warn(message, ConvergenceWarning, stacklevel=5)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -39,7 +39,7 @@ from ._penalty import Penalty
 from ._prediction import PredictionMixin
 from ._readable import are_probabilities
 from ._rows import Rows
-from ._scikit_learn import SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
+from ._scikit_learn import CONSTRAINTS, SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
 from ._trail import Trail
 from ._training_data import check_data
 from .chunks import Chunks
@@ -193,25 +193,15 @@ class LogisticRegressionCV(
     __metadata_request__score: ClassVar[dict[str, Any]] = {"sample_weight": metadata_routing.UNUSED}
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **CONSTRAINTS,
         "Cs": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "l1_ratios": ["array-like", None, Hidden(StrOptions({"warn"}))],
-        "fit_intercept": ["boolean"],
         "cv": ["cv_object"],
-        "dual": ["boolean"],
         "penalty": [StrOptions({"l1", "l2", "elasticnet"}), Hidden(StrOptions({"deprecated"}))],
         "scoring": [StrOptions(set(get_scorer_names())), callable, None, Hidden(StrOptions({"warn"}))],
         "solver": [StrOptions(set(SOLVERS))],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-        "n_jobs": [None, Integral],
-        "verbose": ["verbose"],
         "refit": ["boolean", StrOptions({"one_se"})],
-        "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
-        "random_state": ["random_state"],
         "use_legacy_attributes": ["boolean", Hidden(StrOptions({"warn"}))],
-        "n_threads": [None, Integral],
-        "callback": [None, callable],
     }
 
     def __init__(
@@ -548,12 +538,6 @@ class LogisticRegressionCV(
             .add(splitter=self.cv, method_mapping=split)
             .add(scorer=self._get_scorer(), method_mapping=score)
         )
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.classifier_tags.multi_class = self.solver != "liblinear"
-        return tags
 
 
 def check_values_of_C(given: npt.ArrayLike | Integral) -> Vector:

@@ -1,19 +1,18 @@
 """`LogisticRegression` with scikit-learn's interface: its parameters, and how a fit goes.
 
-`_training_data.py` checks what is fitted, `_minibatch.py` fits it by mini-batches, `_prediction.py` has what a fitted
-model is asked for, and `_observers.py` those who are told of each iteration. Only what a fitted model is asked for is
-inherited; the others are given what they need.
+`_scikit_learn.py` reads the parameters as scikit-learn does, and warns in its words; `_training_data.py` checks what is
+fitted, `_minibatch.py` fits it by mini-batches, `_parameters.py` knows how coefficients lie, `_prediction.py` has what
+a fitted model is asked for, and `_observers.py` who is told of each iteration. Only what a fitted model is asked
+for is inherited; the others are given what they need.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import pathlib
-import warnings
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -23,7 +22,6 @@ import numpy.typing as npt
 
 try:
     from sklearn.base import BaseEstimator, _fit_context
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
     from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -31,7 +29,7 @@ try:
     from ._path import Path, logistic_regression_path
     from ._prediction import PredictionMixin
     from ._readable import check_finite
-    from ._scikit_learn import PENALTY_IS_DEPRECATED, SOLVERS, CallbackSupportMixin, check_solver, deprecated
+    from ._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, inverse_penalty, warn_of_the_end
     from ._selection import LogisticRegressionCV
     from ._training_data import check_data, check_more_data, problem_of_pieces
 except ImportError as error:
@@ -39,9 +37,9 @@ except ImportError as error:
         f"softmax_ext.linear_model needs scikit-learn >= 1.6 ({error}): pip install 'softmax_ext[sklearn]'"
     ) from error
 
-from ._descent import Solution, seeing
-from ._minibatch import Checkpoint, MiniBatches, check_same_data, problem_of
-from ._observers import Observer, progress, scikit_learn_callbacks
+from ._descent import Solution
+from ._minibatch import Checkpoint, MiniBatches, continued, problem_of, seed_of, warn_of_idle_options
+from ._observers import Course, Observer, observing, scikit_learn_callbacks
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._pieces import PiecesObjective, Problem, Survey
@@ -214,22 +212,12 @@ class LogisticRegression(
     _goes_on: bool  # whether the next fit begins there
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **CONSTRAINTS,
         "penalty": [StrOptions({"l1", "l2", "elasticnet", "deprecated"}), None],
         "C": [Interval(Real, 0, None, closed="right")],
         "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
-        "dual": ["boolean"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "fit_intercept": ["boolean"],
-        "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-        "random_state": ["random_state"],
         "solver": [StrOptions(set(SOLVERS) | set(RULES))],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "verbose": ["verbose"],
         "warm_start": ["boolean"],
-        "n_jobs": [None, Integral],
-        "n_threads": [None, Integral],
-        "callback": [None, callable],
         "epochs": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [None, Interval(Real, 0, None, closed="neither"), callable],
@@ -319,7 +307,8 @@ class LogisticRegression(
             The estimator itself.
         """
         C = self._inverse_penalty()
-        self._warn_of_idle_options()
+        if self.solver not in RULES:
+            warn_of_idle_options(self.solver, checkpoint=self.checkpoint, early_stopping=self.early_stopping)
         if self.solver not in RULES or not getattr(self, "_goes_on", False):
             self._stream = None
         if isinstance(X, Chunks):
@@ -435,7 +424,7 @@ class LogisticRegression(
         stream = getattr(self, "_stream", None)
         if stream is None or not stream.weight:
             start = self._start(go_on=hasattr(self, "coef_"))
-            stream = trainer.begin("adam", rows.X, start, self._layout(), self._seed())
+            stream = trainer.begin("adam", rows.X, start, self._layout(), seed_of(self.random_state))
         trainer.go_through(stream, rows, problem_of(rows, 1.0, self._layout(), Penalty(), self.n_threads))
         self._keep_stream(trainer, stream, np.result_type(getattr(self, "coef_", rows.X), rows.X))
         return self
@@ -498,12 +487,6 @@ class LogisticRegression(
         """Write `get_state` to a .npz file, which is there whole or not at all; `set_state` takes its path."""
         save(path, self.get_state())
 
-    def _seed(self) -> int:
-        given: Any = self.random_state
-        if given is None:
-            return int(np.random.SeedSequence().generate_state(1)[0])
-        return int(given.randint(2**31 - 1)) if hasattr(given, "randint") else int(given)
-
     def _keep_stream(self, trainer: MiniBatches, stream: Stream, dtype: np.dtype[Any]) -> None:
         """Take over where a run by mini-batches stands."""
         self._stream = stream
@@ -518,18 +501,11 @@ class LogisticRegression(
         if checkpoint is not None and checkpoint.path.exists():
             self._take_up(checkpoint.path)
         if getattr(self, "_goes_on", False) and self._stream is not None:
-            stream = copy.deepcopy(self._stream)
-            if stream.weight:
-                raise ValueError("the state is of partial_fit: go on by partial_fit")
-            if len(stream.v) != problem.parameters.size:
-                raise ValueError(
-                    f"the state has {len(stream.v)} coefficients, this data needs {problem.parameters.size}"
-                )
             self._goes_on = checkpoint is None  # a file that is refused is not begun from the next time either
-            seed = int(self.random_state) if isinstance(self.random_state, Integral) else None
-            check_same_data("the state" if checkpoint is None else str(checkpoint.path), stream, data, seed)
+            name = "the state" if checkpoint is None else str(checkpoint.path)
+            stream = continued(self._stream, name, problem.parameters.size, data, self.random_state)
         else:
-            stream = trainer.begin(self.solver, some.X, self._start(), problem.parameters, self._seed())
+            stream = trainer.begin(self.solver, some.X, self._start(), problem.parameters, seed_of(self.random_state))
         stream.data = data
         self._goes_on = False
 
@@ -538,8 +514,8 @@ class LogisticRegression(
             if checkpoint is not None:
                 checkpoint.save(self.get_state, over)
 
-        with ExitStack() as stack:
-            trainer.fit(stream, pieces, problem, keep, self._observers(stack, self.epochs))
+        with self._told(self.epochs) as tell:
+            trainer.fit(stream, pieces, problem, keep, tell)
         if self._stream is None:
             self._keep_stream(trainer, stream, problem.dtype)
         return self
@@ -589,106 +565,38 @@ class LogisticRegression(
             raise
 
     def _minimise(self, objective: Any, dtype: np.dtype[Any], X: Any, y: Any, sample_weight: Any) -> Self:
-        method, not_converged = SOLVERS[self.solver]
+        method, _ = SOLVERS[self.solver]
         start = self._start()
-        curve: list[float] = []
-        best = start
-
-        def record(iteration: int, value: float, gradient: float, w: Array) -> None:
-            nonlocal best
-            if not curve or value < min(curve):
-                best = w
-            curve.append(value)
-
+        course = Course(start)
         with ExitStack() as stack:
-            more = hasattr(self, "_skl_callbacks") and X is not None
-            seen = [stack.enter_context(scikit_learn_callbacks(self, X, y, sample_weight, start))] if more else []
-            call = self._observers(stack, self.max_iter, [record, *seen])
+            more: list[Observer] = [course.record]
+            if hasattr(self, "_skl_callbacks") and X is not None:
+                more.append(stack.enter_context(scikit_learn_callbacks(self, X, y, sample_weight, start)))
+            call = stack.enter_context(self._told(self.max_iter, more))
             try:
                 with np.errstate(over="ignore", invalid="ignore"):  # what they lead to is told below
                     solution = minimize(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
             except BaseException as error:  # Ctrl-C, or an error of a callback's
-                why = f"stopped: {type(error).__name__} after {len(curve)} iterations"
-                self._keep(Solution(best, math.nan, math.nan, len(curve), np.array(curve), False, why, math.nan), dtype)
+                self._keep(course.broken_off(error), dtype)
                 raise
             if not (solution.n_iter or math.isfinite(solution.largest_gradient)) and X is not None:
                 check_finite(X, self)
             self._keep(solution, dtype)
-        if not self.converged_ and solution.n_iter >= self.max_iter:
-            warnings.warn(
-                f"{not_converged.format(n=solution.n_iter)}: the largest component of the gradient is "
-                f"{solution.largest_gradient:.1e}, tol={self.tol}, and the objective, {solution.value:.3g}, is "
-                f"predicted to fall by {solution.predicted_decrease:.1e}. Increase the number of iterations to improve "
-                f"the convergence (max_iter={self.max_iter}).",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        elif not (self.converged_ or solution.n_iter or start.any()):
-            warnings.warn(
-                "The fit is where it began, with coefficients of 0, since squares of X or of the gradient "
-                f"({solution.largest_gradient:.1e}) overflow: scale X, as sklearn.preprocessing.StandardScaler does.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+        warn_of_the_end(solution, self.solver, self.tol, self.max_iter, from_zero=not start.any())
         return self
 
-    def _observers(self, stack: ExitStack, most: int, more: Iterable[Observer] = ()) -> Observer | None:
-        """Return what tells everyone who wants to know of each iteration, and whether one of them stops the fit."""
-        observers = [] if self.callback is None else [seeing(self.callback)]
-        if self.verbose:
-            observers.append(seeing(stack.enter_context(progress(most, lambda: getattr(self, "converged_", False)))))
-        observers.extend(more)
-        # A list, since all are to be called, also behind one that stops.
-        return (lambda i, f, g, w: any([bool(observe(i, f, g, w)) for observe in observers])) if observers else None
-
-    def _warn_of_idle_options(self) -> None:
-        """Warn of options that the chosen solver does not know, and that `partial_fit` does not know either."""
-        if self.solver in RULES:
-            return
-        asked = {"checkpoint": self.checkpoint is not None, "early_stopping": self.early_stopping}
-        if idle := [name for name, given in asked.items() if given]:
-            warnings.warn(
-                f"{' and '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect with solver={self.solver!r}: "
-                f"use a solver of mini-batches, {', '.join(RULES)}",
-                UserWarning,
-                stacklevel=4,
-            )
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.classifier_tags.multi_class = self.solver != "liblinear"
-        return tags
+    def _told(self, most: int, more: Iterable[Observer] = ()) -> AbstractContextManager[Observer | None]:
+        return observing(self.callback, self.verbose, most, lambda: getattr(self, "converged_", False), more)
 
     def _inverse_penalty(self) -> float:
-        """Return C, which is infinite without a penalty; warn and refuse as scikit-learn does."""
-        penalty, C = self.penalty, float(self.C)
-        if penalty == "deprecated":
-            if self.l1_ratio is None and PENALTY_IS_DEPRECATED:
-                deprecated("'l1_ratio=None' was deprecated in version 1.8 of scikit-learn: use l1_ratio=0")
-            penalty = ("l1" if self.l1_ratio == 1 else "elasticnet") if self.l1_ratio else "l2"
-        else:
-            if PENALTY_IS_DEPRECATED:
-                deprecated(
-                    "'penalty' was deprecated in version 1.8 of scikit-learn: leave it out for penalty='l2', and use "
-                    "C=np.inf instead of penalty=None"
-                )
-            if self.l1_ratio and penalty in ("l2", None):
-                warnings.warn(
-                    f"Inconsistent values: penalty={penalty} with l1_ratio={self.l1_ratio}, which is ignored: "
-                    "leave out penalty",
-                    stacklevel=4,
-                )
-        if self.n_jobs is not None and PENALTY_IS_DEPRECATED:
-            deprecated(f"'n_jobs' has no effect since version 1.8 of scikit-learn, got {self.n_jobs}: use n_threads")
-        if penalty is None:
-            if C != 1:
-                warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=4)
-            C = np.inf
-        check_solver(self.solver, penalty, self.dual)
-        if self.solver == "liblinear" and C == np.inf:
-            raise ValueError("C=np.inf as well as penalty=None is not supported for the liblinear solver: use lbfgs")
-        return C
+        return inverse_penalty(
+            self.C,
+            penalty=self.penalty,
+            l1_ratio=self.l1_ratio,
+            solver=self.solver,
+            dual=self.dual,
+            n_jobs=self.n_jobs,
+        )
 
     def _start(self, *, go_on: bool = False) -> npt.NDArray[np.float64]:
         """Return where the fit begins, as the objective wants it: [W, row after row; b]."""
@@ -718,9 +626,5 @@ class LogisticRegression(
         self.convergence_report_ = solution.report
 
     def _coefficients(self, w: Array, dtype: np.dtype[Any]) -> dict[str, Array]:
-        parameters, dtype = self._layout(), COMPUTES_IN[dtype.char]
-        W, b = parameters.weights(w), parameters.intercepts(w)
-        b = np.zeros(parameters.count) if b is None else b
-        if not parameters.binary:  # S is the same, the penalty is no larger
-            W, b = W - W.mean(axis=0), b - b.mean()
-        return {"coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
+        W, b = self._layout().model(w, COMPUTES_IN[dtype.char])
+        return {"coef_": W, "intercept_": b}
