@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from . import __version__
 from ._features import NUMBERS, WORDS, Features
+from ._parameters import Parameters
 from ._tables import FileError, save_npz, whole
 from .linear_model import LogisticRegression
 
@@ -93,7 +94,8 @@ def _load_npz(path: Path) -> Model:
             raise ValueError(f"{name} has dtype {array.dtype}")
     W, b, classes, names, *prepared = arrays.values()
     features = Features.from_arrays(names, *prepared, dtype=W.dtype) if prepared else Features(names.tolist())
-    rows, D = 1 if len(classes) == 2 else len(classes), len(features.names())
+    layout = Parameters.of_model(len(classes), len(features.names()), True)
+    rows, D = layout.count, layout.D
     if W.shape != (rows, D) or b.shape != (rows,) or classes.ndim != 1 or len(classes) < 2:
         raise ValueError(f"coef {W.shape}, intercept {b.shape}, classes {classes.shape}, features ({D},)")
     if not (np.isfinite(W).all() and np.isfinite(b).all()):

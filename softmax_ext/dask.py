@@ -201,8 +201,8 @@ class LogisticRegression(linear_model.LogisticRegression):
         """Return the scores, (N, K) or (N,) for two classes: lazily if X is a Dask collection."""
         if not _is_dask(X):
             return super().decision_function(X)
-        K = len(self.classes_)
-        return self._lazily("decision_function", X, np.result_type(self.coef_, _dtype(X)), None if K == 2 else K)
+        rows = len(self.coef_)
+        return self._lazily("decision_function", X, np.result_type(self.coef_, _dtype(X)), None if rows == 1 else rows)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return the weighted part of the labels that are predicted: as a Dask array of no dimensions if X is Dask's.
