@@ -9,6 +9,7 @@ import scipy.sparse
 from sklearn.utils.validation import assert_all_finite, validate_data
 
 from ._sparse import check_stored
+from ._tensors import read
 from ._validation import NARROW, is_real, read_as
 
 # What a fit leaves as it is; all else becomes the first. bfloat16, which has no name here, is among them.
@@ -18,8 +19,7 @@ CHECKED_BYTES = 2**20
 
 def validated(estimator: Any, X: Any, *y: Any, **keywords: Any) -> Any:
     """Return X, and y if it is given, as scikit-learn makes them."""
-    for name, given in zip("Xy", (X, *y), strict=False):
-        check_readable(given, name)
+    X, y = readable(X, "X"), tuple(readable(given, "y") for given in y)
     if not is_narrow(X):
         return validate_data(estimator, X, *y, accept_sparse="csr", **keywords)
     # scikit-learn takes bfloat16 for text, and makes an array of truth values as large as X to check float16.
@@ -53,17 +53,23 @@ def check_finite(X: Any, estimator: Any) -> None:
             assert_all_finite(block.astype(np.float32), input_name="X", estimator_name=type(estimator).__name__)
 
 
-def check_readable(x: Any, name: str) -> None:
-    """Refuse what scikit-learn takes unseen: indices that lead outside a sparse array, and values behind a mask."""
+def readable(x: Any, name: str) -> Any:
+    """Return tensors as arrays, and all else as it is, but for what scikit-learn takes unseen.
+
+    That is indices that lead outside a sparse array, and values behind a mask.
+    """
+    x = read(x, name)
     if scipy.sparse.issparse(x):
         if x.ndim == 2:
             check_stored(x, name)
     elif isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise TypeError(f"{name} has masked entries, and the mask would be ignored: fill it, with {name}.filled(...)")
+    return x
 
 
 def are_probabilities(y: Any) -> bool:
     """Tell targets that are probabilities: K >= 2 columns of a floating dtype."""
+    y = read(y, "y")
     try:
         Y = np.asarray(y)
     except (TypeError, ValueError):  # such as a ragged list; scikit-learn will say what is wrong

@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._pieces import Problem, Survey
-from ._readable import KINDS, are_probabilities, check_readable, validated
+from ._readable import KINDS, are_probabilities, readable, validated
 from ._rows import Rows
 from ._validation import class_weights, no_class_weights
 
@@ -130,7 +130,7 @@ def check_classes(classes: Array, solver: str) -> None:
 def _checked_weights(sample_weight: Any, X: Any) -> Array | None:
     if sample_weight is None:
         return None
-    check_readable(sample_weight, "sample_weight")
+    sample_weight = readable(sample_weight, "sample_weight")
     s: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     return s
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._sparse import CSR, check_csr, is_sparse
+from ._tensors import array_of, is_tensor
 
 F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
 I8, U8, INDEX = np.dtype(np.int64), np.dtype(np.uint64), np.dtype(np.intp)
@@ -547,6 +548,8 @@ def _as_array(x: object, name: str) -> Array:
         raise TypeError(f"{name} is sparse ({type(x).__name__}), which is not supported here: pass {name}.toarray()")
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array and its mask would be ignored: fill it, with {name}.filled(...)")
+    if is_tensor(x):
+        return array_of(x, name)
     try:
         return np.asarray(x)
     except (ValueError, TypeError, RuntimeError) as error:

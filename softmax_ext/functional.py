@@ -13,6 +13,7 @@ from ._plan import plan
 from ._rows import Rows
 from ._run import run
 from ._sparse import CSR
+from ._tensors import is_tensor, on_arrays
 from ._validation import check_linear, check_problem, check_scoring
 from .losses import CrossEntropyGrad, cross_entropy, cross_entropy_grad, label_weights, reduce_losses, weigh_losses
 from .reference import LinearCrossEntropy, LossGrad
@@ -118,6 +119,18 @@ def loss_grad(
     array([[ 0.4167, -0.4167],
            [-0.4167,  0.4167]])
     """
+    if type(X) is not np.ndarray and is_tensor(X):
+        return on_arrays(
+            loss_grad,
+            X,
+            y,
+            W,
+            b,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            label_smoothing=label_smoothing,
+            n_threads=n_threads,
+        )
     threads = _threads.effective(n_threads)
     kernels = _dispatch.kernels
     samples, dtype, labels, targets, weights, bias, s, m, smoothing = check_problem(
@@ -181,6 +194,8 @@ def predict_proba(
     >>> predict_proba([[1.0, 2.0]], [[0.0, 0.0], [0.0, np.log(3) / 2]])
     array([[0.25, 0.75]])
     """
+    if type(X) is not np.ndarray and is_tensor(X):
+        return on_arrays(predict_proba, X, W, b, out=out, n_threads=n_threads)
     threads = _threads.effective(n_threads)
     kernels = _dispatch.kernels
     samples, dtype, weights, bias, checked = check_scoring(X, W, b, out)
@@ -273,6 +288,23 @@ def linear_cross_entropy(
     >>> dX.shape, db
     ((3, 2), None)
     """
+    if type(input) is not np.ndarray and is_tensor(input):
+        return on_arrays(
+            linear_cross_entropy,
+            input,
+            linear_weight,
+            target,
+            linear_bias=linear_bias,
+            weight=weight,
+            reduction=reduction,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            softcap=softcap,
+            grad=grad,
+            grad_input=grad_input,
+            n_threads=n_threads,
+        )
     threads = _threads.effective(n_threads)
     given = check_linear(
         input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, z_loss, softcap

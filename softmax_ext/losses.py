@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch, _threads, _workspace, reference
+from ._tensors import is_tensor, on_arrays
 from ._validation import Scores, check_result, check_scores
 
 __all__ = ["CrossEntropyGrad", "cross_entropy", "cross_entropy_grad"]
@@ -133,6 +134,8 @@ def _run(
     n_threads: Any,
     grad: bool,
 ) -> CrossEntropyGrad:
+    if type(logits) is not np.ndarray and is_tensor(logits):
+        return on_arrays(_run, logits, target, weight, ignore_index, reduction, label_smoothing, out, n_threads, grad)
     threads = _threads.effective(n_threads)
     given = check_scores(logits, target, weight, ignore_index, label_smoothing, reduction)
     Z, dtype, axis, y, Y, kept, c, smoothing = given

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _dispatch, _threads
+from ._tensors import is_tensor, on_arrays, stays_with_scipy
 from ._validation import check_result
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
@@ -154,6 +155,8 @@ def logsumexp(
     >>> logsumexp(np.log([[1.0, 3.0], [2.0, 6.0]]), axis=1)
     array([1.38629436, 2.07944154])
     """
+    if type(a) is not np.ndarray and is_tensor(a) and not stays_with_scipy(a):
+        return on_arrays(logsumexp, a, axis, b, keepdims, return_sign, out=out, n_threads=n_threads)
     threads = _threads.effective(n_threads)
     if out is not None and return_sign:
         raise ValueError("out is one array, but return_sign=True returns two: leave one of them out")
@@ -181,6 +184,8 @@ def logsumexp(
 
 def _of_scores_shape(what: int, x: Any, axis: Axis, out: Array | None, n_threads: int | None) -> Any:
     """Compute softmax or log_softmax."""
+    if type(x) is not np.ndarray and is_tensor(x) and not stays_with_scipy(x):
+        return on_arrays(_of_scores_shape, what, x, axis, out, n_threads)
     threads = _threads.effective(n_threads)
     x, run = _scores(x)
     axes = 0 if run is None else _bits(axis, x.ndim)
