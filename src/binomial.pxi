@@ -4,20 +4,22 @@ cdef class BinomialPlan(SlicedPlan):
     """The cut into slices of rows that have one score each.
 
     Work space for all: the coefficients of W, and those of V with `second`, in whole vectors. A thread's own: a tile's
-    scores, those of V, and the gradient of a batch. Sums of a slice: eight for the loss, eight of which the first is
-    db's, then dW.
+    scores, those of V, the gradient of a batch, and the tile of X if it is copied. Sums of a slice: eight for the loss,
+    eight of which the first is db's, then dW.
     """
 
     cdef readonly bint sparse           # CSR rows
     cdef Py_ssize_t row                 # elements of a row of coefficients
 
-    def __init__(self, *, Py_ssize_t slices, Py_ssize_t batch, bint sparse, **shape):
+    def __init__(self, *, Py_ssize_t slices, Py_ssize_t batch, bint sparse, bint copied, **shape):
         Plan.__init__(self, K=2, **shape)
         self.cut, self.slices, self.batch, self.sparse, self.doubles = "slices", slices, batch, sparse, True
+        self.copied, self.ldt = copied, odd_lines(self.D, self.line)
         self.row = whole(self.D, self.line)
         self.packed = self.row * (2 if self.second else 1)
         self.Q = whole(self.tile, 16 * self.line)  # whole steps of exponentials, at every level
-        self.work = self.Q * (2 if self.second else 1) + (0 if sparse else self.row)
+        self.copy = self.Q * (2 if self.second else 1) + (0 if sparse else self.row)
+        self.work = self.copy + (self.tile * self.ldt if copied else 0)
         self.losses = 8
         self.apart = self.losses + 8 + whole(self.D, 8)
         if slices > 1:
@@ -31,8 +33,7 @@ cdef class BinomialPlan(SlicedPlan):
     cdef int read(self, X, Batch *d) except -1:
         if self.sparse:
             return read_csr(X, self.itemsize, d)
-        d.x.X = rows_of(X, self.itemsize, self.D, &d.N, &d.x.ldx)
-        return 0
+        return DensePlan.read(self, X, d)
 
     cdef double run(self, const Batch *d, void *work, double *sums, int n_threads) except? -1 nogil:
         if self.itemsize == sizeof(float):
@@ -56,19 +57,16 @@ cdef void pack_one(BinomialPlan p, const void *W, bint doubles, floating *packed
 
 
 cdef const char *score_tile(
-    BinomialPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *w, floating bias, const char *next,
-    Py_ssize_t share, floating *z,
+    BinomialPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *X, Py_ssize_t ldx,
+    const floating *end, const floating *w, floating bias, const char *next, Py_ssize_t share, floating *z,
 ) noexcept nogil:
-    """Scores of n rows; returns where it has prefetched to."""
-    cdef const floating *X = <const floating *>d.x.X
+    """Scores of n rows, rows `first` and on of CSR; returns where it has prefetched to."""
     if p.sparse:
         one_sparse_scores(
             <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first, n, w, bias, z,
         )
         return NULL
-    return one_scores(
-        X + first * d.x.ldx, n, p.D, d.x.ldx, X + (d.N - 1) * d.x.ldx + p.D, w, bias, next, share, z,
-    )
+    return one_scores(X, n, p.D, ldx, end, w, bias, next, share, z)
 
 
 cdef void binomial_slice(
@@ -76,11 +74,14 @@ cdef void binomial_slice(
 ) noexcept nogil:
     """The rows of a slice, added to its sums."""
     cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, j, row, batched = 0
-    cdef Py_ssize_t bytes = d.x.ldx * sizeof(floating)
+    cdef Py_ssize_t bytes = d.x.ldx * d.x.itemsize, ldx = d.x.ldx
     cdef floating *q = z + p.Q
     cdef floating *partial = z + p.Q * (2 if p.second else 1)
+    cdef floating *copy = z + p.copy
     cdef double *dW = sums + p.losses + 8
-    cdef const floating *X = <const floating *>d.x.X
+    cdef const char *X = <const char *>d.x.X
+    cdef const floating *tile = NULL
+    cdef const floating *end = NULL
     cdef const char *next
     cdef const double *s
     cdef bint hessian = d.kind == HESSIAN
@@ -92,13 +93,19 @@ cdef void binomial_slice(
         row = d.row + first
         next = NULL
         if not p.sparse and first + n < stop:
-            next = <const char *>(X + (first + n) * d.x.ldx)
+            next = X + (first + n) * bytes
             # Each stage fetches half of the next tile; what lies beyond the slice belongs to another thread.
             if first + 2 * n > stop:
                 next = NULL
-        next = score_tile(p, d, first, n, packed, bias, next, bytes // 2, z)
+        if p.copied:
+            copy_rows(X + first * bytes, d.x.element, n, p.D, d.x.ldx, copy, p.ldt)
+            tile, ldx, end = copy, p.ldt, copy + n * p.ldt
+        elif not p.sparse:
+            tile = <const floating *>(X + first * bytes)
+            end = <const floating *>(X + (d.N - 1) * bytes) + p.D
+        next = score_tile(p, d, first, n, tile, ldx, end, packed, bias, next, bytes // 2, z)
         if hessian:
-            score_tile(p, d, first, n, packed + p.row, c, NULL, 0, q)
+            score_tile(p, d, first, n, tile, ldx, end, packed + p.row, c, NULL, 0, q)
         s = NULL if d.t.s == NULL else d.t.s + first
         if d.kind == PROBABILITIES:
             binomial_posteriors(z, n, <floating *>d.out.S + 2 * row)
@@ -122,10 +129,7 @@ cdef void binomial_slice(
                 <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first - n, n, z, dW,
             )
             continue
-        one_gradient(
-            X + (first - n) * d.x.ldx, n, p.D, d.x.ldx, X + (d.N - 1) * d.x.ldx + p.D, z, next, bytes - bytes // 2,
-            partial,
-        )
+        one_gradient(tile, n, p.D, ldx, end, z, next, bytes - bytes // 2, partial)
         batched += n
         if batched >= p.batch or first == stop:
             for j in range(p.D):

@@ -26,7 +26,7 @@ KERNEL void NAME(weigh_rows)(const void *X, int element, ptrdiff_t D, ptrdiff_t 
         const real *x = (const real *)X + rows[i] * ldx;
         const real weight = a[i];
         if (element != REAL) { /* and real is float */
-            widen_row(X, element, rows[i], D, ldx, (float *)to);
+            widen(X, element, rows[i] * ldx, D, (float *)to);
             x = to;
         }
         for (ptrdiff_t j = 0; j < D; j++) to[j] = weight * x[j];

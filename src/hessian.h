@@ -11,10 +11,20 @@
  */
 
 /* n rows of X (n, D), each followed by `ones` (0 or 1) ones and by zeros up to ldt, as doubles. */
-KERNEL void NAME(widen_rows)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, int ones, double *to, ptrdiff_t ldt)
+KERNEL void NAME(widen_rows)(const void *X, int element, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, int ones, const real *kind,
+                             double *to, ptrdiff_t ldt)
 {
-    for (ptrdiff_t i = 0; i < n; i++, X += ldx, to += ldt) {
-        for (ptrdiff_t j = 0; j < D; j++) to[j] = (double)X[j];
+    for (ptrdiff_t i = 0; i < n; i++, to += ldt) {
+        const real *x = (const real *)X + i * ldx;
+        float some[128];
+        if (element == REAL)
+            for (ptrdiff_t j = 0; j < D; j++) to[j] = (double)x[j];
+        else
+            for (ptrdiff_t j = 0; j < D; j += 128) {
+                const ptrdiff_t m = smaller(128, D - j);
+                widen(X, element, i * ldx + j, m, some);
+                for (ptrdiff_t k = 0; k < m; k++) to[j + k] = (double)some[k];
+            }
         for (ptrdiff_t j = D; j < ldt; j++) to[j] = 0;
         if (ones) to[D] = 1;
     }

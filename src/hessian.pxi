@@ -35,6 +35,7 @@ cdef class HessianPlan(SlicedPlan):
         Plan.__init__(self, second=False, **shape)
         cdef Py_ssize_t unit = sizeof(double) // self.itemsize, rows = whole(self.tile, HESSIAN_STEP)
         self.cut, self.slices, self.sparse, self.binary, self.doubles = "slices", slices, sparse, binary, True
+        self.copied = not sparse
         self.P = self.D + intercept
         self.pairs = 1 if binary else self.K * (self.K + 1) // 2
         self.ldt = whole(self.P, lanes_f64)
@@ -67,8 +68,7 @@ cdef class HessianPlan(SlicedPlan):
     cdef int read(self, X, Batch *d) except -1:
         if self.sparse:
             return read_csr(X, self.itemsize, d)
-        d.x.X = rows_of(X, self.itemsize, self.D, &d.N, &d.x.ldx)
-        return 0
+        return DensePlan.read(self, X, d)
 
     cdef double run(self, const Batch *d, void *work, double *sums, int n_threads) except? -1 nogil:
         if self.itemsize == sizeof(float):
@@ -106,14 +106,15 @@ cdef void widen_and_score(
     double *tile, double *z,
 ) noexcept nogil:
     """n rows of the visit as doubles, and their posteriors; of two classes, what their samples weigh."""
-    cdef const floating *X = <const floating *>d.x.X
     cdef bint ones = p.P > p.D
     if p.sparse:
         widen_entries(
             <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first, n, p.D, ones, tile, p.ldt,
         )
     else:
-        widen_rows(X + first * d.x.ldx, n, p.D, d.x.ldx, ones, tile, p.ldt)
+        widen_rows(
+            <const char *>d.x.X + first * d.x.ldx * d.x.itemsize, d.x.element, n, p.D, d.x.ldx, ones, kind, tile, p.ldt,
+        )
     if p.binary:
         one_scores(<const double *>tile, n, p.ldt, p.ldt, tile + n * p.ldt, packed, 0, NULL, 0, z)
         curvatures_of_two(z, n, NULL if d.t.s == NULL else d.t.s + first)
@@ -155,7 +156,7 @@ cdef void hessian_slice(
 ) noexcept nogil:
     """The rows of a slice, added to its sums."""
     cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, pair
-    cdef Py_ssize_t share = d.x.ldx * <Py_ssize_t>sizeof(floating) // (p.pairs * p.panels)
+    cdef Py_ssize_t share = d.x.ldx * d.x.itemsize // (p.pairs * p.panels)
     cdef double *z = tile + p.scores
     cdef const char *next
     if d.first:
@@ -166,7 +167,7 @@ cdef void hessian_slice(
         for pair in range(p.pairs):
             next = NULL
             if not p.sparse and first + 2 * n <= stop:  # the next tile, a part of it with each panel
-                next = <const char *>(<const floating *>d.x.X + (first + n) * d.x.ldx) + pair * p.panels * n * share
+                next = <const char *>d.x.X + (first + n) * d.x.ldx * d.x.itemsize + pair * p.panels * n * share
             add_panels(p, d, first, n, pair, 0, p.panels, tile, z, tile + p.weights, next, share, H)
         first += n
 

@@ -139,7 +139,7 @@ KERNEL void NAME(copy_rows)(const void *X, int element, ptrdiff_t n, ptrdiff_t D
         const real *x = (const real *)X + i * ldx;
         if (whole < D) NAME(store)(to + whole, NAME(set1)(0));
         if (element != REAL) { /* and real is float */
-            widen_row(X, element, i, D, ldx, (float *)to);
+            widen(X, element, i * ldx, D, (float *)to);
             continue;
         }
         for (ptrdiff_t j = 0; j < whole; j += L) NAME(store)(to + j, NAME(load)(x + j));

@@ -70,13 +70,13 @@ WIDEN(widen_uint8, uint8_t, from_uint8, WIDE_UINT8)
 #undef WIDE_UINT8
 #undef EACH
 
-/* Row i of X, rows of D that are ldx elements apart. */
-INLINE void widen_row(const void *X, int element, ptrdiff_t i, ptrdiff_t D, ptrdiff_t ldx, float *to)
+/* The n elements of X from `at` on. */
+INLINE void widen(const void *X, int element, ptrdiff_t at, ptrdiff_t n, float *to)
 {
     switch (element) {
-    case FLOAT16: widen_float16((const uint16_t *)X + i * ldx, D, to); break;
-    case BFLOAT16: widen_bfloat16((const uint16_t *)X + i * ldx, D, to); break;
-    case INT8: widen_int8((const int8_t *)X + i * ldx, D, to); break;
-    case UINT8: widen_uint8((const uint8_t *)X + i * ldx, D, to); break;
+    case FLOAT16: widen_float16((const uint16_t *)X + at, n, to); break;
+    case BFLOAT16: widen_bfloat16((const uint16_t *)X + at, n, to); break;
+    case INT8: widen_int8((const int8_t *)X + at, n, to); break;
+    case UINT8: widen_uint8((const uint8_t *)X + at, n, to); break;
     }
 }

@@ -223,7 +223,7 @@ static void N(check_two)(ptrdiff_t n, ptrdiff_t D)
     memset(H, 0, (size_t)(P * ldt) * 8);
     for (int csr = 0; csr < 2; csr++) {
         if (csr) N(widen_entries)(X, indices, 0, indptr, n, D, 1, tile, ldt);
-        else N(widen_rows)(X, n, D, D, 1, tile, ldt);
+        else N(widen_rows)(X, REAL, n, D, D, 1, X, tile, ldt);
         for (ptrdiff_t i = 0; i < panels; i++) hessian_panel(tile, n, P, ldt, s, i, panels, NULL, 0, H);
     }
     for (ptrdiff_t j = 0; j < P; j++)
