@@ -109,9 +109,9 @@ def _load_npz(path: Path) -> Model:
 def _load_skops(path: Path) -> Model:
     from skops import io
 
-    trusted = ["softmax_ext.linear_model.LogisticRegression", "numpy.dtype"]  # the second in what fills in and encodes
+    ours = f"{LogisticRegression.__module__}.LogisticRegression"
     try:
-        loaded = io.load(path, trusted=trusted)
+        loaded = io.load(path, trusted=[ours, "numpy.dtype"])  # the second in what fills in and encodes
     except io.exceptions.UntrustedTypesFoundException as error:
         raise ValueError(str(error)) from error
     transformer, estimator = (loaded[0], loaded[-1]) if isinstance(loaded, Pipeline) else (None, loaded)

@@ -94,10 +94,8 @@ class Parameters:
 
         Those of all classes sum to 0, for which the posterior is the same and the penalty no larger.
         """
-        W, b = self.views(w)
+        W, b = self.views(self.centred(w))
         b = np.zeros(self.count) if b is None else b
-        if not self.binary:
-            W, b = W - W.mean(axis=0), b - b.mean()
         return W.astype(dtype), b.astype(dtype)
 
     def gradient(self, dW: Array, db: Array | None) -> Vector:
@@ -120,6 +118,10 @@ class Parameters:
         if (b := self.intercepts(v)) is not None:
             b -= b.mean()
         return v
+
+    def centred(self, w: Vector) -> Vector:
+        """Return w with parameters that sum to 0 over the classes."""
+        return self.determined(w, penalised=False)
 
     def by_class(self, w: Array, dtype: npt.DTypeLike) -> Array:
         """Return (count, each): the parameters (W_k, b_k) of a class in one row."""

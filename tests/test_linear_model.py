@@ -29,11 +29,11 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 from sklearn.utils.validation import validate_data  # noqa: E402
 
-from softmax_ext import linear_model  # noqa: E402
 from softmax_ext._solvers import minimize  # noqa: E402
 from softmax_ext._training_data import encoded  # noqa: E402
 from softmax_ext.chunks import from_iterable  # noqa: E402
-from softmax_ext.linear_model import RULES, SOLVERS, LogisticRegression  # noqa: E402
+from softmax_ext.linear_model import LogisticRegression, _logistic  # noqa: E402
+from softmax_ext.linear_model._logistic import RULES, SOLVERS  # noqa: E402
 
 VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
 DATA = {
@@ -140,7 +140,7 @@ def test_the_surface_is_scikit_learns():
 
 
 def test_examples_of_the_docstrings():
-    assert doctest.testmod(linear_model) == (0, 23)
+    assert doctest.testmod(_logistic) == (0, 23)
 
 
 def test_without_scikit_learn_the_error_says_what_to_install():
@@ -585,7 +585,7 @@ def test_a_callback_of_scikit_learn_gets_the_fitted_estimator_without_another_fi
             if context.task_name == "iteration" and fitted_estimator is not None:
                 seen.append(fitted_estimator.coef_.copy())
 
-    monkeypatch.setattr(linear_model, "minimize", lambda *args, **kw: fits.append(args) or minimize(*args, **kw))
+    monkeypatch.setattr(_logistic, "minimize", lambda *args, **kw: fits.append(args) or minimize(*args, **kw))
     model = LogisticRegression().set_callbacks(Look()).fit(X, y)
     assert len(fits) == 1 and len(seen) == model.n_iter_[0]
     np.testing.assert_array_equal(seen[-1], model.coef_)

@@ -12,13 +12,15 @@ sklearn = pytest.importorskip("sklearn", "1.6")
 
 from sklearn.exceptions import NotFittedError  # noqa: E402
 
-from softmax_ext import _displays, _path, loss_grad, reference  # noqa: E402
+from softmax_ext import loss_grad, reference  # noqa: E402
 from softmax_ext.chunks import from_iterable  # noqa: E402
 from softmax_ext.linear_model import (  # noqa: E402
     CVDisplay,
     LogisticRegression,
     LogisticRegressionCV,
     PathDisplay,
+    _displays,
+    _path,
     logistic_regression_path,
 )
 

@@ -23,10 +23,13 @@ from sklearn.linear_model import LogisticRegressionCV as ScikitLearns  # noqa: E
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneGroupOut, StratifiedKFold  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
-from softmax_ext import _selection  # noqa: E402
-from softmax_ext._selection import one_standard_error  # noqa: E402
 from softmax_ext.chunks import from_iterable  # noqa: E402
-from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV  # noqa: E402
+from softmax_ext.linear_model import (  # noqa: E402
+    LogisticRegression,
+    LogisticRegressionCV,
+    _selection,
+)
+from softmax_ext.linear_model._grid import one_standard_error  # noqa: E402
 
 VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
 K_AND_D = pytest.mark.parametrize("K, D", [(2, 3), (3, 4), (4, 50)])  # whole Hessians; and preconditioners
@@ -207,7 +210,7 @@ def test_accuracy_counts_weights_and_score_is_by_scoring():
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("many", [1, 7, 1000])
 def test_scores_come_in_blocks(K, many, monkeypatch):
-    from softmax_ext import _folds
+    from softmax_ext.linear_model import _folds
 
     X, y = problem(K)
     expected = cv(scoring="neg_log_loss").fit(X, y)

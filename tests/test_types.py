@@ -123,21 +123,31 @@ def test_a_penalty_is_given_once():
         SoftmaxObjective(X, y, l2=0.1, penalty=Penalty(0.5))
 
 
-def imports(path, modules):
-    """Return the modules of the package that a file imports, for types as well; not those within functions."""
-    found, waiting = set(), [ast.parse(path.read_text(encoding="utf-8"))]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            found |= {node.module} if node.module else {name.name for name in node.names} & modules
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            waiting.extend(ast.iter_child_nodes(node))
+def imports(path, folder):
+    """Return the modules of the package that a file imports, also for types, and within functions."""
+    package = path.relative_to(folder).parent.parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            above = package[: len(package) + 1 - node.level]
+            base = ".".join((*above, *(node.module.split(".") if node.module else ())))
+            inner = {".".join(filter(None, (base, name.name))) for name in node.names}
+            modules = {name for name in inner if place_of(name, folder)}
+            found |= modules or {base}
     return found
+
+
+def place_of(name, folder):
+    """Return the file of a module of the package, if there is one."""
+    path = folder.joinpath(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if name and file.exists()), None)
 
 
 def test_modules_import_in_one_direction():
     folder = Path(softmax_ext.__file__).parent
-    modules = {path.stem for path in folder.glob("*.py")}
-    graph = {path.stem: imports(path, modules) for path in folder.glob("*.py")}
+    files = {path: path.relative_to(folder).with_suffix("").parts for path in folder.rglob("*.py")}
+    names = {".".join(parts[: -1 if parts[-1] == "__init__" else None]): path for path, parts in files.items()}
+    graph = {name: imports(path, folder) for name, path in names.items() if name}
     assert {"_fisher", "_parameters", "_rows"} <= graph["objective"]
+    assert "linear_model._logistic" in graph["linear_model._selection"] & graph["linear_model"]
     list(graphlib.TopologicalSorter(graph).static_order())  # CycleError names the circle

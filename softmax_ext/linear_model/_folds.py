@@ -13,7 +13,7 @@ from sklearn.metrics._scorer import _Scorer
 from sklearn.utils._indexing import _safe_indexing
 from sklearn.utils.extmath import safe_sparse_dot
 
-from .special import softmax
+from ..special import softmax
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]

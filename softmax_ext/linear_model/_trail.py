@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._descent import Callback, Solution
-from ._newton import FEW, inverse_hessian
-from ._penalty import Penalty
-from ._solvers import minimize
+from .._descent import Callback, Solution
+from .._newton import FEW, inverse_hessian
+from .._penalty import Penalty
+from .._solvers import minimize
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]

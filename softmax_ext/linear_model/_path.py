@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
-from ._observers import FitObserver, fits_progress
-from ._parameters import Parameters
-from ._penalty import Penalty
-from ._selection import check_values_of_C, parts_of
+from .._observers import FitObserver, fits_progress
+from .._parameters import Parameters
+from .._penalty import Penalty
+from .._training_data import check_data
+from ..chunks import Chunks
+from ..objective import SoftmaxObjective, objective_of
+from ._grid import check_values_of_C
 from ._trail import Trail
-from ._training_data import check_data
-from .chunks import Chunks
-from .objective import SoftmaxObjective, objective_of
 
 __all__ = ["Path", "logistic_regression_path"]
 
@@ -244,7 +244,7 @@ def logistic_regression_path(
         for done, j in enumerate(np.argsort(values, kind="stable").tolist(), start=1):
             penalty = Penalty(1 / (values[j] * objective.m))
             solution = trail.to(penalty)
-            parts[j] = parts_of(layout, solution.w, rows.dtype)
+            parts[j] = layout.by_class(layout.centred(solution.w), rows.dtype)
             objectives[j], n_iters[j] = solution.value, solution.n_iter
             losses[j] = solution.value - penalty.value(layout.weights(solution.w))
             gaps[j] = null.gap(solution.w, penalty)

@@ -1,17 +1,16 @@
 """`LogisticRegressionCV` with scikit-learn's interface: C by cross-validation, all fits on shared work.
 
-`_trail.py` has how the fits help each other, `_folds.py` what a fold is and how it is scored.
+`_grid.py` has the fits of all folds, `_trail.py` how they help each other, `_folds.py` what a fold is and how it is
+scored.
 """
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,29 +30,24 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import _check_method_params, _check_sample_weight, _deprecate_positional_args
 
-from ._descent import Solution
+from .._observers import FitObserver, fits_callbacks, fits_progress
+from .._parameters import Parameters
+from .._penalty import Penalty
+from .._prediction import PredictionMixin
+from .._readable import are_probabilities
+from .._rows import Rows
+from .._scikit_learn import CONSTRAINTS, SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
+from .._training_data import check_data
+from ..chunks import Chunks
+from ..objective import objective_of
 from ._folds import Fold, Models, fold_scores, with_classes
-from ._observers import FitObserver, fits_callbacks, fits_progress
-from ._parameters import Parameters
-from ._penalty import Penalty
-from ._prediction import PredictionMixin
-from ._readable import are_probabilities
-from ._rows import Rows
-from ._scikit_learn import CONSTRAINTS, SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
-from ._trail import Trail
-from ._training_data import check_data
-from .chunks import Chunks
-from .objective import objective_of
+from ._grid import Fits, Grid, check_values_of_C, one_standard_error
+from ._logistic import LogisticRegression
 
 __all__ = ["LogisticRegressionCV"]
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
-
-# Operations of a pass up to which fits run side by side on threads, rather than one after the other on all. Ten values
-# of C in five folds on two threads (AMD Zen 4): digits, 2**22.2 operations, 167 ms side by side and 197 one after the
-# other; 20000 x 50 x 5, 2**24.3, 207 and 198; Fashion-MNIST, 2**30.8, 5.4 s and 5.0.
-SIDE_BY_SIDE = 2**24
 
 
 class LogisticRegressionCV(
@@ -292,7 +286,7 @@ class LogisticRegressionCV(
         N = X.shape[0]
         pairs = check_cv(self.cv, y, classifier=True).split(X, y, **splits)
         folds = [Fold.of(number, N, *pair) for number, pair in enumerate(pairs)]
-        grid = _Grid(Cs, 1 if l1_ratios is None else len(l1_ratios), folds, rows.s)
+        grid = Grid(Cs, 1 if l1_ratios is None else len(l1_ratios), folds, rows.s)
         layout = Parameters.of_model(len(self.classes_), X.shape[1], bool(self.fit_intercept))
         with ExitStack() as stack:
             observers = [self.callback] if self.callback is not None else []
@@ -305,8 +299,8 @@ class LogisticRegressionCV(
         self.Cs_ = Cs
         self.l1_ratios_ = np.array([None]) if l1_ratios is None else np.asarray(l1_ratios)
         scores = self._score_all(grid, paths, X, y, scorer, bare_weight, score_params)
-        self._choose(grid, scores, paths, found, layout, rows.dtype)
-        self._shape(legacy, l1_ratios is None, scores, paths, found.n_iter)
+        chosen = self._choose(grid, scores, paths, found, layout, rows.dtype)
+        self._shape(legacy, l1_ratios is None, chosen, scores, paths, found.n_iter)
         return self
 
     def _l1_ratios(self) -> Array | None:
@@ -379,11 +373,11 @@ class LogisticRegressionCV(
             return routed["splitter"]["split"], routed["scorer"]["score"]
         return {}, params if sample_weight is None else {**params, "sample_weight": sample_weight}
 
-    def _fit_all(self, grid: _Grid, rows: Rows, layout: Parameters, observers: list[FitObserver]) -> _Fits:
+    def _fit_all(self, grid: Grid, rows: Rows, layout: Parameters, observers: list[FitObserver]) -> Fits:
         """Fit each fold and all rows at each C; warn once of all fits that did not converge."""
         method, not_converged = SOLVERS[self.solver]
         objective = objective_of(rows, layout, Penalty(), n_threads=self.n_threads)
-        found = _Fits.empty(grid, layout)
+        found = Fits.empty(grid, layout)
         failed: list[str] = []
         with closing(grid.fit(objective, method, self.tol, self.max_iter)) as fits:  # Ctrl-C ends those that run
             for done, (j, f, solution) in enumerate(fits, start=1):
@@ -405,7 +399,7 @@ class LogisticRegressionCV(
 
     def _score_all(
         self,
-        grid: _Grid,
+        grid: Grid,
         paths: Array,
         X: Any,
         y: Array,
@@ -414,8 +408,6 @@ class LogisticRegressionCV(
         score_params: dict[str, Any],
     ) -> Vector:
         """Return the held-out scores, (folds, n_l1, n_cs), in the order in which the scorer is called."""
-        from .linear_model import LogisticRegression  # here, since it is what the module is imported for
-
         D = X.shape[1]
         scores = np.empty((len(grid.folds), grid.n_l1, len(grid.Cs)))
         if scorer is not None:
@@ -442,20 +434,20 @@ class LogisticRegressionCV(
         return scores
 
     def _choose(
-        self, grid: _Grid, scores: Vector, paths: Array, found: _Fits, layout: Parameters, dtype: np.dtype[Any]
-    ) -> None:
-        """Set the chosen C and l1 ratio, the coefficients, and how it went."""
+        self, grid: Grid, scores: Vector, paths: Array, found: Fits, layout: Parameters, dtype: np.dtype[Any]
+    ) -> tuple[float, float | None]:
+        """Set the coefficients, and how it went; return the chosen C and l1 ratio."""
         D, total = layout.D, scores.sum(axis=0)
         if self.refit:
             j, a = np.unravel_index(np.argmax(total.T), total.T.shape)
             if self.refit == "one_se":
                 j = np.intp(one_standard_error(scores[:, a], grid.Cs, int(j)))
-            coefficients = parts_of(layout, found.whole[j], dtype)
-            self._chosen = float(grid.Cs[j]), self.l1_ratios_[a]
+            coefficients = layout.by_class(layout.centred(found.whole[j]), dtype)
+            chosen = float(grid.Cs[j]), self.l1_ratios_[a]
         else:
             best = np.argmax(scores.transpose(0, 2, 1).reshape(len(scores), -1), axis=1) // grid.n_l1
             coefficients = np.mean([paths[f, j] for f, j in enumerate(best)], axis=0, dtype=dtype)
-            self._chosen = float(np.mean(grid.Cs[best])), 0.0
+            chosen = float(np.mean(grid.Cs[best])), 0.0
         self.coef_ = coefficients[:, :D].copy()
         self.intercept_ = coefficients[:, D].copy() if self.fit_intercept else np.zeros(layout.count, dtype)
         self.converged_ = bool(found.converged.all())
@@ -464,11 +456,19 @@ class LogisticRegressionCV(
             f"{grid.fits} fits, {iterations} iterations, {np.count_nonzero(~found.converged)} not converged\n"
             f"largest gradient component of any: {found.gradient.max():.3g}"
         )
+        return chosen
 
-    def _shape(self, legacy: bool, without_l1: bool, scores: Vector, paths: Array, n_iter: Array) -> None:
+    def _shape(
+        self,
+        legacy: bool,
+        without_l1: bool,
+        chosen: tuple[float, float | None],
+        scores: Vector,
+        paths: Array,
+        n_iter: Array,
+    ) -> None:
         """Set the attributes whose shapes depend on `use_legacy_attributes`."""
-        C, l1_ratio = self._chosen
-        del self._chosen
+        C, l1_ratio = chosen
         self.C_: Any
         self.l1_ratio_: Any
         self.scores_: Any
@@ -538,119 +538,3 @@ class LogisticRegressionCV(
             .add(splitter=self.cv, method_mapping=split)
             .add(scorer=self._get_scorer(), method_mapping=score)
         )
-
-
-def check_values_of_C(given: npt.ArrayLike | Integral) -> Vector:
-    """Return a list of values of C as an array; refuse what is none."""
-    Cs = np.asarray(given, np.float64)
-    if Cs.ndim != 1 or not Cs.size or not (Cs > 0).all():
-        raise ValueError(f"Cs must be a number of values, or a list of positive ones, got {given!r}")
-    return Cs
-
-
-def one_standard_error(scores: Vector, Cs: Vector, best: int) -> int:
-    """Return the number of the least C whose mean score is at most one standard error below that of the best.
-
-    `scores` is (folds, n_cs); the error is that of the best one's mean over the folds, and 0 for a single fold.
-    """
-    mean = scores.mean(axis=0)
-    error = scores[:, best].std(ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else 0.0
-    near = np.flatnonzero(mean >= mean[best] - error)
-    return int(near[np.argmin(Cs[near])]) if near.size else best
-
-
-def parts_of(layout: Parameters, w: Vector, dtype: np.dtype[Any]) -> Array:
-    """Return (K or 1, D + 1): coefficients, and the intercept if there is one, whose classes sum to 0."""
-    G = layout.by_class(w, np.float64)
-    if not layout.binary:  # the posterior is the same, and the penalty no larger
-        G -= G.mean(axis=0)
-    return G.astype(dtype)
-
-
-class _Fits(NamedTuple):
-    """What the fits have found: the vectors of the folds and of all rows, and how each fit went."""
-
-    folds: Vector  # (folds, n_cs, size)
-    whole: Vector  # (n_cs, size)
-    n_iter: npt.NDArray[np.int32]  # (folds, n_cs)
-    whole_n_iter: npt.NDArray[np.int32]  # (n_cs,)
-    converged: npt.NDArray[np.bool_]  # (folds + 1, n_cs), all rows last
-    gradient: Vector  # likewise
-
-    @classmethod
-    def empty(cls, grid: _Grid, layout: Parameters) -> Self:
-        shape = len(grid.folds), len(grid.Cs)
-        every = shape[0] + 1, shape[1]
-        return cls(
-            np.empty((*shape, layout.size)),
-            np.empty((shape[1], layout.size)),
-            np.zeros(shape, np.int32),
-            np.zeros(shape[1], np.int32),
-            np.zeros(every, np.bool_),
-            np.zeros(every),
-        )
-
-    def keep(self, j: int, f: int | None, solution: Solution) -> None:
-        """Take what the fit of fold f, or of all rows, at the j-th C has found."""
-        if f is None:
-            self.whole[j], self.whole_n_iter[j] = solution.w, max(solution.n_iter, 1)
-        else:
-            self.folds[f, j], self.n_iter[f, j] = solution.w, max(solution.n_iter, 1)
-        row = -1 if f is None else f
-        self.converged[row, j], self.gradient[row, j] = solution.converged, solution.largest_gradient
-
-    def parts(self, layout: Parameters, dtype: np.dtype[Any]) -> Array:
-        """Return (folds, n_cs, K or 1, D + 1) coefficients, with the intercept last."""
-        return np.array([[parts_of(layout, w, dtype) for w in fold] for fold in self.folds])
-
-
-class _Grid(NamedTuple):
-    """What is fitted: each fold, and all rows, at each C."""
-
-    Cs: Vector
-    n_l1: int
-    folds: list[Fold]
-    s: Vector | None  # complete weights
-
-    @property
-    def fits(self) -> int:
-        """How many fits there are."""
-        return len(self.Cs) * (len(self.folds) + 1)
-
-    def fit(
-        self, objective: Any, method: str, tol: float, max_iter: int
-    ) -> Generator[tuple[int, int | None, Solution]]:
-        """Yield the fits: the number of C, that of the fold or None for all rows, and the solution.
-
-        Small ones run side by side, each on one thread. Which fit begins where does not depend on that.
-        """
-        trail = Trail(objective, solver=method, tol=tol, max_iter=max_iter)
-        ended = [trail.w] * len(self.folds)
-        over = threading.Event()
-
-        def stop(*_: Any) -> bool:
-            return over.is_set()
-
-        side_by_side = objective.flops <= SIDE_BY_SIDE
-        threads = objective.n_threads if side_by_side else 1
-        N = objective.N
-
-        def fold_fit(f: int, j: int, curvature: Any) -> Solution:
-            s = self.folds[f].weights(self.s, f, N)
-            part = objective.weighing(s, 1 if side_by_side else None)
-            penalty = Penalty(1 / (self.Cs[j] * part.m))
-            return trail.beside(part, penalty, ended[f], curvature, stop)
-
-        with ThreadPoolExecutor(min(threads, len(self.folds))) as pool:
-            try:
-                for j in np.argsort(self.Cs, kind="stable").tolist():
-                    solution = trail.to(Penalty(1 / (self.Cs[j] * objective.m)))
-                    yield j, None, solution
-                    curvature = trail.curvature()
-                    fits = [(f, j, curvature) for f in range(len(self.folds))]
-                    run = pool.map if threads > 1 else map
-                    for f, solution in enumerate(run(lambda fit: fold_fit(*fit), fits)):
-                        ended[f] = solution.w
-                        yield j, f, solution
-            finally:
-                over.set()

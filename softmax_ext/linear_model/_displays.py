@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ._path import Path
     from ._selection import LogisticRegressionCV
 
 __all__ = ["CVDisplay", "PathDisplay"]
@@ -132,7 +131,7 @@ class CVDisplay(_Display):
         CVDisplay
             This one, with `ax_` and `figure_`.
         """
-        from ._selection import one_standard_error
+        from ._grid import one_standard_error
 
         ax = self._axes(ax)
         order = np.argsort(self.Cs, kind="stable")
@@ -213,7 +212,7 @@ class PathDisplay(_Display):
     @classmethod
     def from_path(
         cls,
-        path: Path,
+        path: Any,  # a Path, which draws itself by this
         *,
         ax: Axes | None = None,
         label: Any = None,

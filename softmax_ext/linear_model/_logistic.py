@@ -19,47 +19,30 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
+from sklearn.utils._param_validation import Interval, StrOptions
 
-try:
-    from sklearn.base import BaseEstimator, _fit_context
-    from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
-    from sklearn.utils._param_validation import Interval, StrOptions
+from .._descent import Solution
+from .._minibatch import Checkpoint, MiniBatches, continued, problem_of, seed_of, warn_of_idle_options
+from .._observers import Course, Observer, observing, scikit_learn_callbacks
+from .._parameters import Parameters
+from .._penalty import Penalty
+from .._pieces import PiecesObjective, Problem, Survey
+from .._prediction import PredictionMixin
+from .._readable import check_finite
+from .._rows import Rows
+from .._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, inverse_penalty, warn_of_the_end
+from .._solvers import minimize
+from .._stream import RULES, Stream, fingerprint, save
+from .._training_data import check_data, check_more_data, problem_of_pieces
+from .._validation import COMPUTES_IN
+from ..chunks import Chunks, ChunksObjective, looked_through
+from ..inference import Inference
+from ..inference._estimate import inferred
+from ..objective import objective_of
 
-    from ._displays import CVDisplay, PathDisplay
-    from ._path import Path, logistic_regression_path
-    from ._prediction import PredictionMixin
-    from ._readable import check_finite
-    from ._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, inverse_penalty, warn_of_the_end
-    from ._selection import LogisticRegressionCV
-    from ._training_data import check_data, check_more_data, problem_of_pieces
-except ImportError as error:
-    raise ImportError(
-        f"softmax_ext.linear_model needs scikit-learn >= 1.6 ({error}): pip install 'softmax_ext[sklearn]'"
-    ) from error
-
-from ._descent import Solution
-from ._minibatch import Checkpoint, MiniBatches, continued, problem_of, seed_of, warn_of_idle_options
-from ._observers import Course, Observer, observing, scikit_learn_callbacks
-from ._parameters import Parameters
-from ._penalty import Penalty
-from ._pieces import PiecesObjective, Problem, Survey
-from ._rows import Rows
-from ._solvers import minimize
-from ._stream import RULES, Stream, fingerprint, save
-from ._validation import COMPUTES_IN
-from .chunks import Chunks, ChunksObjective, looked_through
-from .inference import Inference
-from .inference._estimate import inferred
-from .objective import objective_of
-
-__all__ = [
-    "CVDisplay",
-    "LogisticRegression",
-    "LogisticRegressionCV",
-    "Path",
-    "PathDisplay",
-    "logistic_regression_path",
-]
+__all__ = ["LogisticRegression"]
 
 Array = npt.NDArray[Any]
 

@@ -1,0 +1,25 @@
+"""scikit-learn's `LogisticRegression` and `LogisticRegressionCV`, sooner; paths of penalties; and pictures of both.
+
+`_logistic.py` has one fit, `_selection.py` the choice of C by cross-validation, `_path.py` the fits along a path of C,
+and `_displays.py` the pictures. `_trail.py` lets fits help each other, `_folds.py` says what a fold is, and `_grid.py`
+fits all folds at each C.
+"""
+
+try:
+    from ._displays import CVDisplay, PathDisplay
+    from ._logistic import LogisticRegression
+    from ._path import Path, logistic_regression_path
+    from ._selection import LogisticRegressionCV
+except ImportError as error:
+    raise ImportError(
+        f"softmax_ext.linear_model needs scikit-learn >= 1.6 ({error}): pip install 'softmax_ext[sklearn]'"
+    ) from error
+
+__all__ = [
+    "CVDisplay",
+    "LogisticRegression",
+    "LogisticRegressionCV",
+    "Path",
+    "PathDisplay",
+    "logistic_regression_path",
+]
