@@ -1,0 +1,128 @@
+"""statsmodels' results, of which what is computed from the data is computed here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import statsmodels.discrete.discrete_model as theirs
+from statsmodels.iolib.summary import Summary
+from statsmodels.tools._decorators import cache_readonly
+
+from ..inference._identified import Separation
+from ._margins import Margins
+from ._robust import set_covariance
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+
+class Results:
+    """What both models' results have in common."""
+
+    model: Any
+    method: str
+    mle_retvals: dict[str, Any]
+    cov_type: str
+    use_t: bool
+    prsquared: float
+    llr_pvalue: float
+    _get_endog_name: Any
+
+    @property
+    def separation(self) -> Separation | None:
+        """A direction along which the likelihood grows without end, if the classes are separated."""
+        found: Separation | None = self.mle_retvals.get("separation")
+        return found
+
+    @cache_readonly  # type: ignore[untyped-decorator]
+    def llnull(self) -> float:
+        """Log-likelihood of a constant alone: from the counts of the classes, or by a fit beside an offset."""
+        if hasattr(self, "_optim_kwds_null"):  # somebody wants to know how it is fitted
+            found: float = theirs.DiscreteResults.llnull.fget(self)
+            return found
+        counted: float | None = self.model._null_loglike()
+        if counted is not None:
+            return counted
+        model = self.model
+        null = type(model)(model.endog, np.ones(len(model.exog)), **model._get_init_kwds())
+        fitted: float = null.fit(disp=0, warn_convergence=False).llf
+        return fitted
+
+    def get_margeff(
+        self, at: str = "overall", method: str = "dydx", atexog: Any = None, dummy: bool = False, count: bool = False
+    ) -> Margins:
+        """Return marginal effects; see `statsmodels.discrete.discrete_model.DiscreteResults.get_margeff`."""
+        if self.model._offset is not None:
+            raise NotImplementedError("Margins with offset are not available.")
+        return Margins(self, (at, method, atexog, dummy, count))
+
+    def summary(
+        self, yname: Any = None, xname: Any = None, title: Any = None, alpha: float = 0.05, yname_list: Any = None
+    ) -> Any:
+        """Return statsmodels' table, with what is to be said of separation below it.
+
+        statsmodels also makes LaTeX of it, twice, and throws that away: two thirds of the time.
+        """
+        left = [
+            ("Dep. Variable:", None),
+            ("Model:", [type(self.model).__name__]),
+            ("Method:", [self.method]),
+            ("Date:", None),
+            ("Time:", None),
+            ("converged:", [f"{self.mle_retvals['converged']}"]),
+        ]
+        right = [
+            ("No. Observations:", None),
+            ("Df Residuals:", None),
+            ("Df Model:", None),
+            ("Pseudo R-squ.:", [f"{self.prsquared:#6.4g}"]),
+            ("Log-Likelihood:", None),
+            ("LL-Null:", [f"{self.llnull:#8.5g}"]),
+            ("LLR p-value:", [f"{self.llr_pvalue:#6.4g}"]),
+        ]
+        if hasattr(self, "cov_type"):
+            left.append(("Covariance Type:", [self.cov_type]))
+        title = f"{type(self.model).__name__} Regression Results" if title is None else title
+        table = Summary()
+        yname, names = self._get_endog_name(yname, yname_list)
+        table.add_table_2cols(self, gleft=left, gright=right, yname=yname, xname=xname, title=title)
+        table.add_table_params(self, yname=names, xname=xname, alpha=alpha, use_t=self.use_t)
+        said = [] if self.separation is None else [self.separation.say(self.model._class_names, self.model.exog_names)]
+        if hasattr(self, "constraints"):
+            said.append("Model has been estimated subject to linear equality constraints.")
+        said.extend(getattr(self, "_separation_etext", []))
+        if said:
+            table.add_extra_txt(said)
+        return table
+
+    def _get_robustcov_results(
+        self, cov_type: str = "nonrobust", use_self: bool = True, use_t: bool | None = None, **cov_kwds: Any
+    ) -> None:
+        set_covariance(self.model, self, cov_type, use_t, cov_kwds)
+
+    def _counted(self, predicted: Array, K: int) -> Vector:
+        table = np.zeros((K, K))
+        s = self.model._weights
+        np.add.at(table, (np.asarray(self.model.endog).astype(int), predicted.astype(int)), 1.0 if s is None else s)
+        return table
+
+
+class MNLogitResults(Results, theirs.MultinomialResults):  # type: ignore[misc]
+    """statsmodels' results of a multinomial logit model."""
+
+    def pred_table(self) -> Vector:
+        """Return how often class i was observed and class j predicted, (K, K)."""
+        return self._counted(self.predict().argmax(axis=1), self.model.J)
+
+
+class LogitResults(Results, theirs.LogitResults):  # type: ignore[misc]
+    """statsmodels' results of a logit model."""
+
+    def pred_table(self, threshold: float = 0.5) -> Vector:
+        """Return how often i was observed and j predicted, (2, 2): 1 where its probability is above a threshold."""
+        if self.model._weights is None:
+            found: Vector = super().pred_table(threshold)
+            return found
+        return self._counted(self.predict() > threshold, 2)
