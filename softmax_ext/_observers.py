@@ -14,7 +14,9 @@ from ._descent import Solution, seeing
 
 Array = npt.NDArray[Any]
 FitObserver = Callable[[int, int], object]  # of the fits that are done, and of all
-Observer = Callable[..., object]  # of (iteration, objective, gradient), and of w if it has a w; true stops
+# An observer is called with the iteration, the objective and the largest component of the gradient, and with w= if it
+# has a parameter of that name. A true result stops the fit.
+Observer = Callable[..., object]
 
 
 class Course:

@@ -57,10 +57,12 @@ HESSIANS_BYTES = 16 * MiB
 SLICED_BYTES = 40 * MiB
 
 
-# Of CSR rows: rows of a visit; W and dW transposed, if they fit, and the scores of a tile. If they do not, one of them
-# for a group of classes; and the scores of a tile, which is to be large, for each tile transposes W anew.
+# The most CSR rows whose scores are computed at a time.
 ROWS_AT_ONCE = 128
+# Where W and dW, both transposed, fit into the first, the scores of a tile take the second at most.
 SPARSE_BYTES, SCORES_BYTES = 48 * MiB, 8 * MiB
+# Where they do not, the classes are cut into groups, of whose W or dW the first holds one. Each tile then transposes W
+# anew, so tiles are large: their scores take the second.
 GROUP_BYTES, GROUPED_BYTES = 32 * MiB, 24 * MiB
 
 

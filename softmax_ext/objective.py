@@ -138,7 +138,7 @@ class SoftmaxObjective:
         self.dtype, self.m = given.dtype, given.m
         self._rows = Rows(given.X, given.y, Y, given.s)
         self._curving = self._rows.curving()
-        self._part = 1.0  # what these samples are of the whole
+        self._part = 1.0  # Σ s of these samples over that of the whole that they are a part of
         if m is not None:
             self._part, self.m = self.m / check_positive_number(m, "m"), float(m)
         self.N, self.D = given.X.shape

@@ -167,7 +167,7 @@ def logsumexp(
     else:
         result = np.empty([n for d, n in enumerate(x.shape) if not axes >> d & 1], x.dtype)
         flags = run(LOGSUMEXP, x, result, axes, threads)
-        if flags < 0:  # unless the result lies as the scores do
+        if flags < 0:  # the kernel needs a result whose axes lie in the order of the scores' axes
             like_x = np.empty_like(x[tuple([0 if axes >> d & 1 else slice(None) for d in range(x.ndim)])])
             flags = run(LOGSUMEXP, x, like_x, axes, threads)
             result = like_x if flags >= 0 else result

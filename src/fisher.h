@@ -65,7 +65,8 @@ KERNEL void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge
     }
 }
 
-/* g -> M^-1 g, for R vectors that are ldg apart (a constant): U does not fit the caches, so both share its way. */
+/* g <- M^-1 g, for R vectors that are ldg apart; R is a constant.  U does not fit into the caches, so two vectors share
+ * each read of it. */
 INLINE void NAME(solve_block)(const int R, const real *U, ptrdiff_t P, ptrdiff_t ld, const real *T, real *g, ptrdiff_t ldg)
 {
     UNROLL for (int r = 0; r < R; r++)

@@ -13,9 +13,10 @@
  *     logsumexp       the top, or NaN
  */
 
-/* Numbers of a column summed in one sum: few for posteriors, which shall sum to one, as the logarithm of a sum forgives
- * more (of 300 rows, logsumexp took up to 10 % longer with 8).  Such sums in a second one, precisely; the rest in a third,
- * which counts equal scores far beyond the 2^24 of floats counted by ones. */
+/* A column is summed in three steps.  The first sum takes SUMMED_DOWN numbers: few for posteriors, which must sum to one,
+ * and more where only the logarithm is asked for (logsumexp of 300 rows took up to 10 % longer with 8).  The second sum
+ * takes SUMS_DOWN of the first and remembers what it rounds away, the third takes all of the second.  One sum of floats
+ * would stop growing at 2^24 equal scores. */
 #define SUMMED_DOWN(what) ((what) == SOFTMAX ? 4 : 256)
 #define SUMS_DOWN 256
 

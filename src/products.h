@@ -173,9 +173,10 @@ KERNEL const char *NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff
     return next;
 }
 
-/* C (M, N) += A^T B over n samples, A (n, M), B (n, N): the gradient with A = R and B = X, its transpose the other way
- * round.  Panels of B's columns; the last one is moved inside the row, and of what it computes only its own columns
- * count.  B's row has at least one panel's columns, C's row `wanted`.  Panels at cache lines instead won nothing. */
+/* C (M, N) += A^T B over n samples, for A (n, M) and B (n, N).  The gradient has A = R and B = X, the transposed gradient
+ * has them the other way round.  B's columns are cut into panels of whole vectors.  A last panel that would reach beyond
+ * the row is moved to the left, and of its columns only those are kept that no other panel has.  B's row has at least the
+ * columns of one panel, C's row has `wanted`.  Panels that begin at cache lines won nothing. */
 KERNEL void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb,
                         ptrdiff_t n, const char *next, void *C, ptrdiff_t ldc, ptrdiff_t wanted, int out)
 {

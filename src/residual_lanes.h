@@ -49,7 +49,8 @@ INLINE vec NAME(sum_of_columns)(const vec *z, ptrdiff_t K)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* One more term of a sum that is not less; `lost` gathers what the additions lose (Dekker's Fast2Sum). */
+/* Adds a term to a sum that is not less than it: then `lost` gathers exactly what the additions round away (Dekker's
+ * Fast2Sum). */
 INLINE void NAME(add_precisely)(vec term, vec *sum, vec *lost)
 {
     const vec before = *sum;
