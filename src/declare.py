@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from pathlib import Path
 
 # Of a header: KERNEL, what it returns, the name, the parameters.
 KERNEL = re.compile(r"^KERNEL (.*?)NAME\((\w+)\)\(([^)]*)\)", re.MULTILINE)
@@ -45,3 +46,14 @@ def digest(folder):
     """Sum up what is compiled, so that a test can tell whether a build is the one of its own sources."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".h", ".pxi", ".pyx"))
     return hashlib.sha256(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)).hexdigest()
+
+
+def write(folder, name, text):
+    """Write what Cython includes by this name; tell its path, and whether that changed anything."""
+    path = Path(folder, f"{name}.pxi")
+    if path.exists() and path.read_text() == text:
+        return str(path), False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").replace(path)
+    return str(path), True

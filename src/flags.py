@@ -1,0 +1,55 @@
+"""What a compiler is told: its flags for each ISA level, and for the debug and sanitized builds that setup.py lists."""
+
+import os
+import sys
+import sysconfig
+
+
+def switch(name):
+    """Read an environment variable that turns something on: anything but 0."""
+    return os.environ.get(name, "") not in ("", "0")
+
+
+DEBUG, OPENMP = switch("SOFTMAX_EXT_DEBUG"), not switch("SOFTMAX_EXT_NO_OPENMP")
+CHECKED = os.environ.get("SOFTMAX_EXT_SANITIZE", "").replace("1", "address,undefined")
+SANITIZE = f" -fsanitize={CHECKED} -fno-sanitize-recover=undefined" * switch("SOFTMAX_EXT_SANITIZE")
+
+ISA = {  # level: flags for gcc and clang, and for MSVC
+    "baseline": ("", ""),
+    "avx2": ("-mavx2 -mfma -mf16c", "/arch:AVX2"),
+    "avx512": (
+        "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512",
+        "/arch:AVX512",
+    ),
+}
+# On macOS one compiler call may build for x86-64 and for arm64, and then a flag of either breaks the other.
+X86_64 = sys.platform != "darwin" and sysconfig.get_platform().endswith(("x86_64", "amd64"))
+LEVELS = list(ISA) if X86_64 else ["baseline"]
+
+# Never -ffast-math: a gcc before 13 links it so that loading the module switches subnormals off in the whole process,
+# and tests for NaN vanish. -O3 -fno-fast-math, for the linker too, undo an -Ofast or -ffast-math in the user's CFLAGS.
+# -g0: many a Python was built with -g and passes it on. Cython's code is full of what the two -Wno name.
+GNU = "-std=gnu11 -fvisibility=hidden -fno-fast-math -fno-math-errno -fno-trapping-math -ffp-contract=fast "
+GNU += "-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers "
+GNU += "-O1 -g -UNDEBUG -DSOFTMAX_EXT_DEBUG=1" if DEBUG else f"-O2 -g{SANITIZE}" if SANITIZE else "-O3 -g0"
+MSVC = "/std:c11 /Od /Z7 /UNDEBUG /DSOFTMAX_EXT_DEBUG=1" if DEBUG else "/std:c11 /O2"
+GNU_LINK = f"-O3 -fno-fast-math{SANITIZE}" + " -Wl,-z,relro -Wl,-z,now" * (sys.platform == "linux")
+
+# Without wraparound, so that a debug build takes a negative index for the error it is.
+CHECKS = dict.fromkeys(("boundscheck", "initializedcheck", "nonecheck"), DEBUG)
+# Without pickling: plans and passes hold pointers, and belong to one process.
+DIRECTIVES = {"language_level": 3, "cdivision": True, "wraparound": False, "auto_pickle": False, **CHECKS}
+
+
+def openmp_flags(msvc):
+    """Name the flags for the compiler and for the linker; Apple's driver hides -fopenmp, its compiler has it."""
+    if not OPENMP or msvc:
+        return ["/openmp"] * OPENMP, []
+    return (["-Xpreprocessor", "-fopenmp"], ["-lomp"]) if sys.platform == "darwin" else (["-fopenmp"], ["-fopenmp"])
+
+
+def flags(msvc):
+    """Name those for the compiler at each level, and those for the linker."""
+    openmp, openmp_link = openmp_flags(msvc)
+    compile_args = {isa: (MSVC if msvc else GNU).split() + openmp + ISA[isa][msvc].split() for isa in LEVELS}
+    return compile_args, openmp_link + ([] if msvc else GNU_LINK.split())
