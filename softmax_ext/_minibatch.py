@@ -7,7 +7,6 @@ import json
 import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from numbers import Integral
@@ -39,6 +38,7 @@ from ._stream import (
     save,
     scales,
 )  # fmt: skip
+from ._warning import warn
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -252,11 +252,9 @@ def warn_of_idle_options(solver: str, *, checkpoint: object, early_stopping: boo
     """Warn of options that a solver which is none of mini-batches does not know."""
     asked = {"checkpoint": checkpoint is not None, "early_stopping": early_stopping}
     if idle := [name for name, given in asked.items() if given]:
-        warnings.warn(
+        warn(
             f"{' and '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect with solver={solver!r}: "
-            f"use a solver of mini-batches, {', '.join(RULES)}",
-            UserWarning,
-            stacklevel=4,
+            f"use a solver of mini-batches, {', '.join(RULES)}"
         )
 
 

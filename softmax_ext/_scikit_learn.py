@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._descent import Solution
+from ._warning import warn
 
 try:  # since 1.9
     from sklearn.callback import CallbackSupportMixin
@@ -65,32 +65,27 @@ CONSTRAINTS: dict[str, Any] = {
 def inverse_penalty(
     C: float, *, penalty: str | None, l1_ratio: float | None, solver: str, dual: bool, n_jobs: int | None
 ) -> float:
-    """Return C, which is infinite without a penalty; warn and refuse as scikit-learn does.
-
-    The warnings name the line that called `fit`, two calls above the one of this function.
-    """
+    """Return C, which is infinite without a penalty; warn and refuse as scikit-learn does."""
     C = float(C)
     if penalty == "deprecated":
         if l1_ratio is None and PENALTY_IS_DEPRECATED:
-            deprecated("'l1_ratio=None' was deprecated in version 1.8 of scikit-learn: use l1_ratio=0", 6)
+            deprecated("'l1_ratio=None' was deprecated in version 1.8 of scikit-learn: use l1_ratio=0")
         penalty = ("l1" if l1_ratio == 1 else "elasticnet") if l1_ratio else "l2"
     else:
         if PENALTY_IS_DEPRECATED:
             deprecated(
                 "'penalty' was deprecated in version 1.8 of scikit-learn: leave it out for penalty='l2', and use "
-                "C=np.inf instead of penalty=None",
-                6,
+                "C=np.inf instead of penalty=None"
             )
         if l1_ratio and penalty in ("l2", None):
-            warnings.warn(
-                f"Inconsistent values: penalty={penalty} with l1_ratio={l1_ratio}, which is ignored: leave out penalty",
-                stacklevel=5,
+            warn(
+                f"Inconsistent values: penalty={penalty} with l1_ratio={l1_ratio}, which is ignored: leave out penalty"
             )
     if n_jobs is not None and PENALTY_IS_DEPRECATED:
-        deprecated(f"'n_jobs' has no effect since version 1.8 of scikit-learn, got {n_jobs}: use n_threads", 6)
+        deprecated(f"'n_jobs' has no effect since version 1.8 of scikit-learn, got {n_jobs}: use n_threads")
     if penalty is None:
         if C != 1:
-            warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=5)
+            warn("Setting penalty=None will ignore the C and l1_ratio parameters")
         C = np.inf
     check_solver(solver, penalty, dual)
     if solver == "liblinear" and C == np.inf:
@@ -118,9 +113,9 @@ def check_solver(solver: str, penalty: str | None, dual: bool) -> None:
         raise ValueError(f"Solver {solver} supports only dual=False, got dual={dual}")
 
 
-def deprecated(message: str, stacklevel: int = 5) -> None:
+def deprecated(message: str) -> None:
     """Warn of what a later scikit-learn will do otherwise."""
-    warnings.warn(message, FutureWarning, stacklevel=stacklevel)
+    warn(message, FutureWarning)
 
 
 def warn_of_the_end(solution: Solution, solver: str, tol: float, max_iter: int, *, from_zero: bool) -> None:
@@ -142,4 +137,4 @@ def warn_of_the_end(solution: Solution, solver: str, tol: float, max_iter: int, 
         )
     else:
         return
-    warnings.warn(message, ConvergenceWarning, stacklevel=5)
+    warn(message, ConvergenceWarning)

@@ -1072,6 +1072,24 @@ def test_options_without_effect_are_told(parameters):
     assert caught[0].filename == __file__
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, X, y: model.fit(X, y),
+        lambda model, X, y: model.fit(from_iterable(lambda: [(X, y)])),
+        lambda model, X, y: model.partial_fit(X, y, classes=np.unique(y)),
+        lambda model, X, y: model.inference(X, y),
+    ],
+    ids=["fit", "chunks", "partial_fit", "inference"],
+)
+def test_warnings_name_the_line_of_the_call(call):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call(LogisticRegression(penalty=None, C=2.0, max_iter=1), *problem(3))
+    assert "ignore the C" in str([warning.message for warning in caught])
+    assert {warning.filename for warning in caught} == {__file__}
+
+
 def test_score_of_probabilities_is_that_of_the_largest():
     X, y = problem(3)
     Y = np.eye(3)[y] * 0.8 + 0.1

@@ -11,7 +11,6 @@ Q (K, K - 1), whose sums are 0, and U is what is determined.
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from .._lbfgs import lbfgs
 from .._rows import Rows
 from .._sparse import CSR
 from .._stream import RULES
+from .._warning import warn
 from ._identified import PART, Separation, collinear, null_space, separation
 from ._likelihood import Likelihood
 from ._maximum import newton
@@ -148,20 +148,19 @@ def _infer(model: Any, objective: Any) -> Inference:
     found = newton(f, f.from_whole(start), tol=1e-8, eps=eps, divergence=look)
     w, H, apart = f.whole(found.theta), found.hessian, found.separated
     if apart is not None:
-        warnings.warn(apart.say([str(c) for c in classes], columns), _convergence_warning(), stacklevel=6)
+        warn(apart.say([str(c) for c in classes], columns), _convergence_warning())
         H = _information_of(f, apart.hessian)
     elif not penalised and (direction := _emptied(f, H)) is not None:
         text = _not_found(f, direction, [str(c) for c in classes], columns)
-        warnings.warn(text, _convergence_warning(), stacklevel=6)
+        warn(text, _convergence_warning())
     elif not found.converged:
-        warnings.warn(
+        warn(
             f"The fit has not converged after {found.n_iter} Newton iterations: the largest component of the gradient "
             f"is {np.abs(found.grad).max():.1e}. Scale X, as sklearn.preprocessing.StandardScaler does",
             _convergence_warning(),
-            stacklevel=6,
         )
     if penalised:
-        warnings.warn(TRUST, UserWarning, stacklevel=6)
+        warn(TRUST)
     loss = found.value - 0.5 * float(w @ P @ w)
     free = H.shape[0] if not penalised else float(np.trace(np.linalg.solve(H, H - f.reduced(P))))
     return Inference(

@@ -6,7 +6,6 @@ scored.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from numbers import Integral
@@ -38,6 +37,7 @@ from .._readable import are_probabilities
 from .._rows import Rows
 from .._scikit_learn import CONSTRAINTS, SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
 from .._training_data import check_data
+from .._warning import warn
 from ..chunks import Chunks
 from ..objective import objective_of
 from ._folds import Fold, Models, fold_scores, with_classes
@@ -328,10 +328,7 @@ class LogisticRegressionCV(
                     "instead of penalty='l2', and Cs=(np.inf,) instead of none"
                 )
             if penalty != "elasticnet" and given is not None:
-                warnings.warn(
-                    f"l1_ratios parameter is only used when penalty is 'elasticnet'. Got (penalty={penalty})",
-                    stacklevel=4,
-                )
+                warn(f"l1_ratios parameter is only used when penalty is 'elasticnet'. Got (penalty={penalty})")
         if penalty == "elasticnet" and self.solver == "saga" and (given is None or not given.size):
             raise ValueError(f"l1_ratios must be numbers between 0 and 1; got (l1_ratios={self.l1_ratios!r})")
         check_solver(self.solver, penalty, self.dual)
@@ -388,12 +385,11 @@ class LogisticRegressionCV(
                 for observe in observers:
                     observe(done, grid.fits)
         if failed:
-            warnings.warn(
+            warn(
                 f"{not_converged.format(n=self.max_iter)}: {len(failed)} of {grid.fits} fits ended with a gradient "
                 f"above tol={self.tol}, the first {failed[0]}. Increase the number of iterations to improve the "
                 f"convergence (max_iter={self.max_iter}), leave out the weakest penalties, or scale X.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
         return found
 
