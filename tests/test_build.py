@@ -34,6 +34,7 @@ def test_the_kernels_were_built_from_these_sources():
 def test_the_python_files_are_these():
     """An installed copy that is older than the checkout, which pip leaves as it is, fails here by name."""
     ours, theirs = (
-        {path.name: path.read_text() for path in folder.glob("*.py")} for folder in (ROOT / "softmax_ext", PACKAGE)
+        {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.py")}
+        for folder in (ROOT / "softmax_ext", PACKAGE)
     )
     assert [name for name in ours | theirs if ours.get(name) != theirs.get(name)] == []
