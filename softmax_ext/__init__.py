@@ -1,13 +1,12 @@
 """Softmax classification (multinomial logistic regression) at the speed of memory."""
 
-__version__ = "0.1.0"
-
 from . import _dispatch as _dispatch  # first, so that its warning points at the line that imports the package
 
 # isort: split
 from . import optim, reference
 from ._config import show_config
 from ._plan import explain_plan
+from ._version import __version__ as __version__
 from .functional import (
     CrossEntropyGrad,
     LinearCrossEntropy,

@@ -10,16 +10,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from . import _features
+from ._features import Features
 from ._report import row, rows_of
 from ._tables import DELIMITED, FileError, Table, check_output, few, kind, read, write
-
-if TYPE_CHECKING:
-    from ._features import Features
 
 Array = npt.NDArray[Any]
 
@@ -32,7 +31,7 @@ def fit(args: argparse.Namespace) -> None:
     """Fit a model to a table and write it."""
     from sklearn.exceptions import ConvergenceWarning
 
-    from . import _features, _models
+    from . import _models
     from .linear_model import LogisticRegression
 
     check_output(args.out, _models.SUFFIXES)

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import _dispatch, _threads
 from ._dispatch import Caches
+from ._version import __version__
 
 
 class Config(NamedTuple):
@@ -76,8 +77,6 @@ def show_config() -> Config:
     >>> config.isa in ("avx512", "avx2", "baseline", "reference")
     True
     """
-    from . import __version__  # here, since the package imports this module
-
     cpu = _dispatch.cpu
     return Config(
         version=__version__,

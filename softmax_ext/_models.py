@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from . import __version__
 from ._features import NUMBERS, WORDS, Features
 from ._parameters import Parameters
 from ._tables import FileError, save_npz, whole
+from ._version import __version__
 from .linear_model import LogisticRegression
 
 SUFFIXES = (".npz", ".skops")

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import __version__, _bench, _commands, _demo
+from . import _bench, _commands, _demo
 from ._config import show_config
 from ._datasets import DATASETS, DatasetError
 from ._tables import FileError
+from ._version import __version__
 
 EXTRAS = ("matplotlib", "pandas", "pyarrow", "rich", "skops", "sklearn")  # packages that an extra brings
 FAILURE = 2

@@ -123,31 +123,49 @@ def test_a_penalty_is_given_once():
         SoftmaxObjective(X, y, l2=0.1, penalty=Penalty(0.5))
 
 
-def imports(path, folder):
-    """Return the modules of the package that a file imports, also for types, and within functions."""
-    package = path.relative_to(folder).parent.parts
+# What is imported within a function, and the optional package that it needs.
+NEEDS = {"_models": "sklearn", "_plots": "matplotlib", "linear_model": "sklearn"}
+
+
+def imports(tree, package, modules):
+    """Return the modules of the package that a tree of code imports, also for types, and within functions."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
             above = package[: len(package) + 1 - node.level]
-            base = ".".join((*above, *(node.module.split(".") if node.module else ())))
-            inner = {".".join(filter(None, (base, name.name))) for name in node.names}
-            modules = {name for name in inner if place_of(name, folder)}
-            found |= modules or {base}
+            base = ".".join((*above, *(node.module or "").split("."))).strip(".")
+            inner = {f"{base}.{name.name}".strip(".") for name in node.names}
+            found |= inner & modules.keys() or {base}
     return found
 
 
-def place_of(name, folder):
-    """Return the file of a module of the package, if there is one."""
-    path = folder.joinpath(*name.split("."))
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if name and file.exists()), None)
-
-
-def test_modules_import_in_one_direction():
+@pytest.fixture(scope="module")
+def modules():
+    """The package's modules: for each its code, and the modules that it imports anywhere and within functions."""
     folder = Path(softmax_ext.__file__).parent
-    files = {path: path.relative_to(folder).with_suffix("").parts for path in folder.rglob("*.py")}
-    names = {".".join(parts[: -1 if parts[-1] == "__init__" else None]): path for path, parts in files.items()}
-    graph = {name: imports(path, folder) for name, path in names.items() if name}
+    code = {path: ast.parse(path.read_text(encoding="utf-8")) for path in folder.rglob("*.py")}
+    parts = {path: path.relative_to(folder).with_suffix("").parts for path in code}
+    names = {".".join(parts[path]).removesuffix("__init__").strip("."): path for path in code}
+    found = {}
+    for name, path in names.items():
+        within = [node for node in ast.walk(code[path]) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        anywhere = imports(code[path], parts[path][:-1], names)
+        late = set().union(*(imports(node, parts[path][:-1], names) for node in within))
+        found[name] = code[path], anywhere, late
+    return found
+
+
+def test_modules_import_in_one_direction(modules):
+    graph = {name: anywhere for name, (_, anywhere, _) in modules.items()}
     assert {"_fisher", "_parameters", "_rows"} <= graph["objective"]
     assert "linear_model._logistic" in graph["linear_model._selection"] & graph["linear_model"]
     list(graphlib.TopologicalSorter(graph).static_order())  # CycleError names the circle
+
+
+def test_what_is_imported_late_needs_an_optional_package(modules):
+    """An import within a function may hide that a module asks for one above it."""
+    late = {name: found for name, (_, _, found) in modules.items() if found}
+    assert late.keys() == {"_commands", "_demo"} and set().union(*late.values()) == NEEDS.keys()
+    for name, package in NEEDS.items():
+        asked = [node for part in (name, *modules[name][1]) for node in modules[part][0].body]
+        assert any(isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == package for node in asked)

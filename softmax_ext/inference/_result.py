@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._display import InferenceDisplay
 from ._identified import Separation
 
 Array = npt.NDArray[Any]
@@ -229,6 +230,4 @@ class Inference:
 
     def plot(self, **options: Any) -> Any:
         """Return an `InferenceDisplay`, drawn: see its `plot` for the options."""
-        from ._display import InferenceDisplay
-
         return InferenceDisplay.from_inference(self, **options)

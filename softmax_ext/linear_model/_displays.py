@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from ._grid import one_standard_error
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -131,8 +133,6 @@ class CVDisplay(_Display):
         CVDisplay
             This one, with `ax_` and `figure_`.
         """
-        from ._grid import one_standard_error
-
         ax = self._axes(ax)
         order = np.argsort(self.Cs, kind="stable")
         Cs, scores = self.Cs[order], self.scores[:, order]

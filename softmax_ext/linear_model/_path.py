@@ -16,6 +16,7 @@ from .._penalty import Penalty
 from .._training_data import check_data
 from ..chunks import Chunks
 from ..objective import SoftmaxObjective, objective_of
+from ._displays import PathDisplay
 from ._grid import check_values_of_C
 from ._trail import Trail
 
@@ -95,8 +96,6 @@ class Path(_Fields):
 
     def plot(self, **keywords: Any) -> Any:
         """Draw the coefficients against C: `PathDisplay.from_path` with the same keywords."""
-        from ._displays import PathDisplay
-
         return PathDisplay.from_path(self, **keywords)
 
     def _rows(self) -> list[list[str]]:
