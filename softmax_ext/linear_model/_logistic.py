@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+import sklearn.linear_model
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -41,6 +42,7 @@ from ..chunks import Chunks, ChunksObjective, looked_through
 from ..inference import Inference
 from ..inference._estimate import inferred
 from ..objective import objective_of
+from ._interchange import InterchangeMixin
 
 __all__ = ["LogisticRegression"]
 
@@ -48,7 +50,7 @@ Array = npt.NDArray[Any]
 
 
 class LogisticRegression(
-    PredictionMixin,
+    PredictionMixin, InterchangeMixin,
     CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator,  # type: ignore[misc]
 ):  # fmt: skip
     r"""Softmax (multinomial logistic) regression with an L2 penalty or none: scikit-learn's, sooner.
@@ -193,6 +195,8 @@ class LogisticRegression(
 
     _stream: Stream | None  # where the last run by mini-batches stands
     _goes_on: bool  # whether the next fit begins there
+
+    _scikit_learns = sklearn.linear_model.LogisticRegression
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **CONSTRAINTS,

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+import sklearn.linear_model
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
@@ -42,6 +43,7 @@ from ..chunks import Chunks
 from ..objective import objective_of
 from ._folds import Fold, Models, fold_scores, with_classes
 from ._grid import Fits, Grid, check_values_of_C, one_standard_error
+from ._interchange import InterchangeMixin
 from ._logistic import LogisticRegression
 
 __all__ = ["LogisticRegressionCV"]
@@ -51,7 +53,7 @@ Vector = npt.NDArray[np.float64]
 
 
 class LogisticRegressionCV(
-    PredictionMixin,
+    PredictionMixin, InterchangeMixin,
     CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator,  # type: ignore[misc]
 ):  # fmt: skip
     """Softmax (multinomial logistic) regression whose penalty is chosen by cross-validation: scikit-learn's, sooner.
@@ -185,6 +187,8 @@ class LogisticRegressionCV(
 
     # score() takes sample_weight whether or not the scorer asks for it, so it is no request of this object.
     __metadata_request__score: ClassVar[dict[str, Any]] = {"sample_weight": metadata_routing.UNUSED}
+
+    _scikit_learns = sklearn.linear_model.LogisticRegressionCV
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **CONSTRAINTS,
