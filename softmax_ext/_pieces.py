@@ -26,6 +26,8 @@ Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
 MiB = 2**20
+# Bytes of X in a chunk, where nothing else tells how many rows it has.
+CHUNK_BYTES = 64 * MiB
 # A preconditioner's sample is kept in memory: below POOL rows only if those would take more than this.
 SAMPLE_BYTES = 128 * MiB
 

@@ -13,19 +13,18 @@ optimum that it has in memory. While a chunk is computed, one thread reads the n
 
 from __future__ import annotations
 
-import glob
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ._parquet import Parquet, PathLike
 from ._penalty import Penalty
-from ._pieces import MiB, PiecesObjective, Problem, Sample, Survey, checked, merged, survey, weighs
+from ._pieces import CHUNK_BYTES, MiB, PiecesObjective, Problem, Sample, Survey, checked, merged, survey, weighs
 from ._rows import Rows
 from ._validation import COMPUTES_IN, check_integer, class_weights, is_native, is_real, no_class_weights, read_as
 
@@ -34,11 +33,10 @@ __all__ = ["Chunks", "ChunksObjective", "from_iterable", "from_npy", "from_parqu
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 Item = TypeVar("Item")
-PathLike = str | os.PathLike[str]
 
-# Of X, where nothing else tells; and of a map that is computed where it lies, which takes no memory of ours: as much
-# as a block of the pass in memory (_plan.py), for each chunk starts a team of threads anew.
-CHUNK_BYTES, MAPPED_BYTES = 64 * MiB, 256 * MiB
+# Bytes of X in a chunk of a map that is computed where it lies, which takes no memory of ours: as much as a block of
+# the pass in memory (_plan.py), for each chunk starts a team of threads anew.
+MAPPED_BYTES = 256 * MiB
 
 
 class Chunks:
@@ -314,140 +312,8 @@ def from_parquet(
     >>> model.feature_names_in_
     array(['size', 'age'], dtype=object)
     """
-    try:
-        import pyarrow as pa
-        from pyarrow import dataset
-    except ImportError as error:
-        raise ImportError(f"from_parquet needs pyarrow ({error}): pip install pyarrow") from error
-    if isinstance(columns, str):
-        raise TypeError(f"columns must be a sequence of names, got the string {columns!r}")
-    source = _found(path)
-    called = source if isinstance(source, str) else source[0] if len(source) == 1 else f"{source[0]}, ..."
-
-    def opened() -> Any:
-        try:
-            return dataset.dataset(source, format="parquet", partitioning="hive")
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{called} cannot be read as Parquet: {error}") from error
-
-    first = opened()
-    if not first.files:
-        raise FileNotFoundError(f"{called} holds no files")
-    schema, files, others = first.schema, first.files, {target, sample_weight}
-    names = [name for name in schema.names if name not in others] if columns is None else list(columns)
-    wanted = [*names, *(name for name in (target, sample_weight) if name is not None)]
-    for name in wanted:
-        if name not in schema.names:
-            raise ValueError(f"{called} has no column {name!r}, only {', '.join(schema.names)}")
-    if twice := sorted({name for name in wanted if wanted.count(name) > 1}):
-        raise ValueError(f"column {twice[0]!r} is named more than once: it is a feature, the target or the weights")
-    kinds = {name: schema.field(name).type for name in wanted}
-    wrong = [f"{name!r} ({kinds[name]})" for name in names if not _is_number(kinds[name])]
-    if wrong:
-        raise ValueError(
-            f"{called}: columns that hold no numbers: {', '.join(wrong)}; encode them, or choose others by columns="
-        )
-    if not names:
-        raise ValueError(f"{called} has no column but {target!r}: there must be features")
-    dtype = np.dtype(np.float32 if all(kinds[name] in (pa.float16(), pa.float32()) for name in names) else np.float64)
-    most = max(1, CHUNK_BYTES // (dtype.itemsize * len(names))) if rows is None else check_integer(rows, "rows")
-
-    def read() -> Iterator[Rows]:
-        # Opened anew each time, since what a dataset remembers of its files would hide that one has changed.
-        whole = opened()
-        if gone := sorted(set(files) - set(whole.files)):
-            raise FileNotFoundError(f"{gone[0]} was there when this fit began, and is gone")
-        fragments = list(whole.get_fragments())
-        if isinstance(source, str):
-            fragments.sort(key=lambda fragment: str(fragment.path))
-        for fragment in fragments:
-            where = fragment.path
-            try:
-                own = fragment.physical_schema
-                if columns is None and (more := set(own.names) - set(schema.names)):
-                    raise ValueError(f"column {min(more)!r}, which the first file has not")
-                for name, kind in kinds.items():
-                    if name in own.names and own.field(name).type != kind:
-                        raise ValueError(f"column {name!r} holds {own.field(name).type}, not {kind} as the first file")
-                    if name not in own.names and name not in dataset.get_partition_keys(fragment.partition_expression):
-                        raise ValueError(f"no column {name!r}, which the first file has")
-                for group in fragment.split_by_row_group():
-                    where, start = f"{fragment.path}, row group {group.row_groups[0].id}", 0
-                    batches = group.to_batches(
-                        schema=schema, columns=wanted, batch_size=most, batch_readahead=1, fragment_readahead=1
-                    )
-                    for batch in batches:
-                        if len(batch):
-                            yield _table(batch, names, target, sample_weight, dtype, f"{where}, from row {start}")
-                        start += len(batch)
-            except (pa.ArrowException, OSError, ValueError) as error:
-                trouble = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-                raise trouble(str(error) if str(error).startswith(str(where)) else f"{where}: {error}") from error
-
-    def describe() -> str:
-        try:
-            rows = f"{first.count_rows()}"
-        except (pa.ArrowException, OSError):  # a file that is gone, say, which a fit will tell of
-            rows = "unreadable"
-        number = f"{len(files)} files, " if len(files) > 1 else ""
-        labels = "" if target is None else f", target {target!r}"
-        return f"{called}, {number}{rows} rows x {len(names)} columns of {dtype}{labels}"
-
-    return Chunks(read, names, describe)
-
-
-def _is_number(kind: Any) -> bool:
-    from pyarrow import types
-
-    return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind))
-
-
-def _found(path: PathLike | Sequence[PathLike]) -> str | list[str]:
-    """Return a file or folder, or the files of a list or a pattern, all of which exist."""
-    if not isinstance(path, str | os.PathLike):
-        if not isinstance(path, Iterable):
-            raise TypeError(f"path must be a path or a sequence of paths, got {path!r}")
-        files = [os.fspath(each) for each in path]
-        if not files:
-            raise ValueError("path must name at least one file, got an empty list")
-        for file in files:
-            if not Path(file).is_file():
-                raise FileNotFoundError(
-                    f"{file} is a folder, not a file" if Path(file).exists() else f"{file} does not exist"
-                )
-        return files
-    name = os.fspath(path)
-    if Path(name).exists():
-        return name
-    if not glob.has_magic(name):
-        raise FileNotFoundError(f"{name} does not exist")
-    files = sorted(file for file in glob.glob(name, recursive=True) if Path(file).is_file())
-    if not files:
-        raise FileNotFoundError(f"no file matches {name}")
-    return files
-
-
-def _table(
-    batch: Any, names: list[str], target: str | None, sample_weight: str | None, dtype: np.dtype[Any], where: str
-) -> Rows:
-    """Turn a record batch into a piece: columns, one after the other, into the rows of Xᵀ."""
-
-    def column(name: str) -> Array:
-        values = batch.column(name)
-        if values.null_count:
-            raise ValueError(f"column {name!r} has {values.null_count} nulls from row {where.rpartition(' ')[2]} on")
-        array: Array = values.to_numpy(zero_copy_only=False)
-        return array
-
-    X = np.empty((len(batch), len(names)), dtype)
-    few = max(1, 2**15 // max(1, len(names)))  # rows whose entries stay in cache until their row is complete
-    columns = [column(name) for name in names]
-    for start in range(0, len(batch), few):
-        for j, values in enumerate(columns):
-            X[start : start + few, j] = values[start : start + few]
-    y = None if target is None else column(target)
-    s = None if sample_weight is None else column(sample_weight)
-    return checked(X, y.astype(str) if y is not None and y.dtype.kind == "O" else y, s, where)
+    files = Parquet(path, target, columns, sample_weight=sample_weight, rows=rows)
+    return Chunks(files.read, files.names, files.describe)
 
 
 def looked_through(chunks: Chunks) -> tuple[Survey, Sample]:
