@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _threads
-from ._pieces import Problem, checked, plain, weighs
+from ._pieces import Problem, plain, weighs
 from ._rows import Rows
 from .objective import SoftmaxObjective
 
@@ -29,11 +29,6 @@ def together(*parts: Any) -> tuple[Any, ...]:
 def rejoined(blocks: list[Any], bounds: list[tuple[int, int]]) -> Array:
     """Return some rows of some blocks as one."""
     return np.concatenate([np.asarray(block)[a:b] for block, (a, b) in zip(blocks, bounds, strict=True)])
-
-
-def piece_of(X: Any, y: Any, s: Any, where: str) -> Rows:
-    """Return a partition of an array or a data frame, with arrays in it."""
-    return checked(X, y, s, where)
 
 
 def objective_of(piece: Rows, problem: Problem) -> SoftmaxObjective | None:

@@ -32,7 +32,7 @@ except ImportError as error:
     ) from error
 
 from . import _partitions, _threads, linear_model
-from ._pieces import PiecesObjective, Problem, every, merged, most_of_a_sample, plain, survey
+from ._pieces import PiecesObjective, Problem, checked, every, merged, most_of_a_sample, plain, survey
 from ._rows import Rows
 from ._stream import RULES
 from ._validation import COMPUTES_IN
@@ -376,7 +376,7 @@ def _distribute(client: Any, X: Any, y: Any, s: Any) -> list[Any]:
     if s is None:
         columns.append([None] * len(found["X"]))
     return [
-        client.submit(_partitions.piece_of, *parts, f"partition {i} of X", pure=False)
+        client.submit(checked, *parts, f"partition {i} of X", pure=False)
         for i, parts in enumerate(zip(*columns, strict=True))
     ]
 
