@@ -14,8 +14,9 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from ._features import NUMBERS, WORDS, Features
+from ._files import save_npz, whole
 from ._parameters import Parameters
-from ._tables import FileError, save_npz, whole
+from ._tables import FileError
 from ._version import __version__
 from .linear_model import LogisticRegression
 
@@ -41,23 +42,23 @@ def save(path: Path, model: Model) -> None:
     column has, or 0; and these ``words``, one after the other, the empty one for a missing word.
     """
     arrays = model.features.arrays()
-    with whole(path) as temporary:
-        if path.suffix == ".skops":
-            from skops import io
+    if path.suffix == ".skops":
+        from skops import io
 
-            named = copy.copy(model.estimator)
-            if model.features.transformer is None:
-                named.feature_names_in_ = np.array(model.features.columns, object)
+        named = copy.copy(model.estimator)
+        if model.features.transformer is None:
+            named.feature_names_in_ = np.array(model.features.columns, object)
+        with whole(path) as temporary:
             io.dump(_joined(named, model.features), temporary)
-            return
-        arrays |= {
-            "format": np.array(2 if len(arrays) > 1 else 1),
-            "softmax_ext": np.array(__version__),
-            "coef": model.estimator.coef_,
-            "intercept": model.estimator.intercept_,
-            "classes": model.estimator.classes_,
-        }
-        save_npz(temporary, arrays)
+        return
+    arrays |= {
+        "format": np.array(2 if len(arrays) > 1 else 1),
+        "softmax_ext": np.array(__version__),
+        "coef": model.estimator.coef_,
+        "intercept": model.estimator.intercept_,
+        "classes": model.estimator.classes_,
+    }
+    save_npz(path, arrays)
 
 
 def load(path: Path) -> Model:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from ._tables import whole
+from ._files import whole
 
 Labels = NDArray[np.integer]
 

@@ -6,10 +6,8 @@ drawn from (seed, epoch, piece), so that where a run stands is a few numbers bes
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +21,7 @@ import scipy.sparse
 
 from . import _batches, _optimizers
 from ._batches import batches
+from ._files import save_npz
 from ._penalty import Penalty
 from ._pieces import Problem, weighs
 from ._rows import Rows
@@ -251,17 +250,7 @@ def save(path: str | os.PathLike[str], arrays: dict[str, Array]) -> None:
         raise TypeError(f"{objects[0]} holds Python objects, which would have to be pickled")
     target = Path(path)
     check_folder(target)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    save_npz(target, arrays)
 
 
 def check_folder(path: Path) -> None:

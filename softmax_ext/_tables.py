@@ -6,7 +6,6 @@ import bz2
 import csv
 import gzip
 import lzma
-import os
 import re
 import warnings
 import zipfile
@@ -19,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
+
+from ._files import save_npz, whole
 
 Array = npt.NDArray[Any]
 
@@ -292,21 +293,16 @@ def write(path: Path, columns: dict[str, Array]) -> None:
     """Write columns of one length by the suffix of the name, which `check_output` has looked at."""
     import pandas as pd
 
+    if suffix(path) == ".npz":
+        save_npz(path, columns)
+        return
     with whole(path) as temporary:
-        if suffix(path) == ".npz":
-            save_npz(temporary, columns)
-        elif suffix(path) == ".parquet":
+        if suffix(path) == ".parquet":
             pd.DataFrame(columns).to_parquet(temporary, index=False)
         else:
             packing: Any = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}.get(path.suffix.lower())
             separator = "\t" if suffix(path).startswith(".tsv") else ","
             pd.DataFrame(columns).to_csv(temporary, index=False, sep=separator, compression=packing)
-
-
-def save_npz(path: Path, arrays: dict[str, Any]) -> None:
-    """Write arrays into an archive of exactly this name."""
-    with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
 
 
 def check_output(path: Path, suffixes: Sequence[str]) -> None:
@@ -315,14 +311,3 @@ def check_output(path: Path, suffixes: Sequence[str]) -> None:
         raise FileError(f"{path}: the name must end in {' or '.join(suffixes)}")
     if not path.parent.is_dir():
         raise FileError(f"{path}: no folder {path.parent}")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name in the same folder, renamed at the end: nobody sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
