@@ -115,7 +115,15 @@ def check_scores(
     if Z.shape[axis] == 0:
         raise ValueError(f"logits have no classes: shape {Z.shape} has length 0 along axis {axis}")
     labels, Y, kept, c, smoothing = _check_entropy(
-        "logits", Z.shape, axis, dtype, target, weight, ignore_index, label_smoothing, reduction
+        target,
+        "logits",
+        Z.shape,
+        axis,
+        dtype,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
     )
     if Y is not None and not (Y.dtype == dtype and Y.flags.aligned):
         Y = _cast(Y, dtype)
@@ -126,6 +134,7 @@ def check_linear(
     input: object,
     linear_weight: object,
     target: object,
+    *,
     linear_bias: object,
     weight: object,
     reduction: object,
@@ -146,7 +155,15 @@ def check_linear(
     W, b = _check_parameters(linear_weight, linear_bias, D, dtype, "linear_weight", "linear_bias", "input")
     K, rows = W.shape[0], X.shape[:-1]
     labels, Y, kept, c, smoothing = _check_entropy(
-        "the scores", (*rows, K), len(rows), dtype, target, weight, ignore_index, label_smoothing, reduction
+        target,
+        "the scores",
+        (*rows, K),
+        len(rows),
+        dtype,
+        weight=weight,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        reduction=reduction,
     )
     cap = 0.0 if softcap is None else _real_number(softcap, "softcap")
     with np.errstate(all="ignore"):
@@ -154,15 +171,29 @@ def check_linear(
             raise ValueError(f"softcap must be positive and finite in {dtype}, or None, got {softcap!r}")
     Y = None if Y is None else Y.reshape(-1, K)
     z_loss = check_nonnegative_number(z_loss, "z_loss")
-    return Linear(X.reshape(-1, D), dtype, W, b, labels, Y, kept, c, smoothing, z_loss, cap, rows)
+    return Linear(
+        X=X.reshape(-1, D),
+        dtype=dtype,
+        W=W,
+        b=b,
+        y=labels,
+        Y=Y,
+        kept=kept,
+        c=c,
+        smoothing=smoothing,
+        z_loss=z_loss,
+        cap=cap,
+        shape=rows,
+    )
 
 
 def _check_entropy(
+    target: object,
     scores: str,
     shape: tuple[int, ...],
     axis: int,
     dtype: np.dtype[Any],
-    target: object,
+    *,
     weight: object,
     ignore_index: object,
     label_smoothing: object,

@@ -307,7 +307,16 @@ def linear_cross_entropy(
         )
     threads = _threads.effective(n_threads)
     given = check_linear(
-        input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, z_loss, softcap
+        input,
+        linear_weight,
+        target,
+        linear_bias=linear_bias,
+        weight=weight,
+        reduction=reduction,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        softcap=softcap,
     )
     X, dtype, W, b, y, Y, kept, c, smoothing, z_scale, cap, shape = given
     (N, D), K = X.shape, W.shape[0]

@@ -76,7 +76,17 @@ def cross_entropy(
     >>> round(cross_entropy(Z, np.array([1, 0, -100])), 6)  # -(log 3/4 + log 1/2) / 2
     0.490415
     """
-    return _run(logits, target, weight, ignore_index, reduction, label_smoothing, None, n_threads, grad=False).loss
+    return _run(
+        logits,
+        target,
+        weight,
+        ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+        out=None,
+        n_threads=n_threads,
+        grad=False,
+    ).loss
 
 
 def cross_entropy_grad(
@@ -120,7 +130,17 @@ def cross_entropy_grad(
     array([[ 0.125, -0.125],
            [-0.25 ,  0.25 ]])
     """
-    return _run(logits, target, weight, ignore_index, reduction, label_smoothing, out, n_threads, grad=True)
+    return _run(
+        logits,
+        target,
+        weight,
+        ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+        out=out,
+        n_threads=n_threads,
+        grad=True,
+    )
 
 
 def _run(
@@ -128,6 +148,7 @@ def _run(
     target: Any,
     weight: Any,
     ignore_index: Any,
+    *,
     reduction: Any,
     label_smoothing: Any,
     out: Any,
@@ -135,7 +156,18 @@ def _run(
     grad: bool,
 ) -> CrossEntropyGrad:
     if type(logits) is not np.ndarray and is_tensor(logits):
-        return on_arrays(_run, logits, target, weight, ignore_index, reduction, label_smoothing, out, n_threads, grad)
+        return on_arrays(
+            _run,
+            logits,
+            target,
+            weight,
+            ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            out=out,
+            n_threads=n_threads,
+            grad=grad,
+        )
     threads = _threads.effective(n_threads)
     given = check_scores(logits, target, weight, ignore_index, label_smoothing, reduction)
     Z, dtype, axis, y, Y, kept, c, smoothing = given

@@ -294,7 +294,16 @@ def linear_cross_entropy(
     class weights and for probabilities by the number of rows, and the second's by that number, as Liger-Kernel does.
     """
     given = check_linear(
-        input, linear_weight, target, linear_bias, weight, reduction, ignore_index, label_smoothing, z_loss, softcap
+        input,
+        linear_weight,
+        target,
+        linear_bias=linear_bias,
+        weight=weight,
+        reduction=reduction,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        softcap=softcap,
     )
     return linear_cross_entropy_of(given, reduction, grad, grad_input)
 

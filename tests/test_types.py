@@ -169,3 +169,14 @@ def test_what_is_imported_late_needs_an_optional_package(modules):
     for name, package in NEEDS.items():
         asked = [node for part in (name, *modules[name][1]) for node in modules[part][0].body]
         assert any(isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == package for node in asked)
+
+
+def test_no_call_passes_more_than_eight_arguments_by_their_places(modules):
+    """Operators of PyTorch are the exception: their schema is a list of places."""
+    long = {
+        (name, ast.unparse(node.func))
+        for name, (code, _, _) in modules.items()
+        for node in ast.walk(code)
+        if isinstance(node, ast.Call) and len(node.args) > 8
+    }
+    assert long == {("torch", "_torch.linear_cross_entropy")}

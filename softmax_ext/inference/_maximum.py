@@ -121,4 +121,14 @@ def newton(
     if converged:  # as well take the last step, after which as many digits are right again
         theta = theta + step
         value, grad = f.value_and_grad(theta)
-    return Maximum(theta, value, grad, H, step, hessians, converged and not separated, path, separated)
+    return Maximum(
+        theta=theta,
+        value=value,
+        grad=grad,
+        hessian=H,
+        step=step,
+        n_iter=hessians,
+        converged=converged and not separated,
+        path=path,
+        separated=separated,
+    )
