@@ -26,14 +26,19 @@ class Factor:
             ridge *= 100
 
     @property
-    def sound(self) -> bool:
-        """Whether the matrix is far from singular."""
+    def reciprocal_condition(self) -> float:
+        """About the least eigenvalue of the scaled matrix; 0 if it is not positive definite."""
         from scipy.linalg.lapack import dpocon
 
         if self.failed or not len(self.L):
-            return not self.failed
+            return float(not self.failed)
         rcond, _ = dpocon(self.L, 1.0, uplo="L")
-        return bool(rcond > SOUND)
+        return float(rcond)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the matrix is far from singular."""
+        return self.reciprocal_condition > SOUND
 
     def solve(self, v: Vector) -> Vector:
         """Return H^-1 v; v itself if H holds what is not a number."""

@@ -108,6 +108,10 @@ class HessianPlan(SlicedPlan):
     ) -> None: ...
 
 @disjoint_base
+class CentredPlan(SlicedPlan):
+    def __init__(self, *args: Never, slices: int, **shape: Any) -> None: ...
+
+@disjoint_base
 class Pass:
     summing: Final[bool]
     def visit(self, rows: Rows, plan: Plan, visit: Visit, space: Space, n_threads: int) -> float: ...
@@ -150,7 +154,9 @@ class Scores(Pass):
     def __init__(self, W: _Floats, b: _Floats | None, Z: _Floats) -> None: ...
 
 class Hessian(Pass):
-    def __init__(self, W: _Doubles, b: _Doubles | None, H: _Doubles, m: float) -> None: ...
+    def __init__(
+        self, W: _Doubles, b: _Doubles | None, H: _Doubles, m: float, centre: _Floats | None = None
+    ) -> None: ...
 
 @disjoint_base
 class LogitLoss:

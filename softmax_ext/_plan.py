@@ -22,7 +22,7 @@ from ._solvers import choose
 from ._validation import check_integer
 
 if TYPE_CHECKING:
-    from ._kernels_baseline import BinomialPlan, HessianPlan, Plan, SlicedPlan, Visit
+    from ._kernels_baseline import BinomialPlan, CentredPlan, HessianPlan, Plan, SlicedPlan, Visit
 
 MiB = 2**20
 
@@ -251,6 +251,25 @@ def hessian_plan(
         sparse=sparse,
         binary=binary,
         intercept=intercept,
+    )
+    return way
+
+
+@lru_cache(maxsize=1024)
+def centred_plan(N: int, D: int, isa: str) -> CentredPlan:
+    """Choose the way to the whole Hessian of two classes from floats that are moved and scaled."""
+    kernels = _dispatch.load(isa)
+    assert kernels is not None
+    tile, slices = 256, 16
+    step, flops = tile * slices, D * (D + 16)
+    way: CentredPlan = kernels.CentredPlan(
+        N=N,
+        D=D,
+        rows=tile,
+        tile=tile,
+        block=step * max(1, min(BLOCK_BYTES // (D * 4), 16 * BLOCK_FLOPS // flops) // step),
+        parallel=True,
+        slices=slices,
     )
     return way
 

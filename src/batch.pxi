@@ -27,7 +27,7 @@ cdef struct Targets:
 cdef struct Model:
     const void *W
     const void *b           # or NULL
-    const void *V           # what the Hessian is multiplied by, and its bias, or NULL
+    const void *V           # what the Hessian is multiplied by, or how samples are centred; and its bias, or NULL
     const void *c
     bint doubles            # all four and the gradient are of doubles, whatever X is: CSR rows alone
 

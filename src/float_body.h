@@ -7,6 +7,7 @@
 #include "binomial.h"
 #include "fisher.h"
 #include "hessian.h"
+#include "centred.h"
 #include "vectors.h"
 #include "logit_lanes.h"
 #include "logits.h"

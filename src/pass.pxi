@@ -127,7 +127,10 @@ cdef class Scores(Pass):
 
 
 cdef class Hessian(Pass):
-    """The whole Hessian, of the parameters of all classes or of class 1 alone; all arrays but X are float64."""
+    """The whole Hessian, of the parameters of all classes or of class 1 alone; all arrays but X are float64.
+
+    With a centre, of two classes: that of the samples moved and scaled, for their coefficients.
+    """
 
     def __init__(
         self,
@@ -135,11 +138,13 @@ cdef class Hessian(Pass):
         b,                      # IN     (K,) or (1,), or None
         H,                      # OUT    (size, size)
         double m,
+        centre=None,            # IN     (2, D), float32: the shifts, and the scales
     ):
-        self.held = W, b, H
+        self.held = W, b, H, centre
         self.summing = True
         self.d.kind = WHOLE_HESSIAN
         ask(&self.d, W, b, H, None, m, 0.0)
+        self.d.model.V = numbers(centre, b"f", sizeof(float), 0, False)
 
 
 cdef int ask(Batch *d, W, b, dW, db, double m, l2) except -1:

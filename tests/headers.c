@@ -27,6 +27,46 @@ static void compare(const char *what, ptrdiff_t i, ptrdiff_t k, double got, doub
     wrong = 1;
 }
 
+/* Two classes' Hessian of samples moved and scaled, which is there for floats alone. */
+static void check_centred(ptrdiff_t n, ptrdiff_t D)
+{
+    const ptrdiff_t P = D + 1, sides = parts_of(P, SIDE), ldu = parts_of(n, 64) * 64 + 16;
+    float *X = room(n * D * 4), *shift = room((P + 16) * 4), *scale = room((P + 16) * 4), *w = room(P * 4);
+    float *U = room(sides * SIDE * ldu * 4), *c = room(ldu * 4), *weighted = room(SIDE * ldu * 4);
+    double *s = room(n * 8), *G = room(sides * (sides + 1) / 2 * SQUARE * 8), *u = room(n * P * 8);
+    memset(U, 0, (size_t)(sides * SIDE * ldu) * 4), memset(G, 0, (size_t)(sides * (sides + 1) / 2 * SQUARE) * 8);
+    memset(shift, 0, (size_t)(P + 16) * 4), memset(scale, 0, (size_t)(P + 16) * 4);
+    for (ptrdiff_t i = 0; i < n * D; i++) X[i] = (float)draw();
+    for (ptrdiff_t j = 0; j < P; j++) w[j] = (float)draw() / (float)D, shift[j] = (float)draw(), scale[j] = j % 2 ? 0.5f : 4;
+    for (ptrdiff_t i = 0; i < n; i++) s[i] = draw() * draw();
+    centre_rows(X, n, D, D, X + n * D, shift, scale, U, ldu);
+    curvatures_of_centred(U, n, D, ldu, w, s, c);
+    add_squares(U, n, P, ldu, c, NULL, 0, weighted, G);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        double z = (double)w[D], size = 1;
+        for (ptrdiff_t j = 0; j < P; j++) {
+            u[i * P + j] = j == D ? 1 : ((double)X[i * D + j] - (double)shift[j]) * (double)scale[j];
+            if (j < D) z += (double)w[j] * u[i * P + j], size += fabs((double)w[j] * u[i * P + j]);
+        }
+        const double e = exp(-fabs(z));
+        compare("curvature of centred", i, 0, c[i], s[i] * e / ((1 + e) * (1 + e)), 1.2e-7 * (double)(P + 8) * size * 4);
+    }
+    const double *square = G;
+    for (ptrdiff_t a = 0; a < sides; a++)
+        for (ptrdiff_t b = a; b < sides; b++, square += SQUARE)
+            for (ptrdiff_t j = a * SIDE; j < smaller(P, (a + 1) * SIDE); j++)
+                for (ptrdiff_t k = b * SIDE; k < smaller(P, (b + 1) * SIDE); k++) {
+                    double want = 0, most = 0;
+                    for (ptrdiff_t i = 0; i < n; i++) {
+                        const double term = (double)c[i] * u[i * P + j] * u[i * P + k];
+                        want += term, most += fabs(term);
+                    }
+                    if (k >= j) compare("Hessian of centred", j, k, square[j % SIDE * SIDE + k % SIDE], want, 1.2e-7 * (double)(n + 4) * most);
+                }
+    void *all[] = {X, shift, scale, w, U, c, weighted, s, G, u};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
 #define number float
 #define N(f) f##_f32
 #define EPS 1.2e-7
@@ -46,6 +86,7 @@ int main(void)
         check_f64(sizes[i][0], sizes[i][1], sizes[i][2]);
         check_two_f32(sizes[i][0], sizes[i][1]);
         check_two_f64(sizes[i][0], sizes[i][1]);
+        check_centred(sizes[i][0], sizes[i][1]);
     }
     check_exp_f32();
     check_exp_f64();

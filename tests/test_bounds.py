@@ -69,8 +69,11 @@ def all_of(f):
         call(w)
         forget()
     if f.size <= 200:
-        f.hessian(w)
-        forget()
+        for few in (2**60, 1):  # two classes' Hessian in double, and of samples that are moved and scaled
+            objective.CENTRED_SAMPLES = few
+            vars(f).pop("_centre", None)
+            f.hessian(w)
+            forget()
 
 def two_classes(X, y, Y, s, n_threads):
     "One row of coefficients."

@@ -1,0 +1,111 @@
+# The pass for the whole Hessian of two classes from floats, its products in floats (centred.h): slices of the rows.
+
+cdef extern from "float_types.h" nogil:
+    const Py_ssize_t SIDE, SQUARE
+    void centre_rows(
+        const float *X, Py_ssize_t n, Py_ssize_t D, Py_ssize_t ldx, const float *end, const float *shift,
+        const float *scale, float *U, Py_ssize_t ldu,
+    ) noexcept
+    void curvatures_of_centred(
+        const float *U, Py_ssize_t n, Py_ssize_t D, Py_ssize_t ldu, const float *w, const double *s, float *c,
+    ) noexcept
+    void add_squares(
+        const float *U, Py_ssize_t n, Py_ssize_t P, Py_ssize_t ldu, const float *c, const char *next, Py_ssize_t share,
+        float *weighted, double *G,
+    ) noexcept
+
+
+cdef class CentredPlan(SlicedPlan):
+    """The whole Hessian of two classes with an intercept, of samples moved and scaled.
+
+    Work space for all: shifts, scales and coefficients, each in whole vectors. A thread's own: a tile transposed, what
+    its rows weigh, and a square's features times that. Sums of a slice: G's squares.
+    """
+
+    cdef Py_ssize_t row                 # elements of the shifts, and of all else that has a number for each feature
+    cdef Py_ssize_t ldu                 # from feature to feature of the tile
+    cdef Py_ssize_t sides               # groups of SIDE features, with zeros behind the last
+
+    def __init__(self, *, Py_ssize_t slices, **shape):
+        Plan.__init__(self, K=2, itemsize=sizeof(float), second=False, **shape)
+        self.cut, self.slices, self.doubles = "slices", slices, True
+        self.row = whole(self.D + 1, self.line)
+        self.ldu = whole(self.tile, 16 * self.line) + self.line  # whole steps of exponentials, at every level
+        self.sides = whole(self.D + 1, SIDE) // SIDE
+        self.packed = 3 * self.row + FAR // self.itemsize
+        self.work = (self.sides * SIDE + SIDE + 1) * self.ldu + FAR // self.itemsize
+        self.apart = self.sides * (self.sides + 1) // 2 * SQUARE + APART // sizeof(double)
+        self.shared = self.packed + self.line
+        self.sums = self.apart * slices
+        self.find_single(slices)
+
+    cdef int read(self, X, Batch *d) except -1:
+        d.x.X = rows_of(X, self.itemsize, self.D, &d.N, &d.x.ldx)
+        return 0
+
+    cdef double run(self, const Batch *d, void *work, double *sums, int n_threads) except? -1 nogil:
+        return centred_run(self, d, <float *>work, sums, n_threads)
+
+
+cdef void centred_slice(
+    CentredPlan p, const Batch *d, Py_ssize_t slice, const float *packed, float *U, double *G,
+) noexcept nogil:
+    """The rows of a slice, added to its sums."""
+    cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n
+    cdef Py_ssize_t squares = p.sides * (p.sides + 1) // 2
+    cdef Py_ssize_t share = (p.tile * d.x.ldx * <Py_ssize_t>sizeof(float) + squares - 1) // squares
+    cdef const float *X = <const float *>d.x.X
+    cdef float *c = U + p.sides * SIDE * p.ldu
+    cdef const char *next
+    if d.first:
+        memset(G, 0, squares * SQUARE * sizeof(double))
+    memset(U + (p.D + 1) * p.ldu, 0, (p.sides * SIDE - p.D - 1) * p.ldu * sizeof(float))
+    while first < stop:
+        n = min(p.tile, stop - first)
+        centre_rows(
+            X + first * d.x.ldx, n, p.D, d.x.ldx, X + (d.N - 1) * d.x.ldx + p.D, packed, packed + p.row, U, p.ldu,
+        )
+        curvatures_of_centred(
+            U, n, p.D, p.ldu, packed + 2 * p.row, NULL if d.t.s == NULL else d.t.s + first, c,
+        )
+        next = NULL
+        if first + 2 * n <= stop:  # the next tile, a part of it with each square
+            next = <const char *>(X + (first + n) * d.x.ldx)
+        add_squares(U, n, p.D + 1, p.ldu, c, next, share, c + p.ldu, G)
+        first += n
+
+
+cdef double centred_run(
+    CentredPlan p, const Batch *d, float *packed, double *sums, int n_threads,
+) noexcept nogil:
+    """The slices of a visit, on all threads; the last visit leaves G."""
+    cdef float *own = packed + p.packed
+    cdef Py_ssize_t i, j
+    if d.first:
+        for j in range(p.row):
+            packed[j] = (<const float *>d.model.V)[j] if j < p.D else 0
+            packed[p.row + j] = (<const float *>d.model.V)[p.D + j] if j < p.D else 0
+            packed[2 * p.row + j] = <float>(
+                (<const double *>d.model.W)[j] if j < p.D else (<const double *>d.model.b)[0]
+            )
+    if n_threads == 1:
+        for i in range(d.begin, d.end):
+            centred_slice(p, d, i, packed, own, sums + i * p.apart)
+    else:
+        for i in prange(d.begin, d.end, schedule="dynamic", chunksize=1, num_threads=n_threads):
+            centred_slice(p, d, i, packed, own + threadid() * p.work, sums + i * p.apart)
+    if d.last:
+        add_slices(p, sums, p.sides * (p.sides + 1) // 2 * SQUARE, n_threads)
+        fill_centred(p, sums, 1 / d.loss.m, <double *>d.out.dW)
+    return 0
+
+
+cdef void fill_centred(CentredPlan p, const double *sums, double scale, double *G) noexcept nogil:
+    """The symmetric matrix from its squares."""
+    cdef Py_ssize_t P = p.D + 1, a, b, i, j
+    for a in range(p.sides):
+        for b in range(a, p.sides):
+            for i in range(a * SIDE, min(P, (a + 1) * SIDE)):
+                for j in range(max(i, b * SIDE), min(P, (b + 1) * SIDE)):
+                    G[i * P + j] = G[j * P + i] = sums[i % SIDE * SIDE + j % SIDE] * scale
+            sums += SQUARE
