@@ -1,4 +1,4 @@
-"""The commands that work on the user's files: ``fit``, ``predict`` and ``evaluate``."""
+"""The commands that work on the user's files: ``fit``, ``predict``, ``export`` and ``evaluate``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from . import _features
 from ._features import Features
 from ._report import row, rows_of
-from ._tables import DELIMITED, FileError, Table, check_output, few, kind, read, write
+from ._tables import DELIMITED, FileError, Table, check_output, few, kind, read, whole, write
 
 Array = npt.NDArray[Any]
 
@@ -235,6 +235,32 @@ def predict(args: argparse.Namespace) -> None:
         print(json.dumps({"samples": len(S), "out": str(args.out)} | ({"unknown": unknown} if unknown else {})))
     else:
         row("predictions", f"{len(S)} rows in {args.out}")
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write a model as ONNX."""
+    import onnx
+
+    from . import _models
+    from .onnx import OPSETS, to_onnx
+
+    check_output(args.out, (".onnx",))
+    estimator, features = _models.load(args.model)
+    if features.transformer is not None:
+        raise FileError(
+            f"{args.model}: it fills in numbers or encodes words, and a graph of X does not: fit without --impute and "
+            "--one-hot, or convert the pipeline in a .skops by skl2onnx"
+        )
+    estimator.feature_names_in_ = np.array(features.columns, object)
+    made = to_onnx(estimator)
+    with whole(args.out) as temporary:
+        temporary.write_bytes(made.SerializeToString())
+    kind = onnx.TensorProto.DataType.Name(made.graph.input[0].type.tensor_type.elem_type).lower()
+    D, K = estimator.n_features_in_, len(estimator.classes_)
+    if args.json:
+        print(json.dumps({"out": str(args.out), "features": D, "classes": K, "dtype": kind, "opset": OPSETS[""]}))
+    else:
+        row("onnx", f"{args.out}, opset {OPSETS['']}: X ({kind}, N x {D}) to label and probabilities (N x {K})")
 
 
 def evaluate(args: argparse.Namespace) -> None:

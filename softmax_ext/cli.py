@@ -13,7 +13,7 @@ from ._datasets import DATASETS, DatasetError
 from ._tables import FileError
 from ._version import __version__
 
-EXTRAS = ("matplotlib", "pandas", "pyarrow", "rich", "skops", "sklearn")  # packages that an extra brings
+EXTRAS = ("matplotlib", "onnx", "pandas", "pyarrow", "rich", "skops", "sklearn")  # packages that an extra brings
 FAILURE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 UNREAD = 141  # 128 + SIGPIPE
@@ -124,6 +124,16 @@ def _parser() -> argparse.ArgumentParser:
         "--plot", type=Path, metavar="FOLDER", help="write confusion.png, reliability.png and weights.png there"
     )
 
+    export = command(
+        "export", _commands.export, "cli,onnx", "write a model as ONNX",
+        "Write a model as ONNX, which onnxruntime runs without Python: X to label and probabilities.",
+        "model.npz --out model.onnx",
+    )  # fmt: skip
+    export.add_argument(
+        "model", type=Path, metavar="MODEL", help="what fit has written, without --impute and --one-hot"
+    )
+    export.add_argument("--out", required=True, type=Path, metavar="FILE", help="a name ending in .onnx")
+
     bench = command(
         "bench", _bench.bench, "cli", "time one pass on this machine",
         "Time loss and gradient of random data, beside NumPy, scikit-learn and PyTorch where they are installed.",
@@ -152,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     for each in (fit, predict, evaluate, bench, demo):
         each.add_argument("--threads", type=_thread_count, metavar="N", help="default: all that this process may use")
-    for each in (fit, predict, evaluate, bench):
+    for each in (fit, predict, evaluate, export, bench):
         each.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
     return parser
 

@@ -1,6 +1,7 @@
 """To scikit-learn and back: what is taken over is taken over to the bit."""
 
 import copy
+import doctest
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import sklearn.linear_model
 from sklearn.datasets import load_iris
 
 from softmax_ext import linear_model
+from softmax_ext.linear_model import _interchange
 from softmax_ext.linear_model._interchange import FITTED
 
 NEW = {"l1_ratios": (0,), "scoring": "accuracy", "use_legacy_attributes": False}
@@ -130,3 +132,7 @@ def test_other_models_are_refused(K, changed):
     vars(theirs).update(changed)
     with pytest.raises(ValueError, match=f"fitted to {K} classes: that is another model"):
         linear_model.LogisticRegression.from_sklearn(theirs)
+
+
+def test_examples():
+    assert doctest.testmod(_interchange) == (0, 6)

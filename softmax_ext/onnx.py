@@ -1,0 +1,220 @@
+"""Fitted models as ONNX, which onnxruntime and others run without Python.
+
+The graph takes X (N, D) and gives `label` (N,) and `probabilities` (N, K). It needs no more than opset 13 of ai.onnx,
+version 7 of the format, and opset 1 of ai.onnx.ml, which are of 2020 and before.
+
+Importing this module makes skl2onnx, where it is installed, convert the estimators of `softmax_ext.linear_model`, and
+pipelines with one of them: in double with ``options={"zipmap": False}``, since ONNX has no dictionaries of doubles.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+try:
+    import onnx
+    from onnx import helper, numpy_helper
+except ImportError as error:
+    raise ImportError(f"softmax_ext.onnx needs onnx ({error}): pip install 'softmax_ext[onnx]'") from error
+
+from sklearn.utils.validation import check_is_fitted
+
+from . import __version__
+from .linear_model import LogisticRegression, LogisticRegressionCV
+
+__all__ = ["OPSETS", "to_onnx"]
+
+Array = npt.NDArray[Any]
+
+OPSETS = {"": 13, "ai.onnx.ml": 1}
+FORMAT = 7  # the version of the format that came with opset 13
+DOUBLE, FLOAT = np.dtype(np.float64), np.dtype(np.float32)
+
+
+class Node(NamedTuple):
+    """One operator of a graph, its arrays by their names."""
+
+    operator: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any] = {}  # noqa: RUF012 - a default that nobody changes
+    domain: str = ""
+
+
+def to_onnx(model: Any) -> onnx.ModelProto:
+    """Return a fitted model as an ONNX model.
+
+    Parameters
+    ----------
+    model : LogisticRegression or LogisticRegressionCV
+        Of `softmax_ext.linear_model`, or scikit-learn's by way of `from_sklearn`. Labels may be integers, truth values,
+        floats or strings.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Of float64 coefficients, plain operators in double: X is double, and probabilities are those of `predict_proba`
+        within 1e-6. Of float32 coefficients, LinearClassifier: X is float, and scores are within the rounding of
+        float32. `onnx.save` writes it to a file; ``SerializeToString()`` is what an InferenceSession takes.
+
+    Raises
+    ------
+    TypeError
+        If `model` is something else. Pipelines are converted by ``skl2onnx.to_onnx``, once this module is imported.
+    ValueError
+        If labels are of a kind that ONNX has no tensors of.
+    NotFittedError
+        If the model is not fitted.
+
+    References
+    ----------
+    ONNX, "Operator schemas", onnx.ai: Gemm, Softmax and ArgMax 13, LinearClassifier 1.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from softmax_ext.linear_model import LogisticRegression
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> graph = to_onnx(LogisticRegression().fit(X, y)).graph
+    >>> [node.op_type for node in graph.node], [output.name for output in graph.output]
+    (['Gemm', 'Softmax', 'ArgMax', 'Gather'], ['label', 'probabilities'])
+    """
+    if not isinstance(model, LogisticRegression | LogisticRegressionCV):
+        raise TypeError(
+            f"model must be softmax_ext's LogisticRegression or LogisticRegressionCV, got {type(model)}: "
+            "take scikit-learn's by from_sklearn, and pipelines by skl2onnx.to_onnx"
+        )
+    check_is_fitted(model)
+    W, b = _two_dimensional(model)
+    labels = _labels(model.classes_)
+    arrays, nodes = _operators(W, b, labels)
+    element = helper.np_dtype_to_tensor_dtype(W.dtype)
+    graph = helper.make_graph(
+        [helper.make_node(each.operator, each.inputs, each.outputs, domain=each.domain, **each.attributes)
+         for each in nodes],
+        "softmax",
+        [helper.make_tensor_value_info("X", element, ["N", W.shape[1]])],
+        [helper.make_tensor_value_info("label", _element(labels), ["N"]),
+         helper.make_tensor_value_info("probabilities", element, ["N", len(labels)])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )  # fmt: skip
+    made = helper.make_model(
+        graph,
+        producer_name="softmax_ext",
+        producer_version=__version__,
+        ir_version=FORMAT,
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSETS.items()],
+    )
+    if hasattr(model, "feature_names_in_"):
+        helper.set_model_props(made, {"features": "\n".join(map(str, model.feature_names_in_))})
+    onnx.checker.check_model(made)
+    return made
+
+
+def _two_dimensional(model: Any) -> tuple[Array, Array]:
+    """Return W (K, D) and b (K,): of two classes the first has the score 0."""
+    W, b = (x.toarray() if scipy.sparse.issparse(x) else x for x in (model.coef_, model.intercept_))
+    W, b = np.asarray(W), np.asarray(b)
+    if len(model.classes_) == 2:
+        W, b = np.vstack([np.zeros_like(W), W]), np.append(np.zeros_like(b), b)
+    return W, b.astype(W.dtype)
+
+
+def _labels(classes: Array) -> Array:
+    if classes.dtype.kind in "OU" and all(isinstance(label, str) for label in classes.tolist()):
+        return classes.astype(object)
+    if classes.dtype.kind not in "iubf" or classes.dtype.itemsize > 8:
+        raise ValueError(f"ONNX has no tensors of labels such as {classes[0]!r}, of dtype {classes.dtype}: encode them")
+    return classes.astype(classes.dtype.newbyteorder("="))
+
+
+def _element(labels: Array) -> int:
+    if labels.dtype.kind == "O":
+        return int(onnx.TensorProto.STRING)
+    return int(helper.np_dtype_to_tensor_dtype(labels.dtype))
+
+
+def _operators(W: Array, b: Array, labels: Array) -> tuple[dict[str, Array], list[Node]]:
+    """Return the constants and the operators from X to label and probabilities."""
+    chosen = [Node("Gather", ["classes", "index"], ["label"])]
+    if W.dtype == DOUBLE:
+        return {"coef": W, "intercept": b, "classes": labels}, [
+            Node("Gemm", ["X", "coef", "intercept"], ["scores"], {"transB": 1}),
+            Node("Softmax", ["scores"], ["probabilities"], {"axis": 1}),
+            Node("ArgMax", ["scores"], ["index"], {"axis": 1, "keepdims": 0}),
+            *chosen,
+        ]
+    how: dict[str, Any] = {
+        "coefficients": W.ravel().tolist(),
+        "intercepts": b.tolist(),
+        "multi_class": 0,
+        "post_transform": "SOFTMAX",
+    }
+    if labels.dtype.kind == "O":
+        named, given, chosen = {"classlabels_strings": labels.tolist()}, "label", []
+    elif labels.dtype == np.int64:
+        named, given, chosen = {"classlabels_ints": labels.tolist()}, "label", []
+    else:
+        named, given = {"classlabels_ints": list(range(len(labels)))}, "index"
+    classifier = Node("LinearClassifier", ["X"], [given, "probabilities"], how | named, "ai.onnx.ml")
+    return {"classes": labels} if chosen else {}, [classifier, *chosen]
+
+
+def _convert(scope: Any, operator: Any, container: Any) -> None:
+    """Add a model's operators to a graph of skl2onnx, in double if what comes in is."""
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+    from skl2onnx.common.utils_classifier import get_label_classes
+
+    model, entry = operator.raw_operator, operator.inputs[0]
+    W, b = _two_dimensional(model)
+    dtype = DOUBLE if isinstance(entry.type, DoubleTensorType) else FLOAT
+    labels = _labels(np.asarray(get_label_classes(scope, model)))
+    if labels.dtype.kind != "O":  # skl2onnx declares all others as these
+        labels = labels.astype(np.int64)
+    arrays, nodes = _operators(W.astype(dtype), b.astype(dtype), labels)
+    names = {
+        "X": entry.full_name,
+        "label": operator.outputs[0].full_name,
+        "probabilities": operator.outputs[1].full_name,
+    }
+    if not isinstance(entry.type, DoubleTensorType | FloatTensorType):
+        nodes = [Node("Cast", ["entry"], ["X"], {"to": int(onnx.TensorProto.FLOAT)}), *nodes]
+        names["entry"] = names.pop("X")
+    for name in {*arrays, *(name for each in nodes for name in each.outputs)} - set(names):
+        names[name] = scope.get_unique_variable_name(name)
+    for name, array in arrays.items():
+        values = [label.encode() for label in array] if array.dtype.kind == "O" else array.ravel().tolist()
+        container.add_initializer(names[name], _element(array), list(array.shape), values)
+    for each in nodes:
+        container.add_node(
+            each.operator,
+            [names[name] for name in each.inputs],
+            [names[name] for name in each.outputs],
+            op_domain=each.domain,
+            op_version=OPSETS[each.domain],
+            name=scope.get_unique_operator_name(each.operator),
+            **each.attributes,
+        )
+
+
+def _register() -> None:
+    try:
+        from skl2onnx import update_registered_converter
+        from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
+    except ImportError:  # then there is nobody to register with
+        return
+    for kind in (LogisticRegression, LogisticRegressionCV):
+        update_registered_converter(
+            kind,
+            f"SoftmaxExt{kind.__name__}",
+            calculate_linear_classifier_output_shapes,
+            _convert,
+            options={"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [True, False]},
+        )
+
+
+_register()
