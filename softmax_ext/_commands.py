@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from . import _features
 from ._features import Features
+from ._files import whole
 from ._report import row, rows_of
-from ._tables import DELIMITED, FileError, Table, check_output, few, kind, read, whole, write
+from ._tables import DELIMITED, FileError, Table, check_output, few, kind, read, write
 
 Array = npt.NDArray[Any]
 

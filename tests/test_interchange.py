@@ -135,4 +135,4 @@ def test_other_models_are_refused(K, changed):
 
 
 def test_examples():
-    assert doctest.testmod(_interchange) == (0, 6)
+    assert doctest.testmod(_interchange) == (0, 7)
