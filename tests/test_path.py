@@ -84,6 +84,14 @@ def test_null_loss_and_deviance(K, D):
     assert np.isinf(logistic_regression_path(X, y, Cs=[1.0, np.inf]).gaps[1])
 
 
+def test_a_feature_counts_if_any_class_uses_it():
+    coefs = np.zeros((2, 3, 4))
+    coefs[1, 2, 0] = coefs[1, :2, 3] = 1.0
+    path = logistic_regression_path(*problem(3), Cs=[1.0, 10.0])._replace(coefs=coefs)
+    assert path.degrees_of_freedom.tolist() == [0, 2] and path.nonzero.tolist() == [0, 3]
+
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
 @pytest.mark.parametrize("K", [2, 3])
 def test_the_grid_follows_the_data(K, scale):
@@ -94,6 +102,13 @@ def test_the_grid_follows_the_data(K, scale):
     assert path.losses[-1] == pytest.approx(path.losses[-2], rel=0.01)
     other = logistic_regression_path(X, y, Cs=9)
     np.testing.assert_allclose(path.Cs * scale**2, other.Cs, rtol=1e-6)  # in the units of X
+
+
+@K_AND_D
+def test_fits_move_where_a_change_of_the_penalty_is_within_the_tolerance(K, D):
+    path = logistic_regression_path(*problem(K, D), Cs=[1e3, 2e3, 4e3], tol=1e-3)
+    sizes = np.square(path.coefs).sum(axis=(1, 2))
+    assert (np.diff(sizes) > 0).all() and path.n_iters[1:].all()
 
 
 def test_bits_dtypes_and_pickles():

@@ -193,6 +193,17 @@ def test_scores_are_those_of_the_rows_themselves(K, storage, scoring, weighted):
     assert seen == expected  # in this order, one call each
 
 
+@pytest.mark.parametrize("labels", [(0, 1), ("no", "yes")])
+def test_the_second_of_two_classes_is_the_positive_one(labels):
+    X, y = problem(2)
+    y, folds = np.take(labels, y), StratifiedKFold(4)
+    model = cv(Cs=[0.1], cv=folds, scoring="f1").fit(X, y)
+    for f, (_, test) in enumerate(folds.split(X, y)):
+        W = model.coefs_paths_[f, 0, 0, 0]
+        predicted = np.take(labels, (X[test] @ W[:-1] + W[-1] > 0).astype(int))
+        assert model.scores_[f, 0, 0] == metrics.f1_score(y[test], predicted, pos_label=labels[1])
+
+
 def test_accuracy_counts_weights_and_score_is_by_scoring():
     X, y = problem(3)
     s = np.random.default_rng(1).integers(0, 3, len(y)).astype(float)
