@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softmax_ext import SoftmaxObjective, chunks, optim, softmax
-from softmax_ext._pieces import POOL, Sample
+from softmax_ext._penalty import Penalty
+from softmax_ext._pieces import POOL, Sample, merged, survey
 from softmax_ext._rows import Rows
 
 pytest.importorskip("sklearn", "1.6")
@@ -346,6 +347,24 @@ def test_chunks_of_data_frames(tmp_path):
         model.fit(chunks.from_iterable(lambda: parts("ay")))
     with pytest.raises(ValueError, match="chunk 10 of the iterable has the columns"):
         model.fit(chunks.from_iterable(lambda: [*parts("ab"), *parts("ba")]))
+
+
+def test_score_refuses_chunks_that_weigh_nothing():
+    X, y = problem()
+    model = LogisticRegression().fit(X, y)
+    with pytest.raises(ValueError, match="nothing to score"):
+        model.score(cut(X, y, np.zeros(len(y))))
+
+
+def test_a_class_of_weight_0_does_not_count_among_the_rows_of_an_epoch():
+    """Their number decides how many steps the learning rate takes to fall, and what a row weighs in a batch."""
+    X, y = problem()
+    found = merged([survey(Rows(X[:500], y[:500])), survey(Rows(X[500:], y[500:], s=np.arange(497) % 2.0))])
+    c = np.array([1.0, 0.0, 2.0])
+    problem_of_all = found.problem(Penalty(), c, True, None)
+    weighs = np.r_[np.ones(500), np.arange(497) % 2.0] * c[y]
+    assert problem_of_all.counted == np.count_nonzero(weighs) and problem_of_all.m == weighs.sum()
+    assert problem_of_all.rows == 997
 
 
 def test_score_of_chunks_with_probabilities(npy):

@@ -194,6 +194,17 @@ def test_separation_is_said(K, sparse):
     assert "inf" in str(result)
 
 
+def test_a_sample_of_weight_0_is_not_against_a_separation():
+    X, y = data(2)
+    only, s = np.zeros(len(y)), np.ones(len(y))
+    only[np.flatnonzero(y == 1)[::7]] = 1
+    other = np.flatnonzero(y == 0)[0]
+    only[other], s[other] = 1, 0
+    with pytest.warns(ConvergenceWarning, match="Quasi-complete separation"):
+        result = LogisticRegression(C=np.inf).inference(np.column_stack([X, only]), y, s)
+    assert result.separation is not None
+
+
 def test_separation_of_data_in_pieces_is_a_warning():
     from softmax_ext import chunks
 

@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 from sklearn.utils.validation import validate_data  # noqa: E402
 
+from softmax_ext._observers import Course, observing  # noqa: E402
 from softmax_ext._solvers import minimize  # noqa: E402
 from softmax_ext._training_data import encoded  # noqa: E402
 from softmax_ext.chunks import from_iterable  # noqa: E402
@@ -1063,6 +1064,23 @@ def test_an_interrupted_fit_keeps_its_best_coefficients(K, error):
     np.testing.assert_array_equal(model.intercept_, best["intercept_"])
     assert model.predict(X).shape == y.shape and not model.converged_ and model.n_iter_ == [2]
     assert error.__name__ in model.convergence_report_
+
+
+def test_a_fit_that_is_broken_off_ends_where_the_objective_was_least():
+    """Which need not be the last point: a step by slopes may lead up by rounding."""
+    course, points = Course(np.zeros(2)), np.arange(6.0).reshape(3, 2)
+    for i, (value, w) in enumerate(zip([2.0, 1.0, 1.5], points, strict=True), start=1):
+        course.record(i, value, 0.1, w)
+    solution = course.broken_off(KeyboardInterrupt())
+    np.testing.assert_array_equal(solution.w, points[1])
+    assert solution.n_iter == 3 and solution.curve.tolist() == [2.0, 1.0, 1.5] and not solution.converged
+
+
+def test_observers_behind_one_that_stops_are_told_too():
+    told = []
+    with observing(lambda *_: True, 0, 1, lambda: False, [lambda *now: told.append(now)]) as tell:
+        assert tell(1, 0.5, 0.1, np.zeros(2))
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("parameters", [{"checkpoint": "state.npz"}, {"early_stopping": True}])

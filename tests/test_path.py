@@ -91,7 +91,6 @@ def test_a_feature_counts_if_any_class_uses_it():
     assert path.degrees_of_freedom.tolist() == [0, 2] and path.nonzero.tolist() == [0, 3]
 
 
-
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
 @pytest.mark.parametrize("K", [2, 3])
 def test_the_grid_follows_the_data(K, scale):
