@@ -23,7 +23,7 @@ except ImportError as error:
 
 from sklearn.utils.validation import check_is_fitted
 
-from . import __version__
+from ._version import __version__
 from .linear_model import LogisticRegression, LogisticRegressionCV
 
 __all__ = ["OPSETS", "to_onnx"]
