@@ -85,12 +85,28 @@ def inverse_hessian(objective: Any, w: Vector) -> Callable[[Vector], Vector]:
     """Return what multiplies by the inverse of an objective's whole Hessian at w.
 
     Where it is singular, a vector has a part that is nothing but rounding, which a float32 pass leaves at 1e-8 and the
-    factor's ridge would take to 1e5: that part is left out if the objective tells which it is.
+    factor's ridge would take to 1e5: that part is left out if the objective tells which it is. Where features nearly
+    depend on one another, a gradient has no digits of some other direction. So to each curvature comes a rounding of
+    what it would be if its feature's mean were 0: raw features, however far from 0, keep what they have.
     """
-    factor, parameters = Factor(objective.hessian(w)), getattr(objective, "parameters", None)
+    H, parameters = objective.hessian(w), getattr(objective, "parameters", None)
+    if isinstance(parameters, Parameters):
+        H.reshape(-1)[:: len(H) + 1] += np.finfo(objective.dtype).eps * _spreads(H, parameters)
+    factor = Factor(H)
     if not isinstance(parameters, Parameters) or factor.failed:
         return factor.solve
     return lambda v: factor.solve(parameters.determined(v, objective.penalty.l2 > 0))
+
+
+def _spreads(H: Vector, parameters: Parameters) -> Vector:
+    """Return the diagonal that H would have if each feature's mean were 0, where there is an intercept."""
+    spreads = H.diagonal().copy()
+    if parameters.intercept:
+        places = parameters.by_class(np.arange(parameters.size), np.intp)
+        ones = places[:, -1:]
+        with np.errstate(all="ignore"):  # of a class that no sample is near
+            spreads[places] -= np.nan_to_num(H[places, ones] ** 2 / H[ones, ones])
+    return np.maximum(spreads, 0)
 
 
 def _conjugate_gradients(run: Descent) -> Vector:

@@ -327,6 +327,22 @@ def test_systematic_sample(N, count):
         assert abs(stand_for[rows == i][0] - weights[i]) <= share
 
 
+@pytest.mark.parametrize("K", [2, 7])
+def test_float32_takes_newtons_method_no_more_steps_than_float64(K):
+    """On raw columns of which one is a difference of others, and with a penalty that hardly holds them.
+
+    Without digits of that direction a step would be 10 of rounding, and take the scores' digits: 41 steps of 7 classes.
+    """
+    rng = np.random.default_rng(0)
+    X = np.round(rng.standard_t(2, (20_000, 6)) * [3, 1, 20, 5, 10, 30] + [50, 0, 40, 0, 35, 0]).clip(-2000, 2000)
+    X[:, 5] = X[:, 2] - X[:, 4]
+    y = ((X / X.std(axis=0)) @ rng.standard_normal((6, K)) + rng.gumbel(size=(len(X), K))).argmax(axis=1)
+    objective = BinomialObjective if K == 2 else SoftmaxObjective
+    found = [optim.newton(f := objective(X.astype(t), y, l2=1e-9), np.zeros(f.size)) for t in ("f4", "f8")]
+    assert found[0].converged and found[0].n_iter <= found[1].n_iter + 1
+    np.testing.assert_allclose(found[0].value, found[1].value, rtol=1e-6)
+
+
 def test_few_parameters_take_the_whole_hessian():
     assert objective_of("iris").size <= FEW < objective_of("digits").size
     found = minimize(objective_of("iris"), np.zeros(15))
