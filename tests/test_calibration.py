@@ -1,0 +1,245 @@
+"""Scalings of scores: their minima, what they are asked for, and measures of calibration."""
+
+import doctest
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.special
+
+pytest.importorskip("sklearn", reason="needs scikit-learn")
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import log_loss
+from sklearn.model_selection import cross_val_predict
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from softmax_ext import calibration
+from softmax_ext._rows import Rows
+from softmax_ext.calibration import (
+    MatrixScaling,
+    TemperatureScaling,
+    VectorScaling,
+    _measures,
+    _objectives,
+    _scaling,
+    expected_calibration_error,
+    reliability_display,
+)
+from softmax_ext.linear_model import LogisticRegression
+
+SCALINGS = TemperatureScaling, VectorScaling, MatrixScaling
+
+
+def scores_of(N, K, dtype="f8", seed=0):
+    rng = np.random.default_rng(seed)
+    Z = 2 * rng.standard_normal((N, K))
+    y = (Z @ (np.eye(K) + 0.1 * rng.standard_normal((K, K))) + np.linspace(-1, 1, K) + rng.gumbel(size=Z.shape)).argmax(
+        1
+    )
+    y[:K] = np.arange(K)
+    return (2.5 * Z).astype(dtype), y
+
+
+def objectives(rows, K, monkeypatch):
+    for many in (1, 1000):  # blocks of rows, the fused pass
+        monkeypatch.setattr(_objectives, "MANY", many)
+        for vector in (False, True):
+            yield 2 * K if vector else 1, _objectives.Diagonal(rows, K, vector=vector, n_threads=None)
+    yield K * K + K, _objectives.Full(rows, K, off_diagonal=0.3, intercept=0.2, n_threads=None)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_objectives_have_the_derivatives_of_their_values(weighted, monkeypatch):
+    K = 5
+    Z, y = scores_of(61, K)
+    monkeypatch.setattr(_objectives, "BLOCK", 85)
+    rng = np.random.default_rng(1)
+    rows = Rows.of(Z, y, rng.random(61) if weighted else None)
+    values = {}
+    for size, objective in objectives(rows, K, monkeypatch):
+        w, v = np.random.default_rng(size).random((2, size)) / 2
+        value, grad = objective.value_and_grad(w)
+        (up, up_grad), (down, down_grad) = (objective.value_and_grad(w + step * v) for step in (1e-5, -1e-5))
+        assert grad @ v == pytest.approx((up - down) / 2e-5, abs=1e-8)
+        np.testing.assert_allclose(objective.hessp(w, v), (up_grad - down_grad) / 2e-5, atol=1e-7)
+        if size == 2 * K:
+            v[K:] -= v[K:].mean()  # the Hessian is made regular along this
+        np.testing.assert_allclose(objective.hessian(w) @ v, objective.hessp(w, v), rtol=1e-9, atol=1e-13)
+        assert value == pytest.approx(values.setdefault(size, value), rel=1e-13)  # the two ways agree
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("N, K", [(300, 2), (900, 3), (400, 70), (50_000, 3)])
+def test_each_scaling_ends_at_its_minimum(N, K, weighted, dtype):
+    """Where nothing that scipy.optimize does makes it smaller, in float64."""
+    Z, y = scores_of(N, K, dtype)
+    s = np.random.default_rng(2).random(N) if weighted else None
+    wide = Z.astype("f8")
+    share = np.full(N, 1 / N) if s is None else s / s.sum()
+
+    def loss(scaled):
+        return -share @ scipy.special.log_softmax(scaled, axis=1)[np.arange(N), y]
+
+    def gradient(scaled):
+        R = scipy.special.softmax(scaled, axis=1)
+        R[np.arange(N), y] -= 1
+        return share[:, None] * R
+
+    model = TemperatureScaling().fit(Z, y, s)
+    best = scipy.optimize.minimize_scalar(lambda beta: loss(beta * wide), (0.1, 1))
+    far = 1e-10 if dtype == "f8" else 1e-6
+    assert loss(wide / model.temperature_) <= best.fun + far and model.loss_ == pytest.approx(best.fun, abs=far * 10)
+    model = VectorScaling().fit(Z, y, s)
+    end = gradient(wide * model.scale_ + model.intercept_)
+    assert max(abs((end * wide).sum(axis=0)).max(), abs(end.sum(axis=0)).max()) < (2e-6 if dtype == "f8" else 2e-4)
+    if K < 50:
+        model = MatrixScaling(off_diagonal=0.1, intercept=0.2).fit(Z, y, s)
+        end = gradient(wide @ model.coef_.T + model.intercept_)
+        off = model.coef_ - np.diag(np.diag(model.coef_))
+        end_W = end.T @ wide + 2 * 0.1 / (K * (K - 1)) * off
+        end_b = end.sum(axis=0) + 2 * 0.2 / K * model.intercept_
+        assert max(abs(end_W).max(), abs(end_b).max()) < (2e-6 if dtype == "f8" else 2e-4)
+
+
+@pytest.mark.parametrize("kind", SCALINGS)
+def test_some_rows_first_end_where_all_do(kind, monkeypatch):
+    Z, y = scores_of(3000, 4)
+    s = np.random.default_rng(3).random(3000)
+    plain = kind(tol=1e-9).fit(Z, y, s)
+    monkeypatch.setattr(_objectives, "SOME", 500)
+    asked = []
+    monkeypatch.setattr(_scaling, "Guided", lambda *both: asked.append(1) or _objectives.Guided(*both))
+    guided = kind(tol=1e-9).fit(Z, y, s)
+    assert asked and guided.loss_ == pytest.approx(plain.loss_, rel=1e-13)
+    np.testing.assert_allclose(guided.predict_proba(Z), plain.predict_proba(Z), atol=1e-6)
+    y[y == 2] = 1
+    y[5] = 2  # a class that some rows have not
+    asked.clear()
+    kind().fit(Z, y)
+    assert not asked
+
+
+@pytest.mark.parametrize("kind", SCALINGS)
+def test_the_number_of_threads_changes_no_bit(kind):
+    for N, K in ((40_000, 5), (2000, 80)) if kind is not MatrixScaling else ((40_000, 5),):
+        Z, y = scores_of(N, K)
+        first, *others = (kind(n_threads=n).fit(Z, y).predict_proba(Z) for n in (1, 2, 3))
+        assert all((other == first).all() for other in others)
+
+
+def test_temperature_is_scikit_learns():
+    """Which takes one column of scores for (-z, z)."""
+    X, y = load_digits(return_X_y=True)
+    model = LogisticRegression(C=100).fit(X[:600], y[:600])
+    theirs = CalibratedClassifierCV(FrozenEstimator(model), method="temperature").fit(X[600:], y[600:])
+    ours = TemperatureScaling(FrozenEstimator(model)).fit(X[600:], y[600:])
+    bare = TemperatureScaling().fit(model.decision_function(X[600:]), y[600:])
+    assert 1 / theirs.calibrated_classifiers_[0].calibrators[0].beta_ == pytest.approx(ours.temperature_, rel=1e-4)
+    assert bare.temperature_ == ours.temperature_ > 1
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-5)
+    assert log_loss(y[600:], ours.predict_proba(X[600:])) <= log_loss(y[600:], theirs.predict_proba(X[600:])) + 1e-9
+    np.testing.assert_array_equal(ours.predict(X), model.predict(X))
+    two = y < 2
+    model = LogisticRegression().fit(X[two][:100], y[two][:100] == 1)
+    z = model.decision_function(X[two]) + np.random.default_rng(0).standard_normal(two.sum()) * 9
+    from sklearn.calibration import _TemperatureScaling
+
+    theirs = _TemperatureScaling().fit(z, y[two].astype(float))
+    assert TemperatureScaling().fit(z, y[two]).temperature_ == pytest.approx(0.5 / theirs.beta_, rel=1e-5)
+
+
+def test_around_a_classifier_scores_are_of_rows_that_it_has_not_seen():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:500], y[:500]
+    model = LogisticRegression(C=1000)
+    ours = TemperatureScaling(model, cv=3).fit(X, y)
+    bare = TemperatureScaling().fit(cross_val_predict(model, X, y, cv=3, method="decision_function"), y)
+    assert ours.temperature_ == bare.temperature_ > 2
+    np.testing.assert_array_equal(ours.estimator_.coef_, model.fit(X, y).coef_)
+    assert not hasattr(TemperatureScaling(model), "estimator_") and ours.n_features_in_ == 64
+
+
+@pytest.mark.parametrize("kind", SCALINGS)
+def test_probabilities_and_columns(kind):
+    Z, y = scores_of(500, 3)
+    S = scipy.special.softmax(Z, axis=1)
+    expected = kind().fit(np.log(S), y)
+    np.testing.assert_allclose(kind(on="probabilities").fit(S, y).predict_proba(S), expected.predict_proba(np.log(S)))
+    S[0] = [1, 0, 0]
+    assert np.isfinite(kind(on="probabilities").fit(S, y).predict_log_proba(S)).all()
+    z, two = Z[:, 0], y % 2
+    one, other = kind().fit(z, two), kind().fit(z[:, None], np.array(["a", "b"])[two])
+    np.testing.assert_array_equal(one.predict_proba(z), other.predict_proba(z[:, None]))
+    assert set(other.predict(z)) <= {"a", "b"} and one.decision_function(z).shape == z.shape
+    with pytest.raises(ValueError, match=r"X has 2 features, but \w+ is expecting 3 features"):
+        expected.predict(Z[:, :2])
+    with pytest.raises(ValueError, match="scores need on='scores'"):
+        kind(on="probabilities").fit(Z, y)
+
+
+def test_labels_that_no_sample_has():
+    Z, y = scores_of(200, 4)
+    y[y == 3] = 2
+    assert TemperatureScaling().fit(Z, y).classes_.tolist() == [0, 1, 2, 3]
+    names = np.array(["a", "b", "c", "d"])
+    with pytest.raises(ValueError, match="y has 3 classes, but the scores have 4 columns: pass classes="):
+        TemperatureScaling().fit(Z, names[y])
+    assert TemperatureScaling().fit(Z, names[y], classes=names).predict(Z).shape == y.shape
+    with pytest.raises(ValueError, match=r"'c', which is none of classes"):
+        TemperatureScaling().fit(Z, names[y], classes=["a", "b", "d", "e"])
+
+
+def test_ends_of_the_temperature():
+    """Scores that say the opposite, and scores that are always right."""
+    Z = np.eye(3)[np.arange(90) % 3]
+    wrong = TemperatureScaling().fit(-Z, np.arange(90) % 3)
+    assert wrong.temperature_ == pytest.approx(np.exp(10))
+    right = TemperatureScaling().fit(Z, np.arange(90) % 3)
+    assert right.loss_ < 1e-4 and right.temperature_ < 0.2
+
+
+@parametrize_with_checks([kind(LogisticRegression()) for kind in SCALINGS])
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+def test_expected_calibration_error():
+    S = np.array([[0.8, 0.2], [0.8, 0.2], [0.3, 0.7], [0.3, 0.7]])
+    y = np.array([0, 1, 1, 1])
+    assert expected_calibration_error(y, S) == pytest.approx((2 * 0.3 + 2 * 0.3) / 4)
+    assert expected_calibration_error(y, S, n_bins=1) == pytest.approx(0)
+    assert expected_calibration_error(y, S[:, 1], kind="classwise") == pytest.approx((0.3 + 0.3) / 2)
+    assert expected_calibration_error(y, S, strategy="quantile", n_bins=2) == pytest.approx(0.3)
+    assert expected_calibration_error(y, S, sample_weight=[1, 0, 1, 0]) == pytest.approx((0.2 + 0.3) / 2)
+    Z, y = scores_of(4000, 3)
+    before, after = (expected_calibration_error(y, p) for p in
+                     (scipy.special.softmax(Z, axis=1), MatrixScaling().fit(Z, y).predict_proba(Z)))  # fmt: skip
+    assert after < 0.02 < 0.1 < before
+    for message, keywords in {
+        "strategy must be": {"strategy": "x"}, "kind must be": {"kind": "x"}, "n_bins must be": {"n_bins": 0},
+        "sample_weight must have": {"sample_weight": [1.0]}, "classes must be": {"classes": [1, 0]},
+    }.items():  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            expected_calibration_error([0, 1], S[:2], **keywords)
+    with pytest.raises(ValueError, match="must lie in"):
+        expected_calibration_error([0, 1], 2 * S[:2])
+
+
+def test_reliability_display():
+    pytest.importorskip("matplotlib", reason="needs matplotlib").use("Agg")
+    S = np.array([[0.8, 0.2], [0.8, 0.2], [0.3, 0.7], [0.3, 0.7]])
+    display = reliability_display([0, 1, 1, 1], S, name="a model")
+    np.testing.assert_allclose(display.prob_pred, [0.7, 0.8])
+    np.testing.assert_allclose(display.prob_true, [1, 0.5])
+    display = reliability_display(["a", "b", "b", "b"], S, label="b", ax=display.ax_)
+    np.testing.assert_allclose(display.prob_pred, [0.2, 0.7])
+    with pytest.raises(ValueError, match="label = 'c' is none"):
+        reliability_display(["a", "b", "b", "b"], S, label="c")
+
+
+def test_examples():
+    assert doctest.testmod(calibration).failed == 0
+    assert [doctest.testmod(module).failed for module in (_scaling, _measures)] == [0, 0]
