@@ -30,6 +30,7 @@
 #undef EXP_OVERFLOWS
 #undef SIMD_MAX
 #undef SIMD_SCALE
+#undef SIMD_ADD_TIMES
 #undef SIMD_LOAD_SOME
 #undef SIMD_STORE_SOME
 #undef SIMD_LOW

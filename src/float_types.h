@@ -27,7 +27,7 @@
 #endif
 
 /* Bytes of a vector; and how many registers a block of a product may fill: MAX_ROWS[V] rows of V vectors of
- * sums, beside V vectors of B and one of A.  x86-64 has 32 registers with AVX-512 and 16 without. */
+ * sums, beside V vectors of B and one of A.  AArch64 has 32 registers, x86-64 with AVX-512 too, and 16 without. */
 #if defined(SIMD_SCALAR)
 #define SIMD_BYTES 0
 #define MAX_V 2
@@ -36,6 +36,12 @@
 static const ptrdiff_t MAX_ROWS[] = {0, 6, 4};
 #elif defined(__AVX512F__)
 #define SIMD_BYTES 64
+#define MAX_V 3
+#define DOTS_CLASSES 13
+#define EXPS 4
+static const ptrdiff_t MAX_ROWS[] = {0, 12, 12, 8};
+#elif defined(__aarch64__)
+#define SIMD_BYTES 16
 #define MAX_V 3
 #define DOTS_CLASSES 13
 #define EXPS 4
@@ -57,15 +63,28 @@ static const ptrdiff_t MAX_ROWS[] = {0, 12, 6};
 #else
 #define PREFETCH(p) __builtin_prefetch((p), 0, 2)
 #endif
+/* Holds a vector in a register: what is rounded there stays rounded, outside of any FMA.  Volatile on AArch64, as the FMAs
+ * of a block are, or GCC brings loads forward until sums no longer fit the registers. */
 #if defined(__AVX512F__)
 #define IN_REGISTER(v) __asm__("" : "+v"(v))
 #elif defined(__SSE2__) && !defined(SIMD_SCALAR)
 #define IN_REGISTER(v) __asm__("" : "+x"(v))
+#elif defined(__aarch64__) && !defined(SIMD_SCALAR)
+#define IN_REGISTER(v) __asm__ volatile("" : "+w"(v))
 #else
 #define IN_REGISTER(v) ((void)(v))
 #endif
 #if !defined(SIMD_SCALAR) && defined(__SSE2__)
 #include <immintrin.h>
+#elif !defined(SIMD_SCALAR) && defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+/* Whether a sum takes a product that was not rounded before. */
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define FMA 1
+#else
+#define FMA 0
 #endif
 
 /* Where part `i` of `parts` nearly equal parts of `total` things begins. */
@@ -83,7 +102,7 @@ INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
 /* e^r = 1 + r + r^2 q(r) on |r| <= ln 2 / 2, q by Remez's exchange on the relative error (0.05 and 0.03 ULP),
  * highest power first; and fdlibm's coefficients of log((1 + s) / (1 - s)). */
-#ifdef __FMA__
+#if FMA
 #define LINEAR , 1
 #else
 #define LINEAR
@@ -130,6 +149,8 @@ static const double log_coefficients_f64[] = {
 #elif SIMD_BYTES == 16
 #ifdef __SSE2__
 #define SIMD_MAX(a, b) ((vec)_mm_max_ps((__m128)(a), (__m128)(b)))
+#elif defined(__aarch64__)
+#define SIMD_ADD_TIMES(sum, a, row) __asm__ volatile("fmla %0.4s, %1.4s, %2.s[0]" : "+w"(sum) : "w"(row), "w"(a))
 #endif
 #define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
@@ -170,6 +191,8 @@ static const double log_coefficients_f64[] = {
 #elif SIMD_BYTES == 16
 #ifdef __SSE2__
 #define SIMD_MAX(a, b) ((vec)_mm_max_pd((__m128d)(a), (__m128d)(b)))
+#elif defined(__aarch64__)
+#define SIMD_ADD_TIMES(sum, a, row) __asm__ volatile("fmla %0.2d, %1.2d, %2.d[0]" : "+w"(sum) : "w"(row), "w"(a))
 #endif
 #define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 2)
 #define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)

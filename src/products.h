@@ -44,8 +44,8 @@ INLINE void NAME(block)(const int M, const int V, const int pace, BLOCK_ARGUMENT
         UNROLL for (int v = 0; v < V; v++) row[v] = NAME(load)(B + v * L);
         if (next) PREFETCH(next + p * pace);
         UNROLL for (int m = 0; m < M; m++) {
-            const vec a = NAME(set1)(rows[m / 4][m % 4 * am]);
-            UNROLL for (int v = 0; v < V; v++) sum[m][v] += a * row[v];
+            const real a = rows[m / 4][m % 4 * am];
+            UNROLL for (int v = 0; v < V; v++) sum[m][v] = NAME(add_times)(sum[m][v], a, row[v]);
         }
         UNROLL for (int m = 0; m < M; m += 4) rows[m / 4] += ap;
         B += bp;

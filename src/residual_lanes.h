@@ -206,7 +206,11 @@ INLINE void NAME(target_residual_lanes)(vec *z, const vec *T, ptrdiff_t n, ptrdi
     NAME(store)(log_t, NAME(log1p_ge0)(others + (tops - 1)));
     for (ptrdiff_t l = 0; l < n; l++) base[l] = (double)below[l] + (double)lane[l] * (double)log_t[l];
     const vec scale = weights * mass / (others + tops);
-    for (k = 0; k < K; k++) z[k] = z[k] * scale - weights * T[k];
+    for (k = 0; k < K; k++) {
+        vec wanted = weights * T[k];
+        IN_REGISTER(wanted); /* rounded as the mass was, so that one class has the residual 0 */
+        z[k] = z[k] * scale - wanted;
+    }
 }
 
 INLINE void NAME(target_residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_t K, const ptrdiff_t *y,

@@ -142,7 +142,7 @@ INLINE void NAME(residual_row)(real *z, ptrdiff_t K, ptrdiff_t lanes, ptrdiff_t 
     const vec tops = NAME(top_of_row)(z, lanes, NULL);
     const ptrdiff_t own = Y ? NAME(first_top)(z, lanes, tops) : y; /* whose exponential is left out of the sum */
     const double top = (double)NAME(first)(tops), label = Y ? 0 : (1 - smoothing) * (c ? (double)c[y] : 1);
-    double mass = 0, below = 0, factor = s;
+    double mass = 0, below = 0, more = 0;
     if (Y || smoothing > 0) NAME(add_targets)(z, Y, c, K, rest, even, tops, &mass, &below);
     if (!Y && smoothing < 1) below += label * (top - (double)z[y]);
     mass = Y || c ? mass + label : 1;
@@ -159,11 +159,10 @@ INLINE void NAME(residual_row)(real *z, ptrdiff_t K, ptrdiff_t lanes, ptrdiff_t 
         *t = 0;
         if (z_loss > 0) {
             *base += z_loss * lse * lse;
-            factor = s * (mass + 2 * z_loss * lse);
-        } else {
-            factor = s * mass;
+            more = 2 * z_loss * lse;
         }
     }
+    const double factor = s * (mass + more);
     const vec scale = (real)factor / total;
     const real weight = (real)s;
     ptrdiff_t k = 0;
@@ -174,7 +173,8 @@ INLINE void NAME(residual_row)(real *z, ptrdiff_t K, ptrdiff_t lanes, ptrdiff_t 
     } else {
         for (; k < lanes; k += L) NAME(store)(z + k, NAME(load)(z + k) * scale);
     }
-    z[own] = (real)(factor - s * T) - (real)factor * NAME(first)(others / total);
+    /* mass - T is 0 where all of the mass is the label's; in s mass - s T an FMA would leave a rounding. */
+    z[own] = (real)(s * ((mass - T) + more)) - (real)factor * NAME(first)(others / total);
 }
 
 /* A tile of n rows of K scores, in rows of ldz; Z has room for whole groups of L rows. */

@@ -54,6 +54,18 @@ INLINE vec NAME(max)(vec a, vec b)
 #endif
 }
 
+/* sum + a row for a number a.  AArch64's FMA takes it from a lane; given a vector of equal lanes, compilers fill that by an
+ * instruction that waits for a multiplier (LD1R), as many as one for each three products. */
+INLINE vec NAME(add_times)(vec sum, real a, vec row)
+{
+#ifdef SIMD_ADD_TIMES
+    SIMD_ADD_TIMES(sum, a, row);
+    return sum;
+#else
+    return sum + NAME(set1)(a) * row;
+#endif
+}
+
 /* v[i][l] -> v[l][i] by log2(L) perfect shuffles. */
 INLINE void NAME(transpose)(vec *v)
 {
@@ -132,7 +144,7 @@ INLINE void NAME(exps_le0)(const int count, vec *x)
     EACH p[i] = NAME(set1)(NAME(exp_coefficients)[0]);
     UNROLL for (size_t j = 1; j < sizeof(NAME(exp_coefficients)) / sizeof(real); j++)
         EACH p[i] = p[i] * r[i] + NAME(exp_coefficients)[j];
-#ifdef __FMA__
+#if FMA
     EACH p[i] = p[i] * r[i] + 1;
 #else
     /* Without FMA this would err by 1.2 ULP: r's own rounding goes into its square's term, as in fdlibm. */
@@ -172,7 +184,7 @@ INLINE vec NAME(tanh)(vec x, vec *slope)
     vec p = NAME(set1)(NAME(exp_coefficients)[0]);
     UNROLL for (size_t j = 1; j < sizeof(NAME(exp_coefficients)) / sizeof(real); j++)
         p = p * r + NAME(exp_coefficients)[j];
-#ifndef __FMA__
+#if !FMA
     p = p * r + 1;
 #endif
     const vec part = power * (p * r); /* 2^n (e^r - 1) */

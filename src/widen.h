@@ -39,6 +39,25 @@ INLINE float from_uint8(uint8_t i) { return i; }
     _mm256_storeu_si256((__m256i *)(to), _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(x))), 16))
 #define WIDE_INT8(x, to) _mm256_storeu_ps(to, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(x)))))
 #define WIDE_UINT8(x, to) _mm256_storeu_ps(to, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(x)))))
+#elif SIMD_BYTES == 16 && defined(__aarch64__)
+#define AT_ONCE 8
+#define HALVES(WIDE, x, to) do { vst1q_f32(to, WIDE(x)); vst1q_f32((to) + 4, WIDE((x) + 4)); } while (0)
+#define FOUR_FLOAT16(x) vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x)))
+#define FOUR_BFLOAT16(x) vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(x), 16))
+#define WIDE_FLOAT16(x, to) HALVES(FOUR_FLOAT16, x, to)
+#define WIDE_BFLOAT16(x, to) HALVES(FOUR_BFLOAT16, x, to)
+#define WIDE_INT8(x, to)                                                                                       \
+    do {                                                                                                       \
+        const int16x8_t both = vmovl_s8(vld1_s8(x));                                                           \
+        vst1q_f32(to, vcvtq_f32_s32(vmovl_s16(vget_low_s16(both))));                                           \
+        vst1q_f32((to) + 4, vcvtq_f32_s32(vmovl_high_s16(both)));                                              \
+    } while (0)
+#define WIDE_UINT8(x, to)                                                                                      \
+    do {                                                                                                       \
+        const uint16x8_t both = vmovl_u8(vld1_u8(x));                                                          \
+        vst1q_f32(to, vcvtq_f32_u32(vmovl_u16(vget_low_u16(both))));                                           \
+        vst1q_f32((to) + 4, vcvtq_f32_u32(vmovl_high_u16(both)));                                              \
+    } while (0)
 #else
 #define AT_ONCE 8
 #define EACH(from, x, to) do { LANES for (int l = 0; l < AT_ONCE; l++) (to)[l] = from((x)[l]); } while (0)
@@ -69,6 +88,9 @@ WIDEN(widen_uint8, uint8_t, from_uint8, WIDE_UINT8)
 #undef WIDE_INT8
 #undef WIDE_UINT8
 #undef EACH
+#undef HALVES
+#undef FOUR_FLOAT16
+#undef FOUR_BFLOAT16
 
 /* The n elements of X from `at` on. */
 INLINE void widen(const void *X, int element, ptrdiff_t at, ptrdiff_t n, float *to)

@@ -9,7 +9,7 @@
 #include "float_types.h"
 
 static int wrong;
-static const ptrdiff_t sizes[][3] = {{1, 1, 2}, {3, 2, 3}, {7, 5, 1}, {17, 33, 10}, {64, 20, 37}, {31, 300, 70}, {5, 64, 130}};
+static const ptrdiff_t sizes[][3] = {{1, 1, 2}, {3, 2, 3}, {7, 5, 1}, {17, 33, 10}, {64, 20, 37}, {70, 9, 24}, {31, 300, 70}, {5, 64, 130}};
 
 static double draw(void)
 {
@@ -165,7 +165,7 @@ static void N(check)(ptrdiff_t n, ptrdiff_t D, ptrdiff_t K)
                 const double target = targets ? Y[i * K + k] : k == y[i], S_ik = posterior[i * K + k];
                 if (target != 0) want -= s[i] * target * log(S_ik), most += s[i] * target * (1 - log(S_ik));
                 compare(targets ? "soft residuals" : "residuals", i, k, R[i * ldz + k], s[i] * (S_ik * mass - target),
-                        s[i] * (mass + 1) * soft);
+                        K > 1 ? s[i] * (mass + 1) * soft : 0);
             }
         }
         compare(targets ? "soft loss" : "loss", n, K, loss, want, most * soft);

@@ -199,6 +199,21 @@ def test_a_confident_row_keeps_the_digits_of_its_loss(isa, tolerance, stored, K,
         np.testing.assert_allclose(J, float(exact), rtol=1e-5 if float32 else 1e-12, atol=0)
 
 
+@pytest.mark.parametrize("K", [129, 300])
+def test_a_confident_row_of_weighted_targets_keeps_the_digits_of_its_gradient(isa, tolerance, stored, K, seed):
+    """All of the mass is the label's: an FMA, which rounds one of two products alone, would leave a rounding of it."""
+    float32 = tolerance.dtype == np.float32
+    X, rng = stored(np.ones((1, 1), tolerance.dtype)), np.random.default_rng([seed, K])
+    for margin in np.linspace(10, 80 if float32 else 700, 50).astype(tolerance.dtype):
+        Z, Y = np.full((K, 1), -margin), np.zeros((1, K), tolerance.dtype)
+        label = rng.integers(0, K)
+        Z[label], Y[0, label] = 0, rng.uniform(0.1, 1)
+        others = np.exp(np.longdouble(-margin)) * (K - 1)
+        residual = loss_grad(X, Y, Z, sample_weight=rng.uniform(0.1, 1, 1)).dW[label, 0]
+        exact = float(-Y[0, label] * others / (1 + others))
+        np.testing.assert_allclose(residual, exact, rtol=1e-5 if float32 else 1e-12, atol=0)
+
+
 def test_the_largest_score_may_stand_in_any_column(isa, dtype, stored):
     """So far above the others that without it exp overflows."""
     for K in (*range(1, 68), 300, 1000):

@@ -8,7 +8,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 SRC = TESTS.parent / "src"
-FLAGS = ["-std=gnu11", "-O1", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-unused-function"]
+FLAGS = ["-std=gnu11", "-O2", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-unused-function"]
 TARGETS = {  # compiler, flags, what runs the program
     "native": ("cc", [], []),
     "without vectors": ("cc", ["-DSIMD_SCALAR=1"], []),  # as for compilers that know no vector extensions

@@ -1,0 +1,72 @@
+"""How near the innermost loops of the products come to a processor's rate of FMAs, by llvm-mca's model of it.
+
+    python benchmarks/mca.py [--cc aarch64-linux-gnu-gcc] [--mca llvm-mca] [--cpu neoverse-n1 ...] [NAME ...]
+
+For processors that are not at hand: nothing is run. The headers of src/ are compiled for AArch64; of each function, by
+default the largest blocks, the loop with the most FMAs goes through llvm-mca, which assumes that all data are in the
+first cache. The rate compared with is the model's own for FMAs of the same form that wait for nothing.
+"""
+
+import argparse
+import re
+import subprocess
+from pathlib import Path
+
+SRC = Path(__file__).parents[1] / "src"
+FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-w", f"-I{SRC}"]
+KEPT = [f"{name}_{real}" for name in ("scores", "dots", "outer") for real in ("f32", "f64")]
+PROGRAM = '#include "float_types.h"\n' + "".join(f"void *keep_{name} = (void *){name};\n" for name in KEPT)
+LARGEST = "along_8x3", "down_8x3", "along_12x2", "dots_2x10", "dots_2x13"
+NAMES = [f"{name}_{real}" for real in ("f32", "f64") for name in LARGEST]
+ROUNDS = 200
+
+
+def innermost_loop(assembly, function):
+    """Take the instructions of the loop with the most FMAs, of those without another loop in them."""
+    body = re.search(rf"^{function}:[^\n]*\n(.*?)^\s*\.size\s+{function},", assembly, re.DOTALL | re.MULTILINE)[1]
+    lines = body.splitlines()
+    labels = {line.partition(":")[0]: number for number, line in enumerate(lines) if re.match(r"\.\w+:", line)}
+    ends = {}  # of loops: where one begins
+    for number, line in enumerate(lines):
+        branch = re.match(r"\s+(?:b\.?\w\w|cbn?z|tbn?z)\s.*?(\.\w+)\s*$", line)
+        if branch and labels.get(branch[1], number) < number:
+            ends[number] = labels[branch[1]]
+    inner = [(begin, end) for end, begin in ends.items() if not any(begin <= other < end for other in ends)]
+    loops = [[line for line in lines[begin : end + 1] if re.match(r"\s+[a-z]", line)] for begin, end in inner]
+    return max(loops, key=lambda loop: (fmas(loop), -len(loop)))
+
+
+def fmas(loop):
+    return sum("fmla" in line for line in loop)
+
+
+def cycles(mca, cpu, loop):
+    """Ask the model how long one round takes."""
+    command = [mca, "-mtriple=aarch64", f"-mcpu={cpu}", f"-iterations={ROUNDS}"]
+    report = subprocess.run(command, input="\n".join(loop), capture_output=True, text=True, check=True).stdout
+    return int(re.search(r"Total Cycles:\s+(\d+)", report)[1]) / ROUNDS
+
+
+def main():
+    """Print a line for each function: FMAs and instructions of a round, and each processor's share of the rate."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cc", default="aarch64-linux-gnu-gcc")
+    parser.add_argument("--mca", default="llvm-mca")
+    parser.add_argument("--cpu", nargs="+", default=["neoverse-n1", "neoverse-v2", "apple-m1"])
+    parser.add_argument("names", nargs="*", metavar="NAME", default=NAMES)
+    arguments = parser.parse_args()
+    compiler = [*arguments.cc.split(), *FLAGS, "-S", "-o", "-", "-x", "c", "-"]
+    assembly = subprocess.run(compiler, input=PROGRAM, capture_output=True, text=True, check=True).stdout
+    print(f"{'':16} {'FMAs':>4} {'all':>4}", *(f"{cpu:>12}" for cpu in arguments.cpu))
+    for name in arguments.names:
+        loop, shares = innermost_loop(assembly, name), []
+        form = re.sub(r"v\d+", "v{}", next(line for line in loop if "fmla" in line))
+        free = [form.format(register, 30, 31) for register in range(30)]  # each its own sum
+        for cpu in arguments.cpu:
+            rate = len(free) / cycles(arguments.mca, cpu, free)
+            shares.append(f"{fmas(loop) / cycles(arguments.mca, cpu, loop) / rate:12.2f}")
+        print(f"{name:16} {fmas(loop):4} {len(loop):4}", *shares)
+
+
+if __name__ == "__main__":
+    main()
