@@ -182,5 +182,7 @@ def systematic(weights: Vector, count: int) -> tuple[npt.NDArray[np.intp], Vecto
         return np.arange(len(weights)), weights
     total = np.cumsum(weights)
     marks = (np.arange(count) + 0.5) * (total[-1] / count)
-    rows, times = np.unique(np.minimum(np.searchsorted(total, marks), len(weights) - 1), return_counts=True)
-    return rows, times * (total[-1] / count)
+    # Counted, since np.unique took a third of the time of a small preconditioner.
+    times = np.bincount(np.minimum(np.searchsorted(total, marks), len(weights) - 1), minlength=len(weights))
+    rows = np.flatnonzero(times)
+    return rows, times[rows] * (total[-1] / count)
