@@ -30,6 +30,7 @@ from softmax_ext.linear_model import (  # noqa: E402
     _selection,
 )
 from softmax_ext.linear_model._grid import one_standard_error  # noqa: E402
+from softmax_ext.linear_model._trail import Ends  # noqa: E402
 
 VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
 K_AND_D = pytest.mark.parametrize("K, D", [(2, 3), (3, 4), (4, 50)])  # whole Hessians; and preconditioners
@@ -102,6 +103,31 @@ def test_fits_share_curvature(monkeypatch):
             alone += 1 - model.n_iter_[f, 0, j] / one.n_iter_[0]
     assert alone > -1.0  # no more than a ninth above them in the mean
     assert shared <= 0.7 * (len(refreshes) - shared)
+
+
+def test_fits_begin_ahead_of_where_the_last_have_ended(monkeypatch):
+    X, y = datasets.load_digits(return_X_y=True)
+    ahead = cv(cv=2, Cs=8).fit(X, y)
+    begin, lower = Ends.begin, []
+
+    def at_the_end(ends, objective):
+        start, end = begin(ends, objective), ends.w
+        lower.append(start is end or objective.value(start) < objective.value(end))
+        return end
+
+    monkeypatch.setattr(Ends, "begin", at_the_end)
+    behind = cv(cv=2, Cs=8).fit(X, y)
+    assert all(lower) and ahead.n_iter_.sum() < 0.8 * behind.n_iter_.sum()
+    assert ahead.C_ == pytest.approx(0.0193, rel=1e-2)  # as fits with tol=1e-7 choose
+
+
+def test_a_path_may_stand_still_or_have_no_penalty():
+    X, y = problem(3)
+    Cs = [np.inf, 1.0, 1e-3, 1e-3, 1e-2, 1.0, 100.0, np.inf]
+    model = cv(Cs=Cs, cv=[(np.arange(60, 120), np.arange(60))], tol=1e-8, max_iter=500).fit(X, y)
+    for j, C in enumerate(Cs):
+        alone = LogisticRegression(C=C, tol=1e-8, max_iter=500).fit(X[60:], y[60:])
+        np.testing.assert_allclose(model.coefs_paths_[0, 0, j, :, :-1], alone.coef_, rtol=1e-5, atol=1e-5)
 
 
 def test_a_fold_knows_nothing_of_the_labels_that_it_is_scored_by():

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from .._descent import Solution
+from .._descent import Callback, Solution
 from .._parameters import Parameters
 from .._penalty import Penalty
 from ._folds import Fold
-from ._trail import Trail
+from ._trail import Ends, Trail
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -43,6 +43,9 @@ def one_standard_error(scores: Vector, Cs: Vector, best: int) -> int:
     error = scores[:, best].std(ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else 0.0
     near = np.flatnonzero(mean >= mean[best] - error)
     return int(near[np.argmin(Cs[near])]) if near.size else best
+
+
+Fitted = tuple[int, int | None, Solution]  # the number of C, that of the fold or None for all rows, and the fit
 
 
 class Fits(NamedTuple):
@@ -95,40 +98,72 @@ class Grid(NamedTuple):
         """How many fits there are."""
         return len(self.Cs) * (len(self.folds) + 1)
 
-    def fit(
-        self, objective: Any, method: str, tol: float, max_iter: int
-    ) -> Generator[tuple[int, int | None, Solution]]:
+    def fit(self, objective: Any, method: str, tol: float, max_iter: int) -> Generator[Fitted]:
         """Yield the fits: the number of C, that of the fold or None for all rows, and the solution.
 
         Small ones run side by side, each on one thread. Which fit begins where does not depend on that.
         """
+        if objective.n_threads > 1 and objective.flops <= SIDE_BY_SIDE:
+            alone = objective.weighing(self.s, 1)
+            yield from self._side_by_side(Trail(alone, solver=method, tol=tol, max_iter=max_iter), objective.n_threads)
+            return
         trail = Trail(objective, solver=method, tol=tol, max_iter=max_iter)
-        ended = [trail.w] * len(self.folds)
-        over = threading.Event()
+        ends = [Ends(objective.size) for _ in self.folds]
+        for j in self._order:
+            solution, curvature = self._whole(trail, j)
+            yield j, None, solution
+            for f in range(len(self.folds)):
+                yield j, f, self._fold(trail, f, j, ends[f], curvature)
 
-        def stop(*_: Any) -> bool:
-            return over.is_set()
+    def _side_by_side(self, trail: Trail, n_threads: int) -> Generator[Fitted]:
+        """Yield the same. No fit waits but for the one before it, and a fold's for the trail's curvature.
 
-        side_by_side = objective.flops <= SIDE_BY_SIDE
-        threads = objective.n_threads if side_by_side else 1
-        N = objective.N
+        A task only waits for such as were handed in before it, so that one of them always runs.
+        """
+        folds, over = range(len(self.folds)), threading.Event()
+        ends = [Ends(trail.objective.size) for _ in folds]
 
-        def fold_fit(f: int, j: int, curvature: Any) -> Solution:
-            s = self.folds[f].weights(self.s, f, N)
-            part = objective.weighing(s, 1 if side_by_side else None)
-            penalty = Penalty(1 / (self.Cs[j] * part.m))
-            return trail.beside(part, penalty, ended[f], curvature, stop)
+        def whole(j: int, before: Future[Any] | None) -> tuple[Solution, Any]:
+            if before is not None:
+                before.result()
+            return self._whole(trail, j)
 
-        with ThreadPoolExecutor(min(threads, len(self.folds))) as pool:
+        def fold(f: int, j: int, before: Future[Any] | None, beside: Future[Any]) -> Solution:
+            if before is not None:
+                before.result()
+            return self._fold(trail, f, j, ends[f], beside.result()[1], lambda *_: over.is_set())
+
+        order = self._order
+        wholes: list[Any] = []
+        parts: list[list[Any]] = [[None for _ in folds]]
+        with ThreadPoolExecutor(min(n_threads, len(folds) + 1)) as pool:
             try:
-                for j in np.argsort(self.Cs, kind="stable").tolist():
-                    solution = trail.to(Penalty(1 / (self.Cs[j] * objective.m)))
-                    yield j, None, solution
-                    curvature = trail.curvature()
-                    fits = [(f, j, curvature) for f in range(len(self.folds))]
-                    run = pool.map if threads > 1 else map
-                    for f, solution in enumerate(run(lambda fit: fold_fit(*fit), fits)):
-                        ended[f] = solution.w
-                        yield j, f, solution
+                for i, j in enumerate(order):
+                    for at in order[len(wholes) : i + 2]:  # one C ahead of the folds
+                        wholes.append(pool.submit(whole, at, wholes[-1] if wholes else None))
+                    parts.append([pool.submit(fold, f, j, parts[-1][f], wholes[i]) for f in folds])
+                for i, j in enumerate(order):
+                    yield j, None, wholes[i].result()[0]
+                    for f in folds:
+                        yield j, f, parts[i + 1][f].result()
+                    wholes[i] = None  # and with it the curvature
             finally:
                 over.set()
+                pool.shutdown(cancel_futures=True)
+
+    @property
+    def _order(self) -> list[int]:
+        """The numbers of the values of C, from strong penalties to weak ones."""
+        order: list[int] = np.argsort(self.Cs, kind="stable").tolist()
+        return order
+
+    def _whole(self, trail: Trail, j: int) -> tuple[Solution, Any]:
+        """Fit all rows; return the curvature there too."""
+        return trail.to(Penalty(1 / (self.Cs[j] * trail.objective.m))), trail.curvature()
+
+    def _fold(
+        self, trail: Trail, f: int, j: int, ends: Ends, curvature: Any, callback: Callback | None = None
+    ) -> Solution:
+        objective = trail.objective
+        part = objective.weighing(self.folds[f].weights(self.s, f, objective.N), objective.n_threads)
+        return trail.beside(part, Penalty(1 / (self.Cs[j] * part.m)), ends, curvature, callback)

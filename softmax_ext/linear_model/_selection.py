@@ -161,10 +161,11 @@ class LogisticRegressionCV(
 
     Notes
     -----
-    All rows are fitted at each C, from the smallest to the largest, and beside them each fold. A fit begins where that
-    of the same rows ended at the C before, and a fold's takes the curvature of all rows for its preconditioner, which
-    tells it nothing of the labels that it is scored by. That is one fit more for each C than the folds need, and then
-    the last model is there. What is shared, and where fits begin, changes results within `tol`.
+    All rows are fitted at each C, from the smallest to the largest, and beside them each fold. A fit begins where those
+    of the same rows have ended, or ahead of that, where they lead to, and a fold's takes the curvature of all rows for
+    its preconditioner, which tells it nothing of the labels that it is scored by. That is one fit more for each C than
+    the folds need, and then the last model is there. What is shared, and where fits begin, changes results within
+    `tol`.
 
     scikit-learn's own scorers ask only for predictions, which are computed some rows at a time; for a scorer of your
     own the rows that one fold leaves out are copied.

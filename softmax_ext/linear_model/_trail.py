@@ -1,18 +1,22 @@
 """Fits that help each other: along a path of penalties, and of parts of the data beside it.
 
 A trail goes from strong penalties to weak ones. Each of its fits begins at the end of the one before, as in Friedman,
-Hastie and Tibshirani (Journal of Statistical Software 33(1), 2010), section 2.5. A fit of other weights of the same
-rows, such as those of a fold, goes beside it: from its own end to its own end, but with the trail's curvature in the
-place of its own, which L-BFGS corrects by its pairs of steps and gradients.
+Hastie and Tibshirani (Journal of Statistical Software 33(1), 2010), section 2.5, or ahead of it, where the ends so far
+lead to. A fit of other weights of the same rows, such as those of a fold, goes beside it: from its own ends to its own
+end, but with the trail's curvature in the place of its own, which L-BFGS corrects by its pairs of steps and gradients.
 
 Curvature is all that they share. A fold that begins where all rows have ended, or moves as they have moved, needs fewer
 steps; but it stops as soon as it is within the tolerance, and then knows something of the labels that it is scored by.
 On digits, of which all rows are fitted without an error, weak penalties then scored 0.934, where converged fits score
 0.907, and the weakest was chosen.
+
+To begin ahead takes 40 % of the passes from digits' sixty fits, and 5 % from those of 20000 x 50 x 5. To begin with the
+pairs of the fit before, whose change with the penalty is known, took 19 % from digits and added 17 % to the others.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +32,42 @@ Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
 
+class Ends:
+    """Where the fits of one objective have ended along a path, and where the next had better begin.
+
+    That is a predictor, as of any continuation (Allgower and Georg, "Numerical continuation methods", 1990): w goes on
+    along the logarithm of the penalty as it went, by as much as its last step was of the one before where steps shrink.
+    Where the objective is no lower there, the next fit begins where the last has ended.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.w: Vector = np.zeros(size)
+        self.loss = math.nan  # there, without a penalty
+        self.l2 = 0.0
+        self.velocity: Vector | None = None  # of w, along the logarithm of l2
+        self.speeds = (0.0, 0.0)  # of the step before the last, and of the last
+
+    def begin(self, objective: Any) -> Vector:
+        """Return where to begin the fit of the objective, which has its next penalty already."""
+        l2, (before, last) = objective.penalty.l2, self.speeds
+        if self.velocity is None or not (0 < l2 < self.l2 and before > 0):
+            return self.w
+        ahead = math.log(self.l2 / l2) * min(1.0, last / before)
+        w = self.w + ahead * self.velocity
+        value = self.loss + objective.penalty.value(objective.parameters.weights(self.w))
+        return w if objective.value(w) < value else self.w
+
+    def end(self, objective: Any, solution: Solution) -> None:
+        """Note where the fit of the objective has ended."""
+        l2, w = objective.penalty.l2, solution.w
+        self.velocity = None
+        if 0 < l2 < self.l2:
+            self.velocity = (w - self.w) / math.log(self.l2 / l2)
+            self.speeds = self.speeds[1], float(np.linalg.norm(self.velocity))
+        self.w, self.l2 = w, l2
+        self.loss = solution.value - objective.penalty.value(objective.parameters.weights(w))
+
+
 class Trail:
     """The fits of one objective along a path, each from the end of the one before.
 
@@ -39,7 +79,12 @@ class Trail:
         self, objective: Any, *, solver: str = "auto", tol: float = 1e-4, max_iter: int = 100, moving: bool = False
     ) -> None:
         self.objective, self.solver, self.tol, self.max_iter, self.moving = objective, solver, tol, max_iter, moving
-        self.w: Vector = np.zeros(objective.size)
+        self.ends = Ends(objective.size)
+
+    @property
+    def w(self) -> Vector:
+        """Where the last fit has ended."""
+        return self.ends.w
 
     def to(self, penalty: Penalty, callback: Callback | None = None) -> Solution:
         """Fit with the next penalty."""
@@ -51,8 +96,9 @@ class Trail:
             tol = min(tol, 0.1 * float(np.abs(change).max()))
         self.objective.penalty = penalty
         with np.errstate(over="ignore", invalid="ignore"):
-            solution = minimize(self.objective, self.w, self.solver, tol=tol, max_iter=self.max_iter, callback=callback)
-        self.w = solution.w
+            start = self.ends.begin(self.objective)
+            solution = minimize(self.objective, start, self.solver, tol=tol, max_iter=self.max_iter, callback=callback)
+        self.ends.end(self.objective, solution)
         return solution._replace(converged=solution.largest_gradient <= self.tol)
 
     def curvature(self) -> Any:
@@ -64,20 +110,22 @@ class Trail:
         return Shared(self.objective.preconditioner(self.w))
 
     def beside(
-        self, objective: Any, penalty: Penalty, start: Vector, curvature: Any, callback: Callback | None = None
+        self, objective: Any, penalty: Penalty, ends: Ends, curvature: Any, callback: Callback | None = None
     ) -> Solution:
-        """Fit other weights of the same rows with the last penalty, from where their own fit before ended."""
+        """Fit other weights of the same rows with a penalty of the trail, on from where their own fits have ended."""
         objective.penalty = penalty
         with np.errstate(over="ignore", invalid="ignore"):
-            return minimize(
+            solution = minimize(
                 objective,
-                start,
+                ends.begin(objective),
                 self.solver,
                 tol=self.tol,
                 max_iter=self.max_iter,
                 callback=callback,
                 preconditioner=curvature,
             )
+        ends.end(objective, solution)
+        return solution
 
 
 class Shared:
