@@ -186,8 +186,10 @@ class LogisticRegressionCV(
     array([0, 0])
     """
 
-    # score() takes sample_weight whether or not the scorer asks for it, so it is no request of this object.
-    __metadata_request__score: ClassVar[dict[str, Any]] = {"sample_weight": metadata_routing.UNUSED}
+    if VERSION >= (1, 9):
+        # score() takes sample_weight whether or not the scorer asks for it, so it is no request of this object; before,
+        # a weight that nobody asks for has to be one, or is refused.
+        __metadata_request__score: ClassVar[dict[str, Any]] = {"sample_weight": metadata_routing.UNUSED}
 
     _scikit_learns = sklearn.linear_model.LogisticRegressionCV
 
