@@ -121,6 +121,22 @@ def test_fits_begin_ahead_of_where_the_last_have_ended(monkeypatch):
     assert ahead.C_ == pytest.approx(0.0193, rel=1e-2)  # as fits with tol=1e-7 choose
 
 
+def test_fits_begin_ahead_only_where_the_objective_is_lower(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 16, (900, 12)).astype(float)  # a path with bends
+    y = (X @ rng.standard_normal((12, 20)) / 4 + rng.gumbel(size=(900, 20))).argmax(axis=1)
+    begin, lower = Ends.begin, []
+
+    def seen(ends, objective):
+        start = begin(ends, objective)
+        lower.append(0 if start is ends.w else objective.value(ends.w) - objective.value(start))
+        return start
+
+    monkeypatch.setattr(Ends, "begin", seen)
+    cv(cv=KFold(2), Cs=10).fit(X, y)
+    assert min(lower) >= 0 and np.count_nonzero(lower) > 5
+
+
 def test_a_path_may_stand_still_or_have_no_penalty():
     X, y = problem(3)
     Cs = [np.inf, 1.0, 1e-3, 1e-3, 1e-2, 1.0, 100.0, np.inf]
