@@ -434,6 +434,26 @@ def test_collinear_columns_are_named(made, said):
     same(results.bse.to_numpy()[:-1][~undetermined[:-1]], rest.bse[~undetermined[:-1]], rtol=1e-4)
 
 
+@pytest.mark.parametrize("P", [1, 2, 7, 64, 65, 130])
+def test_inverses_by_sweeps_and_by_lapack(P):
+    rng = np.random.default_rng(P)
+    X = rng.standard_normal((3 * P, P)) * np.logspace(-3, 3, P)
+    X[:, -1] += 50 * X[:, 0]
+    H = X.T @ X
+    C, determined = _identified.covariance(H, 2.0)
+    assert determined.all() and np.array_equal(C, C.T)
+    scale = np.sqrt(H.diagonal())
+    expected = np.linalg.inv(H / scale / scale[:, np.newaxis])
+    same(2 * C * scale * scale[:, np.newaxis], expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("N, D", [(1, 1), (7, 3), (5001, 37)])
+def test_gram_matrices_are_hessians(N, D, order):
+    X = np.random.default_rng(0).standard_normal((N, D)).astype(float, order=order)
+    same(_likelihood.gram(X), X.T @ X / N, rtol=0, atol=1e-14)
+
+
 def test_examples_in_docstrings():
     assert doctest.testmod(_mnlogit) == (0, 6)
     assert doctest.testmod(_logit) == (0, 5)

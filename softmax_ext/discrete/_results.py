@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import statsmodels.discrete.discrete_model as theirs
-from statsmodels.iolib.summary import Summary
+from statsmodels.iolib.summary import Summary, summary_params, table_extend
 from statsmodels.tools._decorators import cache_readonly
 
 from ..inference._identified import Separation
@@ -63,7 +63,8 @@ class Results:
     ) -> Any:
         """Return statsmodels' table, with what is to be said of separation below it.
 
-        statsmodels also makes LaTeX of it, twice, and throws that away: two thirds of the time.
+        statsmodels also makes LaTeX of it, twice, and throws that away: two thirds of the time. And it copies the
+        tables of the classes that it joins, which takes as long as all other statements of a small fit.
         """
         left = [
             ("Dep. Variable:", None),
@@ -88,7 +89,7 @@ class Results:
         table = Summary()
         yname, names = self._get_endog_name(yname, yname_list)
         table.add_table_2cols(self, gleft=left, gright=right, yname=yname, xname=xname, title=title)
-        table.add_table_params(self, yname=names, xname=xname, alpha=alpha, use_t=self.use_t)
+        table.tables.append(_coefficients(self, names, xname, alpha))
         said = [] if self.separation is None else [self.separation.say(self.model._class_names, self.model.exog_names)]
         if hasattr(self, "constraints"):
             said.append("Model has been estimated subject to linear equality constraints.")
@@ -107,6 +108,24 @@ class Results:
         s = self.model._weights
         np.add.at(table, (np.asarray(self.model.endog).astype(int), predicted.astype(int)), 1.0 if s is None else s)
         return table
+
+
+def _coefficients(results: Any, yname: Any, xname: Any, alpha: float) -> Any:
+    """Return the table of the coefficients: of several classes one below the other."""
+    options = {"xname": xname, "alpha": alpha, "use_t": results.use_t}
+    if results.params.ndim == 1:
+        return summary_params(results, yname=yname, **options)
+    names = yname if isinstance(yname, list) else results.model.endog_names[1:]
+    if len(names) != results.params.shape[1]:
+        raise ValueError(f"yname_list must have {results.params.shape[1]} names, got {names}")
+    tables, interval = [], results.conf_int(alpha)
+    columns = (results.params, results.bse, results.tvalues, results.pvalues)
+    for k, name in enumerate(names):
+        table = summary_params((results, *(each[:, k] for each in columns), interval[k]), yname=name, **options)
+        table.title = name
+        table.__deepcopy__ = lambda memo, table=table: table  # nobody else has it
+        tables.append(table)
+    return table_extend(tables, keep_headers=True)
 
 
 class MNLogitResults(Results, theirs.MultinomialResults):  # type: ignore[misc]

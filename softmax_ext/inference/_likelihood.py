@@ -154,8 +154,6 @@ class Likelihood:
 
 
 def gram(X: Vector) -> Vector:
-    """Return XᵀX / N, by blocks: it decides about ranks, and no digit of a result comes from it."""
-    G = np.zeros((X.shape[1], X.shape[1]))
-    for rows in blocks(len(X), X.shape[1]):
-        G += X[rows].T @ X[rows]
-    return G / len(X)
+    """Return XᵀX / N: four times the Hessian of two classes at 0, whose pass waits for no thread of a BLAS."""
+    objective = BinomialObjective(X, np.zeros(len(X), np.intp), fit_intercept=False)
+    return 4 * objective.hessian(np.zeros(objective.size))
