@@ -18,7 +18,7 @@ from setuptools.errors import CCompilerError, PlatformError
 
 sys.path.insert(0, "src")  # a build backend does not look where setup.py lies
 from declare import declarations, digest, write
-from flags import DEBUG, DIRECTIVES, LEVELS, OPENMP, flags
+from flags import DEBUG, DIRECTIVES, LEVELS, OPENMP, find_clang_cl, flags
 
 OMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() > _OPENMP; }\n"
 PROBE = "#include <Python.h>\n" + (OMP_PROBE if OPENMP else "int main(void) { return 0; }\n")
@@ -26,6 +26,7 @@ HELP = """{error}
 softmax_ext is built with a C compiler, Python's headers and OpenMP; one of them is missing (see above which).
     Debian, Ubuntu    apt install gcc python3-dev     (with clang: also libomp-dev)
     Fedora            dnf install gcc python3-devel   (with clang: also libomp-devel)
+    Windows           Visual Studio's build tools, and LLVM for clang-cl and OpenMP
     macOS             brew install libomp
                       export CFLAGS="-I$(brew --prefix libomp)/include" LDFLAGS="-L$(brew --prefix libomp)/lib"
 To do without OpenMP, on one thread, set SOFTMAX_EXT_NO_OPENMP=1 and install again."""
@@ -36,7 +37,7 @@ class build_ext(command.build_ext):
 
     def build_extensions(self):
         """Build what its source, a header or the flags have changed for."""
-        compile_args, link = flags(self.compiler.compiler_type == "msvc")
+        compile_args, link = flags(self.choose_compiler())
         self.probe(compile_args["baseline"], link)
         config = {isa: " ".join(words) for isa, words in compile_args.items()}
         record, changed = write(self.build_temp, "build_config", f"FLAGS = {config}  # Cython {Cython.__version__}\n")
@@ -50,6 +51,20 @@ class build_ext(command.build_ext):
             ext.depends += [record, *([sources] if isa == "cpu" else [declared])]
             ext.extra_compile_args, ext.extra_link_args = compile_args.get(isa, compile_args["baseline"]), link
         super().build_extensions()
+
+    def choose_compiler(self):
+        """On Windows take clang-cl, where there is one: MSVC knows no vectors, and its loops are slower than NumPy."""
+        if self.compiler.compiler_type != "msvc":
+            return "unix"
+        self.compiler.initialize()  # else it looks for its own compiler later
+        clang = find_clang_cl()
+        if clang is None:
+            self.warn(
+                "clang-cl was not found. MSVC builds modules that are right, and slower than NumPy: install LLVM."
+            )
+            return "msvc"
+        self.compiler.cc = clang
+        return "clang-cl"
 
     def probe(self, compile_args, link):
         """Compile and link a program with these flags, or say what to install."""

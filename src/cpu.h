@@ -23,8 +23,9 @@
 #define COMPILER "unknown"
 #endif
 
-/* Both ways of asking take into account whether the operating system saves the wide registers. */
-#if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
+/* Both ways of asking take into account whether the operating system saves the wide registers.  Clang in the place of MSVC
+ * is asked as MSVC: what the other way calls lies in a library that MSVC's linker does not have. */
+#if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__)) && !defined(_MSC_VER)
 
 #include <cpuid.h>
 

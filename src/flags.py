@@ -1,8 +1,10 @@
 """What a compiler is told: its flags for each ISA level, and for the debug and sanitized builds that setup.py lists."""
 
 import os
+import shutil
 import sys
 import sysconfig
+from pathlib import Path
 
 
 def switch(name):
@@ -14,7 +16,7 @@ DEBUG, OPENMP = switch("SOFTMAX_EXT_DEBUG"), not switch("SOFTMAX_EXT_NO_OPENMP")
 CHECKED = os.environ.get("SOFTMAX_EXT_SANITIZE", "").replace("1", "address,undefined")
 SANITIZE = f" -fsanitize={CHECKED} -fno-sanitize-recover=undefined" * switch("SOFTMAX_EXT_SANITIZE")
 
-ISA = {  # level: flags for gcc and clang, and for MSVC
+ISA = {  # level: flags for gcc and clang (clang-cl too), and for MSVC
     "baseline": ("", ""),
     "avx2": ("-mavx2 -mfma -mf16c", "/arch:AVX2"),
     "avx512": (
@@ -41,15 +43,32 @@ CHECKS = dict.fromkeys(("boundscheck", "initializedcheck", "nonecheck"), DEBUG)
 DIRECTIVES = {"language_level": 3, "cdivision": True, "wraparound": False, "auto_pickle": False, **CHECKS}
 
 
-def openmp_flags(msvc):
+def find_clang_cl():
+    """Find Clang with the arguments of MSVC's compiler, as LLVM's installer and Visual Studio's option leave it."""
+    folders = [Path(os.environ.get("PROGRAMFILES", "C:/Program Files"), "LLVM", "bin")]
+    if "VCINSTALLDIR" in os.environ:
+        folders.append(Path(os.environ["VCINSTALLDIR"], "Tools", "Llvm", "x64", "bin"))
+    return shutil.which("clang-cl") or shutil.which("clang-cl", path=os.pathsep.join(map(str, folders)))
+
+
+def openmp_flags(kind):
     """Name the flags for the compiler and for the linker; Apple's driver hides -fopenmp, its compiler has it."""
-    if not OPENMP or msvc:
-        return ["/openmp"] * OPENMP, []
-    return (["-Xpreprocessor", "-fopenmp"], ["-lomp"]) if sys.platform == "darwin" else (["-fopenmp"], ["-fopenmp"])
+    if not OPENMP:
+        return [], []
+    if kind == "unix":
+        return (["-Xpreprocessor", "-fopenmp"], ["-lomp"]) if sys.platform == "darwin" else (["-fopenmp"], ["-fopenmp"])
+    if kind == "msvc":
+        return ["/openmp"], []
+    return ["/openmp"], ["libomp.lib", f"/LIBPATH:{Path(find_clang_cl()).parents[1] / 'lib'}"]
 
 
-def flags(msvc):
-    """Name those for the compiler at each level, and those for the linker."""
-    openmp, openmp_link = openmp_flags(msvc)
-    compile_args = {isa: (MSVC if msvc else GNU).split() + openmp + ISA[isa][msvc].split() for isa in LEVELS}
-    return compile_args, openmp_link + ([] if msvc else GNU_LINK.split())
+def flags(kind):
+    """Name those for the compiler at each level, and those for the linker. kind: unix, msvc, clang-cl."""
+    openmp, openmp_link = openmp_flags(kind)
+    common = (MSVC if kind == "msvc" else GNU).split()
+    compile_args = {isa: [*common, *openmp, *ISA[isa][kind == "msvc"].split()] for isa in LEVELS}
+    if kind == "clang-cl":  # which takes those of Clang, and no other's, behind this word
+        compile_args = {
+            isa: [word if word in openmp else f"/clang:{word}" for word in words] for isa, words in compile_args.items()
+        }
+    return compile_args, openmp_link + (GNU_LINK.split() if kind == "unix" else [])

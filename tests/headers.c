@@ -7,6 +7,11 @@
 #include <stdlib.h>
 
 #include "float_types.h"
+#ifdef _WIN32
+#include <malloc.h>
+#define aligned_alloc(alignment, bytes) _aligned_malloc(bytes, alignment)
+#define free _aligned_free
+#endif
 
 static int wrong;
 static const ptrdiff_t sizes[][3] = {{1, 1, 2}, {3, 2, 3}, {7, 5, 1}, {17, 33, 10}, {64, 20, 37}, {70, 9, 24}, {31, 300, 70}, {5, 64, 130}};

@@ -1,10 +1,18 @@
-"""The C headers by themselves (headers.c), where Python's tests do not go: no vectors at all, and AArch64 by qemu."""
+"""The C headers by themselves (headers.c), where Python's tests do not go.
 
+Without vectors; on AArch64, by qemu; and with the calling convention of Windows, which aligns stacks to 16 bytes only,
+by wine at each level that this processor has.
+"""
+
+import os
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from softmax_ext import _dispatch
 
 TESTS = Path(__file__).parent
 SRC = TESTS.parent / "src"
@@ -12,6 +20,9 @@ FLAGS = ["-std=gnu11", "-O2", "-fno-math-errno", "-fno-trapping-math", "-ffp-con
 TARGETS = {  # compiler, flags, what runs the program
     "native": ("cc", [], []),
     "without vectors": ("cc", ["-DSIMD_SCALAR=1"], []),  # as for compilers that know no vector extensions
+    "windows baseline": ("clang-19", ["--target=x86_64-w64-mingw32"], ["wine"]),
+    "windows avx2": ("clang-19", ["--target=x86_64-w64-mingw32"], ["wine"]),
+    "windows avx512": ("clang-19", ["--target=x86_64-w64-mingw32"], ["wine"]),
     "aarch64": ("aarch64-linux-gnu-gcc", ["-static"], ["qemu-aarch64"]),
 }
 
@@ -19,15 +30,39 @@ pytestmark = pytest.mark.skipif(not SRC.exists(), reason="needs a whole checkout
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_headers_compute_what_plain_loops_do(target, tmp_path):
+def test_headers_compute_what_plain_loops_do(target, tmp_path, tmp_path_factory):
     compiler, flags, runner = TARGETS[target]
+    if target.startswith("windows"):
+        isa = target.split()[1]
+        if isa not in _dispatch.available():
+            pytest.skip(f"this processor lacks {isa}")
+        flags = [*flags, *runpy.run_path(str(SRC / "flags.py"))["ISA"][isa][0].split()]
     for program in [compiler, *runner]:
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
-    program = str(tmp_path / "headers")
+    program = str(tmp_path / "headers.exe")
     build = compiler, *FLAGS, *flags, f"-I{SRC}", str(TESTS / "headers.c"), "-o", program, "-lm"
     built = subprocess.run(build, capture_output=True, text=True, timeout=300)
     assert built.returncode == 0, built.stderr
-    run = subprocess.run([*runner, program], capture_output=True, text=True, timeout=300)
+    env = {**os.environ, "WINEDEBUG": "-all", "WINEPREFIX": str(tmp_path_factory.getbasetemp() / "wine")}
+    run = subprocess.run([*runner, program], env=env, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0 and run.stdout.endswith(": right\n"), run.stdout + run.stderr
     assert ("vectors of 0 bytes" in run.stdout) == (target == "without vectors")
+
+
+def test_clang_cl_knows_what_it_is_told(tmp_path, monkeypatch):
+    """Clang in the place of MSVC, as it builds on Windows: it warns of a flag that it does not know."""
+    clang = shutil.which("clang-19")
+    if not clang:
+        pytest.skip("clang-19 is not installed")
+    (tmp_path / "clang-cl").symlink_to(clang)  # by this name it takes MSVC's arguments
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    compile_args, link = runpy.run_path(str(SRC / "flags.py"))["flags"]("clang-cl")
+    assert link[0] == "libomp.lib"
+    source = tmp_path / "levels.c"
+    source.write_text("#if !defined(_MSC_VER) || !defined(_OPENMP) || FMA != defined(__FMA__)\n#error\n#endif\n")
+    for isa, words in compile_args.items():
+        told = "--target=x86_64-pc-windows-msvc", "-Werror", *words, f"-DFMA={int(isa != 'baseline')}"
+        command = "clang-cl", *told, "/c", str(source), "-o", str(tmp_path / "levels.obj")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
