@@ -409,6 +409,12 @@ def test_scikit_learns_callbacks_see_each_fit():
         ({"cv": [(np.arange(60), np.arange(60, 121))]}, {}, ValueError, "fold 0 names rows that X with its 120"),
         ({"cv": [(np.arange(60), [])]}, {}, ValueError, "fold 0 has no rows to score by"),
         ({"cv": KFold(2)}, {"sample_weight": np.r_[np.ones(60), np.zeros(60)]}, ValueError, "that fold 0 trains on"),
+        (
+            {"cv": [(np.arange(60), np.arange(100, 120))]},
+            {"sample_weight": np.r_[np.ones(100), np.zeros(20)]},
+            ValueError,
+            "that fold 0 is scored by have a weight of 0: leave",
+        ),
         ({}, {"y": np.full((120, 3), 1 / 3)}, ValueError, "y holds probabilities, of shape"),
         ({}, {"X": from_iterable(lambda: iter([]))}, TypeError, "got Chunks"),
         ({}, {"y": np.zeros(120)}, ValueError, "at least 2 classes"),

@@ -43,6 +43,14 @@ class Fold(NamedTuple):
                 raise ValueError(f"cv: fold {number} has no rows to {name}")
         return fold
 
+    def check_scored(self, sample_weight: Vector, number: int) -> None:
+        """Refuse weights of which none is left to score by."""
+        if not sample_weight[self.test].any():
+            raise ValueError(
+                f"cv: all rows that fold {number} is scored by have a weight of 0: leave such rows out, or choose the "
+                "folds by the others"
+            )
+
     def weights(self, s: Vector | None, number: int, N: int) -> Vector:
         """Return complete weights (N,): a row counts as often as the fold trains on it."""
         counts = np.bincount(self.train, minlength=N).astype(np.float64)

@@ -149,7 +149,7 @@ class LogisticRegressionCV(
     ------
     ValueError
         From `fit`, as scikit-learn; for L1 and elastic net; if y holds probabilities; if a fold has no rows with weight
-        to train on.
+        to train on, or to score by.
     TypeError
         From `fit`, for chunks.
 
@@ -293,6 +293,11 @@ class LogisticRegressionCV(
         N = X.shape[0]
         pairs = check_cv(self.cv, y, classifier=True).split(X, y, **splits)
         folds = [Fold.of(number, N, *pair) for number, pair in enumerate(pairs)]
+        if bare_weight is not None:  # told before the work
+            for number, fold in enumerate(folds):
+                fold.weights(rows.s, number, N)
+                if scorer is None or "sample_weight" in score_params:
+                    fold.check_scored(bare_weight, number)
         grid = Grid(Cs, 1 if l1_ratios is None else len(l1_ratios), folds, rows.s)
         layout = Parameters.of_model(len(self.classes_), X.shape[1], bool(self.fit_intercept))
         with ExitStack() as stack:
