@@ -29,7 +29,7 @@ def expected_calibration_error(
     """Mean distance between how sure a classifier is and how often it is right, over bins of the former.
 
     With w_b the weight of the samples in bin b, their mean probability p_b and the part r_b of them that is right:
-    Σ_b w_b |r_b - p_b| / Σ_b w_b.
+    ``Σ_b w_b |r_b - p_b| / Σ_b w_b``.
 
     Parameters
     ----------
