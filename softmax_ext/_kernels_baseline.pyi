@@ -44,6 +44,7 @@ class Plan:
     itemsize: Final[int]
     dots: Final[bool]
     copied: Final[bool]
+    widens: Final[bool]
     transposed: Final[bool]
     doubles: Final[bool]
     second: Final[bool]
@@ -97,7 +98,7 @@ class SparsePlan(Plan):
 @disjoint_base
 class BinomialPlan(SlicedPlan):
     sparse: Final[bool]
-    def __init__(self, *args: Never, slices: int, batch: int, sparse: bool, copied: bool, **shape: Any) -> None: ...
+    def __init__(self, *args: Never, slices: int, batch: int, sparse: bool, **shape: Any) -> None: ...
 
 @disjoint_base
 class HessianPlan(SlicedPlan):

@@ -172,14 +172,7 @@ def _sparse_plan(kernels: ModuleType, shape: dict[str, Any], nnz: int) -> Plan:
 
 @lru_cache(maxsize=1024)
 def binomial_plan(
-    N: int,
-    D: int,
-    itemsize: int,
-    isa: str,
-    *,
-    second: bool = False,
-    copied: bool = False,
-    nnz: int | None = None,
+    N: int, D: int, itemsize: int, isa: str, *, second: bool = False, nnz: int | None = None
 ) -> BinomialPlan | None:
     """Choose the way of one pass over two classes with one row of coefficients; or None: take that of K = 2.
 
@@ -216,7 +209,6 @@ def binomial_plan(
         slices=slices,
         batch=256,
         sparse=nnz is not None,
-        copied=copied,
     )
     return way
 

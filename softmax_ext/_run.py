@@ -74,5 +74,5 @@ def _converted(
 
 
 def _wanted(plan: Plan, X: Array, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype in which the plan reads X: its own, if tiles are copied and so can be widened."""
-    return read_as(X.dtype) if plan.copied else dtype
+    """Return the dtype in which the plan reads X: the computing one, unless it widens what it reads."""
+    return read_as(X.dtype) if plan.widens else dtype

@@ -43,7 +43,7 @@ def _pass(X: Any, w: Array, b: Array, n_threads: int | None, *, both: bool) -> A
     if isinstance(samples, CSR) and samples.nnz * FEW_ENTRIES < samples.shape[1]:
         samples, weights = samples.narrowed(weights)
     rows = Rows(samples)
-    way = binomial_plan(*samples.shape, dtype.itemsize, _dispatch.isa, copied=rows.narrow, nnz=rows.stored)
+    way = binomial_plan(*samples.shape, dtype.itemsize, _dispatch.isa, nnz=rows.stored)
     if way is None:
         return None
     out = np.empty((len(samples), 2) if both else len(samples), dtype)

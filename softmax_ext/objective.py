@@ -439,9 +439,8 @@ class BinomialObjective(SoftmaxObjective):
         """Return the way of a pass over one score a sample, if there is one for these samples."""
         if _dispatch.kernels is None:
             return None
-        rows, shape = self._rows, (self.N, self.D)
-        options = {"second": second, "copied": rows.narrow, "nnz": rows.stored}
-        return binomial_plan(*shape, self.dtype.itemsize, _dispatch.isa, **options)
+        nnz = self._rows.stored
+        return binomial_plan(self.N, self.D, self.dtype.itemsize, _dispatch.isa, second=second, nnz=nnz)
 
     def _plan(self, second: bool) -> Plan:
         return self._one_row(second) or super()._plan(second)

@@ -14,15 +14,50 @@
 /* Rows of a group: as many as fill a vector of scores, and enough for sums that do not wait for one another. */
 enum { NAME(group) = NAME(lanes) > 8 ? NAME(lanes) : 8 };
 
+/* X's elements are widened as they are loaded, twice: a copy of the tile costs more than that.  1000000 x 256 float16 take
+ * 34 ms with one and COPYLESS without, uint8 26 and COPYLESS.  Their type is a constant in what follows. */
+#if MANTISSA_BITS == 23
+#define ELEMENTS(OF) OF(REAL) OF(FLOAT16) OF(BFLOAT16) OF(INT8) OF(UINT8)
+#else
+#define ELEMENTS(OF) OF(REAL)
+#endif
+#define BYTES (element == REAL ? (ptrdiff_t)sizeof(real) : element == INT8 || element == UINT8 ? 1 : 2)
+
+/* A vector of the row x, from its number j on. */
+INLINE vec NAME(load_as)(const int element, const char *x, ptrdiff_t j)
+{
+    vec v;
+    if (element == REAL) return NAME(load)((const real *)x + j);
+    float numbers[NAME(lanes)];
+    widen(x, element, j, L, numbers);
+    memcpy(&v, numbers, sizeof numbers); /* of float, and as large as v */
+    return v;
+}
+
+/* The n numbers there, and zeros. */
+INLINE vec NAME(load_some_as)(const int element, const char *x, ptrdiff_t j, ptrdiff_t n)
+{
+    vec v;
+    if (element == REAL) return NAME(load_some)((const real *)x + j, n);
+#if defined(WIDENED_SOME) && MANTISSA_BITS == 23
+    v = (vec)WIDENED_SOME(element, x + j * BYTES, n);
+#else
+    float numbers[NAME(lanes)] = {0};
+    widen(x, element, j, n, numbers);
+    memcpy(&v, numbers, sizeof numbers);
+#endif
+    return v;
+}
+
 /* The last vector of a row: `some` numbers, then what `mask` drops.  Unless it is `careful`, a constant, a whole vector
  * may be read there. */
-INLINE vec NAME(load_last)(const int careful, const real *p, ptrdiff_t some, ivec mask)
+INLINE vec NAME(load_last)(const int careful, const int element, const char *x, ptrdiff_t j, ptrdiff_t some, ivec mask)
 {
 #ifdef SIMD_LOAD_SOME
     (void)careful, (void)mask;
-    return SIMD_LOAD_SOME(p, some);
+    return NAME(load_some_as)(element, x, j, some);
 #else
-    return careful ? NAME(load_some)(p, some) : NAME(keep)(mask, NAME(load)(p));
+    return careful ? NAME(load_some_as)(element, x, j, some) : NAME(keep)(mask, NAME(load_as)(element, x, j));
 #endif
 }
 
@@ -44,9 +79,11 @@ INLINE const char *NAME(fetch)(const char *next, const char *until)
 }
 
 #define SCORES_ARGUMENTS                                                                                       \
-    const real *X, ptrdiff_t n, ptrdiff_t ldx, const real *w, ptrdiff_t nv, ptrdiff_t some, real bias, real *z
+    const int element, const char *X, ptrdiff_t n, ptrdiff_t ldx, const real *w, ptrdiff_t nv, ptrdiff_t some, \
+        real bias, real *z
 
-/* Scores of a group of which n rows exist, of V vectors (a constant) or of nv.  `careful` also where rows are missing. */
+/* Scores of a group of which n rows exist, ldx bytes apart, of V vectors (a constant) or of nv.  `careful` also where rows
+ * are missing. */
 INLINE void NAME(score_group)(const int V, const int careful, SCORES_ARGUMENTS)
 {
     const ivec mask = NAME(first_lanes)(some);
@@ -55,22 +92,23 @@ INLINE void NAME(score_group)(const int V, const int careful, SCORES_ARGUMENTS)
         vec row[8];
         UNROLL for (int v = 0; v < V; v++) row[v] = NAME(load)(w + v * L);
         UNROLL for (int i = 0; i < NAME(group); i++) {
-            const real *x = X + (careful ? smaller(i, n - 1) : i) * ldx;
-            sum[i] = row[V - 1] * NAME(load_last)(careful, x + (V - 1) * L, some, mask);
-            UNROLL for (int v = 0; v < V - 1; v++) sum[i] += row[v] * NAME(load)(x + v * L);
+            const char *x = X + (careful ? smaller(i, n - 1) : i) * ldx;
+            sum[i] = row[V - 1] * NAME(load_last)(careful, element, x, (V - 1) * L, some, mask);
+            IN_REGISTER(sum[i]); /* or which product of two is rounded before they are added, the compiler decides */
+            UNROLL for (int v = 0; v < V - 1; v++) sum[i] += row[v] * NAME(load_as)(element, x, v * L);
         }
     } else {
         const ptrdiff_t whole = (nv - 1) * L;
         UNROLL for (int g = 0; g < NAME(group); g += 8) {
-            const real *x[8];
+            const char *x[8];
             vec s[8];
             UNROLL for (int i = 0; i < 8; i++) {
                 x[i] = X + (careful ? smaller(g + i, n - 1) : g + i) * ldx;
-                s[i] = NAME(load)(w + whole) * NAME(load_last)(careful, x[i] + whole, some, mask);
+                s[i] = NAME(load)(w + whole) * NAME(load_last)(careful, element, x[i], whole, some, mask);
             }
             for (ptrdiff_t j = 0; j < whole; j += L) {
                 const vec row = NAME(load)(w + j);
-                UNROLL for (int i = 0; i < 8; i++) s[i] += row * NAME(load)(x[i] + j);
+                UNROLL for (int i = 0; i < 8; i++) s[i] += row * NAME(load_as)(element, x[i], j);
             }
             UNROLL for (int i = 0; i < 8; i++) sum[g + i] = s[i];
         }
@@ -80,39 +118,47 @@ INLINE void NAME(score_group)(const int V, const int careful, SCORES_ARGUMENTS)
 
 /* z = X w + bias for n rows; w has whole vectors, z room for whole groups.  `end` is where the last row of all ends,
  * behind which nothing is read; what lies from `next` on is fetched, `share` bytes for each row. */
-INLINE const char *NAME(score_groups)(const int V, const real *end, const char *next, ptrdiff_t share, SCORES_ARGUMENTS)
+INLINE const char *NAME(score_groups)(const int V, const char *end, const char *next, ptrdiff_t share, SCORES_ARGUMENTS)
 {
     for (ptrdiff_t i = 0; i < n; i += NAME(group)) {
         const ptrdiff_t rows = smaller(n - i, NAME(group));
-        const real *x = X + i * ldx;
+        const char *x = X + i * ldx;
         if (next) next = NAME(fetch)(next, next + rows * share);
-        if (rows == NAME(group) && x + (NAME(group) - 1) * ldx + nv * L <= end)
-            NAME(score_group)(V, 0, x, rows, ldx, w, nv, some, bias, z + i);
+        if (rows == NAME(group) && x + (NAME(group) - 1) * ldx + nv * L * BYTES <= end)
+            NAME(score_group)(V, 0, element, x, rows, ldx, w, nv, some, bias, z + i);
         else
-            NAME(score_group)(V, 1, x, rows, ldx, w, nv, some, bias, z + i);
+            NAME(score_group)(V, 1, element, x, rows, ldx, w, nv, some, bias, z + i);
     }
     return next;
 }
 #undef SCORES_ARGUMENTS
 
-KERNEL const char *NAME(one_scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *end,
+/* Rows are ldx bytes apart. */
+KERNEL const char *NAME(one_scores)(const char *X, int element, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const char *end,
                                     const real *w, real bias, const char *next, ptrdiff_t share, real *z)
 {
     const ptrdiff_t nv = NAME(vectors)(D), some = D - (nv - 1) * L;
-    switch (nv) {
-    case 1: return NAME(score_groups)(1, end, next, share, X, n, ldx, w, nv, some, bias, z);
-    case 2: return NAME(score_groups)(2, end, next, share, X, n, ldx, w, nv, some, bias, z);
-    case 3: return NAME(score_groups)(3, end, next, share, X, n, ldx, w, nv, some, bias, z);
-    case 4: return NAME(score_groups)(4, end, next, share, X, n, ldx, w, nv, some, bias, z);
-    default: return NAME(score_groups)(0, end, next, share, X, n, ldx, w, nv, some, bias, z);
+#define GROUPS(V, element) NAME(score_groups)(V, end, next, share, element, X, n, ldx, w, nv, some, bias, z)
+    if (element == REAL) switch (nv) {
+        case 1: return GROUPS(1, REAL);
+        case 2: return GROUPS(2, REAL);
+        case 3: return GROUPS(3, REAL);
+        case 4: return GROUPS(4, REAL);
+        }
+    switch (element) {
+#define OF(element) case element: return GROUPS(0, element);
+    ELEMENTS(OF)
+#undef OF
     }
+#undef GROUPS
+    return next;
 }
 
 /* g += sum_i r_i x_i over V vectors (a constant) of n rows, of the last of which only `some` numbers are wanted if it is
  * the row's last one. */
 #define GRADIENT_ARGUMENTS                                                                                     \
-    const int last, const real *X, ptrdiff_t n, ptrdiff_t ldx, const real *end, ptrdiff_t some, const real *r, \
-        const char *next, ptrdiff_t share, real *g
+    const int element, const int last, const char *X, ptrdiff_t n, ptrdiff_t ldx, const char *end, ptrdiff_t some, \
+        const real *r, const char *next, ptrdiff_t share, real *g
 INLINE void NAME(gradient_panel)(const int V, GRADIENT_ARGUMENTS)
 {
     /* Rows at a time, with sums of their own: else each addition would wait for the one before. */
@@ -122,20 +168,20 @@ INLINE void NAME(gradient_panel)(const int V, GRADIENT_ARGUMENTS)
     UNROLL for (int v = 0; v < U * V; v++) sum[v] = NAME(set1)(0);
 #ifndef SIMD_LOAD_SOME
     if (last && some < L) /* behind the last rows' ends there is nothing to read */
-        while (whole > 0 && X + (whole - 1) * ldx + V * L > end) whole--;
+        while (whole > 0 && X + (whole - 1) * ldx + V * L * BYTES > end) whole--;
 #else
     (void)end;
 #endif
     for (; i + U <= whole; i += U) {
         if (next) next = NAME(fetch)(next, next + U * share);
         UNROLL for (int u = 0; u < U; u++) {
-            const real *x = X + (i + u) * ldx;
+            const char *x = X + (i + u) * ldx;
             const vec residual = NAME(set1)(r[i + u]);
-            UNROLL for (int v = 0; v < V - 1; v++) sum[u * V + v] += residual * NAME(load)(x + v * L);
+            UNROLL for (int v = 0; v < V - 1; v++) sum[u * V + v] += residual * NAME(load_as)(element, x, v * L);
 #ifdef SIMD_LOAD_SOME
-            sum[u * V + V - 1] += residual * (last ? SIMD_LOAD_SOME(x + (V - 1) * L, some) : NAME(load)(x + (V - 1) * L));
+            sum[u * V + V - 1] += residual * (last ? NAME(load_some_as)(element, x, (V - 1) * L, some) : NAME(load_as)(element, x, (V - 1) * L));
 #else
-            sum[u * V + V - 1] += residual * NAME(load)(x + (V - 1) * L);
+            sum[u * V + V - 1] += residual * NAME(load_as)(element, x, (V - 1) * L);
 #endif
         }
     }
@@ -143,17 +189,17 @@ INLINE void NAME(gradient_panel)(const int V, GRADIENT_ARGUMENTS)
      * X ends, or bits would depend on how it is stored. */
     for (; i + U <= n; i += U) {
         UNROLL for (int u = 0; u < U; u++) {
-            const real *x = X + (i + u) * ldx;
+            const char *x = X + (i + u) * ldx;
             const vec residual = NAME(set1)(r[i + u]);
-            UNROLL for (int v = 0; v < V - 1; v++) sum[u * V + v] += residual * NAME(load)(x + v * L);
-            sum[u * V + V - 1] += residual * NAME(load_some)(x + (V - 1) * L, some);
+            UNROLL for (int v = 0; v < V - 1; v++) sum[u * V + v] += residual * NAME(load_as)(element, x, v * L);
+            sum[u * V + V - 1] += residual * NAME(load_some_as)(element, x, (V - 1) * L, some);
         }
     }
     for (; i < n; i++) {
-        const real *x = X + i * ldx;
+        const char *x = X + i * ldx;
         const vec residual = NAME(set1)(r[i]);
-        UNROLL for (int v = 0; v < V - 1; v++) sum[v] += residual * NAME(load)(x + v * L);
-        sum[V - 1] += residual * (last ? NAME(load_some)(x + (V - 1) * L, some) : NAME(load)(x + (V - 1) * L));
+        UNROLL for (int v = 0; v < V - 1; v++) sum[v] += residual * NAME(load_as)(element, x, v * L);
+        sum[V - 1] += residual * (last ? NAME(load_some_as)(element, x, (V - 1) * L, some) : NAME(load_as)(element, x, (V - 1) * L));
     }
     UNROLL for (int u = U / 2; u >= 1; u /= 2)
         UNROLL for (int v = 0; v < u * V; v++) sum[v] += sum[u * V + v];
@@ -161,23 +207,29 @@ INLINE void NAME(gradient_panel)(const int V, GRADIENT_ARGUMENTS)
 }
 
 /* g += X^T r over n rows; g has whole vectors. */
-KERNEL void NAME(one_gradient)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *end, const real *r,
-                               const char *next, ptrdiff_t share, real *g)
+KERNEL void NAME(one_gradient)(const char *X, int element, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const char *end,
+                               const real *r, const char *next, ptrdiff_t share, real *g)
 {
     const ptrdiff_t nv = NAME(vectors)(D), panels = parts_of(nv, 8), some = D - (nv - 1) * L;
     for (ptrdiff_t p = 0; p < panels; p++) {
         const ptrdiff_t v = part(nv, panels, p), V = part(nv, panels, p + 1) - v;
         const ptrdiff_t pace = next ? share * V / nv : 0;
         const int last = p == panels - 1;
-        switch (V) {
-#define PANEL_OF(V) case V: NAME(gradient_panel)(V, last, X + v * L, n, ldx, end, some, r, next, pace, g + v * L); break;
-        PANEL_OF(1) PANEL_OF(2) PANEL_OF(3) PANEL_OF(4) PANEL_OF(5) PANEL_OF(6) PANEL_OF(7) PANEL_OF(8)
+        const char *x = X + v * L * BYTES;
+        switch (8 * element + V - 1) {
+#define PANEL_OF(V, element) \
+    case 8 * element + V - 1: NAME(gradient_panel)(V, element, last, x, n, ldx, end, some, r, next, pace, g + v * L); break;
+#define OF(e) PANEL_OF(1, e) PANEL_OF(2, e) PANEL_OF(3, e) PANEL_OF(4, e) PANEL_OF(5, e) PANEL_OF(6, e) PANEL_OF(7, e) PANEL_OF(8, e)
+        ELEMENTS(OF)
+#undef OF
 #undef PANEL_OF
         }
         next = next ? next + n * pace : NULL;
     }
 }
 #undef GRADIENT_ARGUMENTS
+#undef BYTES
+#undef ELEMENTS
 
 /* e = exp(-|z|), and the posteriors of both classes, of EXPS vectors in step.  max(z, 0) is what _rows.h subtracts. */
 INLINE void NAME(two_classes)(const vec *z, vec *below_0, vec *below_1, vec *e, vec *S_0, vec *S_1)

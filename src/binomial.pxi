@@ -4,22 +4,21 @@ cdef class BinomialPlan(SlicedPlan):
     """The cut into slices of rows that have one score each.
 
     Work space for all: the coefficients of W, and those of V with `second`, in whole vectors. A thread's own: a tile's
-    scores, those of V, the gradient of a batch, and the tile of X if it is copied. Sums of a slice: eight for the loss,
-    eight of which the first is db's, then dW.
+    scores, those of V, and the gradient of a batch. Sums of a slice: eight for the loss, eight of which the first is
+    db's, then dW.
     """
 
     cdef readonly bint sparse           # CSR rows
     cdef Py_ssize_t row                 # elements of a row of coefficients
 
-    def __init__(self, *, Py_ssize_t slices, Py_ssize_t batch, bint sparse, bint copied, **shape):
+    def __init__(self, *, Py_ssize_t slices, Py_ssize_t batch, bint sparse, **shape):
         Plan.__init__(self, K=2, **shape)
         self.cut, self.slices, self.batch, self.sparse, self.doubles = "slices", slices, batch, sparse, True
-        self.copied, self.ldt = copied, odd_lines(self.D, self.line)
+        self.widens = not sparse
         self.row = whole(self.D, self.line)
         self.packed = self.row * (2 if self.second else 1)
         self.Q = whole(self.tile, 16 * self.line)  # whole steps of exponentials, at every level
-        self.copy = self.Q * (2 if self.second else 1) + (0 if sparse else self.row)
-        self.work = self.copy + (self.tile * self.ldt if copied else 0)
+        self.work = self.Q * (2 if self.second else 1) + (0 if sparse else self.row)
         self.losses = 8
         self.apart = self.losses + 8 + whole(self.D, 8)
         if slices > 1:
@@ -56,17 +55,25 @@ cdef void pack_one(BinomialPlan p, const void *W, bint doubles, floating *packed
         packed[j] = 0
 
 
+cdef const char *last_end(BinomialPlan p, const Batch *d) noexcept nogil:
+    """Where the last row ends, behind which nothing is read."""
+    return <const char *>d.x.X + ((d.N - 1) * d.x.ldx + p.D) * d.x.itemsize
+
+
 cdef const char *score_tile(
-    BinomialPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *X, Py_ssize_t ldx,
-    const floating *end, const floating *w, floating bias, const char *next, Py_ssize_t share, floating *z,
+    BinomialPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *w, floating bias, const char *next,
+    Py_ssize_t share, floating *z,
 ) noexcept nogil:
-    """Scores of n rows, rows `first` and on of CSR; returns where it has prefetched to."""
+    """Scores of n rows; returns where it has prefetched to."""
+    cdef Py_ssize_t row = d.x.ldx * d.x.itemsize
     if p.sparse:
         one_sparse_scores(
             <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first, n, w, bias, z,
         )
         return NULL
-    return one_scores(X, n, p.D, ldx, end, w, bias, next, share, z)
+    return one_scores(
+        <const char *>d.x.X + first * row, d.x.element, n, p.D, row, last_end(p, d), w, bias, next, share, z,
+    )
 
 
 cdef void binomial_slice(
@@ -74,14 +81,11 @@ cdef void binomial_slice(
 ) noexcept nogil:
     """The rows of a slice, added to its sums."""
     cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, j, row, batched = 0
-    cdef Py_ssize_t bytes = d.x.ldx * d.x.itemsize, ldx = d.x.ldx
+    cdef Py_ssize_t bytes = d.x.ldx * d.x.itemsize
     cdef floating *q = z + p.Q
     cdef floating *partial = z + p.Q * (2 if p.second else 1)
-    cdef floating *copy = z + p.copy
     cdef double *dW = sums + p.losses + 8
     cdef const char *X = <const char *>d.x.X
-    cdef const floating *tile = NULL
-    cdef const floating *end = NULL
     cdef const char *next
     cdef const double *s
     cdef bint hessian = d.kind == HESSIAN
@@ -97,15 +101,9 @@ cdef void binomial_slice(
             # Each stage fetches half of the next tile; what lies beyond the slice belongs to another thread.
             if first + 2 * n > stop:
                 next = NULL
-        if p.copied:
-            copy_rows(X + first * bytes, d.x.element, n, p.D, d.x.ldx, copy, p.ldt)
-            tile, ldx, end = copy, p.ldt, copy + n * p.ldt
-        elif not p.sparse:
-            tile = <const floating *>(X + first * bytes)
-            end = <const floating *>(X + (d.N - 1) * bytes) + p.D
-        next = score_tile(p, d, first, n, tile, ldx, end, packed, bias, next, bytes // 2, z)
+        next = score_tile(p, d, first, n, packed, bias, next, bytes // 2, z)
         if hessian:
-            score_tile(p, d, first, n, tile, ldx, end, packed + p.row, c, NULL, 0, q)
+            score_tile(p, d, first, n, packed + p.row, c, NULL, 0, q)
         s = NULL if d.t.s == NULL else d.t.s + first
         if d.kind == PROBABILITIES:
             binomial_posteriors(z, n, <floating *>d.out.S + 2 * row)
@@ -129,7 +127,9 @@ cdef void binomial_slice(
                 <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first - n, n, z, dW,
             )
             continue
-        one_gradient(tile, n, p.D, ldx, end, z, next, bytes - bytes // 2, partial)
+        one_gradient(
+            X + (first - n) * bytes, d.x.element, n, p.D, bytes, last_end(p, d), z, next, bytes - bytes // 2, partial,
+        )
         batched += n
         if batched >= p.batch or first == stop:
             for j in range(p.D):

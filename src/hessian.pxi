@@ -35,7 +35,7 @@ cdef class HessianPlan(SlicedPlan):
         Plan.__init__(self, second=False, **shape)
         cdef Py_ssize_t unit = sizeof(double) // self.itemsize, rows = whole(self.tile, HESSIAN_STEP)
         self.cut, self.slices, self.sparse, self.binary, self.doubles = "slices", slices, sparse, binary, True
-        self.copied = not sparse
+        self.widens = not sparse
         self.P = self.D + intercept
         self.pairs = 1 if binary else self.K * (self.K + 1) // 2
         self.ldt = whole(self.P, lanes_f64)
@@ -116,7 +116,10 @@ cdef void widen_and_score(
             <const char *>d.x.X + first * d.x.ldx * d.x.itemsize, d.x.element, n, p.D, d.x.ldx, ones, kind, tile, p.ldt,
         )
     if p.binary:
-        one_scores(<const double *>tile, n, p.ldt, p.ldt, tile + n * p.ldt, packed, 0, NULL, 0, z)
+        one_scores(
+            <const char *>tile, REAL, n, p.ldt, p.ldt * <Py_ssize_t>sizeof(double), <const char *>(tile + n * p.ldt),
+            packed, 0, NULL, 0, z,
+        )
         curvatures_of_two(z, n, NULL if d.t.s == NULL else d.t.s + first)
     else:
         scores(<const double *>tile, n, p.P, p.ldt, packed + p.ldz, packed, NULL, p.K, z, p.ldz)

@@ -44,6 +44,7 @@ cdef class Plan:
     cdef readonly Py_ssize_t itemsize   # bytes of a number that is computed
     cdef readonly bint dots             # scores are summed along the features, and across the lanes at the end
     cdef readonly bint copied           # each tile of X is copied into padded rows
+    cdef readonly bint widens           # X may be of a type of widen.h
     cdef readonly bint transposed       # the gradient is summed transposed, with lanes along the classes
     cdef readonly bint doubles          # the gradient is summed in double; if not, in the type of X
     cdef readonly bint second           # each score has room for a number beside it: Q of the Hessian, a cap's slope
@@ -120,6 +121,7 @@ cdef class DensePlan(Plan):
         self.ldw = whole(self.columns, L) if self.doubles else D
         self.one = whole(whole(packed, L) + (K * whole(D, L) if self.dots else D * whole(packed, L)), line)
         self.copy = self.buffer()
+        self.widens = self.copied
         self.after = whole(self.copy + (self.tile * self.ldt if self.copied else 0), line)
 
     cdef Py_ssize_t gradient(self) noexcept nogil:
@@ -129,6 +131,6 @@ cdef class DensePlan(Plan):
     cdef int read(self, X, Batch *d) except -1:
         d.x.X = rows_of(X, self.itemsize, self.D, &d.N, &d.x.ldx, &d.x.element)
         d.x.itemsize = X.itemsize
-        if d.x.element != REAL and not self.copied:
+        if d.x.element != REAL and not self.widens:
             raise ValueError(f"{X.dtype} needs a plan that copies tiles")
         return 0

@@ -28,10 +28,23 @@ INLINE float from_uint8(uint8_t i) { return i; }
  * through half a vector. */
 #if SIMD_BYTES == 64
 #define AT_ONCE 16
-#define WIDE_FLOAT16(x, to) _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(x))))
-#define WIDE_BFLOAT16(x, to) _mm512_storeu_si512(to, _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(x))), 16))
-#define WIDE_INT8(x, to) _mm512_storeu_ps(to, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(x)))))
-#define WIDE_UINT8(x, to) _mm512_storeu_ps(to, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(x)))))
+#define WIDENED_SOME widened_some
+/* The n <= 16 elements at x, of a type that is a constant; zeros beyond, where nothing is read. */
+INLINE __m512 widened_some(const int element, const void *x, ptrdiff_t n)
+{
+    const __mmask16 some = (__mmask16)((1u << n) - 1);
+    switch (element) {
+    case FLOAT16: return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(some, x));
+    case BFLOAT16:
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, x)), 16));
+    case INT8: return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(some, x)));
+    default: return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(some, x)));
+    }
+}
+#define WIDE_FLOAT16(x, to) _mm512_storeu_ps(to, widened_some(FLOAT16, x, 16))
+#define WIDE_BFLOAT16(x, to) _mm512_storeu_ps(to, widened_some(BFLOAT16, x, 16))
+#define WIDE_INT8(x, to) _mm512_storeu_ps(to, widened_some(INT8, x, 16))
+#define WIDE_UINT8(x, to) _mm512_storeu_ps(to, widened_some(UINT8, x, 16))
 #elif SIMD_BYTES == 32 && defined(__AVX2__) && defined(__F16C__)
 #define AT_ONCE 8
 #define WIDE_FLOAT16(x, to) _mm256_storeu_ps(to, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(x))))
