@@ -82,15 +82,17 @@ class Fisher:
         penalty: Penalty,
         *,
         mean_squares: Vector,  # of the features, 1 for the intercept
-        posterior: Callable[[Any, Vector], Array],  # of (X, w): (n, count), of the classes that have parameters
+        posterior: Callable[[Rows, Vector], Array],  # (n, count), of the classes that have parameters
         passes_over: int,  # samples of a pass: the blocks may cost so many passes
         n_threads: int,
         extra: Vector | None = None,
+        standard: tuple[Vector, Vector] | None = None,  # each feature's mean and inverse scale, if w is for such ones
     ) -> None:
         self.parameters, self.penalty, self.mean_squares = parameters, penalty, mean_squares
         self.posterior, self.n_threads, self.dtype = posterior, n_threads, rows.dtype
+        self.standard = standard
         P, classes, itemsize = parameters.each, parameters.count, rows.dtype.itemsize
-        self.X: Any = rows.X
+        self.rows, self.X = rows, rows.X
         self.weights = (rows.weights() / total)[:, np.newaxis]
         self.count = min(len(rows), max(ROWS, int(ROWS_PER_PARAMETER * P)))
         few = self.count * P <= 2 * PASSES * passes_over and classes * P * P * itemsize <= BYTES
@@ -112,7 +114,7 @@ class Fisher:
         if extra is not None:
             self.added += self.parameters.by_class(extra, np.float64)
         self.added[:, : self.parameters.D] += self.penalty.diagonal(self.parameters.D)
-        c = self.posterior(self.X, w).astype(np.float64)
+        c = self.posterior(self.rows, w).astype(np.float64)
         c *= 1 - c
         c *= self.weights
         if self.blocks:
@@ -151,7 +153,9 @@ class Fisher:
         ridge = 32 * float(np.finfo(dtype).eps)
         # A few classes of a few features are sooner done than a team is called.
         threads = min(self.n_threads, classes) if classes * self.count * P * P > 2**21 else 1
-        self.factors.factor(X, rows, roots, self.parameters.intercept, damping.astype(dtype), ridge, threads)
+        standard = None if self.standard is None else np.array(self.standard, dtype)
+        ones = self.parameters.intercept
+        self.factors.factor(X, rows, roots, ones, damping.astype(dtype), ridge, threads, standard=standard)
 
     def _invert_diagonals(self, c: Vector) -> None:
         D, X = self.parameters.D, self.X
@@ -161,10 +165,18 @@ class Fisher:
             squares = X.scipy(np.float64)
             squares.data = np.square(squares.data)  # a new array: the old one may be the caller's
             diagonal[:, :D] = (squares.T @ c).T
+            if self.standard is not None:
+                mean, inverse = self.standard
+                sums = (X.scipy(np.float64).T @ c).T
+                diagonal[:, :D] += mean * (mean * c.sum(axis=0)[:, np.newaxis] - 2 * sums)
+                diagonal[:, :D] = np.maximum(diagonal[:, :D], 0) * inverse**2
         else:
             at_once = max(1, 2**21 // D)
             for start in range(0, len(X), at_once):
                 block = X[start : start + at_once].astype(np.float64, order="C")
+                if self.standard is not None:
+                    block -= self.standard[0]
+                    block *= self.standard[1]
                 np.square(block, out=block)
                 for row, weights in zip(diagonal[:, :D], c[start : start + at_once].T.copy(), strict=True):
                     combine(1.0, row, weights, block, out=row, n_threads=self.n_threads)

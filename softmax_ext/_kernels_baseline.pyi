@@ -176,7 +176,15 @@ class Factors:
     count: Final[int]
     def __init__(self, U: _Floats, T: _Floats, work: _Floats) -> None: ...
     def factor(
-        self, X: _Floats, rows: _Labels, a: _Floats, ones: bool, penalty: _Floats, ridge: float, n_threads: int
+        self,
+        X: _Floats,
+        rows: _Labels,
+        a: _Floats,
+        ones: bool,
+        penalty: _Floats,
+        ridge: float,
+        n_threads: int,
+        standard: _Floats | None = None,
     ) -> None: ...
     def solve(self, G: _Floats, n_threads: int) -> None: ...
 

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _two_classes
 from ._parameters import Parameters
-from ._readable import are_probabilities, is_narrow, validated
+from ._readable import are_probabilities, finite_offset, is_narrow, validated
 from ._rows import Rows
 from ._sparse import check_stored
 from ._validation import COMPUTES_IN
@@ -27,13 +27,15 @@ from .functional import predict_proba
 Array = npt.NDArray[Any]
 
 
-def _of_each_chunk(method: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Array]:
+def _of_each_chunk(method: Callable[..., Array]) -> Callable[..., Array]:
     """Let a method of arrays take chunks too, whose results are put together."""
 
     @functools.wraps(method)
-    def of(self: Any, X: Any) -> Array:
+    def of(self: Any, X: Any, offset: Any = None) -> Array:
         if not isinstance(X, Chunks):
-            return method(self, X)
+            return method(self, X, offset)
+        if offset is not None:
+            raise TypeError("chunks have no offsets: call it for each of them, with its rows' offset")
         results = [method(model, rows.X) for model, rows in _with_model(self, X)]
         if not results:
             raise ValueError("the chunks have no rows: found 0 samples, a minimum of 1 is required")
@@ -87,13 +89,15 @@ class PredictionMixin:
         return tags
 
     @_of_each_chunk
-    def predict_proba(self, X: Any) -> Array:
+    def predict_proba(self, X: Any, offset: Any = None) -> Array:
         """Probabilities of the classes.
 
         Parameters
         ----------
         X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D); or Chunks
             Samples. Of chunks the results of all are put together, in their order.
+        offset : array_like, shape (N, K), or (N,) for two classes, optional
+            Added to the scores, as in `fit`.
 
         Returns
         -------
@@ -106,17 +110,19 @@ class PredictionMixin:
         if COMPUTES_IN[X.dtype.char] != W.dtype:
             X = X.astype(np.result_type(X.dtype, W), copy=False)
         if len(W) == 1:
-            return _two_classes.posteriors(X, W, b, self.n_threads)
-        return predict_proba(X, W, b, n_threads=self.n_threads)
+            return _two_classes.posteriors(X, W, b, self.n_threads, finite_offset(offset, X.shape[0], 2))
+        return predict_proba(X, W, b, offset=finite_offset(offset, X.shape[0], len(b)), n_threads=self.n_threads)
 
     @_of_each_chunk
-    def decision_function(self, X: Any) -> Array:
-        """Scores of the classes: X Wᵀ + b.
+    def decision_function(self, X: Any, offset: Any = None) -> Array:
+        """Scores of the classes: X Wᵀ + b, and the offset.
 
         Parameters
         ----------
         X : array_like, data frame or sparse, shape (N, D); or Chunks
             Samples.
+        offset : array_like, shape (N, K), or (N,) for two classes, optional
+            Added to the scores.
 
         Returns
         -------
@@ -128,45 +134,51 @@ class PredictionMixin:
             W = W.toarray() if scipy.sparse.issparse(W) else W
             if COMPUTES_IN[X.dtype.char] != W.dtype:
                 X = X.astype(np.result_type(X.dtype, W), copy=False)
-            return _two_classes.scores(X, W, b, self.n_threads)
+            return _two_classes.scores(X, W, b, self.n_threads, finite_offset(offset, X.shape[0], 2))
         if is_narrow(X):
-            return np.concatenate([safe_sparse_dot(part, W.T, dense_output=True) for part in _widened(X)]) + b
-        Z: Array = safe_sparse_dot(X, W.T, dense_output=True) + b
-        return Z
+            Z: Array = np.concatenate([safe_sparse_dot(part, W.T, dense_output=True) for part in _widened(X)]) + b
+        else:
+            Z = safe_sparse_dot(X, W.T, dense_output=True) + b
+        added = finite_offset(offset, X.shape[0], len(b))
+        return Z if added is None else (Z + added).astype(Z.dtype, copy=False)
 
     @_of_each_chunk
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any, offset: Any = None) -> Array:
         """Labels of the classes with the highest scores.
 
         Parameters
         ----------
         X : array_like, data frame or sparse, shape (N, D); or Chunks
             Samples.
+        offset : array_like, shape (N, K), or (N,) for two classes, optional
+            Added to the scores.
 
         Returns
         -------
         ndarray, shape (N,)
             Entries of `classes_`.
         """
-        Z = self.decision_function(X)
+        Z = self.decision_function(X, offset)
         labels: Array = np.take(self.classes_, Z > 0 if Z.ndim == 1 else Z.argmax(axis=1))
         return labels
 
     @_of_each_chunk
-    def predict_log_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Any, offset: Any = None) -> Array:
         """Logarithms of the probabilities, without taking the logarithm of a probability.
 
         Parameters
         ----------
         X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D); or Chunks
             Samples. Of chunks the results of all are put together, in their order.
+        offset : array_like, shape (N, K), or (N,) for two classes, optional
+            Added to the scores.
 
         Returns
         -------
         ndarray, shape (N, K)
             In the order of `classes_`: finite for finite scores, also where `predict_proba` is 0.
         """
-        Z = self.decision_function(X)
+        Z = self.decision_function(X, offset)
         if Z.ndim == 1:
             Z = np.column_stack([np.zeros_like(Z), Z])
         log_S: Array = scipy.special.log_softmax(Z, axis=1)

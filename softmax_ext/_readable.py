@@ -10,7 +10,7 @@ from sklearn.utils.validation import assert_all_finite, validate_data
 
 from ._sparse import check_stored
 from ._tensors import read
-from ._validation import NARROW, is_real, read_as
+from ._validation import NARROW, check_offset, check_offset_of_class_1, is_real, read_as
 
 # What a fit leaves as it is; all else becomes the first. bfloat16, which has no name here, is among them.
 KINDS = [np.float64, np.float32, np.float16, np.int8, np.uint8]
@@ -65,6 +65,16 @@ def readable(x: Any, name: str) -> Any:
     elif isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise TypeError(f"{name} has masked entries, and the mask would be ignored: fill it, with {name}.filled(...)")
     return x
+
+
+def finite_offset(offset: Any, N: int, K: int) -> Any:
+    """Return what is added to scores, (N, K), or (N, 1) for two classes, as `Rows` have it; None for none."""
+    if offset is None:
+        return None
+    given = readable(offset, "offset")
+    found = check_offset_of_class_1(given, N) if K == 2 else check_offset(given, N, K)
+    assert_all_finite(found, input_name="offset")
+    return found
 
 
 def are_probabilities(y: Any) -> bool:

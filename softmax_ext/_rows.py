@@ -24,7 +24,7 @@ class Rows:
 
     - X is (N, D): an array, our `CSR`, or SciPy's sparse rows (format "csr"). It is the caller's own, and not copied.
     - At most one of y and Y is there. Neither is where no target is needed, as in the Hessian of labelled samples.
-    - y, Y and s have N entries along their first axis, so that one index fits all of them.
+    - y, Y, s and offset have N entries along their first axis, so that one index fits all of them.
     - s holds complete weights: sample weights times class weights. None stands for one each.
 
     Whoever makes Rows has checked the values: `check_problem` the arguments of a call, `_pieces.checked` a chunk.
@@ -35,35 +35,42 @@ class Rows:
     Y: Array | None = None  # (N, K) probabilities
     s: Array | None = None  # (N,) weights
     where: str = "X"  # what errors call these samples
+    offset: Array | None = None  # (N, K), added to the scores; or (N, 1), to those of the last class alone
 
     @classmethod
-    def of(cls, X: Any, targets: Array, s: Array | None = None, where: str = "X") -> Self:
+    def of(
+        cls, X: Any, targets: Array, s: Array | None = None, where: str = "X", *, offset: Array | None = None
+    ) -> Self:
         """Return samples with targets that are labels if they have one axis, and probabilities if they have two."""
-        return cls(X, targets, None, s, where) if targets.ndim == 1 else cls(X, None, targets, s, where)
+        y, Y = (targets, None) if targets.ndim == 1 else (None, targets)
+        return cls(X, y, Y, s, where, offset)
 
     def __len__(self) -> int:
         return int(self.X.shape[0])
 
     def __getitem__(self, index: slice | npt.NDArray[np.intp]) -> Rows:
         """Return some of the samples: views for a slice, copies for an array of their numbers."""
-        y, Y, s = self.y, self.Y, self.s
+        y, Y, s, offset = self.y, self.Y, self.s, self.offset
         return Rows(
             self.X[index],
             None if y is None else y[index],
             None if Y is None else Y[index],
             None if s is None else s[index],
             self.where,
+            None if offset is None else offset[index],
         )
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Self:
-        """Return all samples of some parts, of which some may have weights and others none."""
+        """Return all samples of some parts: some may have weights and others none; all have offsets, or none."""
         first = parts[0]
-        s = None
+        s = offset = None
+        if first.offset is not None:
+            offset = np.concatenate([part.offset for part in parts])
         if any(part.s is not None for part in parts):
             s = np.concatenate([part.weights() for part in parts])
         targets = np.concatenate([part.targets for part in parts])
-        return cls.of(_stacked([part.X for part in parts]), targets, s, first.where)
+        return cls.of(_stacked([part.X for part in parts]), targets, s, first.where, offset=offset)
 
     @property
     def D(self) -> int:

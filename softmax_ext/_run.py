@@ -50,7 +50,11 @@ def run(asked: Pass, plan: Plan, rows: Rows, n_threads: int, *, checked: bool = 
 def _parts(plan: Plan, rows: Rows, dtype: np.dtype[Any], checked: bool) -> Iterable[tuple[Visit, Rows]]:
     """Yield each visit with its rows, as a kernel reads them."""
     X, Y = rows.X, rows.Y
-    in_place = (type(X) is CSR or is_native(X, _wanted(plan, X, dtype))) and (Y is None or is_native(Y, dtype))
+    in_place = (
+        (type(X) is CSR or is_native(X, _wanted(plan, X, dtype)))
+        and (Y is None or is_native(Y, dtype))
+        and (rows.offset is None or is_native(rows.offset, dtype))
+    )
     if plan.single and in_place and (Y is None or checked):  # a small call is 2 µs sooner than through the generator
         return ((plan.single, rows),)
     return _converted(plan, rows, dtype, in_place, checked)
@@ -61,13 +65,15 @@ def _converted(
 ) -> Iterator[tuple[Visit, Rows]]:
     """Cut the rows into visits, and convert and check them on the way."""
     numbers = 0 if isinstance(rows.X, CSR) else rows.X.shape[1]
-    numbers += 0 if rows.Y is None else rows.Y.shape[1]
+    numbers += sum(each.shape[1] for each in (rows.Y, rows.offset) if each is not None)
     for visit, index in visits(plan, len(rows), 0 if in_place else numbers * dtype.itemsize):
         part = rows[index]
         if part.Y is not None:
             part.Y = native(part.Y, dtype)
             if not checked:
                 check_block(part.Y, index.start)
+        if part.offset is not None:
+            part.offset = native(part.offset, dtype)
         if not isinstance(part.X, CSR):
             part.X = native(part.X, _wanted(plan, part.X, dtype))
         yield visit, part

@@ -19,22 +19,28 @@ from .functional import FEW_ENTRIES, predict_proba
 Array = npt.NDArray[Any]
 
 
-def posteriors(X: Any, w: Array, b: Array, n_threads: int | None = None) -> Array:
-    """Return the probabilities (N, 2) of both classes, from coefficients (1, D) and an intercept (1,) of class 1."""
-    found = _pass(X, w, b, n_threads, both=True)
-    return predict_proba(X, with_zero(w), with_zero(b), n_threads=n_threads) if found is None else found
+def posteriors(X: Any, w: Array, b: Array, n_threads: int | None = None, offset: Array | None = None) -> Array:
+    """Return the probabilities (N, 2) of both classes, from coefficients (1, D) and an intercept (1,) of class 1.
 
-
-def scores(X: Any, w: Array, b: Array, n_threads: int | None = None) -> Array:
-    """Return the scores (N,) of class 1, x w + b."""
-    found = _pass(X, w, b, n_threads, both=False)
+    An offset, (N, 1), is added to its score.
+    """
+    found = _pass(X, w, b, n_threads, offset, both=True)
     if found is None:
-        samples, dtype, weights, bias, _ = check_scoring(X, w, b, None)
-        found = reference.scores(reference.float64(samples), weights, bias)[:, 0].astype(dtype)
+        added = None if offset is None else offset[:, 0]
+        found = predict_proba(X, with_zero(w), with_zero(b), offset=added, n_threads=n_threads)
     return found
 
 
-def _pass(X: Any, w: Array, b: Array, n_threads: int | None, *, both: bool) -> Array | None:
+def scores(X: Any, w: Array, b: Array, n_threads: int | None = None, offset: Array | None = None) -> Array:
+    """Return the scores (N,) of class 1, x w + b, and its offset (N, 1)."""
+    found = _pass(X, w, b, n_threads, offset, both=False)
+    if found is None:
+        samples, dtype, weights, bias, _ = check_scoring(X, w, b, None)
+        found = reference.scores(reference.float64(samples), weights, bias, offset)[:, 0].astype(dtype)
+    return found
+
+
+def _pass(X: Any, w: Array, b: Array, n_threads: int | None, offset: Array | None, *, both: bool) -> Array | None:
     """Return either from one pass; None where there is none for these samples."""
     kernels = _dispatch.kernels
     samples, dtype, weights, bias, _ = check_scoring(X, w, b, None)
@@ -42,7 +48,7 @@ def _pass(X: Any, w: Array, b: Array, n_threads: int | None, *, both: bool) -> A
         return None
     if isinstance(samples, CSR) and samples.nnz * FEW_ENTRIES < samples.shape[1]:
         samples, weights = samples.narrowed(weights)
-    rows = Rows(samples)
+    rows = Rows(samples, offset=offset)
     way = binomial_plan(*samples.shape, dtype.itemsize, _dispatch.isa, nnz=rows.stored)
     if way is None:
         return None

@@ -291,6 +291,33 @@ def check_scoring(X: object, W: object, b: object, out: object) -> Scoring:
     return Scoring(X, dtype, W, b, out)
 
 
+def check_offset(offset: object, N: int, K: int) -> Array | None:
+    """Return what is added to the scores, (N, K), or (N, 1) of class 1 of two; NaN and infinity are data."""
+    if offset is None:
+        return None
+    array = offset if type(offset) is np.ndarray else _as_array(offset, "offset")
+    if not is_real(array.dtype):
+        raise _not_real(array, "offset")
+    if array.shape == (N,) and K == 2:
+        return array[:, np.newaxis]
+    if array.shape != (N, K):
+        two = f", or ({N},) of class 1" if K == 2 else ""
+        raise ValueError(f"offset must be (N, K) = {(N, K)}{two}, got shape {array.shape}")
+    return array
+
+
+def check_offset_of_class_1(offset: object, N: int) -> Array | None:
+    """Return what is added to class 1's score, (N, 1): of two columns, by how much the second is more."""
+    if isinstance(offset, np.ndarray) and offset.shape == (N, 1):  # as `Rows` have it
+        offset = offset[:, 0]
+    found = check_offset(offset, N, 2)
+    if found is None or found.shape[1] == 1:
+        return found
+    with np.errstate(invalid="ignore"):
+        difference: Array = found[:, 1:].astype(np.float64) - found[:, :1]
+    return difference
+
+
 def check_block(Y: Array, start: int) -> None:
     """Raise ValueError for a negative or non-finite target in this block of rows, of which the first is row `start`."""
     _check_nonnegative(Y, "y", start)

@@ -14,7 +14,7 @@ from ._rows import Rows
 from ._run import run
 from ._sparse import CSR
 from ._tensors import is_tensor, on_arrays
-from ._validation import check_linear, check_problem, check_scoring
+from ._validation import check_linear, check_offset, check_problem, check_scoring
 from .losses import CrossEntropyGrad, cross_entropy, cross_entropy_grad, label_weights, reduce_losses, weigh_losses
 from .reference import LinearCrossEntropy, LossGrad
 from .special import log_softmax, logsumexp, softmax
@@ -49,6 +49,7 @@ def loss_grad(
     sample_weight: npt.ArrayLike | None = None,
     class_weight: npt.ArrayLike | Mapping[int, float] | str | None = None,
     label_smoothing: float = 0.0,
+    offset: npt.ArrayLike | None = None,
     n_threads: int | None = None,
 ) -> LossGrad:
     """Mean softmax cross-entropy and its gradient, in one pass over the batch.
@@ -81,6 +82,9 @@ def loss_grad(
         Multiplies s_i by the weight of sample i's label, before m is taken, as in scikit-learn.
     label_smoothing : float, default 0
         ε in [0, 1]: the targets become (1 - ε) Y + ε / K, as in PyTorch.
+    offset : array_like, shape (N, K), or (N,) for two classes, optional
+        Added to the scores: Z = X Wᵀ + b + offset. One of shape (N,) is added to class 1's. It is read in place where
+        it is of the computing dtype; -inf takes a class out of a row.
     n_threads : int, optional
         Threads to use: by default the process's share of the machine; negative counts from all, as in joblib.
         Small problems run on one thread whatever is asked for.
@@ -138,12 +142,19 @@ def loss_grad(
     )
     if kernels is None:
         exact = reference.loss_grad(
-            X, y, W, b, sample_weight=sample_weight, class_weight=class_weight, label_smoothing=label_smoothing
+            X,
+            y,
+            W,
+            b,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            label_smoothing=label_smoothing,
+            offset=offset,
         )
         return LossGrad(exact.loss, _rounded(exact.dW, dtype), None if exact.db is None else _rounded(exact.db, dtype))
-    rows = Rows(samples, labels, targets, s)
     N, D = samples.shape
     K = weights.shape[0]
+    rows = Rows(samples, labels, targets, s, offset=check_offset(offset, N, K))
     way = plan(N, D, K, dtype.itemsize, _dispatch.isa, copied=rows.narrow, nnz=rows.stored)
     dW = np.empty((K, D), dtype)
     db = None if bias is None else np.empty(K, dtype)
@@ -156,10 +167,11 @@ def predict_proba(
     W: npt.ArrayLike,
     b: npt.ArrayLike | None = None,
     *,
+    offset: npt.ArrayLike | None = None,
     out: Array | None = None,
     n_threads: int | None = None,
 ) -> Array:
-    """Probabilities of the classes, S = softmax(X Wᵀ + b).
+    """Probabilities of the classes, S = softmax(X Wᵀ + b + offset).
 
     Parameters
     ----------
@@ -169,6 +181,8 @@ def predict_proba(
         Weights.
     b : array_like, shape (K,), optional
         Bias of each class.
+    offset : array_like, shape (N, K), or (N,) for two classes, optional
+        Added to the scores; see `loss_grad`.
     out : ndarray, shape (N, K), optional
         Where to put the result: C-contiguous, writeable, of the computing dtype, apart from the inputs.
     n_threads : int, optional
@@ -205,9 +219,9 @@ def predict_proba(
     K = weights.shape[0]
     S: Array = np.empty((N, K), dtype) if checked is None else checked
     if kernels is None:
-        S[...] = _rounded(reference.predict_proba(X, W, b), dtype)
+        S[...] = _rounded(reference.predict_proba(X, W, b, offset=offset), dtype)
         return S if out is None else out
-    rows = Rows(samples)
+    rows = Rows(samples, offset=check_offset(offset, N, K))
     way = plan(N, D, K, dtype.itemsize, _dispatch.isa, copied=rows.narrow, nnz=rows.stored)
     run(kernels.Probabilities(weights, bias, S), way, rows, threads)
     return S if out is None else out

@@ -8,7 +8,7 @@ J and its derivatives are those of softmax_ext/reference.py, computed by the fus
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -26,7 +26,15 @@ from ._rows import Rows
 from ._rows_space import RowsSpace, is_wide
 from ._run import run
 from ._sparse import CSR, is_sparse
-from ._validation import check_block, check_positive_number, check_problem, count_classes, native
+from ._validation import (
+    check_block,
+    check_offset,
+    check_offset_of_class_1,
+    check_positive_number,
+    check_problem,
+    count_classes,
+    native,
+)
 from .functional import predict_proba
 
 if TYPE_CHECKING:
@@ -77,6 +85,8 @@ class SoftmaxObjective:
     m : float, optional
         What sums are divided by, in the place of Σ s_i: for rows that are a part of the data. With the same m, and
         without penalty, the parts' values and gradients add up to those of the whole.
+    offset : array_like, shape (N, K), or (N,) for two classes, optional
+        Added to the scores, as in `loss_grad`.
     penalty : Penalty, optional
         In the place of `l2`: see `softmax_ext.optim.Penalty`.
 
@@ -127,6 +137,7 @@ class SoftmaxObjective:
         K: int | None = None,
         m: float | None = None,
         penalty: Penalty | None = None,
+        offset: npt.ArrayLike | None = None,
     ) -> None:
         if penalty is None:
             penalty = Penalty(l2)
@@ -141,7 +152,9 @@ class SoftmaxObjective:
             check_block(Y, 0)
             Y = native(Y, given.dtype)
         self.dtype, self.m = given.dtype, given.m
-        self._rows = Rows(given.X, given.y, Y, given.s)
+        added = self._checked_offset(offset, given.X.shape[0], K)
+        added = None if added is None else native(added, given.dtype)
+        self._rows = Rows(given.X, given.y, Y, given.s, offset=added)
         self._curving = self._rows.curving()
         self._part = 1.0  # Σ s of these samples over that of the whole that they are a part of
         if m is not None:
@@ -153,6 +166,9 @@ class SoftmaxObjective:
 
     def _count_classes(self, y: npt.ArrayLike) -> int:
         return count_classes(y)
+
+    def _checked_offset(self, offset: Any, N: int, K: int) -> Array | None:
+        return check_offset(offset, N, K)
 
     @property
     def K(self) -> int:
@@ -198,7 +214,10 @@ class SoftmaxObjective:
         W, b = parameters.split(w, self.dtype)
         loss, dW, db = 0.0, np.empty_like(W), None if b is None else np.empty_like(b)
         if _dispatch.kernels is None:
-            loss, dW, db = reference.loss_grad(self._rows.X, self._rows.targets, W, b, sample_weight=self._rows.s)
+            rows = self._rows
+            loss, dW, db = reference.loss_grad(
+                rows.X, rows.targets, W, b, sample_weight=rows.s, offset=self._both_offsets(rows)
+            )
             loss, dW, db = loss * self._part, dW * self._part, None if db is None else db * self._part
         else:
             loss = self._run(_dispatch.kernels.LossGrad(W, b, dW, db, self.m))
@@ -218,7 +237,7 @@ class SoftmaxObjective:
         if _dispatch.kernels is None:
             X = reference.float64(self._rows.X)
             zeros = np.zeros(self.K)
-            S = reference.softmax(reference.scores(X, W, b))
+            S = reference.softmax(reference.scores(X, W, b, self._rows.offset))
             mass = self._rows.mass()
             mass = np.ones(self.N) if mass is None else mass
             dV, dc = reference.hessian_product(X, S, V, zeros if c is None else c, self._rows.weights(), mass)
@@ -258,7 +277,7 @@ class SoftmaxObjective:
 
     def _reference_hessian(self, w: Array) -> Vector:
         parameters, s = self.parameters, self._curving.weights()
-        S = self._posterior(self._rows.X, *parameters.split(w, self.dtype))
+        S = self._posterior(self._rows, *parameters.split(w, self.dtype))
         H = reference.hessian(self._augmented(slice(None)), S, s).reshape(self.size, self.size) * (s.sum() / self.m)
         order = parameters.flat(np.arange(parameters.size).reshape(parameters.count, -1), np.intp)
         matrix: Vector = H[np.ix_(order, order)]
@@ -278,7 +297,7 @@ class SoftmaxObjective:
     def _loss(self, W: Array, b: Array | None, losses: Array | None) -> float:
         if _dispatch.kernels is None:
             y, targets = self._rows.y, self._rows.targets
-            Z = reference.scores(reference.float64(self._rows.X), W, b)
+            Z = reference.scores(reference.float64(self._rows.X), W, b, self._rows.offset)
             if losses is not None:
                 losses[:, 0] = reference.losses(Z, targets)
                 losses[:, 1] = 0 if y is None else Z.max(axis=1) - Z[np.arange(self.N), y]
@@ -327,10 +346,16 @@ class SoftmaxObjective:
         augmented[:, self.D :] = 1
         return augmented
 
-    def _posterior(self, X: Array | CSR, W: Array, b: Array | None) -> Array:
+    def _posterior(self, rows: Rows, W: Array, b: Array | None) -> Array:
         """Return the posterior of some samples, (n, count): of the classes that have parameters."""
-        classes = self.parameters.classes
-        return predict_proba(X, W, b, n_threads=self.n_threads)[:, classes.start : classes.stop]
+        classes, offset = self.parameters.classes, self._both_offsets(rows)
+        S = predict_proba(rows.X, W, b, offset=offset, n_threads=self.n_threads)
+        return S[:, classes.start : classes.stop]
+
+    def _both_offsets(self, rows: Rows) -> Array | None:
+        """Return the offset as a public function takes it."""
+        offset = rows.offset
+        return offset if offset is None or offset.shape[1] > 1 else offset[:, 0]
 
     @cached_property
     def mean_squares(self) -> Vector:
@@ -378,7 +403,7 @@ class SoftmaxObjective:
         if self._rows_space is None or np.ptp(self.penalty.diagonal(self.D)):
             return None
         space, rows = self._rows_space, self._rows
-        narrow = Rows(space.Z, rows.y, rows.Y, rows.s)
+        narrow = Rows(space.Z, rows.y, rows.Y, rows.s, offset=rows.offset)
         return space, objective_of(narrow, space.narrow, self.penalty, m=self.m, n_threads=self.n_threads)
 
     def easing(self, N: int | None = None) -> Easing | None:
@@ -390,18 +415,38 @@ class SoftmaxObjective:
 
         `extra` is the diagonal of a penalty beyond the objective's own.
         """
+        return self.fisher(w, self.parameters, self.penalty, extra, mean_squares=self.mean_squares)
+
+    def fisher(
+        self,
+        v: Vector,
+        parameters: Parameters,
+        penalty: Penalty,
+        extra: Vector | None,
+        *,
+        mean_squares: Vector,
+        raw: Callable[[Vector], Vector] | None = None,
+        standard: tuple[Vector, Vector] | None = None,
+    ) -> Fisher:
+        """Return the preconditioner of parameters v, of which `raw` makes this objective's; see `Scaling`."""
         pool = slice(None, None, max(1, self.N // POOL))
+
+        def posterior(rows: Rows, v: Vector) -> Array:
+            w = v if raw is None else raw(v)
+            return self._posterior(rows, *self.parameters.split(w, self.dtype))
+
         return Fisher(
-            w,
+            v,
             self._curving[pool],
             float(self._rows.weights()[pool].sum()),
-            self.parameters,
-            self.penalty,
-            mean_squares=self.mean_squares,
-            posterior=lambda X, w: self._posterior(X, *self.parameters.split(w, self.dtype)),
+            parameters,
+            penalty,
+            mean_squares=mean_squares,
+            posterior=posterior,
             passes_over=self.N,
             n_threads=self.n_threads,
             extra=extra,
+            standard=standard,
         )
 
 
@@ -424,6 +469,7 @@ def objective_of(
         n_threads=n_threads,
         K=parameters.K,
         m=m,
+        offset=rows.offset,
     )
 
 
@@ -434,6 +480,9 @@ class BinomialObjective(SoftmaxObjective):
 
     def _count_classes(self, y: npt.ArrayLike) -> int:
         return 2
+
+    def _checked_offset(self, offset: Any, N: int, K: int) -> Array | None:
+        return check_offset_of_class_1(offset, N)
 
     def _one_row(self, second: bool = False) -> BinomialPlan | None:
         """Return the way of a pass over one score a sample, if there is one for these samples."""

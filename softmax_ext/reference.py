@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._sparse import CSR
-from ._validation import F8, Linear, Scores, check_block, check_linear, check_problem, check_scoring
+from ._validation import F8, Linear, Scores, check_block, check_linear, check_offset, check_problem, check_scoring
 
 Array = npt.NDArray[Any]
 quiet = np.errstate(all="ignore")
@@ -48,10 +48,14 @@ class LinearCrossEntropy(NamedTuple):
 
 
 @quiet
-def scores(X: Array, W: Array, b: Array | None = None) -> Array:
-    """Z = X Wᵀ + b, (N, K)."""
+def scores(X: Array, W: Array, b: Array | None = None, offset: Array | None = None) -> Array:
+    """Z = X Wᵀ + b, (N, K), and the offset (N, K) of each score; one of (N, 1) is the last class's."""
     Z = np.asarray(X @ W.T)
-    return Z if b is None else Z + b
+    Z = Z if b is None else Z + b
+    if offset is not None:
+        Z = Z.copy()
+        Z[:, Z.shape[1] - offset.shape[1] :] += float64(offset)
+    return Z
 
 
 @quiet
@@ -186,6 +190,7 @@ def loss_grad(
     sample_weight: npt.ArrayLike | None = None,
     class_weight: npt.ArrayLike | Mapping[int, float] | str | None = None,
     label_smoothing: float = 0.0,
+    offset: npt.ArrayLike | None = None,
     n_threads: int | None = None,
 ) -> LossGrad:
     """Mean softmax loss and its gradient, as `softmax_ext.loss_grad`, in float64 whatever X is.
@@ -202,6 +207,8 @@ def loss_grad(
         Multiplies the sample weights; integer labels only.
     label_smoothing : float in [0, 1]
         ε: the targets are (1 - ε) Y + ε / K.
+    offset : (N, K) array, or (N,) of class 1 of two, or None
+        Added to the scores.
     n_threads : ignored
 
     Returns
@@ -230,13 +237,15 @@ def loss_grad(
     else:
         target = Y = float64(given.Y)
         check_block(Y, start=0)
-    Z = scores(X, float64(given.W), None if b is None else float64(given.b))
+    Z = scores(X, float64(given.W), None if b is None else float64(given.b), check_offset(offset, N, len(given.W)))
     R = residual(softmax(Z), smooth(Y, given.smoothing))
     J = loss(Z, target, s, given.smoothing)
     return LossGrad(J, dloss(X, R, s), None if b is None else dloss(np.ones((N, 1)), R, s)[:, 0])
 
 
-def predict_proba(X: Any, W: npt.ArrayLike, b: npt.ArrayLike | None = None) -> Array:
+def predict_proba(
+    X: Any, W: npt.ArrayLike, b: npt.ArrayLike | None = None, *, offset: npt.ArrayLike | None = None
+) -> Array:
     """Return the posterior S (N, K) of every row of X, as `softmax_ext.predict_proba`, in float64 whatever X is.
 
     Examples
@@ -246,7 +255,8 @@ def predict_proba(X: Any, W: npt.ArrayLike, b: npt.ArrayLike | None = None) -> A
     [[0.5, 0.5]]
     """
     given = check_scoring(X, W, b, out=None)
-    return softmax(scores(float64(given.X), float64(given.W), None if given.b is None else float64(given.b)))
+    added = check_offset(offset, len(given.X), len(given.W))
+    return softmax(scores(float64(given.X), float64(given.W), None if given.b is None else float64(given.b), added))
 
 
 @quiet

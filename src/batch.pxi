@@ -17,6 +17,9 @@ cdef struct Samples:        # rows of an array, `ldx` elements apart,
     const void *indices     # their features,
     bint wide               # int64, not int32,
     const Py_ssize_t *indptr  # and where each row begins
+    const void *offset      # what is added to their scores, or NULL: those of the last `offsets` classes,
+    Py_ssize_t offsets
+    Py_ssize_t ldo          # in rows of ldo
 
 cdef struct Targets:
     const Py_ssize_t *y     # labels, or NULL
@@ -59,6 +62,18 @@ cdef struct Batch:          # a visit
     Model model
     Loss loss
     Output out
+
+
+cdef void add_offset(
+    const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldz, floating *Z,
+) noexcept nogil:
+    """The offsets of n rows, rows `first` and on of the visit, to their scores of K classes."""
+    cdef Py_ssize_t i, k
+    cdef const floating *offset = <const floating *>d.x.offset + first * d.x.ldo
+    Z += K - d.x.offsets
+    for i in range(n):
+        for k in range(d.x.offsets):
+            Z[i * ldz + k] += offset[i * d.x.ldo + k]
 
 
 cdef bint summing(const Batch *d) noexcept nogil:

@@ -14,7 +14,7 @@ cdef class BinomialPlan(SlicedPlan):
     def __init__(self, *, Py_ssize_t slices, Py_ssize_t batch, bint sparse, **shape):
         Plan.__init__(self, K=2, **shape)
         self.cut, self.slices, self.batch, self.sparse, self.doubles = "slices", slices, batch, sparse, True
-        self.widens = not sparse
+        self.widens, self.scored = not sparse, 1
         self.row = whole(self.D, self.line)
         self.packed = self.row * (2 if self.second else 1)
         self.Q = whole(self.tile, 16 * self.line)  # whole steps of exponentials, at every level
@@ -104,6 +104,8 @@ cdef void binomial_slice(
         next = score_tile(p, d, first, n, packed, bias, next, bytes // 2, z)
         if hessian:
             score_tile(p, d, first, n, packed + p.row, c, NULL, 0, q)
+        if d.x.offset != NULL:
+            add_offset(d, first, n, p.scored, 1, z)
         s = NULL if d.t.s == NULL else d.t.s + first
         if d.kind == PROBABILITIES:
             binomial_posteriors(z, n, <floating *>d.out.S + 2 * row)

@@ -18,10 +18,12 @@ KERNEL void NAME(outer_upper)(const real *A, ptrdiff_t M, const real *B, ptrdiff
     }
 }
 
-/* Rows a_i (x_i, 1 if there are `ones`) for i = rows[0], rows[1], ...; zero beyond, in rows of ld. */
+/* Rows a_i (x_i, 1 if there are `ones`) for i = rows[0], rows[1], ...; zero beyond, in rows of ld.  With `standard`, D means
+ * and D factors, x_i - mean times the factors is in the place of x_i. */
 KERNEL void NAME(weigh_rows)(const void *X, int element, ptrdiff_t D, ptrdiff_t ldx, int ones, const ptrdiff_t *rows,
-                             const real *a, ptrdiff_t n, real *to, ptrdiff_t ld)
+                             const real *a, ptrdiff_t n, const real *standard, real *to, ptrdiff_t ld)
 {
+    const real *mean = standard, *factor = standard ? standard + D : NULL;
     for (ptrdiff_t i = 0; i < n; i++, to += ld) {
         const real *x = (const real *)X + rows[i] * ldx;
         const real weight = a[i];
@@ -29,7 +31,10 @@ KERNEL void NAME(weigh_rows)(const void *X, int element, ptrdiff_t D, ptrdiff_t 
             widen(X, element, rows[i] * ldx, D, (float *)to);
             x = to;
         }
-        for (ptrdiff_t j = 0; j < D; j++) to[j] = weight * x[j];
+        if (standard)
+            for (ptrdiff_t j = 0; j < D; j++) to[j] = weight * ((x[j] - mean[j]) * factor[j]);
+        else
+            for (ptrdiff_t j = 0; j < D; j++) to[j] = weight * x[j];
         for (ptrdiff_t j = D; j < ld; j++) to[j] = 0;
         if (ones) to[D] = weight;
     }

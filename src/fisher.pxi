@@ -23,6 +23,7 @@ cdef struct ClassSamples:   # of each class
     const void *X           # rows of D features, ldx apart, of a type of widen.h
     Py_ssize_t D, ldx
     int element
+    const void *standard    # means of the features, and what multiplies them beyond; or NULL
     bint ones               # whether a 1 follows them, for the intercept
     const Py_ssize_t *rows  # `count` of each class: the rows of X in its sum
     const void *a           # and the roots of what they weigh
@@ -42,7 +43,9 @@ cdef void fisher_block(
     memset(U, 0, P * ld * sizeof(floating))
     while i < x.count:
         n = min(GRAM_ROWS, x.count - i)
-        weigh_rows(x.X, x.element, x.D, x.ldx, x.ones, rows + i, a + i, n, work, ld)
+        weigh_rows(
+            x.X, x.element, x.D, x.ldx, x.ones, rows + i, a + i, n, <const floating *>x.standard, work, ld,
+        )
         outer_upper(work, P, work, ld, n, ld, U)
         i += n
     for i in range(P):
@@ -99,6 +102,7 @@ cdef class Factors:
         penalty,                # IN     (classes or 1, P): what is added to the diagonals
         double ridge,
         int n_threads,
+        standard=None,          # IN     (2, D): the mean of each feature, and the inverse of its scale
     ):
         """Compute as many factors as `rows` has classes."""
         cdef ClassSamples x
@@ -109,6 +113,7 @@ cdef class Factors:
         x.rows = <const Py_ssize_t *>numbers(rows, b"i", sizeof(Py_ssize_t), count * x.count, False)
         x.a = numbers(a, b"f", self.itemsize, count * x.count, False)
         x.penalty = numbers(penalty, b"f", self.itemsize, count * self.P, False)
+        x.standard = numbers(standard, b"f", self.itemsize, 2 * x.D, False)
         self.count = min(count, self.classes)
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
         with nogil:

@@ -41,6 +41,13 @@ KERNEL void NAME(widen_entries)(const real *data, const void *indices, int wide,
     }
 }
 
+/* The offsets of n rows, `count` a row, to scores in rows of ldz. */
+KERNEL void NAME(add_offsets)(const real *offset, ptrdiff_t n, ptrdiff_t count, ptrdiff_t ldo, double *Z, ptrdiff_t ldz)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t k = 0; k < count; k++) Z[i * ldz + k] += (double)offset[i * ldo + k];
+}
+
 #if MANTISSA_BITS == 52
 /* Columns of a panel: the most for which `outer` keeps sums in registers. */
 #define HESSIAN_PANEL (MAX_V * L)

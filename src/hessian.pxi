@@ -35,7 +35,7 @@ cdef class HessianPlan(SlicedPlan):
         Plan.__init__(self, second=False, **shape)
         cdef Py_ssize_t unit = sizeof(double) // self.itemsize, rows = whole(self.tile, HESSIAN_STEP)
         self.cut, self.slices, self.sparse, self.binary, self.doubles = "slices", slices, sparse, binary, True
-        self.widens = not sparse
+        self.widens, self.scored = not sparse, 1 if binary else self.K
         self.P = self.D + intercept
         self.pairs = 1 if binary else self.K * (self.K + 1) // 2
         self.ldt = whole(self.P, lanes_f64)
@@ -101,6 +101,16 @@ cdef void pack_augmented(HessianPlan p, const Batch *d, double *packed) noexcept
                     packed[(first * p.P + j * V) * lanes_f64 + k] = b[first * lanes_f64 + k]
 
 
+cdef void add_scores_offset(
+    HessianPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *kind, double *z,
+) noexcept nogil:
+    """What `add_offset` does, to scores in double; of two classes with one row there is one score a row."""
+    if d.x.offset != NULL:
+        add_offsets(
+            <const floating *>d.x.offset + first * d.x.ldo, n, d.x.offsets, d.x.ldo, z + p.scored - d.x.offsets, p.ldz,
+        )
+
+
 cdef void widen_and_score(
     HessianPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *kind, const double *packed,
     double *tile, double *z,
@@ -120,9 +130,11 @@ cdef void widen_and_score(
             <const char *>tile, REAL, n, p.ldt, p.ldt * <Py_ssize_t>sizeof(double), <const char *>(tile + n * p.ldt),
             packed, 0, NULL, 0, z,
         )
+        add_scores_offset(p, d, first, n, kind, z)
         curvatures_of_two(z, n, NULL if d.t.s == NULL else d.t.s + first)
     else:
         scores(<const double *>tile, n, p.P, p.ldt, packed + p.ldz, packed, NULL, p.K, z, p.ldz)
+        add_scores_offset(p, d, first, n, kind, z)
         probabilities(z, n, p.K, p.ldz)
 
 

@@ -24,6 +24,11 @@ cdef class Pass:
         d.row, d.offset, d.block, d.begin, d.end = visit.row, visit.offset, visit.block, visit.begin, visit.end
         d.first, d.last = visit.first, visit.last
         plan.read(rows.X, &d)
+        if rows.offset is not None:
+            d.x.offsets = rows.offset.shape[1]
+            d.x.offset = rows_of(rows.offset, plan.itemsize, d.x.offsets, &counted, &d.x.ldo)
+            if counted < d.N or d.x.offsets > plan.scored:
+                raise ValueError(f"expected {d.N} rows of at most {plan.scored} offsets, got {rows.offset.shape}")
         if self.summing:
             d.t.s = <const double *>numbers(rows.s, b"f", sizeof(double), d.N, False)
             if d.kind == GRADIENT or d.kind == LOSS:

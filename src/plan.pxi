@@ -62,6 +62,7 @@ cdef class Plan:
     cdef Py_ssize_t groups              # rows of a tile, rounded up to whole vectors
     cdef Py_ssize_t ldz
     cdef Py_ssize_t Q
+    cdef Py_ssize_t scored              # scores of a row: of two classes with one row of coefficients there is one
     cdef Py_ssize_t losses              # doubles at the beginning of the sums: parts of the loss
 
     def __init__(
@@ -69,6 +70,7 @@ cdef class Plan:
         Py_ssize_t block, bint parallel, bint second,
     ):
         self.N, self.D, self.K, self.itemsize = N, D, K, itemsize
+        self.scored = K
         self.rows, self.tile, self.block, self.parallel, self.second = rows, tile, block, parallel, second
         self.L, self.line = lanes_of(itemsize), 64 // itemsize
         self.groups = whole(tile, self.L)

@@ -38,6 +38,8 @@ cdef void finish_rows(
     cdef const floating *Y = NULL if d.t.Y == NULL else <const floating *>d.t.Y + here * d.t.ldy
     cdef floating *slopes = z + p.Q if d.loss.cap > 0 and (summing(d) or d.out.dX != NULL) else NULL
     cdef const double *s = NULL if d.t.s == NULL else d.t.s + here
+    if d.x.offset != NULL:
+        add_offset(d, here, n, p.K, p.ldz, z)
     if d.kind == PROBABILITIES:
         probabilities(z, n, p.K, p.ldz)
         for i in range(n):

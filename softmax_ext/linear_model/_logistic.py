@@ -31,7 +31,7 @@ from .._parameters import Parameters
 from .._penalty import Penalty
 from .._pieces import PiecesObjective, Problem, Survey
 from .._prediction import PredictionMixin
-from .._readable import check_finite
+from .._readable import check_finite, finite_offset
 from .._rows import Rows
 from .._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, inverse_penalty, warn_of_the_end
 from .._solvers import minimize
@@ -272,7 +272,7 @@ class LogisticRegression(
         self.checkpoint = checkpoint
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
         """Fit the model.
 
         Parameters
@@ -299,6 +299,10 @@ class LogisticRegression(
         if self.solver not in RULES or not getattr(self, "_goes_on", False):
             self._stream = None
         if isinstance(X, Chunks):
+        offset : array_like, shape (N, K), or (N,) for two classes, optional
+            Added to the scores X Wᵀ + b of the classes, in the order of `classes_`; of shape (N,) to that of
+            ``classes_[1]``. Whoever predicts from such a model gives the offsets of those rows. For scikit-learn's
+            metadata routing: ``set_fit_request(offset=True)``.
             return self._fit_pieces(X, y, sample_weight, C)
         # An optimiser's first pass finds what is not finite; a run of mini-batches begins with a few of the rows.
         finite = self.solver in RULES
@@ -311,12 +315,15 @@ class LogisticRegression(
         if self.solver in RULES:
             problem = problem_of(rows, m, self._layout(), penalty, self.n_threads)
             return self._fit_batches(lambda: [rows], problem, rows)
+            if offset is not None:
+                raise TypeError("chunks have no offsets: fit to arrays in memory, or to memory maps")
         objective = objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
         return self._minimise(objective, X.dtype, X, y, sample_weight)
 
     def inference(self, X: Any, y: Any = None, sample_weight: Any = None) -> Inference:
         """Fit to the last digits, and return the coefficients with standard errors, tests and intervals.
 
+        rows.offset = finite_offset(offset, len(rows), len(self.classes_))
         The estimator need not have been fitted, and stays as it is. All solvers end at the same minimum, and Newton's
         method goes on from there. The Hessian is one matrix: K D up to some thousands.
 
