@@ -40,7 +40,7 @@ def check_data(
     X, y = validated(estimator, X, y, dtype=KINDS, order="C", multi_output=soft, ensure_all_finite=finite)
     classes, targets = (np.arange(y.shape[1]), y) if soft else encoded(y)
     check_classes(classes, solver)
-    s = _checked_weights(sample_weight, X)
+    s = checked_weights(sample_weight, X)
     if class_weight is not None:
         if soft:
             raise no_class_weights()
@@ -85,7 +85,7 @@ def check_more_data(
         if (new := known[index] != y).any():
             raise ValueError(f"y contains new labels: {np.unique(y[new])}, classes are {known}")
         y = index
-    s = _checked_weights(sample_weight, X)
+    s = checked_weights(sample_weight, X)
     if class_weight is not None:
         if soft or class_weight == "balanced":
             raise ValueError(
@@ -127,7 +127,8 @@ def check_classes(classes: Array, solver: str) -> None:
         )
 
 
-def _checked_weights(sample_weight: Any, X: Any) -> Array | None:
+def checked_weights(sample_weight: Any, X: Any) -> Array | None:
+    """Return the weights (N,) of samples, without those of their classes."""
     if sample_weight is None:
         return None
     sample_weight = readable(sample_weight, "sample_weight")

@@ -114,11 +114,12 @@ def test_objectives(monkeypatch, compiled, Objective, storage):
 
 
 @pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("standardize", [False, True])
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
-def test_a_fit_takes_out_what_the_offset_explains(K, solver):
+def test_a_fit_takes_out_what_the_offset_explains(K, standardize, solver):
     X, y, W, _, _ = problem(3001, 6, K)
     known = X[:, :2] @ W[:, :2].T
-    model = LogisticRegression(C=np.inf, tol=1e-9, solver=solver)
+    model = LogisticRegression(C=np.inf, tol=1e-9, solver=solver, standardize=standardize)
     whole = clone(model).fit(X, y)
     shift = X @ (whole.coef_ if K > 2 else np.vstack([0 * whole.coef_, whole.coef_])).T
     rest = clone(model).fit(X, y, offset=shift)

@@ -33,10 +33,12 @@ from .._pieces import PiecesObjective, Problem, Survey
 from .._prediction import PredictionMixin
 from .._readable import check_finite, finite_offset
 from .._rows import Rows
+from .._scaling import Scaling, StandardisedObjective, minimize_standardised
 from .._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, inverse_penalty, warn_of_the_end
 from .._solvers import minimize
 from .._stream import RULES, Stream, fingerprint, save
-from .._training_data import check_data, check_more_data, problem_of_pieces
+from .._threads import effective
+from .._training_data import check_data, check_more_data, checked_weights, problem_of_pieces
 from .._validation import COMPUTES_IN
 from ..chunks import Chunks, ChunksObjective, looked_through
 from ..inference import Inference
@@ -127,6 +129,11 @@ class LogisticRegression(
     label_smoothing : float in [0, 1], default 0
         ε: the targets become (1 - ε) Y + ε / K, as in `loss_grad`. The targets of all samples in memory are then N x K
         numbers; of chunks and mini-batches those of a chunk or of the samples in memory.
+    standardize : bool, default False
+        Whether to fit the model that a StandardScaler before it would give, without a scaled copy of X: the penalty and
+        `tol` are for coefficients of (x - mean) / scale, with the moments that StandardScaler takes, weighted by
+        `sample_weight`. `coef_` and `intercept_` are for x as it is, sparse X included; a constant feature's is 0.
+        Not for mini-batches, chunks and `inference`.
     checkpoint : path, optional
         A file to which a mini-batch fit saves its state after each epoch, and within one every ten seconds where the
         data are chunks. If it is there already, the fit goes on from it, to the same bits as without the break. One of
@@ -142,6 +149,8 @@ class LogisticRegression(
         Intercepts; zeros without.
     n_iter_ : ndarray of int32, shape (1,)
         Iterations; epochs of mini-batches; steps of all calls of `partial_fit`.
+    mean_, scale_ : ndarray, shape (D,)
+        With ``standardize=True``: what StandardScaler has under these names.
     n_features_in_ : int
         D.
     feature_names_in_ : ndarray of str, shape (D,)
@@ -213,6 +222,7 @@ class LogisticRegression(
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="both")],
+        "standardize": ["boolean"],
         "checkpoint": [None, str, os.PathLike],
     }
 
@@ -243,6 +253,7 @@ class LogisticRegression(
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         label_smoothing: float = 0.0,
+        standardize: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.penalty = penalty
@@ -269,6 +280,7 @@ class LogisticRegression(
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.label_smoothing = label_smoothing
+        self.standardize = standardize
         self.checkpoint = checkpoint
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -287,6 +299,10 @@ class LogisticRegression(
             probabilities of the classes 0..K-1, not negative, whose rows need not sum to one.
         sample_weight : array_like, shape (N,), optional
             Weights s_i, not negative, not all zero; one each by default.
+        offset : array_like, shape (N, K), or (N,) for two classes, optional
+            Added to the scores X Wᵀ + b of the classes, in the order of `classes_`; of shape (N,) to that of
+            ``classes_[1]``. Whoever predicts from such a model gives the offsets of those rows. For scikit-learn's
+            metadata routing: ``set_fit_request(offset=True)``.
 
         Returns
         -------
@@ -299,31 +315,35 @@ class LogisticRegression(
         if self.solver not in RULES or not getattr(self, "_goes_on", False):
             self._stream = None
         if isinstance(X, Chunks):
-        offset : array_like, shape (N, K), or (N,) for two classes, optional
-            Added to the scores X Wᵀ + b of the classes, in the order of `classes_`; of shape (N,) to that of
-            ``classes_[1]``. Whoever predicts from such a model gives the offsets of those rows. For scikit-learn's
-            metadata routing: ``set_fit_request(offset=True)``.
+            if offset is not None:
+                raise TypeError("chunks have no offsets: fit to arrays in memory, or to memory maps")
             return self._fit_pieces(X, y, sample_weight, C)
         # An optimiser's first pass finds what is not finite; a run of mini-batches begins with a few of the rows.
         finite = self.solver in RULES
         rows, self.classes_, y = check_data(
             self, X, y, sample_weight, class_weight=self.class_weight, solver=self.solver, finite=finite
         )
+        rows.offset = finite_offset(offset, len(rows), len(self.classes_))
         rows = rows.smoothed(len(self.classes_), self.label_smoothing)
         X, m = rows.X, rows.total
         penalty = Penalty(l2=1 / (C * m))
         if self.solver in RULES:
+            self._need_no_scaling()
             problem = problem_of(rows, m, self._layout(), penalty, self.n_threads)
             return self._fit_batches(lambda: [rows], problem, rows)
-            if offset is not None:
-                raise TypeError("chunks have no offsets: fit to arrays in memory, or to memory maps")
-        objective = objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
+        objective: Any = None
+        if self.standardize:
+            scaling = Scaling.of(X, checked_weights(sample_weight, X), effective(self.n_threads))
+            self.mean_, self.scale_ = scaling.mean, scaling.scale
+            layout = Parameters.of_model(len(self.classes_), rows.D, bool(self.fit_intercept))
+            objective = StandardisedObjective(rows, layout, penalty, scaling, self.n_threads)
+        else:
+            objective = objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
         return self._minimise(objective, X.dtype, X, y, sample_weight)
 
     def inference(self, X: Any, y: Any = None, sample_weight: Any = None) -> Inference:
         """Fit to the last digits, and return the coefficients with standard errors, tests and intervals.
 
-        rows.offset = finite_offset(offset, len(rows), len(self.classes_))
         The estimator need not have been fitted, and stays as it is. All solvers end at the same minimum, and Newton's
         method goes on from there. The Hessian is one matrix: K D up to some thousands.
 
@@ -362,6 +382,8 @@ class LogisticRegression(
         >>> result.p_value.round(3).tolist()
         [[0.303, 0.136, 0.047, 0.061, 0.097]]
         """
+        if self.standardize:
+            raise ValueError("inference is not there with standardize=True: fit to scaled X, or without a penalty")
         return inferred(self, X, y, sample_weight)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -408,6 +430,7 @@ class LogisticRegression(
         >>> model.predict(np.eye(3))
         array([0, 1, 2])
         """
+        self._need_no_scaling()
         C = self._inverse_penalty()
         known = getattr(self, "classes_", None)
         rows, self.classes_ = check_more_data(
@@ -534,6 +557,7 @@ class LogisticRegression(
 
     def _pieces_problem(self, found: Survey, C: float) -> Problem:
         """Take over what a pass over all pieces has found, and refuse what cannot be fitted."""
+        self._need_no_scaling()
         problem = problem_of_pieces(
             found,
             C,
@@ -560,6 +584,7 @@ class LogisticRegression(
 
     def _minimise(self, objective: Any, dtype: np.dtype[Any], X: Any, y: Any, sample_weight: Any) -> Self:
         method, _ = SOLVERS[self.solver]
+        descend = minimize_standardised if isinstance(objective, StandardisedObjective) else minimize
         start = self._start()
         course = Course(start)
         with ExitStack() as stack:
@@ -569,7 +594,7 @@ class LogisticRegression(
             call = stack.enter_context(self._told(self.max_iter, more))
             try:
                 with np.errstate(over="ignore", invalid="ignore"):  # what they lead to is told below
-                    solution = minimize(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
+                    solution = descend(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
             except BaseException as error:  # Ctrl-C, or an error of a callback's
                 self._keep(course.broken_off(error), dtype)
                 raise
@@ -578,6 +603,13 @@ class LogisticRegression(
             self._keep(solution, dtype)
         warn_of_the_end(solution, self.solver, self.tol, self.max_iter, from_zero=not start.any())
         return self
+
+    def _need_no_scaling(self) -> None:
+        if self.standardize:
+            raise ValueError(
+                "standardize=True needs all samples in memory and a solver without mini-batches: scale the columns "
+                "before, or use standardize=False"
+            )
 
     def _told(self, most: int, more: Iterable[Observer] = ()) -> AbstractContextManager[Observer | None]:
         return observing(self.callback, self.verbose, most, lambda: getattr(self, "converged_", False), more)
@@ -605,10 +637,11 @@ class LogisticRegression(
             )
         self._parameter("coef_", self.coef_, shape)
         self._parameter("intercept_", self.intercept_, shape[:1])
-        return parameters.join(self.densify().coef_, self.intercept_ if self.fit_intercept else None)
+        return parameters.join(self.densify().coef_, self.intercept_ if parameters.intercept else None)
 
     def _layout(self) -> Parameters:
-        return Parameters.of_model(len(self.classes_), self.n_features_in_, bool(self.fit_intercept))
+        intercept = bool(self.fit_intercept or self.standardize)  # a mean that is subtracted is one too
+        return Parameters.of_model(len(self.classes_), self.n_features_in_, intercept)
 
     def _keep(self, solution: Solution, dtype: np.dtype[Any]) -> None:
         for name, value in self._coefficients(solution.w, dtype).items():

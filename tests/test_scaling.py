@@ -1,0 +1,162 @@
+"""`standardize=True`: the model of a StandardScaler and a fit behind it, in the coordinates of X as it lies."""
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from softmax_ext._parameters import Parameters
+from softmax_ext._penalty import Penalty
+from softmax_ext._rows import Rows
+from softmax_ext._scaling import Scaling, StandardisedObjective
+from softmax_ext._sparse import check_csr
+from softmax_ext._validation import COMPUTES_IN
+from softmax_ext.chunks import from_iterable
+from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.objective import objective_of
+
+
+def problem(N=203, D=9, K=3, dtype=np.float64):
+    """Features of many scales, some far from 0, one nearly always 0, and two that are constant."""
+    rng = np.random.default_rng([N, D, K])
+    X = rng.standard_normal((N, D)) * 10.0 ** rng.integers(-3, 4, D) + rng.integers(-5, 6, D)
+    X[:, 1] = rng.standard_normal(N) + 300
+    X[:, 2] *= rng.random(N) < 0.1
+    X[:, 3], X[:, 4] = 0.1, 0
+    Z = StandardScaler().fit_transform(X) @ rng.standard_normal((D, K)) + rng.gumbel(size=(N, K))
+    return X.astype(dtype), Z.argmax(axis=1), rng.integers(0, 3, N).astype(float)
+
+
+def in_storage(X, storage):
+    if storage == "csr":
+        return scipy.sparse.csr_array(X)
+    return np.asfortranarray(X) if storage == "Fortran order" else X
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("storage", ["C order", "Fortran order", "csr"])
+@pytest.mark.parametrize("N", [1, 2, 203, 30011])
+def test_moments_are_those_of_the_standard_scaler(storage, weighted, N):
+    X, _, s = problem(N)
+    s = s + (N < 3) if weighted else None
+    stored = in_storage(X, storage)
+    found = Scaling.of(check_csr(stored, "X", COMPUTES_IN) if storage == "csr" else stored, s)
+    want = StandardScaler().fit(X, sample_weight=s)
+    np.testing.assert_allclose(found.mean, want.mean_, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.scale, want.scale_, rtol=1e-9)
+    np.testing.assert_array_equal(found.inverse[[3, 4]], 0)
+
+
+def test_the_entries_of_a_feature_add_up_in_the_moments():
+    rows = scipy.sparse.csr_array(([1.0, 2.0, 5.0], [0, 0, 0], [0, 2, 3]), shape=(2, 1))
+    found = Scaling.of(rows)
+    assert (found.mean, found.scale) == (4, 1) and rows.nnz == 3
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("storage", ["C order", "csr"])
+def test_an_objective_is_that_of_scaled_samples(storage, K, intercept):
+    X, y, s = problem(K=K)
+    parameters, penalty = Parameters.of_model(K, X.shape[1], intercept), Penalty(0.03)
+    scaling = Scaling.of(X, s)
+    ours = StandardisedObjective(Rows.of(in_storage(X, storage), y, s), parameters, penalty, scaling)
+    scaled = (X - scaling.mean) * scaling.inverse
+    theirs = objective_of(Rows.of(scaled, y, s), parameters, penalty)
+    v, u = np.random.default_rng(0).standard_normal((2, parameters.size))
+    close = {"rtol": 1e-8, "atol": 1e-9}
+    assert ours.value(v) == pytest.approx(theirs.value(v), rel=1e-10)
+    for one, other in zip(ours.value_and_grad(v), theirs.value_and_grad(v), strict=True):
+        np.testing.assert_allclose(one, other, **close)
+    np.testing.assert_allclose(ours.hessp(v, u), theirs.hessp(v, u), **close)
+    np.testing.assert_allclose(ours.hessian(v), theirs.hessian(v), **close)
+    at = scaling.standardised(parameters, ours.raw(v))
+    weights = parameters.weights(v) * (scaling.inverse > 0)
+    np.testing.assert_allclose(parameters.weights(at), weights, **close)
+    if intercept:
+        np.testing.assert_allclose(parameters.intercepts(at), parameters.intercepts(v), **close)
+    # How much a feature is damped follows its mean square, which without weights would be 1 in both.
+    theirs.mean_squares = np.append(scaling.inverse > 0, np.ones(int(intercept))).astype(float)
+    np.testing.assert_allclose(ours.preconditioner(v)(u), theirs.preconditioner(v)(u), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("storage", ["C order", "csr"])
+def test_a_fit_is_that_of_a_pipeline(storage, K, intercept, weighted):
+    X, y, s = problem(K=K)
+    model = LogisticRegression(C=0.7, tol=1e-9, fit_intercept=intercept, class_weight={0: 2.0, 1: 1.0, 2: 0.5})
+    if K == 2:
+        model.set_params(class_weight={0: 2.0, 1: 1.0})
+    weights = {"sample_weight": s} if weighted else {}
+    scaler = StandardScaler().fit(X, **weights)
+    want = clone(model).fit(scaler.transform(X), y, **weights)
+    found = clone(model).set_params(standardize=True).fit(in_storage(X, storage), y, **weights)
+    np.testing.assert_allclose(found.coef_ * scaler.scale_, want.coef_, atol=1e-7)
+    np.testing.assert_array_equal(found.coef_[:, [3, 4]], 0)
+    np.testing.assert_allclose(found.predict_proba(X), want.predict_proba(scaler.transform(X)), atol=1e-7)
+    np.testing.assert_allclose(found.mean_, scaler.mean_, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(found.scale_, scaler.scale_, rtol=1e-9)
+    assert found.loss_curve_[-1] == pytest.approx(want.loss_curve_[-1], rel=1e-9) and found.converged_
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.uint8])
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
+def test_many_features_of_narrow_types(kind, solver):
+    """Beyond the whole Hessian's size: the blocks of the preconditioner are those of the scaled rows."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 9, (600, 60)) * rng.integers(0, 12, 60)
+    X = X.astype(kind)
+    y = (X.astype(float) @ rng.standard_normal((60, 4)) + 30 * rng.gumbel(size=(600, 4))).argmax(axis=1)
+    options = {"solver": solver, "tol": 1e-5, "C": 0.1}
+    want = make_pipeline(StandardScaler(), LogisticRegression(**options)).fit(X.astype(float), y)
+    found = LogisticRegression(standardize=True, **options).fit(X, y)
+    assert found.coef_.dtype == np.float32 and found.converged_
+    assert found.loss_curve_[-1] == pytest.approx(want[-1].loss_curve_[-1], rel=1e-5)
+    assert found.n_iter_[0] <= want[-1].n_iter_[0] + 5
+    np.testing.assert_allclose(found.predict_proba(X), want.predict_proba(X.astype(float)), atol=2e-3)
+
+
+def test_it_goes_on_from_the_fit_before_and_tells_of_raw_coefficients():
+    X, y, _ = problem()
+    seen = []
+    model = LogisticRegression(standardize=True, warm_start=True, tol=1e-6, callback=lambda i, f, g, w: seen.append(w))
+    first = model.fit(X, y).coef_
+    np.testing.assert_allclose(seen[-1][: first.size].reshape(first.shape), first, rtol=1e-6, atol=1e-9)
+    assert model.n_iter_[0] > 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert model.fit(X, y).n_iter_[0] <= 1
+
+
+def test_no_number_of_threads_changes_a_bit():
+    X, y, _ = problem(30011)
+    one, two = (LogisticRegression(standardize=True, n_threads=n).fit(X, y) for n in (1, 2))
+    assert one.coef_.tobytes() == two.coef_.tobytes() and one.scale_.tobytes() == two.scale_.tobytes()
+
+
+def test_what_is_not_finite_is_refused():
+    X, y, _ = problem()
+    X[7, 0] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        LogisticRegression(standardize=True).fit(X, y)
+
+
+def test_where_it_is_not_there():
+    X, y, _ = problem()
+    model = LogisticRegression(standardize=True)
+    batches, chunks = clone(model).set_params(solver="adam"), from_iterable(lambda: [(X, y)])
+    calls = [
+        lambda: model.partial_fit(X, y, classes=[0, 1, 2]),
+        lambda: batches.fit(X, y),
+        lambda: model.fit(chunks),
+        lambda: model.inference(X, y),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="standardize=True"):
+            call()
