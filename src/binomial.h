@@ -16,6 +16,8 @@ enum { NAME(group) = NAME(lanes) > 8 ? NAME(lanes) : 8 };
 
 /* X's elements are widened as they are loaded, twice: a copy of the tile costs more than that.  1000000 x 256 float16 take
  * 34 ms with one and COPYLESS without, uint8 26 and COPYLESS.  Their type is a constant in what follows. */
+#undef ELEMENTS
+#undef BYTES
 #if MANTISSA_BITS == 23
 #define ELEMENTS(OF) OF(REAL) OF(FLOAT16) OF(BFLOAT16) OF(INT8) OF(UINT8)
 #else
@@ -228,8 +230,6 @@ KERNEL void NAME(one_gradient)(const char *X, int element, ptrdiff_t n, ptrdiff_
     }
 }
 #undef GRADIENT_ARGUMENTS
-#undef BYTES
-#undef ELEMENTS
 
 /* e = exp(-|z|), and the posteriors of both classes, of EXPS vectors in step.  max(z, 0) is what _rows.h subtracts. */
 INLINE void NAME(two_classes)(const vec *z, vec *below_0, vec *below_1, vec *e, vec *S_0, vec *S_1)

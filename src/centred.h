@@ -17,8 +17,8 @@ enum { SIDE = NAME(lanes) == 16 ? 4 : 3 };
 enum { SQUARE = (SIDE * SIDE + NAME(lanes) - 1) / NAME(lanes) * NAME(lanes) };
 
 /* u of L rows, of which n exist, or all if not `careful` (a constant); the others are 0. */
-INLINE void centre_group(const int careful, const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *shift,
-                         const real *scale, real *U, ptrdiff_t ldu)
+INLINE void centre_group(const int careful, const int element, const char *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx,
+                         const real *shift, const real *scale, real *U, ptrdiff_t ldu)
 {
     for (ptrdiff_t j = 0; j < D; j += L) {
         const ptrdiff_t some = smaller(L, D - j);
@@ -26,9 +26,9 @@ INLINE void centre_group(const int careful, const real *X, ptrdiff_t n, ptrdiff_
         const vec less = NAME(load)(shift + j), times = NAME(load)(scale + j);
         vec t[NAME(lanes)];
         if (some == L) UNROLL for (int l = 0; l < L; l++)
-            t[l] = careful && l >= n ? less : NAME(load)(X + l * ldx + j);
+            t[l] = careful && l >= n ? less : NAME(load_as)(element, X + l * ldx, j);
         else UNROLL for (int l = 0; l < L; l++)
-            t[l] = careful && l >= n ? less : NAME(load_last)(careful, X + l * ldx + j, some, mask);
+            t[l] = careful && l >= n ? less : NAME(load_last)(careful, element, X + l * ldx, j, some, mask);
         UNROLL for (int l = 0; l < L; l++) t[l] = (t[l] - less) * times;
         NAME(transpose)(t);
         if (some == L) UNROLL for (int l = 0; l < L; l++) NAME(store)(U + (j + l) * ldu, t[l]);
@@ -36,24 +36,35 @@ INLINE void centre_group(const int careful, const real *X, ptrdiff_t n, ptrdiff_
     }
 }
 
-/* n rows of X, transposed: features in rows of ldu, then the ones.  `end` is where the last row of all ends, behind which
- * nothing is read. */
-static void centre_rows(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *end, const real *shift,
-                        const real *scale, real *U, ptrdiff_t ldu)
+INLINE void centre_all(const int element, const char *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const char *end,
+                       const real *shift, const real *scale, real *U, ptrdiff_t ldu)
 {
     for (ptrdiff_t i = 0; i < n; i += L, X += L * ldx) {
         const ptrdiff_t rows = smaller(L, n - i);
-        if (rows == L && X + (L - 1) * ldx + NAME(vectors)(D) * L <= end)
-            centre_group(0, X, rows, D, ldx, shift, scale, U + i, ldu);
+        if (rows == L && X + (L - 1) * ldx + NAME(vectors)(D) * L * BYTES <= end)
+            centre_group(0, element, X, rows, D, ldx, shift, scale, U + i, ldu);
         else
-            centre_group(1, X, rows, D, ldx, shift, scale, U + i, ldu);
+            centre_group(1, element, X, rows, D, ldx, shift, scale, U + i, ldu);
         NAME(store)(U + D * ldu + i, NAME(set1)(1));
     }
 }
 
-/* c of n rows, from D coefficients of u and a bias; room for whole steps of exponentials, and 0 beyond n. */
-static void curvatures_of_centred(const real *U, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldu, const real *w, const double *s,
-                                  real *c)
+/* n rows of X, ldx bytes apart, transposed: features in rows of ldu, then the ones.  `end` is where the last row of all
+ * ends, behind which nothing is read. */
+static void centre_rows(const char *X, int element, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const char *end,
+                        const real *shift, const real *scale, real *U, ptrdiff_t ldu)
+{
+    switch (element) {
+#define OF(element) case element: centre_all(element, X, n, D, ldx, end, shift, scale, U, ldu); break;
+    ELEMENTS(OF)
+#undef OF
+    }
+}
+
+/* c of n rows, from D coefficients of u, a bias, and offsets ldo apart, or NULL; room for whole steps of exponentials, and 0
+ * beyond n. */
+static void curvatures_of_centred(const real *U, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldu, const real *w, const real *offset,
+                                  ptrdiff_t ldo, const double *s, real *c)
 {
     for (ptrdiff_t i = 0; i < n; i += EXPS * L) {
         vec score[EXPS], below_0[EXPS], below_1[EXPS], e[EXPS], S_0[EXPS], S_1[EXPS];
@@ -61,6 +72,11 @@ static void curvatures_of_centred(const real *U, ptrdiff_t n, ptrdiff_t D, ptrdi
         for (ptrdiff_t j = 0; j < D; j++) {
             const vec coefficient = NAME(set1)(w[j]);
             UNROLL for (int v = 0; v < EXPS; v++) score[v] += coefficient * NAME(load)(U + j * ldu + i + v * L);
+        }
+        if (offset) {
+            real added[EXPS * NAME(lanes)];
+            for (ptrdiff_t l = 0; l < EXPS * L; l++) added[l] = i + l < n ? offset[(i + l) * ldo] : 0;
+            UNROLL for (int v = 0; v < EXPS; v++) score[v] += NAME(load)(added + v * L);
         }
         NAME(two_classes)(score, below_0, below_1, e, S_0, S_1);
         UNROLL for (int v = 0; v < EXPS; v++) NAME(store)(c + i + v * L, S_0[v] * S_1[v]);

@@ -3,11 +3,12 @@
 cdef extern from "float_types.h" nogil:
     const Py_ssize_t SIDE, SQUARE
     void centre_rows(
-        const float *X, Py_ssize_t n, Py_ssize_t D, Py_ssize_t ldx, const float *end, const float *shift,
+        const char *X, int element, Py_ssize_t n, Py_ssize_t D, Py_ssize_t ldx, const char *end, const float *shift,
         const float *scale, float *U, Py_ssize_t ldu,
     ) noexcept
     void curvatures_of_centred(
-        const float *U, Py_ssize_t n, Py_ssize_t D, Py_ssize_t ldu, const float *w, const double *s, float *c,
+        const float *U, Py_ssize_t n, Py_ssize_t D, Py_ssize_t ldu, const float *w, const float *offset, Py_ssize_t ldo,
+        const double *s, float *c,
     ) noexcept
     void add_squares(
         const float *U, Py_ssize_t n, Py_ssize_t P, Py_ssize_t ldu, const float *c, const char *next, Py_ssize_t share,
@@ -29,6 +30,7 @@ cdef class CentredPlan(SlicedPlan):
     def __init__(self, *, Py_ssize_t slices, **shape):
         Plan.__init__(self, K=2, itemsize=sizeof(float), second=False, **shape)
         self.cut, self.slices, self.doubles = "slices", slices, True
+        self.widens, self.scored = True, 1
         self.row = whole(self.D + 1, self.line)
         self.ldu = whole(self.tile, 16 * self.line) + self.line  # whole steps of exponentials, at every level
         self.sides = whole(self.D + 1, SIDE) // SIDE
@@ -38,10 +40,6 @@ cdef class CentredPlan(SlicedPlan):
         self.shared = self.packed + self.line
         self.sums = self.apart * slices
         self.find_single(slices)
-
-    cdef int read(self, X, Batch *d) except -1:
-        d.x.X = rows_of(X, self.itemsize, self.D, &d.N, &d.x.ldx)
-        return 0
 
     cdef double run(self, const Batch *d, void *work, double *sums, int n_threads) except? -1 nogil:
         return centred_run(self, d, <float *>work, sums, n_threads)
@@ -53,8 +51,10 @@ cdef void centred_slice(
     """The rows of a slice, added to its sums."""
     cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n
     cdef Py_ssize_t squares = p.sides * (p.sides + 1) // 2
-    cdef Py_ssize_t share = (p.tile * d.x.ldx * <Py_ssize_t>sizeof(float) + squares - 1) // squares
-    cdef const float *X = <const float *>d.x.X
+    cdef Py_ssize_t row = d.x.ldx * d.x.itemsize, share = (p.tile * row + squares - 1) // squares
+    cdef const char *X = <const char *>d.x.X
+    cdef const char *end = X + (d.N - 1) * row + p.D * d.x.itemsize
+    cdef const float *offset = <const float *>d.x.offset
     cdef float *c = U + p.sides * SIDE * p.ldu
     cdef const char *next
     if d.first:
@@ -63,14 +63,15 @@ cdef void centred_slice(
     while first < stop:
         n = min(p.tile, stop - first)
         centre_rows(
-            X + first * d.x.ldx, n, p.D, d.x.ldx, X + (d.N - 1) * d.x.ldx + p.D, packed, packed + p.row, U, p.ldu,
+            X + first * row, d.x.element, n, p.D, row, end, packed, packed + p.row, U, p.ldu,
         )
         curvatures_of_centred(
-            U, n, p.D, p.ldu, packed + 2 * p.row, NULL if d.t.s == NULL else d.t.s + first, c,
+            U, n, p.D, p.ldu, packed + 2 * p.row, NULL if offset == NULL else offset + first * d.x.ldo, d.x.ldo,
+            NULL if d.t.s == NULL else d.t.s + first, c,
         )
         next = NULL
         if first + 2 * n <= stop:  # the next tile, a part of it with each square
-            next = <const char *>(X + (first + n) * d.x.ldx)
+            next = X + (first + n) * row
         add_squares(U, n, p.D + 1, p.ldu, c, next, share, c + p.ldu, G)
         first += n
 

@@ -44,8 +44,8 @@ static void check_centred(ptrdiff_t n, ptrdiff_t D)
     for (ptrdiff_t i = 0; i < n * D; i++) X[i] = (float)draw();
     for (ptrdiff_t j = 0; j < P; j++) w[j] = (float)draw() / (float)D, shift[j] = (float)draw(), scale[j] = j % 2 ? 0.5f : 4;
     for (ptrdiff_t i = 0; i < n; i++) s[i] = draw() * draw();
-    centre_rows(X, n, D, D, X + n * D, shift, scale, U, ldu);
-    curvatures_of_centred(U, n, D, ldu, w, s, c);
+    centre_rows((char *)X, REAL, n, D, 4 * D, (char *)(X + n * D), shift, scale, U, ldu);
+    curvatures_of_centred(U, n, D, ldu, w, NULL, 0, s, c);
     add_squares(U, n, P, ldu, c, NULL, 0, weighted, G);
     for (ptrdiff_t i = 0; i < n; i++) {
         double z = (double)w[D], size = 1;
