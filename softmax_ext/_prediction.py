@@ -72,6 +72,19 @@ def _widened(X: Array) -> Iterator[Array]:
         yield X[i * len(X) // parts : (i + 1) * len(X) // parts].astype(np.float32)
 
 
+def _alike(X: Any, offset: Array | None, W: Array) -> Iterator[tuple[Any, Array | None]]:
+    """Yield X and its offset; or, where W is of a wider type than X computes in, parts of them in that type."""
+    wider = np.result_type(X.dtype, W)
+    if COMPUTES_IN[X.dtype.char] == W.dtype:
+        yield X, offset
+        return
+    parts = max(1, X.size * wider.itemsize // WIDENED_BYTES) if isinstance(X, np.ndarray) else 1
+    for i in range(parts):
+        cut = slice(i * X.shape[0] // parts, (i + 1) * X.shape[0] // parts)
+        part = X[cut] if parts > 1 else X
+        yield part.astype(wider, copy=False), None if offset is None else offset[cut]
+
+
 class PredictionMixin:
     """The half of `LogisticRegression` that needs no more than its fitted attributes, and checks them."""
 
@@ -107,11 +120,14 @@ class PredictionMixin:
         X, W, b = self._checked(X)
         if scipy.sparse.issparse(W):
             W = W.toarray()
-        if COMPUTES_IN[X.dtype.char] != W.dtype:
-            X = X.astype(np.result_type(X.dtype, W), copy=False)
+        added = finite_offset(offset, X.shape[0], max(len(b), 2))
         if len(W) == 1:
-            return _two_classes.posteriors(X, W, b, self.n_threads, finite_offset(offset, X.shape[0], 2))
-        return predict_proba(X, W, b, offset=finite_offset(offset, X.shape[0], len(b)), n_threads=self.n_threads)
+            parts = [_two_classes.posteriors(part, W, b, self.n_threads, more) for part, more in _alike(X, added, W)]
+        else:
+            parts = [
+                predict_proba(part, W, b, offset=more, n_threads=self.n_threads) for part, more in _alike(X, added, W)
+            ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     @_of_each_chunk
     def decision_function(self, X: Any, offset: Any = None) -> Array:
@@ -132,9 +148,9 @@ class PredictionMixin:
         X, W, b = self._checked(X)
         if len(b) == 1:
             W = W.toarray() if scipy.sparse.issparse(W) else W
-            if COMPUTES_IN[X.dtype.char] != W.dtype:
-                X = X.astype(np.result_type(X.dtype, W), copy=False)
-            return _two_classes.scores(X, W, b, self.n_threads, finite_offset(offset, X.shape[0], 2))
+            added = finite_offset(offset, X.shape[0], 2)
+            parts = [_two_classes.scores(part, W, b, self.n_threads, more) for part, more in _alike(X, added, W)]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts)
         if is_narrow(X):
             Z: Array = np.concatenate([safe_sparse_dot(part, W.T, dense_output=True) for part in _widened(X)]) + b
         else:

@@ -159,6 +159,7 @@ def from_npy(
     rows: int | None = None,
     *,
     sample_weight_path: PathLike | None = None,
+    dtype: npt.DTypeLike | None = None,
 ) -> Chunks:
     """Chunks of .npy files, which are mapped into memory and never copied whole.
 
@@ -173,6 +174,9 @@ def from_npy(
         last bits of a result.
     sample_weight_path : path, optional
         Weights (N,).
+    dtype : dtype, optional
+        What X's numbers are, if the file does not know: NumPy writes bfloat16 as records of two bytes, and
+        ``dtype=ml_dtypes.bfloat16`` reads them.
 
     Returns
     -------
@@ -184,7 +188,8 @@ def from_npy(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If a file is not a whole .npy file, or the shapes do not fit together; in a fit, if a file has become shorter.
+        If a file is not a whole .npy file, or the shapes do not fit together; if X is of records without a dtype, or of
+        none with one; in a fit, if a file has become shorter.
 
     Examples
     --------
@@ -202,7 +207,7 @@ def from_npy(
     >>> model.predict([[0.0, 0.0, 3.0, 0.0, 0.0]])
     array([2])
     """
-    X = _mapped(X_path, (2,))
+    X = _known(_mapped(X_path, (2,)), dtype, X_path)
     y = None if y_path is None else _mapped(y_path, (1, 2))
     s = None if sample_weight_path is None else _mapped(sample_weight_path, (1,))
     N = len(X)
@@ -211,9 +216,9 @@ def from_npy(
     for path, array in arrays:
         if path is not None and len(array) != N:
             raise ValueError(f"{os.fspath(path)} has {len(array)} rows, but {os.fspath(X_path)} has {N}")
-    dtype = COMPUTES_IN.get(X.dtype.char, X.dtype)
+    computing = COMPUTES_IN.get(X.dtype.char, X.dtype)
     most = MAPPED_BYTES if is_real(X.dtype) and is_native(X, read_as(X.dtype)) else CHUNK_BYTES
-    step = max(1, most // (X.shape[1] * dtype.itemsize)) if rows is None else check_integer(rows, "rows")
+    step = max(1, most // (X.shape[1] * computing.itemsize)) if rows is None else check_integer(rows, "rows")
     sizes = [(path, os.stat(path).st_size) for path in paths]
 
     def read() -> Iterator[Rows]:
@@ -246,6 +251,22 @@ def _mapped(path: PathLike, dimensions: tuple[int, ...]) -> Any:
             f"got {getattr(array, 'shape', type(array).__name__)}"
         )
     return array
+
+
+def _known(X: Any, dtype: npt.DTypeLike | None, path: PathLike) -> Any:
+    """Return the numbers of a file; where it has records of as many bytes, as what they are said to be."""
+    if dtype is None and X.dtype.kind != "V":
+        return X
+    if dtype is None:
+        raise ValueError(
+            f"{os.fspath(path)} holds records ({X.dtype}), as NumPy writes bfloat16: dtype=ml_dtypes.bfloat16 reads it"
+        )
+    given = np.dtype(dtype)
+    if X.dtype.kind != "V" or X.dtype.itemsize != given.itemsize:
+        raise ValueError(
+            f"dtype = {given} is for a file of records of {given.itemsize} bytes, {os.fspath(path)} has {X.dtype}"
+        )
+    return X.view(given)
 
 
 def _fetch(X: Any, start: int, stop: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 from sklearn.base import clone
 
-from softmax_ext import linear_cross_entropy, loss_grad, optim, predict_proba
+from softmax_ext import _prediction, chunks, linear_cross_entropy, loss_grad, optim, predict_proba
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 from softmax_ext.objective import BinomialObjective, SoftmaxObjective
 
@@ -254,3 +254,31 @@ def test_the_other_types_of_ml_dtypes_are_refused():
     for kind in (ml_dtypes.float8_e4m3b11fnuz, ml_dtypes.float8_e5m2, ml_dtypes.int4):
         with pytest.raises(TypeError, match="X must hold real numbers, got dtype"):
             loss_grad(np.zeros((3, 2), kind), [0, 1, 0], np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("K", [2, 3])
+def test_a_file_of_bfloat16_is_told_what_it_is(K, tmp_path):
+    X, y, _, _ = problem("bfloat16", 700, 20, K)
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", y)
+    paths = tmp_path / "X.npy", tmp_path / "y.npy"
+    with pytest.raises(ValueError, match=r"X.npy holds records .*: dtype=ml_dtypes.bfloat16"):
+        chunks.from_npy(*paths)
+    with pytest.raises(ValueError, match=r"dtype = float32 is for a file of records of 4 bytes, .* has [|]V2"):
+        chunks.from_npy(*paths, dtype=np.float32)
+    found = LogisticRegression().fit(chunks.from_npy(*paths, 300, dtype=X.dtype))
+    np.save(tmp_path / "X.npy", X.astype(np.float32))
+    want = LogisticRegression().fit(chunks.from_npy(*paths, 300))
+    assert_same((found.coef_, found.intercept_), (want.coef_, want.intercept_))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("K", [2, 3])
+def test_a_model_of_wide_numbers_widens_some_rows_at_a_time(kind, K, monkeypatch):
+    X, y, _, _ = problem(kind, 700, 20, K)
+    monkeypatch.setattr(_prediction, "WIDENED_BYTES", 20 * 8 * 50)
+    wide = X.astype(np.float64)
+    model, offset = LogisticRegression(C=0.01).fit(wide, y), np.random.default_rng(0).standard_normal((700, K))
+    for method in (model.predict_proba, model.decision_function, model.predict):
+        np.testing.assert_allclose(method(X), method(wide), rtol=1e-5 if K == 3 else 1e-13, atol=1e-5)
+        np.testing.assert_allclose(method(X, offset), method(wide, offset), rtol=1e-5 if K == 3 else 1e-13, atol=1e-5)
