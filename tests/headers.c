@@ -219,7 +219,7 @@ static void N(check_two)(ptrdiff_t n, ptrdiff_t D)
     const double rounding = EPS * 8 * (double)(D + 2), soft = 4 * rounding + 16 * EPS;
     for (int csr = 0; csr < 2; csr++) {
         if (csr) N(one_sparse_scores)(X, indices, 0, indptr, n, w, bias, z);
-        else N(one_scores)((char *)X, REAL, n, D, D * (ptrdiff_t)sizeof(real), (char *)(X + n * D), w, bias, NULL, 0, z);
+        else N(one_scores)((char *)X, REAL, n, D, D * (ptrdiff_t)sizeof(number), (char *)(X + n * D), w, bias, NULL, 0, z);
         for (ptrdiff_t i = 0; i < n; i++) {
             score[i] = bias;
             for (ptrdiff_t j = 0; j < D; j++) score[i] += (double)X[i * D + j] * (double)w[j];
@@ -252,7 +252,7 @@ static void N(check_two)(ptrdiff_t n, ptrdiff_t D)
         compare(targets ? "soft loss of two" : "loss of two", n, 2, loss, want, most * soft);
     }
     memset(g, 0, (size_t)row * sizeof *g), memset(sums, 0, (size_t)D * 8);
-    N(one_gradient)((char *)X, REAL, n, D, D * (ptrdiff_t)sizeof(real), (char *)(X + n * D), r, NULL, 0, g);
+    N(one_gradient)((char *)X, REAL, n, D, D * (ptrdiff_t)sizeof(number), (char *)(X + n * D), r, NULL, 0, g);
     N(one_sparse_gradient)(X, indices, 0, indptr, n, r, sums);
     for (ptrdiff_t j = 0; j < D; j++) {
         double c = 0, most = 0;

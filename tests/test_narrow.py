@@ -282,3 +282,11 @@ def test_a_model_of_wide_numbers_widens_some_rows_at_a_time(kind, K, monkeypatch
     for method in (model.predict_proba, model.decision_function, model.predict):
         np.testing.assert_allclose(method(X), method(wide), rtol=1e-5 if K == 3 else 1e-13, atol=1e-5)
         np.testing.assert_allclose(method(X, offset), method(wide, offset), rtol=1e-5 if K == 3 else 1e-13, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_hessian_of_many_samples_of_two_classes(isa, kind):
+    X, y, _, _ = problem(kind, 50021, 19, 2)
+    ours, theirs = (BinomialObjective(each, y) for each in (X, X.astype(np.float32)))
+    assert ours._centre is not None
+    assert_same([ours.hessian(np.zeros(20))], [theirs.hessian(np.zeros(20))])

@@ -189,3 +189,13 @@ def test_what_is_no_offset_is_refused():
             call()
     with pytest.raises(TypeError, match="offset must hold real numbers"):
         loss_grad(X, y, W, b, offset=offset.astype(str))
+
+
+def test_the_hessian_of_many_floats_of_two_classes(isa):
+    X, y, W, b, offset = problem(50021, 7, 2)
+    w = np.append(W[1], b[1])
+    ours = BinomialObjective(X.astype(np.float32), y, offset=offset)
+    assert ours._centre is not None
+    want = BinomialObjective(X, y, offset=offset).hessian(w)
+    np.testing.assert_allclose(ours.hessian(w), want, rtol=1e-4, atol=1e-6)
+    assert abs(BinomialObjective(X, y).hessian(w) / want - 1).max() > 0.01
