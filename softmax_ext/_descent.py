@@ -77,6 +77,16 @@ def seeing(callback: Callback) -> Callback:
     return lambda iteration, value, gradient, w: callback(iteration, value, gradient)
 
 
+def most_decrease(value: float, tol: float) -> float:
+    """Return the decrease that may still be predicted where a fit stops."""
+    return PART * max(value, tol)
+
+
+def largest(grad: Vector) -> float:
+    """Return the largest absolute component."""
+    return float(max(grad.max(initial=0.0), -grad.min(initial=0.0)))
+
+
 class Solution(NamedTuple):
     """Where an optimiser stopped, and why."""
 
@@ -123,6 +133,8 @@ class Descent:
         self.value, self.grad = self.asked = self.evaluate(self.w)
         self.largest_gradient = self._largest()
         self.curve = [self.value]
+        self.over = 0
+        self.best, self.least = self.w, self.value if math.isfinite(self.value) else math.inf
         self.largest_gradients = [self.largest_gradient]
         self.predicted_decrease, self.trusted = math.nan, True
         self.reason = ""  # why it has stopped, as soon as it has
@@ -152,14 +164,17 @@ class Descent:
         """How far a value may be off for the precision of the pass."""
         return float(8 * np.finfo(self.dtype).eps * max(abs(self.value), np.finfo(float).tiny))
 
-    def _largest(self, *, told: bool = False) -> float:
-        """Return the largest component of the gradient, in the coordinates of the problem that was asked for."""
-        grad = self.asked[1]
+    def _largest(self, *, exact: bool = False) -> float:
+        """Return the largest component of the gradient, in the coordinates of the problem that was asked for.
+
+        In the space of the samples that is a product with all of X: unless it has to be exact, more is said.
+        """
+        grad, self.exact = self.asked[1], exact or self.space is None
         if self.space is not None:
-            if not told:
-                return self.space.largest(grad, self.tol)
-            grad = self.space.lift(grad)
-        return float(max(grad.max(initial=0.0), -grad.min(initial=0.0)))
+            if not exact:
+                return self.space.at_most(grad)
+            (grad,) = self.space.lift(grad)
+        return largest(grad)
 
     def evaluate(self, w: Vector) -> tuple[float, Vector]:
         """Return value and gradient of the objective itself."""
@@ -195,14 +210,17 @@ class Descent:
     def move(self, w: Vector, asked: tuple[float, Vector], value: float, grad: Vector) -> None:
         """Take a step that a line search has found; everybody is told of the objective itself."""
         self.w, self.asked, self.value, self.grad = w, asked, value, grad
-        self.largest_gradient = self._largest(told=self.callback is not None)
+        self.largest_gradient = self._largest(exact=self.callback is not None)
         self.curve.append(asked[0])
         self.largest_gradients.append(self.largest_gradient)
         if self.callback is not None:
-            seen = w.view() if self.space is None else self.space.lift(w)
+            seen = w.view() if self.space is None else self.space.lift(w)[0]
             seen.flags.writeable = False
             if self.callback(self.n_iter, asked[0], self.largest_gradient, seen):
                 self.reason = "the callback said so"
+        self.over = self.n_iter  # an iteration of which a callback raises is none
+        if asked[0] < self.least:
+            self.best, self.least = w, asked[0]
 
     @property
     def most_decrease(self) -> float:
@@ -211,8 +229,11 @@ class Descent:
 
     @property
     def converged(self) -> bool:
-        small = self.largest_gradient <= self.tol and self.predicted_decrease <= self.most_decrease
-        return small and self.trusted and self.extra is None
+        if not self.predicted_decrease <= self.most_decrease or not self.trusted or self.extra is not None:
+            return False
+        if self.largest_gradient > self.tol and not self.exact:
+            self.largest_gradient = self._largest(exact=True)
+        return self.largest_gradient <= self.tol
 
     @property
     def gained(self) -> float:
@@ -238,10 +259,16 @@ class Descent:
         """Record what an optimiser did, from a count of iterations and evaluations on."""
         self.lines.append(f"{name}: {self.n_iter - since[0]} iterations, {self.evaluations - since[1]} evaluations")
 
+    def so_far(self) -> tuple[Vector, Vector]:
+        """Return the best w of all iterations, and their values: what is left where the next one was broken off."""
+        w = self.best if self.space is None else self.space.lift(self.best)[0]
+        return w, np.array(self.curve[1 : self.over + 1])
+
     def solution(self) -> Solution:
         converged, w = self.converged, self.w
         if self.space is not None:
-            self.largest_gradient, w = self._largest(told=True), self.space.lift(w)
+            w, grad = self.space.lift(w, self.asked[1])
+            self.largest_gradient = largest(grad)
         lines = [*self.lines, f"products with the Hessian: {self.products}"] if self.products else self.lines
         report = "\n".join(
             [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._descent import Solution, seeing
+from ._descent import Descent, Solution, seeing
 
 Array = npt.NDArray[Any]
 FitObserver = Callable[[int, int], object]  # of the fits that are done, and of all
@@ -20,22 +20,27 @@ Observer = Callable[..., object]
 
 
 class Course:
-    """What a fit has been through so far, from which there is a solution when it is broken off."""
+    """How far a fit has come, from which there is a solution when it is broken off.
 
-    def __init__(self, start: Array) -> None:
-        self.best = start  # where the objective was least
-        self.curve: list[float] = []
+    `raw` makes coefficients of what the descent moves, if that is not the same.
+    """
 
-    def record(self, iteration: int, value: float, gradient: float, w: Array) -> None:
-        """Remember an iteration."""
-        if not self.curve or value < min(self.curve):
-            self.best = w
-        self.curve.append(value)
+    def __init__(self, start: Array, raw: Callable[[Array], Array] | None = None) -> None:
+        self.start, self.raw = start, raw
+        self.descent: Descent | None = None
+
+    def begin(self, descent: Descent) -> None:
+        """Remember what moves from here on."""
+        self.descent = descent
 
     def broken_off(self, error: BaseException) -> Solution:
         """Return the best so far, after Ctrl-C or an error of a callback's."""
-        why = f"stopped: {type(error).__name__} after {len(self.curve)} iterations"
-        return Solution(self.best, math.nan, math.nan, len(self.curve), np.array(self.curve), False, why, math.nan)
+        best, curve = self.start, np.empty(0)
+        if self.descent is not None:
+            best, curve = self.descent.so_far()
+            best = best if self.raw is None else self.raw(best)
+        why = f"stopped: {type(error).__name__} after {len(curve)} iterations"
+        return Solution(best, math.nan, math.nan, len(curve), curve, False, why, math.nan)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ when BLAS has other threads; what is in no new direction leaves no column, so re
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -68,8 +67,11 @@ class RowsSpace:
                 v[:] = (self.inverse * scores[self.kept]).sum(axis=1)
         return self.narrow.join(V, self.wide.intercepts(w))
 
-    def lift(self, v: Array) -> Vector:
-        """Return v, or a gradient for it, in the coordinates of all features."""
+    def lift(self, *vectors: Array) -> list[Vector]:
+        """Return each v, or a gradient for it, in the coordinates of all features."""
+        return [self._lifted(v) for v in vectors]
+
+    def _lifted(self, v: Array) -> Vector:
         V, shares = self.narrow.weights(v), np.zeros((self.wide.count, len(self.Z)))
         for row, of_samples in zip(V, shares, strict=True):
             of_samples[self.kept] = (self.inverse * row[:, np.newaxis]).sum(axis=0)
@@ -84,19 +86,11 @@ class RowsSpace:
     def _dense(self) -> bool:
         return isinstance(self.X, np.ndarray)
 
-    def largest(self, grad: Vector, tol: float) -> float:
-        """Return the largest component that a gradient has when it is lifted; or a bound, if that is on the same side.
-
-        Of tol, that is: a row's norm is no less than its largest component, and that times the root of D no less.
-        """
+    def at_most(self, grad: Vector) -> float:
+        """Return what the largest component of a gradient that is lifted is at most: a row's norm is no less."""
         V, b = self.narrow.weights(grad), self.narrow.intercepts(grad)
-        intercepts = 0.0 if b is None else float(np.abs(b).max())
         norm = float(np.sqrt(np.square(V).sum(axis=1).max()))
-        if (least := max(norm / math.sqrt(self.wide.D), intercepts)) > tol:
-            return least
-        if norm <= tol:
-            return max(norm, intercepts)
-        return float(np.abs(self.lift(grad)).max())
+        return norm if b is None else max(norm, float(np.abs(b).max()))
 
 
 def cholesky(gram: Vector) -> tuple[Vector, npt.NDArray[np.intp]]:

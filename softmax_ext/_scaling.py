@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ._descent import Solution
+from ._descent import Descent, Solution
 from ._fisher import Easing, Fisher, easing
 from ._parameters import Parameters
 from ._penalty import Penalty
@@ -209,6 +209,7 @@ def minimize_standardised(
     tol: float,
     max_iter: int,
     callback: Callable[..., object] | None,
+    begun: Callable[[Descent], object] | None = None,
 ) -> Solution:
     """Minimise as `minimize` does; w, the callback's w and the solution's are coefficients of x, `objective.raw`."""
 
@@ -217,5 +218,5 @@ def minimize_standardised(
         return callback(iteration, value, gradient, objective.raw(w))
 
     start, tell = objective.standardised(w), None if callback is None else told
-    solution = minimize(objective, start, solver, tol=tol, max_iter=max_iter, callback=tell)
+    solution = minimize(objective, start, solver, tol=tol, max_iter=max_iter, callback=tell, begun=begun)
     return solution._replace(w=objective.raw(solution.w))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ def minimize(
     max_iter: int = 100,
     callback: Callback | None = None,
     preconditioner: Preconditioner | None = None,
+    begun: Callable[[Descent], object] | None = None,
 ) -> Solution:
     """Minimise by `solver`: "lbfgs", "newton", or "auto".
 
@@ -45,12 +47,17 @@ def minimize(
     - Where it asks for it by an `easing()`, and w is 0, L-BFGS comes to it from stronger penalties.
     - With the `preconditioner` of a fit nearby L-BFGS begins with that, at once, also for few parameters, where it gets
       8 iterations.
+
+    `begun` is called with the descent before its first step, for whoever wants to know how far it came if it is broken
+    off.
     """
     space, near = None, preconditioner is not None
     if solver == "auto" and not near and (found := getattr(objective, "in_rows_space", lambda: None)()) is not None:
         space, objective = found
         w = space.lower(np.asarray(w))
     run = Descent(objective, w, tol, max_iter, callback, space)
+    if begun is not None:
+        begun(run)
     if space is not None:
         run.lines.append(f"in the space of the samples: {space.narrow.D} features in the place of {space.wide.D}")
     chosen = choose(run.w.size) if solver == "auto" else solver

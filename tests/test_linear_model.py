@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from softmax_ext import loss_grad, reference
+from softmax_ext import SoftmaxObjective, loss_grad, reference
 
 sklearn = pytest.importorskip("sklearn", "1.6")
 
@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 from sklearn.utils.validation import validate_data  # noqa: E402
 
+from softmax_ext._descent import Descent  # noqa: E402
 from softmax_ext._observers import Course, observing  # noqa: E402
 from softmax_ext._solvers import minimize  # noqa: E402
 from softmax_ext._training_data import encoded  # noqa: E402
@@ -1069,8 +1070,12 @@ def test_an_interrupted_fit_keeps_its_best_coefficients(K, error):
 def test_a_fit_that_is_broken_off_ends_where_the_objective_was_least():
     """Which need not be the last point: a step by slopes may lead up by rounding."""
     course, points = Course(np.zeros(2)), np.arange(6.0).reshape(3, 2)
-    for i, (value, w) in enumerate(zip([2.0, 1.0, 1.5], points, strict=True), start=1):
-        course.record(i, value, 0.1, w)
+    assert not course.broken_off(KeyboardInterrupt()).w.any()
+    descent = Descent(SoftmaxObjective(np.eye(2), [0, 1], fit_intercept=False), np.zeros(4), 1e-4, 100, None)
+    course.begin(descent)
+    descent.least = np.inf  # what follows is made up
+    for value, w in zip([2.0, 1.0, 1.5], points, strict=True):
+        descent.move(w, (value, np.zeros(4)), value, np.zeros(4))
     solution = course.broken_off(KeyboardInterrupt())
     np.testing.assert_array_equal(solution.w, points[1])
     assert solution.n_iter == 3 and solution.curve.tolist() == [2.0, 1.0, 1.5] and not solution.converged

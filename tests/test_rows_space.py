@@ -43,22 +43,35 @@ def test_coordinates(kind, dtype):
     w = rng.standard_normal(objective.size)
     v = space.lower(w)
     np.testing.assert_allclose(space.Z @ space.narrow.weights(v).T, full @ objective.parameters.weights(w).T, atol=1e-4)
-    np.testing.assert_allclose(space.lower(space.lift(v)), v, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(space.lift(v)), np.linalg.norm(v), rtol=1e-5)
+    np.testing.assert_allclose(space.lower(space.lift(v)[0]), v, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(space.lift(v)[0]), np.linalg.norm(v), rtol=1e-5)
     # Values and gradients are those of all features.
     value, grad = narrow.value_and_grad(v)
-    wide_value, wide_grad = objective.value_and_grad(space.lift(v))
+    wide_value, wide_grad = objective.value_and_grad(space.lift(v)[0])
     np.testing.assert_allclose(value, wide_value, rtol=1e-5)
-    np.testing.assert_allclose(space.lift(grad), wide_grad, atol=1e-5 * abs(wide_grad).max())
+    np.testing.assert_allclose(space.lift(grad)[0], wide_grad, atol=1e-5 * abs(wide_grad).max())
 
 
-def test_the_largest_component_is_told_from_the_tolerance():
-    space, _ = wide_objective("dense", np.float64, 3).in_rows_space()
-    v = np.random.default_rng(0).standard_normal(space.narrow.size)
-    v[-3:] *= 0.01
-    exact = abs(space.lift(v)).max()
-    for tol in exact * np.array([1e-3, 0.1, 0.99, 1.01, 10, 1e3]):
-        assert (space.largest(v, tol) <= tol) == (exact <= tol)
+@pytest.mark.parametrize("K", [2, 3])
+def test_a_bound_of_the_largest_component_is_told_without_a_look_at_the_samples(K):
+    space, _ = wide_objective("dense", np.float64, K).in_rows_space()
+    v, u = np.random.default_rng(0).standard_normal((2, space.narrow.size))
+    for intercepts in (0.01, 100):
+        space.narrow.intercepts(v)[:] = intercepts
+        both = space.lift(v, u)
+        np.testing.assert_array_equal(both[0], space.lift(v)[0])
+        assert abs(both[0]).max() <= space.at_most(v) <= np.sqrt(D) * abs(both[0]).max()
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-6])
+def test_a_fit_ends_where_one_that_is_watched_does(tol):
+    """It looks at the largest component of all features, as one with a callback always does, before it goes on."""
+    objective = wide_objective("dense", np.float64, 3)
+    zero, watched = np.zeros(objective.size), []
+    seen = minimize(objective, zero, tol=tol, max_iter=300, callback=lambda i, f, g: watched.append(g))
+    found = minimize(objective, zero, tol=tol, max_iter=300)
+    assert found.converged and found.n_iter == seen.n_iter == len(watched)
+    assert found.w.tobytes() == seen.w.tobytes() and found.largest_gradient == watched[-1]
 
 
 def centred(parameters, w):

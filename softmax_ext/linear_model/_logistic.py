@@ -584,17 +584,21 @@ class LogisticRegression(
 
     def _minimise(self, objective: Any, dtype: np.dtype[Any], X: Any, y: Any, sample_weight: Any) -> Self:
         method, _ = SOLVERS[self.solver]
-        descend = minimize_standardised if isinstance(objective, StandardisedObjective) else minimize
+        scaled = isinstance(objective, StandardisedObjective)
+        descend = minimize_standardised if scaled else minimize
         start = self._start()
-        course = Course(start)
+        course = Course(start, objective.raw if scaled else None)
         with ExitStack() as stack:
-            more: list[Observer] = [course.record]
+            more: list[Observer] = []
             if hasattr(self, "_skl_callbacks") and X is not None:
                 more.append(stack.enter_context(scikit_learn_callbacks(self, X, y, sample_weight, start)))
             call = stack.enter_context(self._told(self.max_iter, more))
             try:
                 with np.errstate(over="ignore", invalid="ignore"):  # what they lead to is told below
-                    solution = descend(objective, start, method, tol=self.tol, max_iter=self.max_iter, callback=call)
+                    tol, most = self.tol, self.max_iter
+                    solution = descend(
+                        objective, start, method, tol=tol, max_iter=most, callback=call, begun=course.begin
+                    )
             except BaseException as error:  # Ctrl-C, or an error of a callback's
                 self._keep(course.broken_off(error), dtype)
                 raise
