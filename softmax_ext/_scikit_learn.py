@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "SOLVERS",
     "VERSION",
     "CallbackSupportMixin",
+    "check_once",
     "check_solver",
     "deprecated",
     "inverse_penalty",
@@ -60,6 +62,23 @@ CONSTRAINTS: dict[str, Any] = {
     "n_threads": [None, Integral],
     "callback": [None, callable],
 }
+
+# Sets of parameters that have been found valid. What is not one of these types may change, or be large.
+PLAIN, MOST_VALID = (str, int, float, type(None)), 1024
+_valid: set[Any] = set()
+
+
+def check_once(estimator: Any, check: Callable[[], object]) -> None:
+    """Check an estimator's parameters, if none of its class has had the same ones yet.
+
+    That takes scikit-learn 100 µs, as long as the passes of a small fit, and there is nothing else to be found.
+    """
+    values = [getattr(estimator, name, None) for name in estimator._parameter_constraints]
+    key = type(estimator), *((type(value), value) for value in values if isinstance(value, PLAIN))
+    if len(key) <= len(values) or key not in _valid:
+        check()
+        if len(_valid) < MOST_VALID:
+            _valid.add(key)
 
 
 def inverse_penalty(

@@ -339,6 +339,7 @@ def test_data_frames_and_their_names(library):
     frame = frames.DataFrame({name: X[:, j] for j, name in enumerate("abcd")})
     model = LogisticRegression().fit(frame, frames.Series(y.astype(str)))
     assert model.feature_names_in_.tolist() == list("abcd")
+    assert not hasattr(clone(model).fit(frame, y).fit(X, y), "feature_names_in_")
     np.testing.assert_array_equal(model.coef_, LogisticRegression().fit(X, y).coef_)
     for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
         getattr(model, method)(frame)  # the names fit: no warning
@@ -868,6 +869,20 @@ def test_odd_data(name, dtype, C, solver):
     assert model.loss_curve_[-1] <= model.loss_curve_[0]
     if C == 1.0 and dtype == "float64" and name not in ("scales", "huge constant feature"):
         assert model.converged_, model.convergence_report_
+
+
+def test_parameters_that_have_been_found_valid_stand_for_no_others():
+    X, y = ODD["separable"]
+    LogisticRegression(fit_intercept=True, max_iter=100).fit(X, y)
+    for wrong in ({"fit_intercept": 1}, {"max_iter": 100.0}, {"C": -1.0}, {"n_threads": "1"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            LogisticRegression(**({"fit_intercept": True, "max_iter": 100} | wrong)).fit(X, y)
+
+    class Stricter(LogisticRegression):
+        _parameter_constraints = LogisticRegression._parameter_constraints | {"C": [None]}
+
+    with pytest.raises(ValueError, match="C"):
+        Stricter(fit_intercept=True, max_iter=100).fit(X, y)
 
 
 @pytest.mark.parametrize("name", ["separable", "separable, 3 classes"])

@@ -34,7 +34,7 @@ from .._prediction import PredictionMixin
 from .._readable import check_finite, finite_offset
 from .._rows import Rows
 from .._scaling import Scaling, StandardisedObjective, minimize_standardised
-from .._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, inverse_penalty, warn_of_the_end
+from .._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, check_once, inverse_penalty, warn_of_the_end
 from .._solvers import minimize
 from .._stream import RULES, Stream, fingerprint, save
 from .._threads import effective
@@ -614,6 +614,9 @@ class LogisticRegression(
                 "standardize=True needs all samples in memory and a solver without mini-batches: scale the columns "
                 "before, or use standardize=False"
             )
+
+    def _validate_params(self) -> None:
+        check_once(self, super()._validate_params)
 
     def _told(self, most: int, more: Iterable[Observer] = ()) -> AbstractContextManager[Observer | None]:
         return observing(self.callback, self.verbose, most, lambda: getattr(self, "converged_", False), more)
