@@ -229,7 +229,7 @@ class Descent:
     @property
     def most_decrease(self) -> float:
         """What may still be promised where a fit stops."""
-        return PART * max(self.asked[0], self.tol)
+        return most_decrease(self.asked[0], self.tol)
 
     @property
     def converged(self) -> bool:

@@ -12,7 +12,9 @@ sklearn = pytest.importorskip("sklearn", "1.6")
 
 from sklearn.exceptions import NotFittedError  # noqa: E402
 
-from softmax_ext import loss_grad, reference  # noqa: E402
+from softmax_ext import SoftmaxObjective, loss_grad, reference  # noqa: E402
+from softmax_ext._descent import Solution  # noqa: E402
+from softmax_ext._penalty import Penalty  # noqa: E402
 from softmax_ext.chunks import from_iterable  # noqa: E402
 from softmax_ext.linear_model import (  # noqa: E402
     CVDisplay,
@@ -21,10 +23,22 @@ from softmax_ext.linear_model import (  # noqa: E402
     PathDisplay,
     _displays,
     _path,
+    _trail,
     logistic_regression_path,
 )
 
 K_AND_D = pytest.mark.parametrize("K, D", [(2, 3), (3, 4), (4, 50)])
+
+
+@pytest.mark.parametrize(
+    "gradient, decrease, converged", [(1e-5, 1e-5, True), (1e-5, 1e-3, False), (1e-3, 1e-5, False)]
+)
+def test_a_fit_of_a_trail_is_converged_by_both_rules(monkeypatch, gradient, decrease, converged):
+    """It is asked for a smaller gradient than the trail's tol, and may not have come to that."""
+    objective = SoftmaxObjective(*problem(3))
+    ended = Solution(np.ones(objective.size), 0.1, gradient, 7, np.ones(8), False, "", decrease)
+    monkeypatch.setattr(_trail, "minimize", lambda *args, **keywords: ended)
+    assert _trail.Trail(objective, tol=1e-4).to(Penalty(0.1)).converged == converged
 
 
 def problem(K, D=4, N=120, seed=0):

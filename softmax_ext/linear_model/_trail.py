@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._descent import Callback, Solution
+from .._descent import Callback, Solution, most_decrease
 from .._newton import FEW, inverse_hessian
 from .._penalty import Penalty
 from .._solvers import minimize
@@ -99,7 +99,10 @@ class Trail:
             start = self.ends.begin(self.objective)
             solution = minimize(self.objective, start, self.solver, tol=tol, max_iter=self.max_iter, callback=callback)
         self.ends.end(self.objective, solution)
-        return solution._replace(converged=solution.largest_gradient <= self.tol)
+        # It may have been asked for less than `self.tol`, and is converged if it is there.
+        small = solution.largest_gradient <= self.tol
+        predicted = solution.predicted_decrease <= most_decrease(solution.value, self.tol)
+        return solution._replace(converged=solution.converged or (small and predicted))
 
     def curvature(self) -> Any:
         """Return what multiplies by an approximate inverse of the Hessian here; None for Newton's method."""
