@@ -251,6 +251,8 @@ class Descent:
             self.reason = (
                 f"the gradient is within tol = {self.tol:g}, and the predicted decrease within {self.most_decrease:.2g}"
             )
+            if self.asked[0] <= self.tol:
+                self.reason += "; so is the objective: the classes are separated, and coefficients would only grow"
         elif not self.reason and self.n_iter >= self.max_iter:
             self.reason = f"max_iter = {self.max_iter} iterations are over"
         elif not self.reason and self.extra is None and self.n_iter > 2 * WINDOW:

@@ -889,6 +889,8 @@ def test_parameters_that_have_been_found_valid_stand_for_no_others():
 def test_separable_data_without_penalty_converge_quietly(name):
     X, y = ODD[name]
     model = LogisticRegression(C=np.inf).fit(X, y)
+    assert "the classes are separated" in model.convergence_report_
+    assert "separated" not in LogisticRegression().fit(X, y).convergence_report_
     assert model.converged_ and model.score(X, y) == 1
 
 
