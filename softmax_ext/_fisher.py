@@ -131,7 +131,7 @@ class Fisher:
         if not self.blocks:
             return [g * self.inverse for g in vectors]
         G = np.stack([self.parameters.by_class(g, self.dtype) for g in vectors])
-        threads = min(self.n_threads, G.shape[1]) if G.size * G.shape[2] > 2**18 else 1
+        threads = min(self.n_threads, G.shape[1]) if G.size * G.shape[2] > 2**20 else 1
         self.factors.solve(G, threads)
         return [self.parameters.flat(g) for g in G]
 

@@ -133,13 +133,15 @@ class LBFGS:
             if run.extra is not None and run.n_iter == end < run.max_iter and not run.reason:
                 break  # no direction is asked for, since it will be another's
             if run.n_iter == self.due:
+                if self.history.pairs and run.largest_gradient <= run.tol:
+                    self._aim()  # the preconditioner that is there may do to tell that this is the end
+                    if run.reason:
+                        break
                 run.refresh()
                 # Fashion-MNIST took 942 ms, and 1095 with 4, 8, 16, ... in the place of 5, 15, 45.
                 gap = self.due - self.first
                 self.due = self.first + (min(3 * gap, gap + 30) if gap else 5)
-            direction = self.history.direction()
-            slope = run.dot(run.grad, direction)
-            run.judge(slope, trusted=run.gained <= GAINED * run.most_decrease or run.largest_gradient == 0)
+            direction, slope = self._aim()
             if run.reason or run.n_iter >= end or run.largest_gradient <= least:
                 break
             if run.extra is not None and run.predicted_decrease <= EASE_ENOUGH * run.most_decrease:
@@ -155,6 +157,13 @@ class LBFGS:
                 if run.extra is not None:
                     run.reason = ""  # the next penalty leaves more to be gained
                 break
+
+    def _aim(self) -> tuple[Vector, float]:
+        """Return the direction and the slope along it, and tell the run whether that is the end."""
+        run, direction = self.run, self.history.direction()
+        slope = run.dot(run.grad, direction)
+        run.judge(slope, trusted=run.gained <= GAINED * run.most_decrease or run.largest_gradient == 0)
+        return direction, slope
 
 
 class History:
