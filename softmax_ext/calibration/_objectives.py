@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
 MANY = 64
-SOME = 2**13  # rows that are fitted first, if there are four times as many, and eight of each class among them
+SOME = 2**12  # rows that are fitted first, if there are four times as many, and eight of each class among them
 BLOCK = 2**16  # scores at a time, which stay in cache between the steps
 
 
