@@ -133,6 +133,7 @@ def loss_grad(
             sample_weight=sample_weight,
             class_weight=class_weight,
             label_smoothing=label_smoothing,
+            offset=offset,
             n_threads=n_threads,
         )
     threads = _threads.effective(n_threads)
@@ -209,7 +210,7 @@ def predict_proba(
     array([[0.25, 0.75]])
     """
     if type(X) is not np.ndarray and is_tensor(X):
-        return on_arrays(predict_proba, X, W, b, out=out, n_threads=n_threads)
+        return on_arrays(predict_proba, X, W, b, offset=offset, out=out, n_threads=n_threads)
     threads = _threads.effective(n_threads)
     kernels = _dispatch.kernels
     samples, dtype, weights, bias, checked = check_scoring(X, W, b, out)

@@ -52,8 +52,8 @@ def functions():
         yield "cross_entropy_grad", (Z, target), {"weight": c, "reduction": reduction}
         yield "linear_cross_entropy", (X, W, target), {"linear_bias": b, "weight": c, "grad_input": True}
     yield "loss_grad", (X, y, W, b), {"sample_weight": s, "class_weight": c, "label_smoothing": 0.1}
-    yield "loss_grad", (X, Y, W), {}
-    yield "predict_proba", (X, W, b), {"n_threads": 1}
+    yield "loss_grad", (X, Y, W), {"offset": Z}
+    yield "predict_proba", (X, W, b), {"n_threads": 1, "offset": Z}
 
 
 CALLS = list(functions())
