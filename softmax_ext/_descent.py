@@ -91,17 +91,28 @@ def largest(grad: Vector) -> float:
     return float(max(grad.max(initial=0.0), -grad.min(initial=0.0)))
 
 
+def has_l1(objective: Any) -> bool:
+    """Tell whether an objective's penalty has a part that is not smooth."""
+    return bool(getattr(getattr(objective, "penalty", None), "l1", 0))
+
+
 class Solution(NamedTuple):
     """Where an optimiser stopped, and why."""
 
     w: Vector
     value: float  # f(w)
-    largest_gradient: float  # the largest absolute component of the gradient
+    largest_gradient: float  # the largest absolute component of the gradient; with an L1 penalty the largest violation
     n_iter: int
     curve: Vector  # f at the start and after every iteration
     converged: bool  # whether the gradient and the predicted decrease are within the tolerance
     report: str
     predicted_decrease: float  # how far below `value` the minimum of the last quadratic model is
+    gap: float = math.nan  # how far below `value` the minimum is at most; nan where nobody asked
+
+    @property
+    def violation(self) -> float:
+        """The largest violation of the optimality conditions: without an L1 penalty the largest gradient."""
+        return self.largest_gradient
 
     @property
     def gradient(self) -> float:
@@ -117,6 +128,8 @@ class Solution(NamedTuple):
 class Descent:
     """A point, its value and gradient, and the record of how it was reached."""
 
+    smooth = True  # whether all of the objective must have a gradient
+
     def __init__(
         self,
         objective: Any,
@@ -126,6 +139,11 @@ class Descent:
         callback: Callback | None,
         space: RowsSpace | None = None,
     ) -> None:
+        if self.smooth and has_l1(objective):
+            raise ValueError(
+                f"the objective has the L1 penalty l1={objective.penalty.l1:g}, which has no gradient at 0: "
+                "minimise it by softmax_ext.optim.proximal"
+            )
         self.objective, self.tol, self.max_iter, self.space = objective, tol, max_iter, space
         self.callback = None if callback is None else seeing(callback)
         self.evaluations = self.products = 0
@@ -140,7 +158,7 @@ class Descent:
         self.over = 0
         self.best, self.least = self.w, self.value if math.isfinite(self.value) else math.inf
         self.largest_gradients = [self.largest_gradient]
-        self.predicted_decrease, self.trusted = math.nan, True
+        self.predicted_decrease, self.trusted, self.gap = math.nan, True, math.nan
         self.reason = ""  # why it has stopped, as soon as it has
         self.lines: list[str] = []
         if not math.isfinite(self.value):
@@ -276,14 +294,7 @@ class Descent:
             w, grad = self.space.lift(w, self.asked[1])
             self.largest_gradient = largest(grad)
         lines = [*self.lines, f"products with the Hessian: {self.products}"] if self.products else self.lines
-        report = "\n".join(
-            [
-                *lines,
-                f"stopped: {self.reason}",
-                f"objective {self.asked[0]:.10g}, largest gradient component {self.largest_gradient:.3g}, "
-                f"predicted decrease {self.predicted_decrease:.3g}",
-            ]
-        )
+        report = "\n".join([*lines, f"stopped: {self.reason}", self.where()])
         return Solution(
             w,
             self.asked[0],
@@ -293,4 +304,12 @@ class Descent:
             converged,
             report,
             self.predicted_decrease,
+            self.gap,
+        )
+
+    def where(self) -> str:
+        """Say in a line how near the minimum this is."""
+        return (
+            f"objective {self.asked[0]:.10g}, largest gradient component {self.largest_gradient:.3g}, "
+            f"predicted decrease {self.predicted_decrease:.3g}"
         )

@@ -87,7 +87,9 @@ class Fisher:
         n_threads: int,
         extra: Vector | None = None,
         standard: tuple[Vector, Vector] | None = None,  # each feature's mean and inverse scale, if w is for such ones
+        whole: bool = False,  # whether M itself is wanted, without damping, and not its inverse
     ) -> None:
+        self.whole = whole
         self.parameters, self.penalty, self.mean_squares = parameters, penalty, mean_squares
         self.posterior, self.n_threads, self.dtype = posterior, n_threads, rows.dtype
         self.standard = standard
@@ -103,9 +105,9 @@ class Fisher:
             assert _dispatch.kernels is not None
             ld, work = _dispatch.kernels.fisher_sizes(P, itemsize)
             # Kept: to clear 25 MB of fresh pages took a third of the time of ten blocks of 785.
-            U, T = np.empty((classes, P, ld), self.dtype), np.empty((classes, P), self.dtype)
+            self.U, T = np.empty((classes, P, ld), self.dtype), np.empty((classes, P), self.dtype)
             space = np.empty(work * min(n_threads, classes), self.dtype)
-            self.factors = _dispatch.kernels.Factors(U, T, space)
+            self.factors = _dispatch.kernels.Factors(self.U, T, space)
         self.refresh(w, extra)
 
     def refresh(self, w: Vector, extra: Vector | None = None) -> None:
@@ -117,10 +119,16 @@ class Fisher:
         c = self.posterior(self.rows, w).astype(np.float64)
         c *= 1 - c
         c *= self.weights
+        self.weight = c.sum(axis=0)
         if self.blocks:
             self._factor(c)
         else:
             self._invert_diagonals(c)
+
+    @property
+    def matrices(self) -> Array:
+        """The blocks, (1 or classes, P, ld) with whatever is beyond P; one where all classes have the same."""
+        return self.U[: self.factors.count]
 
     def __call__(self, g: Vector) -> Vector:
         """Return M⁻¹ g."""
@@ -148,14 +156,15 @@ class Fisher:
             used, rows = np.unique(rows, return_inverse=True)
             X = X[used].scipy(dtype).toarray() if isinstance(X, CSR) else native(X[used], read_as(X.dtype))
             rows = rows.reshape(roots.shape)
-        damping = DAMPING * c.sum(axis=0)[:classes, np.newaxis] * self.mean_squares
-        damping += self.added[:classes]
+        damping = self.added[:classes].copy()
+        if not self.whole:
+            damping += DAMPING * self.weight[:classes, np.newaxis] * self.mean_squares
         ridge = 32 * float(np.finfo(dtype).eps)
         # A few classes of a few features are sooner done than a team is called.
         threads = min(self.n_threads, classes) if classes * self.count * P * P > 2**21 else 1
         standard = None if self.standard is None else np.array(self.standard, dtype)
-        ones = self.parameters.intercept
-        self.factors.factor(X, rows, roots, ones, damping.astype(dtype), ridge, threads, standard=standard)
+        ones, added = self.parameters.intercept, damping.astype(dtype)
+        self.factors.factor(X, rows, roots, ones, added, ridge, threads, standard=standard, whole=self.whole)
 
     def _invert_diagonals(self, c: Vector) -> None:
         D, X = self.parameters.D, self.X

@@ -185,8 +185,35 @@ class Factors:
         ridge: float,
         n_threads: int,
         standard: _Floats | None = None,
+        *,
+        whole: bool = False,
     ) -> None: ...
     def solve(self, G: _Floats, n_threads: int) -> None: ...
+
+@disjoint_base
+class Coordinates:
+    @property
+    def sweeps(self) -> int: ...
+    def __init__(
+        self,
+        *args: Never,
+        which: _Labels,
+        groups: int,
+        members: int,
+        apart: int,
+        M: _Floats | None,
+        diagonal: _Doubles,
+        gamma: float,
+        Q: _Doubles,
+        QN: _Doubles,
+        gradient: _Doubles,
+        limits: _Doubles,
+        u: _Doubles,
+        z: _Doubles,
+        work: _Doubles,
+        active: _Labels,
+    ) -> None: ...
+    def descend(self, enough: float, work: float) -> bool: ...
 
 def cross_entropy(
     loss: LogitLoss,

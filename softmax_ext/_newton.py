@@ -95,7 +95,7 @@ def inverse_hessian(objective: Any, w: Vector) -> Callable[[Vector], Vector]:
     factor = Factor(H)
     if not isinstance(parameters, Parameters) or factor.failed:
         return factor.solve
-    return lambda v: factor.solve(parameters.determined(v, objective.penalty.l2 > 0))
+    return lambda v: factor.solve(parameters.determined(v, objective.penalty.diagonal(parameters.D) > 0))
 
 
 def _spreads(H: Vector, parameters: Parameters) -> Vector:

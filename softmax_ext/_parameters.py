@@ -89,12 +89,13 @@ class Parameters:
             W, b = W.astype(dtype), None if b is None else b.astype(dtype)
         return (W, b) if not self.binary else (with_zero(W), None if b is None else with_zero(b))
 
-    def model(self, w: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    def model(self, w: Array, dtype: np.dtype[Any], fixed: npt.NDArray[np.bool_] | bool = False) -> tuple[Array, Array]:
         """Return coefficients (count, D) and intercepts (count,), zeros without, as a fitted model has them.
 
-        Those of all classes sum to 0, for which the posterior is the same and the penalty no larger.
+        Those of all classes sum to 0, for which the posterior is the same and the penalty no larger, but for the
+        weights of `fixed` features: see `centred`.
         """
-        W, b = self.views(self.centred(w))
+        W, b = self.views(self.centred(w, fixed))
         b = np.zeros(self.count) if b is None else b
         return W.astype(dtype), b.astype(dtype)
 
@@ -104,24 +105,28 @@ class Parameters:
             dW, db = dW[1:], None if db is None else db[1:]
         return self.join(dW, db)
 
-    def determined(self, v: Vector, penalised: bool) -> Vector:
+    def determined(self, v: Vector, penalised: npt.NDArray[np.bool_]) -> Vector:
         """Return v without what all classes have in common, in those parameters that no penalty weighs.
 
-        To add the same to all classes changes no posterior, so there a gradient is nothing but rounding.
+        `penalised` tells of each feature, (D,), whether one does. To add the same to all classes changes no posterior,
+        so there a gradient is nothing but rounding.
         """
         if self.binary:
             return v
         v = v.copy()
-        if not penalised:
+        if not penalised.all():
             W = self.weights(v)
-            W -= W.mean(axis=0)
+            W -= np.where(penalised, 0, W.mean(axis=0))
         if (b := self.intercepts(v)) is not None:
             b -= b.mean()
         return v
 
-    def centred(self, w: Vector) -> Vector:
-        """Return w with parameters that sum to 0 over the classes."""
-        return self.determined(w, penalised=False)
+    def centred(self, w: Vector, fixed: npt.NDArray[np.bool_] | bool = False) -> Vector:
+        """Return w with parameters that sum to 0 over the classes, but for the weights of `fixed` features, (D,).
+
+        Those are features with an L1 penalty, which is the least where they are, and leaves some at exactly 0.
+        """
+        return self.determined(w, np.broadcast_to(fixed, self.D))
 
     def by_class(self, w: Array, dtype: npt.DTypeLike) -> Array:
         """Return (count, each): the parameters (W_k, b_k) of a class in one row."""

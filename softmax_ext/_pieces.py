@@ -329,6 +329,10 @@ class PiecesObjective:
         """Return what multiplies a vector by an approximate inverse of the Hessian at w."""
         return self.sample.preconditioner(w, extra)
 
+    def curvature(self, w: Vector) -> Fisher:
+        """Return the matrices of which `preconditioner` has the inverse."""
+        return self.sample.curvature(w)
+
 
 class Sample:
     """Every 2^t-th row with weight, t growing with the data: at most 2 POOL of them, wherever pieces begin."""

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _newton
-from ._descent import Callback, Descent, Preconditioner, Solution
+from ._descent import Callback, Descent, Preconditioner, Solution, has_l1
 from ._lbfgs import LBFGS
 from ._newton import FEW
+from ._proximal import proximal
 
 Vector = npt.NDArray[np.float64]
 
@@ -38,7 +39,7 @@ def minimize(
     preconditioner: Preconditioner | None = None,
     begun: Callable[[Descent], object] | None = None,
 ) -> Solution:
-    """Minimise by `solver`: "lbfgs", "newton", or "auto".
+    """Minimise by `solver`: "lbfgs", "newton", or "auto"; with an L1 penalty by `proximal`, whatever it is.
 
     "auto" takes Newton's method for up to 128 parameters. For more it takes L-BFGS, and from where that is after 60
     iterations, or at a gradient of 1e-6, Newton's method, which reaches tight tolerances in few steps.
@@ -51,6 +52,8 @@ def minimize(
     `begun` is called with the descent before its first step, for whoever wants to know how far it came if it is broken
     off.
     """
+    if has_l1(objective):
+        return proximal(objective, w, tol=tol, max_iter=max_iter, callback=callback)
     space, near = None, preconditioner is not None
     if solver == "auto" and not near and (found := getattr(objective, "in_rows_space", lambda: None)()) is not None:
         space, objective = found

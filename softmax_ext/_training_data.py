@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,16 +99,26 @@ def check_more_data(
 
 
 def problem_of_pieces(
-    found: Survey, C: float, *, class_weight: ClassWeight, solver: str, fit_intercept: bool, n_threads: int | None
+    found: Survey,
+    penalty_for: Callable[[float], Penalty],
+    *,
+    class_weight: ClassWeight,
+    solver: str,
+    fit_intercept: bool,
+    n_threads: int | None,
 ) -> Problem:
-    """Return the problem that a pass over all pieces has found, and refuse what cannot be fitted."""
+    """Return the problem that a pass over all pieces has found, and refuse what cannot be fitted.
+
+    `penalty_for` is called with m, the sum of all weights.
+    """
     check_classes(found.classes, solver)
     c = None
     if class_weight is not None:
         if found.labels is None:
             raise no_class_weights()
         c = _weights_of_classes(class_weight, found.classes, np.arange(len(found.classes)), found.weights)
-    penalty = Penalty(l2=1 / (C * found.total(c)) if found.total(c) else 0.0)
+    penalty = penalty_for(found.total(c)) if found.total(c) else Penalty()
+    penalty.factors(found.D)  # which refuses another number of weights
     binary = Parameters.of_model(len(found.classes), found.D, fit_intercept).binary
     return found.problem(penalty, c, fit_intercept, n_threads, binary=binary)
 

@@ -146,13 +146,13 @@ class LogisticRegression(linear_model.LogisticRegression):
             if hasattr(data, "columns") and data.ndim == 2 and len(data.columns) == 1:
                 raise TypeError(f"{name} must be a series, not a frame of one column: df[{str(data.columns[0])!r}]")
         _check_columns(X)
-        C = self._inverse_penalty()
+        asked = self._strength()
         self._stream = None
         with ExitStack() as stack:
             client = self._client(stack)
             pieces = _distribute(client, X, y, sample_weight)
             surveys = _gathered(client, client.map(survey, pieces, pure=False))
-            problem = self._pieces_problem(merged(surveys), C)
+            problem = self._pieces_problem(merged(surveys), asked)
             if hasattr(X, "columns"):
                 self.feature_names_in_ = np.array([str(name) for name in X.columns], object)
             self._minimise_pieces(DaskObjective(client, pieces, surveys, problem))

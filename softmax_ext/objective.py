@@ -161,6 +161,7 @@ class SoftmaxObjective:
             self._part, self.m = self.m / check_positive_number(m, "m"), float(m)
         self.N, self.D = given.X.shape
         self.parameters = Parameters(K, self.D, bool(fit_intercept), self._binary)
+        penalty.factors(self.D)  # which refuses another number of weights
         self.penalty = penalty
         self.n_threads = _threads.effective(n_threads)
 
@@ -197,7 +198,7 @@ class SoftmaxObjective:
 
     @l2.setter
     def l2(self, l2: float) -> None:
-        self.penalty = Penalty(l2)
+        self.penalty = self.penalty.with_strengths(l2, self.penalty.l1)
 
     def value(self, w: npt.ArrayLike) -> float:
         """Return f(w), by a pass without the gradient's product."""
@@ -329,11 +330,15 @@ class SoftmaxObjective:
         assert _dispatch.kernels is not None
         w, v = _steady(w), None if v is None else _steady(v)
         kernels, views, grad = _dispatch.kernels, self.parameters.views, np.empty(self.size)
+        l2 = self.penalty.l2 if self.penalty.uniform else 0.0  # the pass adds one that is the same for all features
         if v is None:
-            asked: Pass = kernels.LossGrad(*views(w), *views(grad), self.m, l2=self.penalty.l2)
+            asked: Pass = kernels.LossGrad(*views(w), *views(grad), self.m, l2=l2)
         else:
-            asked = kernels.HessianProduct(*views(w), *views(v), *views(grad), self.m, self.penalty.l2)
-        return self._run(asked, hessian=v is not None), grad
+            asked = kernels.HessianProduct(*views(w), *views(v), *views(grad), self.m, l2)
+        loss = self._run(asked, hessian=v is not None)
+        if not self.penalty.uniform:
+            self.penalty.add_gradient(self.parameters.weights(w if v is None else v), self.parameters.weights(grad))
+        return loss, grad
 
     def _penalty_at(self, w: Array) -> float:
         return self.penalty.value(self.parameters.weights(w), self.n_threads)
@@ -417,6 +422,10 @@ class SoftmaxObjective:
         """
         return self.fisher(w, self.parameters, self.penalty, extra, mean_squares=self.mean_squares)
 
+    def curvature(self, w: Vector) -> Fisher:
+        """Return the matrices of which `preconditioner` has the inverse."""
+        return self.fisher(w, self.parameters, self.penalty, None, mean_squares=self.mean_squares, whole=True)
+
     def fisher(
         self,
         v: Vector,
@@ -427,6 +436,7 @@ class SoftmaxObjective:
         mean_squares: Vector,
         raw: Callable[[Vector], Vector] | None = None,
         standard: tuple[Vector, Vector] | None = None,
+        whole: bool = False,
     ) -> Fisher:
         """Return the preconditioner of parameters v, of which `raw` makes this objective's; see `Scaling`."""
         pool = slice(None, None, max(1, self.N // POOL))
@@ -447,6 +457,7 @@ class SoftmaxObjective:
             n_threads=self.n_threads,
             extra=extra,
             standard=standard,
+            whole=whole,
         )
 
 

@@ -1,6 +1,6 @@
-"""First-order optimisers for mini-batches with `fit`, a short training loop on `loss_grad`; `lbfgs` and `newton`.
+"""First-order optimisers for mini-batches with `fit`, a loop on `loss_grad`; and `lbfgs`, `newton`, `proximal`.
 
-The last two take an objective, and all samples at a time: softmax_ext/_lbfgs.py and softmax_ext/_newton.py. Any other
+The last three take an objective, and all samples at a time: each has a module of its name, with a bar before. Any other
 optimiser is a pair of functions, in optax's shape::
 
     state = optimizer.init(params)
@@ -40,6 +40,7 @@ from ._optimizers import (
     sgd,
 )
 from ._penalty import Penalty
+from ._proximal import proximal
 from ._rows import Rows
 from ._schedules import constant, cosine_decay, exponential_decay, inverse_time_decay
 from ._validation import Inputs, check_block, check_integer, check_problem, count_classes
@@ -48,7 +49,7 @@ from .functional import loss_grad
 __all__ = [
     "AdamState", "AveragedState", "FitResult", "MomentumState", "Optimizer", "Penalty", "SGDState", "Solution", "adam",
     "averaged", "constant", "cosine_decay", "exponential_decay", "fit", "inverse_time_decay", "lbfgs", "momentum",
-    "nesterov", "newton", "sgd",
+    "nesterov", "newton", "proximal", "sgd",
 ]  # fmt: skip
 
 Array = NDArray[np.floating[Any]]

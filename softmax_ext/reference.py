@@ -161,6 +161,66 @@ def penalty(W: Array, l2: float) -> tuple[float, Array]:
     return l2 / 2 * float((W**2).sum()), l2 * W
 
 
+def sizes(W: Array, grouped: bool = False) -> Array:
+    """|w_jz| of each weight (K, D); or of each feature the norm of its weights in all classes (D,)."""
+    found: Array = np.sqrt((W**2).sum(axis=0)) if grouped else np.abs(W)
+    return found
+
+
+def lasso(W: Array, l1: float, weights: Array, grouped: bool = False) -> float:
+    """l1 Σ_j v_j Σ_z |w_jz|; or l1 Σ_j v_j (Σ_z w_jz²)^½, which is 0 for a feature in all classes or in none."""
+    return l1 * float((weights * sizes(W, grouped)).sum())
+
+
+@quiet
+def lasso_prox(W: Array, l1: float, weights: Array, grouped: bool = False) -> Array:
+    """Return the minimum over V of ½ Σ_jz (v_jz - w_jz)² + lasso(V): each size is less by l1 v_j, or 0."""
+    shrunk = np.maximum(sizes(W, grouped) - l1 * weights, 0)
+    V: Array = np.where(shrunk > 0, shrunk / sizes(W, grouped), 0) * W
+    return V
+
+
+@quiet
+def lasso_violations(W: Array, dW: Array, l1: float, weights: Array, grouped: bool = False) -> Array:
+    """How far W is from a minimum of a smooth function, whose gradient is dW, plus lasso(W): 0 at one.
+
+    0 must be a subgradient: where a weight is not 0 the whole derivative, else the smooth one's size is at most l1 v_j.
+    """
+    whole = np.abs(dW + l1 * weights * W / sizes(W, grouped))
+    if grouped:
+        whole = whole.max(axis=0)
+    return np.where(sizes(W, grouped) > 0, whole, np.maximum(sizes(dW, grouped) - l1 * weights, 0))
+
+
+@quiet
+def duality_gap(
+    X: Array, Y: Array, W: Array, b: Array | None, sample_weight: Array, l2: float, l1: float, grouped: bool = False
+) -> float:
+    """How far J(W, b) + l2/2 Σ w_jz² + lasso(W), of labels, lies above its minimum at most; infinite without penalty.
+
+    Probabilities P whose residuals sum to zero over the samples, if there is b, tell a lower bound of the minimum:
+    their mean entropy, less the conjugate of the penalty at G = (P - Y)ᵀ X / m. P is the posterior, with as much of
+    constant probabilities as that needs. Where the minimum is, l1 Σ |w_jz| is no more than the value here: over those W
+    alone the conjugate of the l1 part is finite.
+    """
+    m, share = sample_weight.sum(), sample_weight / sample_weight.sum()
+    Z = scores(X, W, b)
+    value = loss(Z, Y, sample_weight) + penalty(W, l2)[0] + lasso(W, l1, np.ones(X.shape[1]), grouped)
+    P = softmax(Z)
+    entropy = -float(share @ np.where(P > 0, P * np.log(P), 0).sum(axis=1))
+    if b is not None:
+        mean, wanted = share @ P, share @ Y
+        t = max(0, *((mean - wanted) / mean))
+        if t > 0:
+            q = (wanted - (1 - t) * mean) / t
+            entropy = (1 - t) * entropy - t * float(np.where(q > 0, q * np.log(q), 0).sum())
+            P = (1 - t) * P + t * q
+    excess = np.maximum(sizes((sample_weight[:, np.newaxis] * (P - Y)).T @ X / m, grouped) - l1, 0)
+    conjugate = [float((excess**2).sum()) / (2 * l2)] if l2 else []
+    conjugate += [value / l1 * float(excess.max())] if l1 else []
+    return max(value - entropy + min(conjugate, default=np.inf), 0.0)
+
+
 @quiet
 def hessian(X: Array, S: Array, sample_weight: Array) -> Array:
     """(8) ∂²J/∂w_jz∂w_ql = 1/m Σ_i S_iz (δ_zl - S_il) x_ij x_iq, as [z, j, l, q], for labels."""

@@ -47,6 +47,23 @@ cdef extern from "float_types.h" nogil:
     const int REAL, FLOAT16, BFLOAT16, INT8, UINT8
     ctypedef struct Piece:
         double top, others, tops
+    ctypedef struct CoordinateModel:
+        const Py_ssize_t *which
+        Py_ssize_t entries, groups, members, apart, P, ld, own, r
+        double gamma
+        const double *Q
+        const double *QN
+        const double *diagonal
+        const double *g
+        const double *limit
+        double *u
+        double *z
+        double *h
+        double *t
+        double *c
+        Py_ssize_t *active
+        Py_ssize_t actives, sweeps
+        int whole
 
 
 cdef inline Py_ssize_t lanes(const floating *kind) noexcept nogil:
@@ -68,6 +85,7 @@ include "hessian.pxi"
 include "centred.pxi"
 include "pass.pxi"
 include "fisher.pxi"
+include "coordinates.pxi"
 include "vectors.pxi"
 include "logits.pxi"
 include "cross_entropy.pxi"

@@ -30,13 +30,14 @@ cdef struct ClassSamples:   # of each class
     Py_ssize_t count
     const void *penalty     # (classes, P): what is added to the diagonals
     double ridge
+    bint whole              # whether M itself is wanted, both triangles, and not its factor
 
 
 cdef void fisher_block(
     const ClassSamples *x, Py_ssize_t k, Py_ssize_t ld, floating *U, floating *T, floating *work,
 ) noexcept nogil:
     """M of class k from its weighted rows, then its factor."""
-    cdef Py_ssize_t P = x.D + x.ones, i = 0, n
+    cdef Py_ssize_t P = x.D + x.ones, i = 0, j, n
     cdef const Py_ssize_t *rows = x.rows + k * x.count
     cdef const floating *a = <const floating *>x.a + k * x.count
     cdef const floating *penalty = <const floating *>x.penalty + k * P
@@ -50,7 +51,12 @@ cdef void fisher_block(
         i += n
     for i in range(P):
         U[i * (ld + 1)] += penalty[i]
-    factor(U, P, ld, T, <floating>x.ridge, work)
+    if x.whole:
+        for i in range(P):
+            for j in range(i):
+                U[i * ld + j] = U[j * ld + i]
+    else:
+        factor(U, P, ld, T, <floating>x.ridge, work)
 
 
 cdef void fisher_blocks(
@@ -103,12 +109,14 @@ cdef class Factors:
         double ridge,
         int n_threads,
         standard=None,          # IN     (2, D): the mean of each feature, and the inverse of its scale
+        *,
+        bint whole=False,       # whether U gets the blocks themselves, and T nothing
     ):
         """Compute as many factors as `rows` has classes."""
         cdef ClassSamples x
         cdef Py_ssize_t n, count = len(rows)
         cdef fexcept_t flags
-        x.D, x.ones, x.count, x.ridge = self.P - ones, ones, rows.shape[1], ridge
+        x.D, x.ones, x.count, x.ridge, x.whole = self.P - ones, ones, rows.shape[1], ridge, whole
         x.X = rows_of(X, self.itemsize, x.D, &n, &x.ldx, &x.element)
         x.rows = <const Py_ssize_t *>numbers(rows, b"i", sizeof(Py_ssize_t), count * x.count, False)
         x.a = numbers(a, b"f", self.itemsize, count * x.count, False)

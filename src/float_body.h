@@ -8,6 +8,7 @@
 #include "fisher.h"
 #include "hessian.h"
 #include "centred.h"
+#include "coordinates.h"
 #include "vectors.h"
 #include "logit_lanes.h"
 #include "logits.h"

@@ -979,7 +979,7 @@ soft = np.full((120, 3), 1 / 3)
         ({"solver": "liblinear", "C": np.inf}, (X3, y3), ValueError, "not supported for the liblinear solver"),
         ({"dual": True}, (X3, y3), ValueError, "Solver lbfgs supports only dual=False, got dual=True"),
         ({"l1_ratio": 1}, (X3, y3), ValueError, "Solver lbfgs supports only 'l2' or None penalties, got l1 penalty"),
-        ({"l1_ratio": 0.5, "solver": "saga"}, (X3, y3), ValueError, "softmax_ext has the L2 penalty (l1_ratio=0)"),
+        ({"l1_ratio": 0.5, "solver": "liblinear"}, (X3, y3), ValueError, "Only 'saga' solver supports elasticnet"),
         ({"n_threads": 0}, (X3, y3), ValueError, "n_threads"),
         ({"C": 0}, (X3, y3), ValueError, "The 'C' parameter of LogisticRegression"),
         ({"C": -1.0}, (X3, y3), ValueError, "The 'C' parameter of LogisticRegression"),

@@ -145,9 +145,8 @@ def test_bits_dtypes_and_pickles():
 @pytest.mark.parametrize(
     "given, error, words",
     [
-        ({"l1_ratio": 0.5}, ValueError, "l1_ratio=0.5"),
-        ({"grouped": True}, ValueError, "grouped=True"),
-        ({"penalty_weights": [1, 2, 3, 4]}, ValueError, "penalty_weights="),
+        ({"l1_ratio": 1.5}, ValueError, "l1_ratio must be between 0, which is L2, and 1, which is L1, got 1.5"),
+        ({"penalty_weights": [1, 2, 3]}, ValueError, r"one for each feature, \(4,\), got shape \(3,\)"),
         ({"Cs": 0}, ValueError, "Cs must be a positive number of values"),
         ({"Cs": [-1.0]}, ValueError, "Cs must be a number of values, or a list of positive ones"),
         ({"X": np.zeros((120, 4))}, ValueError, "X says nothing of y"),

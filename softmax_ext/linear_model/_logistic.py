@@ -34,7 +34,7 @@ from .._prediction import PredictionMixin
 from .._readable import check_finite, finite_offset
 from .._rows import Rows
 from .._scaling import Scaling, StandardisedObjective, minimize_standardised
-from .._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, check_once, inverse_penalty, warn_of_the_end
+from .._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, Strength, check_once, strength, warn_of_the_end
 from .._solvers import minimize
 from .._stream import RULES, Stream, fingerprint, save
 from .._threads import effective
@@ -55,24 +55,26 @@ class LogisticRegression(
     PredictionMixin, InterchangeMixin,
     CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator,  # type: ignore[misc]
 ):  # fmt: skip
-    r"""Softmax (multinomial logistic) regression with an L2 penalty or none: scikit-learn's, sooner.
+    r"""Softmax (multinomial logistic) regression with an L1 or L2 penalty, both or none: scikit-learn's, sooner.
 
     The surface is that of `sklearn.linear_model.LogisticRegression` 1.9, and so is the model: with m = Σ s_i it is
     the minimum of
 
-    .. math:: -\frac{1}{m} \sum_i s_i \sum_k Y_{ik} \log S_{ik} + \frac{1}{2 C m} \sum_{kd} W_{kd}^2
+    .. math:: -\frac{1}{m} \sum_i s_i \sum_k Y_{ik} \log S_{ik}
+        + \frac{1}{C m} \sum_{kd} v_d \Big( \frac{1 - r}{2} W_{kd}^2 + r |W_{kd}| \Big)
 
-    in which the intercept is not penalised. With two classes there is one row of coefficients, that of
-    ``classes_[1]``; the other class's is zero.
+    with r = `l1_ratio` and v = `penalty_weights`, in which the intercept is not penalised. With
+    two classes there is one row of coefficients, that of ``classes_[1]``; the other class's is zero.
 
     Parameters
     ----------
-    penalty : {"l2", None}, optional
-        As in scikit-learn, where it is deprecated since 1.8: use `C`. None is ``C=np.inf``.
+    penalty : {"l1", "l2", "elasticnet", None}, optional
+        As in scikit-learn, where it is deprecated since 1.8: use `l1_ratio`, and ``C=np.inf`` for None.
     C : float > 0, default 1.0
         Inverse strength of the penalty; ``np.inf`` for none.
-    l1_ratio : 0, optional
-        Only L2: anything else raises ValueError.
+    l1_ratio : float in [0, 1], default 0
+        What part of the penalty is L1, which leaves coefficients at exactly 0: 0 is L2, 1 is L1, and between them is
+        the elastic net. As in scikit-learn, only ``solver="saga"`` has all of them, and "liblinear" 0 and 1.
     dual : bool, default False
         True is accepted with ``solver="liblinear"``, and changes nothing.
     tol : float >= 0, default 1e-4
@@ -90,7 +92,8 @@ class LogisticRegression(
         Nothing else here is random.
     solver : {"lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"}, default "lbfgs"
         The optimum is the same. The newton ones are Newton's method from the given start; all others let
-        softmax_ext choose (`explain_plan` tells what). As in scikit-learn, liblinear is for two classes.
+        softmax_ext choose (`explain_plan` tells what). As in scikit-learn, liblinear is for two classes. With an
+        `l1_ratio` above 0, "saga" and "liblinear" are `softmax_ext.optim.proximal`.
         Beyond scikit-learn, "sgd", "momentum", "nesterov" and "adam" take `epochs` passes in shuffled mini-batches,
         by the rules of `softmax_ext.optim`, and end near the optimum: `max_iter` is without effect there.
     max_iter : int >= 0, default 100
@@ -138,6 +141,13 @@ class LogisticRegression(
         A file to which a mini-batch fit saves its state after each epoch, and within one every ten seconds where the
         data are chunks. If it is there already, the fit goes on from it, to the same bits as without the break. One of
         other data, parameters or another `random_state` is refused.
+    grouped : bool, default False
+        Whether the L1 part takes the coefficients of a feature together, in all classes: in the place of Σ_k |W_kd| is
+        the norm (Σ_k W_kd²)^½, so that a feature is used by all classes or by none. glmnet's
+        ``type.multinomial="grouped"``. Without effect where `l1_ratio` is 0.
+    penalty_weights : array_like, shape (D,), optional
+        v, not negative: how much each feature is penalised, 1 by default; one with 0 is free. glmnet's
+        ``penalty.factor``, but taken as they are, where glmnet makes them sum to D. Not for mini-batches.
 
     Attributes
     ----------
@@ -163,8 +173,16 @@ class LogisticRegression(
         How far below the last objective the minimum is, as the optimiser's own quadratic model has it: half of
         gᵀ H g, with g the gradient and H the inverse of the Hessian, or what L-BFGS takes for it; nan after
         mini-batches.
+    violation_ : float
+        The largest violation of the optimality conditions: without an L1 penalty the largest component of the gradient;
+        with one, that of the gradient of all where a coefficient is not 0, and where it is 0 what the gradient of the
+        rest exceeds ``r v / (C m)`` by. Not after mini-batches, as `gap_`.
+    gap_ : float
+        With an L1 penalty the duality gap: how far at most the objective lies above its minimum. nan without one, with
+        offsets, and where features are free of penalty; inf if the violation is not within `tol`.
     converged_ : bool
-        Whether the gradient and the predicted decrease are within `tol`; with mini-batches, whether the fit has stopped
+        Whether the gradient and the predicted decrease are within `tol`; with an L1 penalty, whether the violation is,
+        and the duality gap is at most ``0.1 tol max(objective, tol)``; with mini-batches, whether the fit has stopped
         early.
     convergence_report_ : str
         What ran, and why it stopped, in a few lines.
@@ -172,7 +190,7 @@ class LogisticRegression(
     Raises
     ------
     ValueError
-        From `fit`, as scikit-learn; for L1 and elastic net.
+        From `fit`, as scikit-learn; if a penalty weight is negative or not finite, or if there are not D of them.
 
     See Also
     --------
@@ -181,9 +199,10 @@ class LogisticRegression(
     Notes
     -----
     For more than two classes the coefficients are only determined up to a vector that is added to all rows. Those
-    given sum to zero over the classes, which the minimum of the penalised objective does of itself. [1]_
+    given sum to zero over the classes, which the minimum of the penalised objective does of itself. [1]_ With an L1
+    penalty only the intercepts do.
 
-    What scikit-learn has and this has not: L1 and elastic net, array API.
+    What scikit-learn has and this has not: array API.
 
     References
     ----------
@@ -224,6 +243,8 @@ class LogisticRegression(
         "label_smoothing": [Interval(Real, 0, 1, closed="both")],
         "standardize": ["boolean"],
         "checkpoint": [None, str, os.PathLike],
+        "grouped": ["boolean"],
+        "penalty_weights": [None, "array-like"],
     }
 
     def __init__(
@@ -255,6 +276,8 @@ class LogisticRegression(
         label_smoothing: float = 0.0,
         standardize: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
+        grouped: bool = False,
+        penalty_weights: npt.ArrayLike | None = None,
     ) -> None:
         self.penalty = penalty
         self.C = C
@@ -282,6 +305,8 @@ class LogisticRegression(
         self.label_smoothing = label_smoothing
         self.standardize = standardize
         self.checkpoint = checkpoint
+        self.grouped = grouped
+        self.penalty_weights = penalty_weights
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
@@ -309,7 +334,7 @@ class LogisticRegression(
         LogisticRegression
             The estimator itself.
         """
-        C = self._inverse_penalty()
+        asked = self._strength()
         if self.solver not in RULES:
             warn_of_idle_options(self.solver, checkpoint=self.checkpoint, early_stopping=self.early_stopping)
         if self.solver not in RULES or not getattr(self, "_goes_on", False):
@@ -317,7 +342,7 @@ class LogisticRegression(
         if isinstance(X, Chunks):
             if offset is not None:
                 raise TypeError("chunks have no offsets: fit to arrays in memory, or to memory maps")
-            return self._fit_pieces(X, y, sample_weight, C)
+            return self._fit_pieces(X, y, sample_weight, asked)
         # An optimiser's first pass finds what is not finite; a run of mini-batches begins with a few of the rows.
         finite = self.solver in RULES
         rows, self.classes_, y = check_data(
@@ -326,12 +351,17 @@ class LogisticRegression(
         rows.offset = finite_offset(offset, len(rows), len(self.classes_))
         rows = rows.smoothed(len(self.classes_), self.label_smoothing)
         X, m = rows.X, rows.total
-        penalty = Penalty(l2=1 / (C * m))
+        penalty = self._penalty(asked, m)
         if self.solver in RULES:
             self._need_no_scaling()
             problem = problem_of(rows, m, self._layout(), penalty, self.n_threads)
             return self._fit_batches(lambda: [rows], problem, rows)
         objective: Any = None
+        if self.standardize and (penalty.l1 or not penalty.uniform):
+            raise ValueError(
+                f"standardize=True is for the L2 penalty alone, the same for all features, got l1_ratio={self.l1_ratio} "
+                f"and penalty_weights={self.penalty_weights!r}: scale X, as sklearn.preprocessing.StandardScaler does"
+            )
         if self.standardize:
             scaling = Scaling.of(X, checked_weights(sample_weight, X), effective(self.n_threads))
             self.mean_, self.scale_ = scaling.mean, scaling.scale
@@ -431,13 +461,18 @@ class LogisticRegression(
         array([0, 1, 2])
         """
         self._need_no_scaling()
-        C = self._inverse_penalty()
+        asked = self._strength()
+        if asked.l1_ratio or self.penalty_weights is not None:
+            raise ValueError(
+                f"partial_fit has the L2 penalty alone, the same for all features, got l1_ratio={asked.l1_ratio:g} and "
+                f"penalty_weights={self.penalty_weights!r}: use fit, which takes Chunks as well"
+            )
         known = getattr(self, "classes_", None)
         rows, self.classes_ = check_more_data(
             self, X, y, classes, sample_weight, known=known, class_weight=self.class_weight, solver=self.solver
         )
         rows = rows.smoothed(len(self.classes_), self.label_smoothing)
-        trainer = replace(MiniBatches.of(self), C=C)
+        trainer = replace(MiniBatches.of(self), C=asked.C)
         stream = getattr(self, "_stream", None)
         if stream is None or not stream.weight:
             start = self._start(go_on=hasattr(self, "coef_"))
@@ -544,23 +579,23 @@ class LogisticRegression(
             raise ValueError(f"{checkpoint} is of a fit to other classes or features: remove it, or name another file")
         self.classes_ = classes
 
-    def _fit_pieces(self, chunks: Chunks, y: Any, sample_weight: Any, C: float) -> Self:
+    def _fit_pieces(self, chunks: Chunks, y: Any, sample_weight: Any, asked: Strength) -> Self:
         if y is not None or sample_weight is not None:
             raise TypeError("y and sample_weight are in the chunks: call fit(chunks), without them")
         found, sample = looked_through(chunks)
-        problem = self._pieces_problem(found, C)
+        problem = self._pieces_problem(found, asked)
         if chunks.names is not None:
             self.feature_names_in_ = np.array(chunks.names, object)
         if self.solver in RULES:
             return self._fit_batches(lambda: chunks.pieces(problem.encoded), problem, problem.encoded(sample.rows()))
         return self._minimise_pieces(ChunksObjective.of(chunks, problem, sample))
 
-    def _pieces_problem(self, found: Survey, C: float) -> Problem:
+    def _pieces_problem(self, found: Survey, asked: Strength) -> Problem:
         """Take over what a pass over all pieces has found, and refuse what cannot be fitted."""
         self._need_no_scaling()
         problem = problem_of_pieces(
             found,
-            C,
+            lambda m: self._penalty(asked, m),
             class_weight=self.class_weight,
             solver=self.solver,
             fit_intercept=bool(self.fit_intercept),
@@ -621,8 +656,8 @@ class LogisticRegression(
     def _told(self, most: int, more: Iterable[Observer] = ()) -> AbstractContextManager[Observer | None]:
         return observing(self.callback, self.verbose, most, lambda: getattr(self, "converged_", False), more)
 
-    def _inverse_penalty(self) -> float:
-        return inverse_penalty(
+    def _strength(self) -> Strength:
+        asked = strength(
             self.C,
             penalty=self.penalty,
             l1_ratio=self.l1_ratio,
@@ -630,6 +665,17 @@ class LogisticRegression(
             dual=self.dual,
             n_jobs=self.n_jobs,
         )
+        if self.solver in RULES and self.penalty_weights is not None:
+            raise ValueError(
+                f"penalty_weights are not for mini-batches, solver={self.solver!r}: use solver='lbfgs', or 'saga' with "
+                "an l1_ratio"
+            )
+        return asked
+
+    def _penalty(self, asked: Strength, m: float) -> Penalty:
+        penalty = asked.penalty(m, grouped=self.grouped, weights=self.penalty_weights)
+        self._fixed: Any = penalty.fixes(len(penalty.weights)) if penalty.weights is not None else penalty.l1 > 0
+        return penalty
 
     def _start(self, *, go_on: bool = False) -> npt.NDArray[np.float64]:
         """Return where the fit begins, as the objective wants it: [W, row after row; b]."""
@@ -657,8 +703,9 @@ class LogisticRegression(
         self.loss_curve_ = solution.curve
         self.converged_ = solution.converged
         self.predicted_decrease_ = solution.predicted_decrease
+        self.violation_, self.gap_ = solution.violation, solution.gap
         self.convergence_report_ = solution.report
 
     def _coefficients(self, w: Array, dtype: np.dtype[Any]) -> dict[str, Array]:
-        W, b = self._layout().model(w, COMPUTES_IN[dtype.char])
+        W, b = self._layout().model(w, COMPUTES_IN[dtype.char], getattr(self, "_fixed", False))
         return {"coef_": W, "intercept_": b}

@@ -10,12 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
+from .._descent import Solution
+from .._duality import Dual
 from .._observers import FitObserver, fits_progress
 from .._parameters import Parameters
 from .._penalty import Penalty
+from .._scikit_learn import Strength
 from .._training_data import check_data
+from .._validation import check_nonnegative_number
 from ..chunks import Chunks
-from ..objective import SoftmaxObjective, objective_of
+from ..objective import objective_of
 from ._displays import PathDisplay
 from ._grid import check_values_of_C
 from ._trail import Trail
@@ -28,6 +32,8 @@ Vector = npt.NDArray[np.float64]
 # A grid begins at the C whose fit explains, to first order, this part of the deviance. It ends where the penalty is
 # this part of the loss's mean curvature at W = 0, and only directions in which samples hardly differ still feel it.
 EXPLAINED, NEGLIGIBLE = 1e-3, 1e-6
+# With an L1 part it ends at these parts of the strongest penalty, as glmnet's.
+WEAK, WEAK_OF_WIDE = 1e-4, 1e-2
 
 
 class _Fields(NamedTuple):
@@ -57,7 +63,8 @@ class Path(_Fields):
     n_iters : ndarray of int32, shape (n,)
         Iterations of each fit.
     gaps : ndarray, shape (n,)
-        Duality gaps: how far at most each objective lies above its minimum. Infinite without a penalty.
+        Duality gaps: how far at most each objective lies above its minimum. Infinite without a penalty, nan where
+        features are free of it.
     losses : ndarray, shape (n,)
         Mean cross-entropy alone.
     null_loss : float
@@ -150,13 +157,13 @@ def logistic_regression_path(
 ) -> Path:
     r"""Fit `LogisticRegression` at each C of a grid, from the strongest penalty to the weakest, in one go.
 
-    Each fit begins at the end of the one before, and ends with a duality gap, for one pass more. With the gradient G of
-    the mean loss and without intercepts it is
+    Each fit begins at the end of the one before, and ends with a duality gap. With the gradient G of the mean loss,
+    without intercepts and with L2 alone it is
 
     .. math:: f(W) - \min f \le \frac{1}{2 l_2} \lVert G + l_2 W \rVert^2, \quad l_2 = \frac{1}{C m},
 
     and with intercepts, whose gradient must vanish in the dual, a mixture of the posterior with constant
-    probabilities takes the posterior's place.
+    probabilities takes the posterior's place. With an L1 part what counts of G is beyond ``r v / (C m)``.
 
     Parameters
     ----------
@@ -165,16 +172,15 @@ def logistic_regression_path(
     Cs : int or array_like, shape (n,), default 100
         Values of C, in any order. A number of them is a geometric grid of which both ends follow the data: from
         where the fit explains a thousandth of the deviance, to first order, to where the penalty is a millionth of the
-        loss's mean curvature at W = 0.
-    l1_ratio : 0
-        Only L2: anything else raises ValueError.
-    grouped : False
-        Is for L1.
-    penalty_weights : None
-        Is for penalties that differ from feature to feature.
+        loss's mean curvature at W = 0. With an L1 part it is glmnet's: from where all coefficients are 0 to a
+        ten-thousandth of that penalty, or to a hundredth where samples are fewer than features.
+    l1_ratio : float in [0, 1], default 0
+        What part of the penalty is L1.
+    grouped, penalty_weights
+        As in `LogisticRegression`.
     tol : float >= 0, default 1e-4
-        As in `LogisticRegression`, for each fit. Besides, each brings the gradient to a tenth of what the change of the
-        penalty makes of it: within `tol` alone, fits with weak penalties would not move.
+        As in `LogisticRegression`, for each fit. Besides, without an L1 part, each brings the gradient to a tenth of
+        what the change of the penalty makes of it: within `tol` alone, fits with weak penalties would not move.
     max_iter : int >= 0, default 100
         Most iterations of each fit. There is no warning: see `gaps`.
     fit_intercept : bool, default True
@@ -196,7 +202,7 @@ def logistic_regression_path(
     Raises
     ------
     ValueError, TypeError
-        As from `LogisticRegression.fit`; for L1, `grouped` and `penalty_weights`, which are not there yet; for chunks.
+        As from `LogisticRegression.fit`; for chunks.
 
     See Also
     --------
@@ -216,13 +222,9 @@ def logistic_regression_path(
     >>> path.coefs.shape, path.deviance_explained.round(3), bool(path.gaps.max() < 1e-5)
     ((3, 3, 4), array([0.451, 0.891, 0.962]), True)
     """
-    for name, value, none in (
-        ("l1_ratio", l1_ratio, 0),
-        ("grouped", grouped, False),
-        ("penalty_weights", penalty_weights, None),
-    ):
-        if value is not none and (none is None or value != none):
-            raise ValueError(f"{name}={value!r}: paths have the same L2 penalty for every feature, so leave it out")
+    asked = Strength(1.0, check_nonnegative_number(l1_ratio, "l1_ratio"))
+    if asked.l1_ratio > 1:
+        raise ValueError(f"l1_ratio must be between 0, which is L2, and 1, which is L1, got {l1_ratio}")
     if isinstance(X, Chunks):
         raise TypeError("logistic_regression_path needs X in memory, or mapped into it (numpy.memmap), got Chunks")
     named = BaseEstimator()  # scikit-learn's check notes the features' names in it
@@ -230,105 +232,69 @@ def logistic_regression_path(
     X = rows.X
     layout = Parameters.of_model(len(classes), X.shape[1], bool(fit_intercept))
     objective = objective_of(rows, layout, Penalty(), n_threads=n_threads)
-    null = _Null(objective, float(rows.curving().weights().sum()) / objective.m)
-    values = null.grid(int(Cs)) if isinstance(Cs, Integral) else check_values_of_C(Cs)
+    like = asked.penalty(objective.m, grouped=grouped, weights=penalty_weights)
+    fixed = like.fixes(layout.D)
+    start = Start(objective, asked, like)
+    values = start.grid(int(Cs)) if isinstance(Cs, Integral) else check_values_of_C(Cs)
     n = len(values)
     parts = np.empty((n, layout.count, layout.each), rows.dtype)
     objectives, losses, gaps, n_iters = np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.int32)
     trail = Trail(objective, tol=tol, max_iter=max_iter, moving=True)
+    if asked.l1_ratio:
+        trail.dual, trail.ends.w = start.dual, start.dual.null()
     with ExitStack() as stack:
         observers = [] if callback is None else [callback]
         if verbose:
             observers.append(stack.enter_context(fits_progress("logistic_regression_path")))
         for done, j in enumerate(np.argsort(values, kind="stable").tolist(), start=1):
-            penalty = Penalty(1 / (values[j] * objective.m))
+            penalty = like.with_strengths(like.l2 / values[j], like.l1 / values[j])
             solution = trail.to(penalty)
-            parts[j] = layout.by_class(layout.centred(solution.w), rows.dtype)
+            parts[j] = layout.by_class(layout.centred(solution.w, fixed), rows.dtype)
             objectives[j], n_iters[j] = solution.value, solution.n_iter
             losses[j] = solution.value - penalty.value(layout.weights(solution.w))
-            gaps[j] = null.gap(solution.w, penalty)
+            gaps[j] = start.gap(solution, penalty)
             for observe in observers:
                 observe(done, n)
     b = parts[:, :, layout.D] if fit_intercept else np.zeros(parts.shape[:2], rows.dtype)
     path = Path(values, parts[:, :, : layout.D], b.copy(), objectives, n_iters, gaps)
-    path.losses, path.null_loss, path.classes = losses, null.loss, classes
+    path.losses, path.null_loss, path.classes = losses, start.dual.loss, classes
     path.feature_names = getattr(named, "feature_names_in_", None)
     return path
 
 
-class _Null:
-    """What the path's objective is at W = 0, and what follows from that: the grid's ends, and the duality gaps.
+class Start:
+    """A path's objective where all of W is 0, and what follows from that for its grid."""
 
-    With intercepts, the gap's dual point is a mixture p = (1 - t) S + t q of the posterior with constant probabilities
-    q, chosen so that Σ_i s_i (p_i - Y_i) = 0. Neither its gradient nor its entropy needs a pass: that of the mixture is
-    the mixture of the gradients, that of q follows from two passes at W = 0; and by convexity
-    Σ p log p <= (1 - t) Σ S log S + t Σ q log q, where Σ s_i S_i log S_i / m = <∇J(w), w> - J(w).
-    """
-
-    def __init__(self, objective: SoftmaxObjective, mass: float) -> None:
-        self.objective, self.layout = objective, objective.parameters
-        layout, K = self.layout, objective.K
-        zero = np.zeros(layout.size)
-        self.mass = mass  # Σ_i s_i Σ_k Y_ik / m: 1 for labels
-        self.loss, gradient = objective.value_and_grad(zero)
-        self.G0 = layout.weights(gradient).copy()  # q mean(x) - mean(Y x), at q = 1/K
-        if layout.intercept:
-            of_b = layout.intercepts(gradient)
-            assert of_b is not None
-            frequencies = self.mass / K - of_b  # Σ s_i Y_ik / m; of class 1 alone for two
-            self.frequencies = np.append(self.mass - frequencies, frequencies) if layout.binary else frequencies
-            odds = zero.copy()
-            b = layout.intercepts(odds)
-            assert b is not None
-            b[-1] = np.log(2)  # the last class gets 2 / (K + 1)
-            other = layout.weights(objective.value_and_grad(odds)[1])
-            self.mean = (other[-1] - self.G0[-1]) / (2 / (K + 1) - 1 / K)  # Σ s_i x_i Σ_k Y_ik / m
-            q = self.frequencies[self.frequencies > 0] / self.mass
-            self.loss = -self.mass * float(q @ np.log(q))
-            self.G = self.gradient_of(self.frequencies / self.mass)
-        else:
-            self.G = self.G0
-
-    def gradient_of(self, q: Vector) -> Vector:
-        """Return the gradient for W where every posterior is q, (K,)."""
-        K = self.objective.K
-        shift = (q - 1 / K)[self.layout.classes.start : self.layout.classes.stop]
-        moved: Vector = self.G0 + np.outer(shift, self.mean)
-        return moved
+    def __init__(self, objective: Any, asked: Strength, like: Penalty) -> None:
+        self.objective, self.asked, self.like = objective, asked, like
+        self.dual = Dual(objective)
 
     def grid(self, n: int) -> Vector:
-        """Return n values of C from a strong penalty to a weak one."""
+        """Return n values of C, from a strong penalty to a weak one."""
         if n < 1:
             raise ValueError(f"Cs must be a positive number of values, or a list of them, got {n}")
-        K, layout = self.objective.K, self.layout
-        curvature = (1 - 1 / K) / K * float(self.objective.mean_squares[: layout.D].mean())
-        strong = float(np.square(self.G).sum()) / (EXPLAINED * max(self.loss, np.finfo(float).tiny))
-        weak = NEGLIGIBLE * curvature
+        strong, weak = self._of_l1() if self.asked.l1_ratio else self._of_l2()
         if not 0 < weak < np.inf or not 0 < strong < np.inf:
             raise ValueError("Cs: X says nothing of y, so no grid follows from them: give a list of values")
-        strong = max(strong, 1e3 * weak)
         return np.geomspace(1 / (strong * self.objective.m), 1 / (weak * self.objective.m), n)
 
-    def gap(self, w: Vector, penalty: Penalty) -> float:
-        """Return how far the objective at w lies above its minimum, at most."""
-        if not penalty.l2:
-            return np.inf
-        objective, layout = self.objective, self.layout
-        objective.penalty = Penalty()
-        loss, gradient = objective.value_and_grad(w)
-        objective.penalty = penalty
-        G, entropy, t = layout.weights(gradient), float(gradient @ w) - loss, 0.0
-        if layout.intercept:
-            off = layout.intercepts(gradient)
-            assert off is not None
-            off = np.append(-off, off) if layout.binary else off
-            posterior = self.frequencies + off  # Σ s_i S_ik / m
-            with np.errstate(divide="ignore", invalid="ignore"):
-                t = float(min(1.0, np.nanmax(np.where(off > 0, off / posterior, 0.0), initial=0.0)))
-            if t > 0:
-                q = np.maximum(posterior - off / t, 0) / self.mass
-                used = q[q > 0]
-                entropy = (1 - t) * entropy + t * self.mass * float(used @ np.log(used))
-                G = (1 - t) * G + t * self.gradient_of(q)
-        dual = -entropy - float(np.square(G).sum()) / (2 * penalty.l2)
-        return max(loss + penalty.value(layout.weights(w)) - dual, 0.0)
+    def _of_l2(self) -> tuple[float, float]:
+        objective, K = self.objective, self.objective.K
+        curvature = (1 - 1 / K) / K * float(objective.mean_squares[: objective.D].mean())
+        strong = float(np.square(self.dual.G).sum()) / (EXPLAINED * max(self.dual.loss, np.finfo(float).tiny))
+        weak = NEGLIGIBLE * curvature
+        return max(strong, 1e3 * weak), weak
+
+    def _of_l1(self) -> tuple[float, float]:
+        """Where all weights are 0, and some part of that: glmnet's grid."""
+        objective, penalised = self.objective, self.like.factors(self.objective.D) > 0
+        sizes = self.like.sizes(self.dual.G)[..., penalised] / self.like.factors(objective.D)[penalised]
+        strong = float(sizes.max(initial=0.0)) / self.asked.l1_ratio
+        return strong, strong * (WEAK if objective.N >= objective.D else WEAK_OF_WIDE)
+
+    def gap(self, solution: Solution, penalty: Penalty) -> float:
+        """Return how far a solution lies above its minimum, at most."""
+        if np.isfinite(solution.gap) or not (penalty.l1 or penalty.l2):
+            return solution.gap if np.isfinite(solution.gap) else np.inf
+        value, gradient = self.objective.value_and_grad(solution.w)
+        return self.dual.gap(solution.w, value, gradient, penalty)

@@ -344,6 +344,11 @@ class LogisticRegressionCV(
         if penalty == "elasticnet" and self.solver == "saga" and (given is None or not given.size):
             raise ValueError(f"l1_ratios must be numbers between 0 and 1; got (l1_ratios={self.l1_ratios!r})")
         check_solver(self.solver, penalty, self.dual)
+        if penalty != "l2":
+            raise ValueError(
+                f"l1_ratios={self.l1_ratios!r}, penalty={self.penalty!r}: LogisticRegressionCV has L2 alone; take "
+                "logistic_regression_path(l1_ratio=...), or GridSearchCV over LogisticRegression(solver='saga')"
+            )
         if given is not None and (given.ndim != 1 or not given.size):
             raise ValueError(f"l1_ratios must be a list of numbers, such as (0,), got {self.l1_ratios!r}")
         return given

@@ -24,8 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .._descent import Callback, Solution, most_decrease
+from .._duality import Dual
 from .._newton import FEW, inverse_hessian
 from .._penalty import Penalty
+from .._proximal import Model, ProximalDescent, follow
 from .._solvers import minimize
 
 Array = npt.NDArray[Any]
@@ -80,6 +82,8 @@ class Trail:
     ) -> None:
         self.objective, self.solver, self.tol, self.max_iter, self.moving = objective, solver, tol, max_iter, moving
         self.ends = Ends(objective.size)
+        self.model: Model | None = None  # of the loss, from the last fit with an L1 penalty
+        self.dual: Dual | None = None
 
     @property
     def w(self) -> Vector:
@@ -88,6 +92,8 @@ class Trail:
 
     def to(self, penalty: Penalty, callback: Callback | None = None) -> Solution:
         """Fit with the next penalty."""
+        if penalty.l1:
+            return self._to_l1(penalty, callback)
         tol, W = self.tol, self.objective.parameters.weights(self.w)
         if self.moving and W.any():
             change = np.zeros_like(W)
@@ -103,6 +109,19 @@ class Trail:
         small = solution.largest_gradient <= self.tol
         predicted = solution.predicted_decrease <= most_decrease(solution.value, self.tol)
         return solution._replace(converged=solution.converged or (small and predicted))
+
+    def _to_l1(self, penalty: Penalty, callback: Callback | None) -> Solution:
+        if penalty.l2 != self.objective.penalty.l2:
+            self.model = None
+        if self.dual is None:
+            self.dual = Dual(self.objective)
+        self.objective.penalty = penalty
+        with np.errstate(over="ignore", invalid="ignore"):
+            run = ProximalDescent(self.objective, self.w, self.tol, self.max_iter, callback, self.dual)
+            self.model = follow(run, self.model)
+        solution = run.solution()
+        self.ends.w = solution.w
+        return solution
 
     def curvature(self) -> Any:
         """Return what multiplies by an approximate inverse of the Hessian here; None for Newton's method."""
@@ -120,14 +139,17 @@ class Trail:
         with np.errstate(over="ignore", invalid="ignore"):
             solution = minimize(
                 objective,
-                ends.begin(objective),
+                ends.w if penalty.l1 else ends.begin(objective),
                 self.solver,
                 tol=self.tol,
                 max_iter=self.max_iter,
                 callback=callback,
                 preconditioner=curvature,
             )
-        ends.end(objective, solution)
+        if penalty.l1:  # a weight that is 0 goes its own way
+            ends.w = solution.w
+        else:
+            ends.end(objective, solution)
         return solution
 
 

@@ -1,0 +1,75 @@
+# Coordinate descent on a quadratic model (coordinates.h): one at a time, so on one thread.
+
+cdef class Coordinates:
+    """A model, and where the descent on it stands."""
+
+    cdef CoordinateModel x
+    cdef const void *M
+    cdef Py_ssize_t itemsize    # of M's numbers
+    cdef tuple held             # the arrays, which must live as long
+
+    def __init__(
+        self,
+        *,
+        which,                  # IN     (entries,) the first coordinate of each; groups come first
+        Py_ssize_t groups,
+        Py_ssize_t members,
+        Py_ssize_t apart,
+        M,                      # IN     (1 or blocks, P, ld) symmetric, of either floating type; None for a diagonal
+        diagonal,               # IN     (n,) that of M
+        double gamma,
+        Q,                      # IN     (coordinates of the entries, r)
+        QN,                     # IN     likewise, Q times the middle matrix
+        gradient,               # IN     (n,)
+        limits,                 # IN     (n,)
+        u,                      # INOUT  (n,) w, and then where the descent has led
+        z,                      # WORK   (n,) zeros: M times u - w
+        work,                   # WORK   (n + r + members,), of which r are zeros after the first n
+        active,                 # WORK   (entries,)
+    ):
+        cdef Py_ssize_t n = len(u), r = Q.shape[1], rows
+        cdef CoordinateModel *x = &self.x
+        x.entries, x.groups, x.members, x.apart, x.gamma, x.r = len(which), groups, members, apart, gamma, r
+        rows = groups * members + x.entries - groups
+        x.P, x.ld, x.own, self.itemsize = 1, 1, 1, sizeof(double)
+        if M is not None:
+            x.P, x.ld, x.own, self.itemsize = M.shape[1], M.shape[2], len(M) > 1, M.itemsize
+        self.held = which, M, diagonal, Q, QN, gradient, limits, u, z, work, active
+        self.M = numbers(M, b"f", self.itemsize, 0, False)
+        x.which = <const Py_ssize_t *>numbers(which, b"i", sizeof(Py_ssize_t), 0, False)
+        x.active = <Py_ssize_t *>numbers(active, b"i", sizeof(Py_ssize_t), x.entries, True)
+        x.Q = doubles(Q, rows * r, False)
+        x.QN = doubles(QN, rows * r, False)
+        x.diagonal, x.g, x.limit = doubles(diagonal, n, False), doubles(gradient, n, False), doubles(limits, n, False)
+        x.u, x.z, x.h = doubles(u, n, True), doubles(z, n, True), doubles(work, n + r + members, True)
+        x.t, x.c = x.h + n, x.h + n + r
+        x.actives, x.sweeps, x.whole = 0, 0, 1
+        with nogil:
+            if self.itemsize == sizeof(float):
+                curve(<const float *>self.M, x)
+            else:
+                curve(<const double *>self.M, x)
+
+    @property
+    def sweeps(self):
+        """How many there have been."""
+        return self.x.sweeps
+
+    def descend(
+        self,
+        double enough,          # a sweep over all that moves no gradient by more is the last one
+        double work,            # operations, about, after which it comes back
+    ):
+        """Go on, and tell whether it is done."""
+        cdef CoordinateModel *x = &self.x
+        cdef bint done
+        with nogil:
+            if self.itemsize == sizeof(float):
+                done = descend(<const float *>self.M, x, enough, work)
+            else:
+                done = descend(<const double *>self.M, x, enough, work)
+        return done
+
+
+cdef double *doubles(array, Py_ssize_t count, bint written) except? NULL:
+    return <double *>numbers(array, b"f", sizeof(double), count, written)
