@@ -24,14 +24,11 @@ VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
 MODULE = "sklearn.linear_model.tests.test_logistic"
 
 NOT_OURS = "tests a private function"
-L1 = "L1 or elastic net in cross-validation, which is refused"
 
 # By a regular expression that a test's whole name has to match; names are those of scikit-learn 1.9, and
 # of 1.6 to 1.8, where some of them are not.
 LEFT_OUT = {
     r"test_logistic_regression_path_.*|test_consistency_path.*|test_logistic_cv_multinomial_score.*": NOT_OURS,
-    r"test_LogisticRegressionCV_(GridSearchCV_)?elastic_?net.*|test_scores_attribute_layout_elasticnet": L1,
-    r"test_LogisticRegressionCV_no_refit\[.-l1_ratios1\]|test_logistic_regression_cv_refit\[.*1\]": L1,
     r"test_LogisticRegression_elastic_net_objective\[.*-100.0\]": "its L2 fit ends early, lower in C times the mean",
     r"test_elastic_net_vs_l1_l2\[1\]": "wants scores of held-out rows that converged fits need not win",
     r"test_dtype_match\[csr_.*-liblinear\]": "wants float64 coefficients for float32 of which LIBLINEAR makes float64",

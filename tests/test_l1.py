@@ -371,3 +371,32 @@ def test_a_path_refuses(ratio, error):
 
     with pytest.raises(error, match="l1_ratio"):
         logistic_regression_path(*problem(3)[:2], l1_ratio=ratio)
+
+
+@pytest.mark.parametrize("refit", [True, False])
+@pytest.mark.parametrize("K", [2, 3])
+def test_cross_validation_is_the_fits_of_each_fold(K, refit):
+    from sklearn.model_selection import StratifiedKFold
+
+    from softmax_ext.linear_model import LogisticRegressionCV
+
+    X, y, _ = problem(K, raw=False)
+    Cs, ratios, folds = [0.03, 0.3], [0.0, 0.5, 1.0], StratifiedKFold(3)
+    found = LogisticRegressionCV(Cs=Cs, l1_ratios=ratios, cv=folds, solver="saga", scoring="accuracy", refit=refit,
+                                 use_legacy_attributes=False, tol=1e-7, max_iter=500).fit(X, y)  # fmt: skip
+    count = 1 if K == 2 else K
+    assert found.converged_ and found.coefs_paths_.shape == (3, 3, 2, count, 14)
+    assert found.scores_.shape == found.n_iter_.shape == (3, 3, 2)
+    for f, (train, test) in enumerate(folds.split(X, y)):
+        for a, r in enumerate(ratios):
+            for j, C in enumerate(Cs):
+                one = model(C=C, l1_ratio=r, tol=1e-7, max_iter=500).fit(X[train], y[train])
+                np.testing.assert_allclose(found.coefs_paths_[f, a, j, :, :13], one.coef_, atol=1e-3)
+                assert found.scores_[f, a, j] == one.score(X[test], y[test])
+    if refit:
+        a, j = np.argwhere(found.scores_.mean(axis=0) == found.scores_.mean(axis=0).max())[0]
+        assert found.scores_.mean(axis=0)[ratios.index(found.l1_ratio_), Cs.index(found.C_)] == pytest.approx(
+            found.scores_.mean(axis=0)[a, j]
+        )
+        one = model(C=found.C_, l1_ratio=found.l1_ratio_, tol=1e-7, max_iter=500).fit(X, y)
+        np.testing.assert_allclose(found.coef_, one.coef_, atol=1e-3)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .._descent import Callback, Solution
 from .._parameters import Parameters
 from .._penalty import Penalty
+from .._scikit_learn import Strength
 from ._folds import Fold
 from ._trail import Ends, Trail
 
@@ -80,9 +81,9 @@ class Fits(NamedTuple):
         row = -1 if f is None else f
         self.converged[row, j], self.gradient[row, j] = solution.converged, solution.largest_gradient
 
-    def parts(self, layout: Parameters, dtype: np.dtype[Any]) -> Array:
-        """Return (folds, n_cs, K or 1, D + 1) coefficients, with the intercept last."""
-        return np.array([[layout.by_class(layout.centred(w), dtype) for w in fold] for fold in self.folds])
+    def parts(self, layout: Parameters, dtype: np.dtype[Any], fixed: bool) -> Array:
+        """Return (folds, n_cs, K or 1, D + 1) coefficients, with the intercept last; `fixed`: if L1 has chosen them."""
+        return np.array([[layout.by_class(layout.centred(w, fixed), dtype) for w in fold] for fold in self.folds])
 
 
 class Grid(NamedTuple):
@@ -92,6 +93,11 @@ class Grid(NamedTuple):
     n_l1: int
     folds: list[Fold]
     s: Vector | None  # complete weights
+    l1_ratio: float = 0.0  # the one of these fits
+
+    def penalty(self, j: int, m: float) -> Penalty:
+        """Return that of the j-th C, where m is the sum of all weights."""
+        return Strength(float(self.Cs[j]), self.l1_ratio).penalty(m)
 
     @property
     def fits(self) -> int:
@@ -159,11 +165,11 @@ class Grid(NamedTuple):
 
     def _whole(self, trail: Trail, j: int) -> tuple[Solution, Any]:
         """Fit all rows; return the curvature there too."""
-        return trail.to(Penalty(1 / (self.Cs[j] * trail.objective.m))), trail.curvature()
+        return trail.to(self.penalty(j, trail.objective.m)), trail.curvature()
 
     def _fold(
         self, trail: Trail, f: int, j: int, ends: Ends, curvature: Any, callback: Callback | None = None
     ) -> Solution:
         objective = trail.objective
         part = objective.weighing(self.folds[f].weights(self.s, f, objective.N), objective.n_threads)
-        return trail.beside(part, Penalty(1 / (self.Cs[j] * part.m)), ends, curvature, callback)
+        return trail.beside(part, self.penalty(j, part.m), ends, curvature, callback)

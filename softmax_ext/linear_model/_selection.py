@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -70,8 +71,9 @@ class LogisticRegressionCV(
     Cs : int or array_like, shape (n_cs,), default 10
         Inverse strengths of the penalty to try, in any order; ``np.inf`` is none. A number n means
         ``np.logspace(-4, 4, n)``.
-    l1_ratios : array_like of 0, optional
-        Only L2: anything else than zeros raises ValueError. scikit-learn deprecates None, its default.
+    l1_ratios : array_like of numbers in [0, 1], shape (n_l1,), optional
+        What part of the penalty is L1, to try with each C: see `LogisticRegression`, also for which solvers have it.
+        scikit-learn deprecates None, its default, which is 0.
     fit_intercept : bool, default True
         Whether there is an intercept.
     cv : int, splitter or iterable, optional
@@ -79,8 +81,8 @@ class LogisticRegressionCV(
         on, which count as often as they are named, and those to score by.
     dual : bool, default False
         As in `LogisticRegression`.
-    penalty : "l2", optional
-        As in scikit-learn, where it is deprecated since 1.8.
+    penalty : {"l1", "l2", "elasticnet"}, optional
+        As in scikit-learn, where it is deprecated since 1.8: use `l1_ratios`.
     scoring : str or callable, optional
         A scorer's name, or ``scorer(estimator, X, y)``, where greater is better. None is accuracy, which counts
         `sample_weight`; from scikit-learn 1.11 on the default will be "neg_log_loss".
@@ -148,8 +150,8 @@ class LogisticRegressionCV(
     Raises
     ------
     ValueError
-        From `fit`, as scikit-learn; for L1 and elastic net; if y holds probabilities; if a fold has no rows with weight
-        to train on, or to score by.
+        From `fit`, as scikit-learn; if y holds probabilities; if a fold has no rows with weight to train on, or to score
+        by.
     TypeError
         From `fit`, for chunks.
 
@@ -270,7 +272,7 @@ class LogisticRegressionCV(
             The estimator itself.
         """
         _raise_for_params(params, self, "fit")
-        l1_ratios = self._l1_ratios()
+        l1_ratios, ratios = self._l1_ratios()
         legacy = self._legacy()
         scorer = self._scoring()
         if isinstance(X, Chunks):
@@ -298,25 +300,32 @@ class LogisticRegressionCV(
                 fold.weights(rows.s, number, N)
                 if scorer is None or "sample_weight" in score_params:
                     fold.check_scored(bare_weight, number)
-        grid = Grid(Cs, 1 if l1_ratios is None else len(l1_ratios), folds, rows.s)
+        grid = Grid(Cs, len(ratios), folds, rows.s)
+        different = list(dict.fromkeys(ratios))
         layout = Parameters.of_model(len(self.classes_), X.shape[1], bool(self.fit_intercept))
         with ExitStack() as stack:
             observers = [self.callback] if self.callback is not None else []
             if self.verbose:
                 observers.append(stack.enter_context(fits_progress()))
             if hasattr(self, "_skl_callbacks"):
-                observers.append(stack.enter_context(fits_callbacks(self, X, y, sample_weight, grid.fits)))
-            found = self._fit_all(grid, rows, layout, observers)
-        paths = found.parts(layout, rows.dtype)
+                observers.append(
+                    stack.enter_context(fits_callbacks(self, X, y, sample_weight, grid.fits * len(different)))
+                )
+            found = {
+                r: self._fit_all(grid._replace(l1_ratio=r), rows, layout, observers, (i, len(different)))
+                for i, r in enumerate(different)
+            }
+        paths = np.stack([found[r].parts(layout, rows.dtype, r > 0) for r in ratios], axis=1)
         self.Cs_ = Cs
         self.l1_ratios_ = np.array([None]) if l1_ratios is None else np.asarray(l1_ratios)
         scores = self._score_all(grid, paths, X, y, scorer, bare_weight, score_params)
-        chosen = self._choose(grid, scores, paths, found, layout, rows.dtype)
-        self._shape(legacy, l1_ratios is None, chosen, scores, paths, found.n_iter)
+        chosen = self._choose(grid, scores, paths, found, ratios, layout, rows.dtype)
+        n_iter = np.stack([found[r].n_iter for r in ratios], axis=1)
+        self._shape(legacy, l1_ratios is None, chosen, scores, paths, n_iter)
         return self
 
-    def _l1_ratios(self) -> Array | None:
-        """Return the l1 ratios, all 0, or None if none are given; warn and refuse as scikit-learn does."""
+    def _l1_ratios(self) -> tuple[Array | None, list[float]]:
+        """Return the l1 ratios as given, or None, and those to fit; warn and refuse as scikit-learn does."""
         given = None if isinstance(self.l1_ratios, str) or self.l1_ratios is None else np.asarray(self.l1_ratios)
         recent = VERSION >= (1, 8)
         if isinstance(self.l1_ratios, str) and recent:
@@ -344,14 +353,16 @@ class LogisticRegressionCV(
         if penalty == "elasticnet" and self.solver == "saga" and (given is None or not given.size):
             raise ValueError(f"l1_ratios must be numbers between 0 and 1; got (l1_ratios={self.l1_ratios!r})")
         check_solver(self.solver, penalty, self.dual)
-        if penalty != "l2":
-            raise ValueError(
-                f"l1_ratios={self.l1_ratios!r}, penalty={self.penalty!r}: LogisticRegressionCV has L2 alone; take "
-                "logistic_regression_path(l1_ratio=...), or GridSearchCV over LogisticRegression(solver='saga')"
-            )
         if given is not None and (given.ndim != 1 or not given.size):
             raise ValueError(f"l1_ratios must be a list of numbers, such as (0,), got {self.l1_ratios!r}")
-        return given
+        self._mixed = penalty == "elasticnet"
+        if not self._mixed:
+            return given, [float(penalty == "l1")] * (1 if given is None else len(given))
+        assert given is not None
+        wrong = [r for r in given.tolist() if isinstance(r, str) or not 0 <= r <= 1]
+        if wrong:
+            raise ValueError(f"l1_ratios must be numbers between 0 and 1; got (l1_ratios={self.l1_ratios!r})")
+        return given, given.astype(np.float64).tolist()
 
     def _scoring(self) -> Any:
         """Return what scores a fold: None is accuracy."""
@@ -387,8 +398,13 @@ class LogisticRegressionCV(
             return routed["splitter"]["split"], routed["scorer"]["score"]
         return {}, params if sample_weight is None else {**params, "sample_weight": sample_weight}
 
-    def _fit_all(self, grid: Grid, rows: Rows, layout: Parameters, observers: list[FitObserver]) -> Fits:
-        """Fit each fold and all rows at each C; warn once of all fits that did not converge."""
+    def _fit_all(
+        self, grid: Grid, rows: Rows, layout: Parameters, observers: list[FitObserver], part: tuple[int, int]
+    ) -> Fits:
+        """Fit each fold and all rows at each C; warn once of all fits that did not converge.
+
+        `part` is the number of the l1 ratio, and how many there are.
+        """
         method, not_converged = SOLVERS[self.solver]
         objective = objective_of(rows, layout, Penalty(), n_threads=self.n_threads)
         found = Fits.empty(grid, layout)
@@ -400,7 +416,7 @@ class LogisticRegressionCV(
                     where = "all rows" if f is None else f"fold {f}"
                     failed.append(f"that of {where} at C={grid.Cs[j]:.3g} at {solution.largest_gradient:.1e}")
                 for observe in observers:
-                    observe(done, grid.fits)
+                    observe(done + part[0] * grid.fits, grid.fits * part[1])
         if failed:
             warn(
                 f"{not_converged.format(n=self.max_iter)}: {len(failed)} of {grid.fits} fits ended with a gradient "
@@ -426,11 +442,8 @@ class LogisticRegressionCV(
         if scorer is not None:
             scorer = with_classes(scorer, self.classes_)
         for f, fold in enumerate(grid.folds):
-            W, b = paths[f, ..., :D], np.zeros(paths.shape[1:3])
-            if self.fit_intercept:
-                b = paths[f, ..., D]
 
-            def bare(j: int, W: Array = W, b: Array = b) -> Any:
+            def bare(j: int, W: Array, b: Array) -> Any:
                 model = LogisticRegression(solver=self.solver, C=float(grid.Cs[j]), n_threads=self.n_threads)
                 model.classes_, model.coef_, model.intercept_ = self.classes_, W[j], b[j]
                 model.n_features_in_ = D
@@ -440,14 +453,31 @@ class LogisticRegressionCV(
 
             parameters = _check_method_params(X=X, params=score_params, indices=fold.test)
             for a in range(grid.n_l1):
+                W, b = paths[f, a, ..., :D], np.zeros(paths.shape[2:4])
+                if self.fit_intercept:
+                    b = paths[f, a, ..., D]
                 scored = fold_scores(
-                    fold, Models(W, b), X, y, scorer, bare, sample_weight=sample_weight, parameters=parameters
+                    fold,
+                    Models(W, b),
+                    X,
+                    y,
+                    scorer,
+                    partial(bare, W=W, b=b),
+                    sample_weight=sample_weight,
+                    parameters=parameters,
                 )
                 scores[f, a] = list(scored)
         return scores
 
     def _choose(
-        self, grid: Grid, scores: Vector, paths: Array, found: Fits, layout: Parameters, dtype: np.dtype[Any]
+        self,
+        grid: Grid,
+        scores: Vector,
+        paths: Array,
+        found: dict[float, Fits],
+        ratios: list[float],
+        layout: Parameters,
+        dtype: np.dtype[Any],
     ) -> tuple[float, float | None]:
         """Set the coefficients, and how it went; return the chosen C and l1 ratio."""
         D, total = layout.D, scores.sum(axis=0)
@@ -455,19 +485,24 @@ class LogisticRegressionCV(
             j, a = np.unravel_index(np.argmax(total.T), total.T.shape)
             if self.refit == "one_se":
                 j = np.intp(one_standard_error(scores[:, a], grid.Cs, int(j)))
-            coefficients = layout.by_class(layout.centred(found.whole[j]), dtype)
+            w = found[ratios[a]].whole[j]
+            coefficients = layout.by_class(layout.centred(w, ratios[a] > 0), dtype)
             chosen = float(grid.Cs[j]), self.l1_ratios_[a]
         else:
-            best = np.argmax(scores.transpose(0, 2, 1).reshape(len(scores), -1), axis=1) // grid.n_l1
-            coefficients = np.mean([paths[f, j] for f, j in enumerate(best)], axis=0, dtype=dtype)
-            chosen = float(np.mean(grid.Cs[best])), 0.0
+            flat = np.argmax(scores.transpose(0, 2, 1).reshape(len(scores), -1), axis=1)
+            best, at = np.divmod(flat, grid.n_l1)
+            coefficients = np.mean([paths[f, at[f], j] for f, j in enumerate(best)], axis=0, dtype=dtype)
+            mean = float(np.mean([ratios[a] for a in at])) if self._mixed else 0.0
+            chosen = float(np.mean(grid.Cs[best])), mean
         self.coef_ = coefficients[:, :D].copy()
         self.intercept_ = coefficients[:, D].copy() if self.fit_intercept else np.zeros(layout.count, dtype)
-        self.converged_ = bool(found.converged.all())
-        iterations = int(found.n_iter.sum() + found.whole_n_iter.sum())
+        all_of = list(found.values())
+        failed = sum(int(np.count_nonzero(~fits.converged)) for fits in all_of)
+        self.converged_ = not failed
+        iterations = sum(int(fits.n_iter.sum() + fits.whole_n_iter.sum()) for fits in all_of)
         self.convergence_report_ = (
-            f"{grid.fits} fits, {iterations} iterations, {np.count_nonzero(~found.converged)} not converged\n"
-            f"largest gradient component of any: {found.gradient.max():.3g}"
+            f"{grid.fits * len(all_of)} fits, {iterations} iterations, {failed} not converged\n"
+            f"largest gradient component of any: {max(float(fits.gradient.max()) for fits in all_of):.3g}"
         )
         return chosen
 
@@ -486,9 +521,6 @@ class LogisticRegressionCV(
         self.l1_ratio_: Any
         self.scores_: Any
         self.coefs_paths_: Any
-        n_l1 = scores.shape[1]
-        n_iter = np.repeat(n_iter[:, np.newaxis], n_l1, axis=1)
-        paths = np.repeat(paths[:, np.newaxis], n_l1, axis=1)
         if not legacy:
             self.C_, self.l1_ratio_ = C, float(l1_ratio or 0.0)
             self.scores_, self.coefs_paths_, self.n_iter_ = scores, paths, n_iter

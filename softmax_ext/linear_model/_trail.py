@@ -124,8 +124,8 @@ class Trail:
         return solution
 
     def curvature(self) -> Any:
-        """Return what multiplies by an approximate inverse of the Hessian here; None for Newton's method."""
-        if self.solver == "newton":
+        """Return what multiplies by an approximate inverse of the Hessian here; None for Newton's method and for L1."""
+        if self.solver == "newton" or self.objective.penalty.l1:
             return None
         if self.w.size <= FEW:
             return inverse_hessian(self.objective, self.w)
