@@ -60,6 +60,8 @@ def fit(args: argparse.Namespace) -> None:
     chosen = _cross_validated(args, X, y, s) if args.cv else {}
     estimator = LogisticRegression(
         C=chosen.get("C", args.C),
+        l1_ratio=args.l1_ratio,
+        solver="saga" if args.l1_ratio else "lbfgs",  # the name with which scikit-learn has all of them
         tol=args.tol,
         max_iter=args.max_iter,
         class_weight="balanced" if args.balanced else None,
@@ -89,12 +91,16 @@ def fit(args: argparse.Namespace) -> None:
     }
     if chosen:
         result["cross_validation"] = chosen
+    if args.l1_ratio:
+        result["nonzero"] = int(np.count_nonzero(estimator.coef_))
     if args.json:
         print(json.dumps(result))
         return
     made = f" from {len(features)} columns" if X.shape[1] != len(features) else ""
     row("data", f"{len(y)} samples, {X.shape[1]} features{made}, {len(classes)} classes")
     row("fit", f"objective {result['objective']:.6g} after {result['iterations']} iterations in {seconds:.2f} s")
+    if args.l1_ratio:
+        row("weights", f"{result['nonzero']} of {estimator.coef_.size} are not 0")
     row("training", f"accuracy {result['accuracy']:.4f}")
     row("model", args.out)
 
@@ -110,7 +116,8 @@ def _cross_validated(args: argparse.Namespace, X: Any, y: Array, s: Array | None
         _warn(f"the rarest class has {least} rows, so some of the {args.cv} folds lack it")
     model = LogisticRegressionCV(
         cv=StratifiedKFold(args.cv, shuffle=True, random_state=0),
-        l1_ratios=(0,),
+        l1_ratios=(args.l1_ratio,),
+        solver="saga" if args.l1_ratio else "lbfgs",
         scoring="accuracy",
         use_legacy_attributes=False,
         tol=args.tol,

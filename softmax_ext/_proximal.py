@@ -70,7 +70,7 @@ class ProximalDescent(Descent):
         of_weights = float(self.penalty.violations(W, dW).max(initial=0.0))
         return of_weights if db is None else max(of_weights, float(np.abs(db).max(initial=0.0)))
 
-    def _largest(self, *, told: bool = False) -> float:
+    def _largest(self, *, exact: bool = False) -> float:
         return self.violation(self.w, self.asked[1])
 
     @property

@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     penalty = fit.add_mutually_exclusive_group()
     penalty.add_argument("--C", type=_positive(float, inf=True), default=1.0, help="inverse penalty; default: 1")
     penalty.add_argument("--cv", type=_folds, metavar="N", help="choose C by the accuracy in N folds")
+    fit.add_argument("--l1-ratio", type=_ratio, default=0.0, metavar="R", help="of the penalty, 0 to 1; default: 0")
     fit.add_argument("--one-se", action="store_true", help="with --cv: as simple as within one standard error")
     fit.add_argument("--plot", type=Path, metavar="FOLDER", help="with --cv: write cross-validation.png there")
     fit.add_argument("--tol", type=_positive(float), default=1e-4, help="of the gradient; default: 1e-4")
@@ -176,6 +177,16 @@ def _positive(kind: type[int] | type[float], inf: bool = False) -> Callable[[str
 
     parse.__name__ = kind.__name__  # argparse names it: "invalid int value"
     return parse
+
+
+def _ratio(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0, which is L2, to 1, which is L1, got {text}")
+    return value
+
+
+_ratio.__name__ = "float"  # argparse names it: "invalid float value"
 
 
 def _folds(text: str) -> int:

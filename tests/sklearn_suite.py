@@ -41,8 +41,6 @@ LEFT_OUT = {
 
 if VERSION < (1, 8):
     LEFT_OUT |= {
-        r"test_logistic_regression_cv_refit\[l1-.*|test_LogisticRegressionCV_no_refit\[.*-elasticnet\]": L1,
-        r"test_saga_vs_liblinear\[csr_\w+\]": L1,
         r"test_check_solver_option.*|test_multinomial_binary_probabilities.*": "multi_class, which went with 1.8",
         r"test_lr_liblinear_warning|test_liblinear_multiclass_warning.*": "three classes by liblinear, as before 1.8",
     }

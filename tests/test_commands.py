@@ -686,6 +686,21 @@ def test_fit_chooses_C_by_cross_validation(options, iris, capsys):
     assert np.array_equal(models[0], models[1]) and np.array_equal(models[0], models[2])
 
 
+@pytest.mark.parametrize("options", [[], ["--cv", 3]])
+def test_fit_leaves_weights_at_0(options, iris, capsys):
+    X, y = iris
+    store("train.csv", X, y)
+    fit("csv", "model.npz", "--l1-ratio", 1, "--json", *options)
+    found = json.loads(capsys.readouterr().out)
+    W = np.load("model.npz")["coef"]
+    assert found["converged"] and found["nonzero"] == np.count_nonzero(W) < W.size
+    fit("csv", "again.npz", "--l1-ratio", 1, *options)
+    assert f"{found['nonzero']} of {W.size} are not 0" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        fit("csv", "model.npz", "--l1-ratio", 1.5)
+    assert "must be from 0, which is L2, to 1, which is L1, got 1.5" in capsys.readouterr().err
+
+
 def test_folds_that_cannot_be(iris, capsys):
     X, y = iris
     store("train.csv", X, y)

@@ -223,6 +223,7 @@ class LogisticRegression(
 
     _stream: Stream | None  # where the last run by mini-batches stands
     _goes_on: bool  # whether the next fit begins there
+    _fixed: npt.NDArray[np.bool_] | bool  # of which features L1 has chosen the coefficients
 
     _scikit_learns = sklearn.linear_model.LogisticRegression
 
@@ -359,7 +360,7 @@ class LogisticRegression(
         objective: Any = None
         if self.standardize and (penalty.l1 or not penalty.uniform):
             raise ValueError(
-                f"standardize=True is for the L2 penalty alone, the same for all features, got l1_ratio={self.l1_ratio} "
+                f"standardize=True is for one L2 penalty of all features, got l1_ratio={self.l1_ratio} "
                 f"and penalty_weights={self.penalty_weights!r}: scale X, as sklearn.preprocessing.StandardScaler does"
             )
         if self.standardize:
@@ -467,6 +468,7 @@ class LogisticRegression(
                 f"partial_fit has the L2 penalty alone, the same for all features, got l1_ratio={asked.l1_ratio:g} and "
                 f"penalty_weights={self.penalty_weights!r}: use fit, which takes Chunks as well"
             )
+        self._fixed = False
         known = getattr(self, "classes_", None)
         rows, self.classes_ = check_more_data(
             self, X, y, classes, sample_weight, known=known, class_weight=self.class_weight, solver=self.solver
@@ -674,7 +676,7 @@ class LogisticRegression(
 
     def _penalty(self, asked: Strength, m: float) -> Penalty:
         penalty = asked.penalty(m, grouped=self.grouped, weights=self.penalty_weights)
-        self._fixed: Any = penalty.fixes(len(penalty.weights)) if penalty.weights is not None else penalty.l1 > 0
+        self._fixed = penalty.fixes(len(penalty.weights)) if penalty.weights is not None else penalty.l1 > 0
         return penalty
 
     def _start(self, *, go_on: bool = False) -> npt.NDArray[np.float64]:

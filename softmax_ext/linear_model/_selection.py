@@ -150,8 +150,8 @@ class LogisticRegressionCV(
     Raises
     ------
     ValueError
-        From `fit`, as scikit-learn; if y holds probabilities; if a fold has no rows with weight to train on, or to score
-        by.
+        From `fit`, as scikit-learn; if y holds probabilities; if a fold has no rows with weight to train on, or to
+        score by.
     TypeError
         From `fit`, for chunks.
 
