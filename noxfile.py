@@ -98,8 +98,10 @@ def aarch64(session: nox.Session) -> None:
     env |= {"CFLAGS": f"-I{root}/usr/include/{version} -isystem {root}/usr/include"}
     env |= {"_PYTHON_HOST_PLATFORM": "linux-aarch64"}
     session.run("python", "setup.py", "build_ext", "--inplace", "egg_info", env=env)
-    # Python takes the script for itself, so that the processes it starts are emulated, too.
-    python = folder / "python"
+    # Python takes the script for itself, so that what it starts is emulated too. In a folder of its own, from
+    # which it does not see the environment of this session.
+    python = folder / "bin" / "python"
+    python.parent.mkdir(exist_ok=True)
     emulator = f'qemu-aarch64 -L {root} -0 "$0" {root}/usr/bin/{version} "$@"'
     python.write_text(f"#!/bin/sh\nPYTHONHOME={root}/usr PYTHONNOUSERSITE=1 exec {emulator}\n")
     python.chmod(0o755)
