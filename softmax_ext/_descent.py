@@ -303,8 +303,8 @@ class Descent:
             np.array(self.curve),
             converged,
             report,
-            self.predicted_decrease,
-            self.gap,
+            predicted_decrease=self.predicted_decrease,
+            gap=self.gap,
         )
 
     def where(self) -> str:

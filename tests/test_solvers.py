@@ -280,7 +280,7 @@ def test_start_that_is_not_finite_stops_at_once():
 def blocks(objective, w, D):
     """M of each class, from all rows, as the sum says."""
     X = np.column_stack([objective._rows.X.astype(float), np.ones(objective.N)])
-    S = objective._posterior(objective._rows.X, *objective.parameters.split(w, objective.dtype)).astype(float)
+    S = objective._posterior(objective._rows, *objective.parameters.split(w, objective.dtype)).astype(float)
     s = objective._rows.weights() / objective.m
     return [(X.T * (s * S_k * (1 - S_k))) @ X + np.diag([objective.l2] * D + [0]) for S_k in S.T]
 
