@@ -135,7 +135,7 @@ class Penalty:
         diagonal += self.diagonal(parameters.D)
 
     def prox(self, W: Array, step: float = 1.0) -> Vector:
-        """Return the minimum over V (K, D) of ½ |V - W|² + step times the l1 part of V's penalty."""
+        """Return the minimum over V (K, D) of ``½ |V - W|²`` + step times the l1 part of V's penalty."""
         sizes = self.sizes(W)
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = np.maximum(1 - step * self.thresholds(W.shape[1]) / sizes, 0)

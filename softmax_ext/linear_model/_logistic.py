@@ -142,8 +142,8 @@ class LogisticRegression(
         data are chunks. If it is there already, the fit goes on from it, to the same bits as without the break. One of
         other data, parameters or another `random_state` is refused.
     grouped : bool, default False
-        Whether the L1 part takes the coefficients of a feature together, in all classes: in the place of Σ_k |W_kd| is
-        the norm (Σ_k W_kd²)^½, so that a feature is used by all classes or by none. glmnet's
+        Whether the L1 part takes the coefficients of a feature together, in all classes: in the place of ``Σ_k |W_kd|``
+        is the norm ``(Σ_k W_kd²)^½``, so that a feature is used by all classes or by none. glmnet's
         ``type.multinomial="grouped"``. Without effect where `l1_ratio` is 0.
     penalty_weights : array_like, shape (D,), optional
         v, not negative: how much each feature is penalised, 1 by default; one with 0 is free. glmnet's
