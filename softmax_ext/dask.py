@@ -107,7 +107,7 @@ class LogisticRegression(linear_model.LogisticRegression):
         state: dict[str, Any] = super().__getstate__()
         return state | {"client": None}
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
         """Fit the model.
 
         Parameters
@@ -119,6 +119,8 @@ class LogisticRegression(linear_model.LogisticRegression):
             Labels, or probabilities of a floating dtype; on any boundaries.
         sample_weight : dask array or series, shape (N,), optional
             Weights, on any boundaries.
+        offset : None
+            Only where X is an array: see the plain estimator.
 
         Returns
         -------
@@ -129,12 +131,13 @@ class LogisticRegression(linear_model.LogisticRegression):
         ------
         ValueError, TypeError
             As the plain estimator, with the number of the partition; if X and y have not the same number of rows, for
-            mini-batch solvers, and if y is no Dask collection where X is.
+            mini-batch solvers, for an offset, and if y is no Dask collection where X is.
         """
         if not _is_dask(X):
-            super().fit(X, y, sample_weight)
+            super().fit(X, y, sample_weight, offset)
             return self
         self._validate_params()
+        _refuse(offset)
         if self.solver in RULES:
             raise ValueError(
                 f"solver={self.solver!r} goes through the data in mini-batches, which is not for a cluster: use "
@@ -181,26 +184,32 @@ class LogisticRegression(linear_model.LogisticRegression):
         local.__dict__.update({name: value for name, value in vars(self).items() if name.endswith("_")})
         return local
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any, offset: Any = None) -> Any:
         """Return the most probable labels (N,): lazily, as a Dask array, if X is a Dask collection."""
-        return self._lazily("predict", X, self.classes_.dtype) if _is_dask(X) else super().predict(X)
+        if not _is_dask(X):
+            return super().predict(X, offset)
+        _refuse(offset)
+        return self._lazily("predict", X, self.classes_.dtype)
 
-    def predict_proba(self, X: Any) -> Any:
+    def predict_proba(self, X: Any, offset: Any = None) -> Any:
         """Return the probabilities (N, K): lazily, as a Dask array, if X is a Dask collection."""
         if not _is_dask(X):
-            return super().predict_proba(X)
+            return super().predict_proba(X, offset)
+        _refuse(offset)
         return self._lazily("predict_proba", X, np.result_type(self.coef_, _dtype(X)), len(self.classes_))
 
-    def predict_log_proba(self, X: Any) -> Any:
+    def predict_log_proba(self, X: Any, offset: Any = None) -> Any:
         """Return the logarithms of the probabilities (N, K): lazily if X is a Dask collection."""
         if not _is_dask(X):
-            return super().predict_log_proba(X)
+            return super().predict_log_proba(X, offset)
+        _refuse(offset)
         return self._lazily("predict_log_proba", X, np.result_type(self.coef_, _dtype(X)), len(self.classes_))
 
-    def decision_function(self, X: Any) -> Any:
+    def decision_function(self, X: Any, offset: Any = None) -> Any:
         """Return the scores, (N, K) or (N,) for two classes: lazily if X is a Dask collection."""
         if not _is_dask(X):
-            return super().decision_function(X)
+            return super().decision_function(X, offset)
+        _refuse(offset)
         rows = len(self.coef_)
         return self._lazily("decision_function", X, np.result_type(self.coef_, _dtype(X)), None if rows == 1 else rows)
 
@@ -306,6 +315,14 @@ class DaskObjective(PiecesObjective):
                     f"the cluster has had no worker for {PATIENCE} seconds: look why they end, or give it others"
                 ) from None
         return workers
+
+
+def _refuse(offset: Any) -> None:
+    if offset is not None:
+        raise TypeError(
+            f"Dask collections have no offsets, got {type(offset).__name__}: fit and predict arrays in memory, or map "
+            "the methods of to_local() over the blocks"
+        )
 
 
 def _check_columns(X: Any) -> None:

@@ -300,6 +300,19 @@ def test_score_names_partitions_that_differ(client):
         model.score(unknown(X), unknown(y, (1000,)))
 
 
+def test_offsets_belong_to_arrays(client):
+    X, y = problem()
+    offset = np.random.default_rng(0).standard_normal((len(X), len(np.unique(y))))
+    model = LogisticRegression(client=client).fit(X, y, offset=offset)
+    plain = linear_model.LogisticRegression().fit(X, y, offset=offset)
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        np.testing.assert_array_equal(getattr(model, method)(X, offset), getattr(plain, method)(X, offset))
+        with pytest.raises(TypeError, match="Dask collections have no offsets, got ndarray"):
+            getattr(model, method)(split(X), offset)
+    with pytest.raises(TypeError, match="Dask collections have no offsets"):
+        model.fit(split(X), split(y), offset=split(offset))
+
+
 def test_to_local_clones_and_pickles(client):
     X, y = problem()
     model = LogisticRegression(client=client, C=0.5).fit(split(X), split(y))
