@@ -37,6 +37,7 @@
 #undef SIMD_LOW
 #undef SIMD_HIGH
 #undef PANEL
+#undef ALONG
 #undef vec
 #undef ivec
 #undef L

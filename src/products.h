@@ -103,6 +103,45 @@ static const NAME(block_function) NAME(down)[MAX_V + 1][13] = {
 #undef ENTRY
 };
 #undef SIZES
+
+#if SIMD_BYTES == 64
+/* The same along the rows of A for half a vector of columns, whose other half is `init`'s.  Zen 4 takes two such products
+ * in the time of a whole one: the scores of 54 features and 7 classes 9.0 ns a row of floats instead of 14.8. */
+typedef real NAME(half) __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
+INLINE void NAME(half_block)(const int M, BLOCK_ARGUMENTS)
+{
+    const NAME(half) *first = (const NAME(half) *)init;
+    const real *rows[3] = {A, A + 4 * am, A + 8 * am};
+    NAME(half) sum[12];
+    (void)ap;
+    UNROLL for (int m = 0; m < M; m++) sum[m] = init ? first[0] : (NAME(half)){0};
+    for (ptrdiff_t p = 0; p < P; p++) {
+        const NAME(half) row = *(const NAME(half) *)B;
+        if (next) PREFETCH(next + p * SCORES_PACE);
+        UNROLL for (int m = 0; m < M; m++) sum[m] += rows[m / 4][m % 4 * am] * row;
+        UNROLL for (int m = 0; m < M; m += 4) rows[m / 4]++;
+        B += bp;
+    }
+    UNROLL for (int m = 0; m < M; m++) {
+        NAME(half) *c = (NAME(half) *)((real *)C + m * cm);
+        if (out == ADD) sum[m] += c[0];
+        c[0] = sum[m];
+        if (init) c[1] = first[1];
+    }
+}
+#define SIZES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
+#define DEFINE(M)                                                                                              \
+    static void NAME(half_##M)(BLOCK_ARGUMENTS) { NAME(half_block)(M, P, A, am, ap, B, bp, next, init, C, cm, out); }
+SIZES(DEFINE)
+#undef DEFINE
+#define ENTRY(M) [M] = NAME(half_##M),
+static const NAME(block_function) NAME(halves)[13] = {SIZES(ENTRY)};
+#undef ENTRY
+#undef SIZES
+#define ALONG(V, K) (2 * (K) <= L ? NAME(halves) : NAME(along)[V])
+#else
+#define ALONG(V, K) ((void)(K), NAME(along)[V])
+#endif
 #undef BLOCK_ARGUMENTS
 
 /* Columns as whole vectors; they fall into parts_of(vectors, MAX_V) panels. */
@@ -164,8 +203,8 @@ KERNEL const char *NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff
             const real *B = packed + first * L * D + d * V * L;
             for (ptrdiff_t g = 0; g < groups; g++) {
                 const ptrdiff_t r = part(n, groups, g), M = part(n, groups, g + 1) - r;
-                NAME(along)[V][M](P, X + r * ldx + d, ldx, 1, B, V * L, i ? NULL : next, q ? NULL : bias + first * L,
-                                  Z + r * ldz + first * L, ldz, q ? ADD : STORE);
+                ALONG(V, K)[M](P, X + r * ldx + d, ldx, 1, B, V * L, i ? NULL : next, q ? NULL : bias + first * L,
+                               Z + r * ldz + first * L, ldz, q ? ADD : STORE);
                 if (next && i == 0) next += P * SCORES_PACE;
             }
         }
