@@ -50,20 +50,21 @@ def run(asked: Pass, plan: Plan, rows: Rows, n_threads: int, *, checked: bool = 
 def _parts(plan: Plan, rows: Rows, dtype: np.dtype[Any], checked: bool) -> Iterable[tuple[Visit, Rows]]:
     """Yield each visit with its rows, as a kernel reads them."""
     X, Y = rows.X, rows.Y
+    wanted = read_as(X.dtype) if plan.widens else dtype
     in_place = (
-        (type(X) is CSR or is_native(X, _wanted(plan, X, dtype)))
+        (type(X) is CSR or is_native(X, wanted))
         and (Y is None or is_native(Y, dtype))
         and (rows.offset is None or is_native(rows.offset, dtype))
     )
     if plan.single and in_place and (Y is None or checked):  # a small call is 2 µs sooner than through the generator
         return ((plan.single, rows),)
-    return _converted(plan, rows, dtype, in_place, checked)
+    return _converted(plan, rows, dtype, wanted, in_place=in_place, checked=checked)
 
 
 def _converted(
-    plan: Plan, rows: Rows, dtype: np.dtype[Any], in_place: bool, checked: bool
+    plan: Plan, rows: Rows, dtype: np.dtype[Any], wanted: np.dtype[Any], *, in_place: bool, checked: bool
 ) -> Iterator[tuple[Visit, Rows]]:
-    """Cut the rows into visits, and convert and check them on the way."""
+    """Cut the rows into visits, and convert and check them on the way: X to the dtype wanted, the rest to the other."""
     numbers = 0 if isinstance(rows.X, CSR) else rows.X.shape[1]
     numbers += sum(each.shape[1] for each in (rows.Y, rows.offset) if each is not None)
     for visit, index in visits(plan, len(rows), 0 if in_place else numbers * dtype.itemsize):
@@ -75,10 +76,5 @@ def _converted(
         if part.offset is not None:
             part.offset = native(part.offset, dtype)
         if not isinstance(part.X, CSR):
-            part.X = native(part.X, _wanted(plan, part.X, dtype))
+            part.X = native(part.X, wanted)
         yield visit, part
-
-
-def _wanted(plan: Plan, X: Array, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype in which the plan reads X: the computing one, unless it widens what it reads."""
-    return read_as(X.dtype) if plan.widens else dtype

@@ -155,7 +155,8 @@ def loss_grad(
         return LossGrad(exact.loss, _rounded(exact.dW, dtype), None if exact.db is None else _rounded(exact.db, dtype))
     N, D = samples.shape
     K = weights.shape[0]
-    rows = Rows(samples, labels, targets, s, offset=check_offset(offset, N, K))
+    added = None if offset is None else check_offset(offset, N, K)
+    rows = Rows(samples, labels, targets, s, "X", added)
     way = plan(N, D, K, dtype.itemsize, _dispatch.isa, copied=rows.narrow, nnz=rows.stored)
     dW = np.empty((K, D), dtype)
     db = None if bias is None else np.empty(K, dtype)

@@ -319,10 +319,7 @@ class TemperatureScaling(_Scaling):
         return Diagonal(rows, K, vector=False, n_threads=self.n_threads), np.ones(1)
 
     def _keep(self, w: Vector, K: int) -> None:
-        beta = float(w[0])
-        if not LEAST <= beta <= MOST:
-            beta = min(max(beta, LEAST), MOST)
-        self.temperature_ = 1 / beta
+        self.temperature_ = 1 / min(max(float(w[0]), LEAST), MOST)
 
     def _apply(self, Z: Array) -> Any:
         return Z * Z.dtype.type(1 / self.temperature_)
