@@ -4,7 +4,7 @@ cdef enum Kind:
     GRADIENT                # the loss and its gradient
     LOSS                    # the loss alone
     PROBABILITIES
-    SCORES                  # of two classes with one row of coefficients
+    SCORES
     HESSIAN                 # the Hessian times (V, c)
     WHOLE_HESSIAN           # all of it
 

@@ -68,7 +68,7 @@ cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, in
     cdef Py_ssize_t i, n, visits, k, end, first = 0, parts = whole(p.K, p.classes) // p.classes
     cdef Py_ssize_t together = p.parts if p.parts else parts
     cdef Py_ssize_t features = whole((p.D + 15) // 16, MAX_V * lanes(Z))  # of a part of dX: whole panels
-    if d.first and d.kind != PROBABILITIES:
+    if d.first and counting(d):
         memset(sums, 0, p.sums * sizeof(double))
     while first < d.N:
         n = min(p.tile, d.N - first)
@@ -111,6 +111,6 @@ cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, in
                 look_for_interrupt()
             k = end
         first += n
-    if not d.last or d.kind == PROBABILITIES:
+    if not d.last or not counting(d):
         return 0
     return divide(p, sums, d.loss.m, <floating *>d.out.dW, <floating *>d.out.db)

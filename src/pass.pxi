@@ -117,13 +117,13 @@ cdef class Probabilities(Pass):
 
 
 cdef class Scores(Pass):
-    """The scores of class 1, of two classes with one row of coefficients."""
+    """The classes' scores: the pass without its softmax; of two classes with one row of coefficients, class 1's."""
 
     def __init__(
         self,
-        W,                      # IN     (1, D)
-        b,                      # IN     (1,) or None
-        Z,                      # OUT    (N,)
+        W,                      # IN     (K, D) or (1, D)
+        b,                      # IN     (K,) or (1,), or None
+        Z,                      # OUT    (N, K) or (N,)
     ):
         self.held = W, b, Z
         self.d.kind = SCORES

@@ -121,7 +121,7 @@ cdef void clear_and_pass(
     SlicedPlan p, const Batch *d, Py_ssize_t i, Py_ssize_t next_slice, const floating *packed, floating *own,
     double *sums,
 ) noexcept nogil:
-    if d.first and d.kind != PROBABILITIES:
+    if d.first and counting(d):
         memset(sums + i * p.apart, 0, (p.losses + p.gradient()) * sizeof(double))
     slice_pass(p, d, i, next_slice, packed, own, sums + i * p.apart)
 
@@ -142,7 +142,7 @@ cdef double slices_run(
     else:
         for i in prange(d.begin, d.end, schedule="dynamic", chunksize=1, num_threads=n_threads):
             clear_and_pass(p, d, i, i + n_threads, packed, own + threadid() * p.work, sums)
-    if not d.last or d.kind == PROBABILITIES:
+    if not d.last or not counting(d):
         return 0
     add_slices(p, sums, p.losses if d.out.dW == NULL else p.losses + p.gradient(), n_threads)
     return divide(p, sums, d.loss.m, <floating *>d.out.dW, <floating *>d.out.db)

@@ -201,7 +201,7 @@ cdef double sparse_run(SparsePlan p, const Batch *d, floating *work, double *sum
     cdef Py_ssize_t i, k, n, visits, classes, first = 0
     cdef bint doubles = d.model.doubles
     if d.first:
-        if d.kind != PROBABILITIES:
+        if counting(d):
             memset(sums, 0, (p.dWt if p.doubles else p.sums) * sizeof(double))
         if not p.grouped:
             turn_W(p, d.model.W, d.model.b, doubles, <floating>-INFINITY, 0, p.K, packed, n_threads)
@@ -241,7 +241,7 @@ cdef double sparse_run(SparsePlan p, const Batch *d, floating *work, double *sum
                 look_for_interrupt()
             k += classes
         first += n
-    if not d.last or d.kind == PROBABILITIES:
+    if not d.last or not counting(d):
         return 0
     if summing(d):
         if not p.grouped:

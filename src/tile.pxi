@@ -40,8 +40,9 @@ cdef void finish_rows(
     cdef const double *s = NULL if d.t.s == NULL else d.t.s + here
     if d.x.offset != NULL:
         add_offset(d, here, n, p.K, p.ldz, z)
-    if d.kind == PROBABILITIES:
-        probabilities(z, n, p.K, p.ldz)
+    if not counting(d):
+        if d.kind == PROBABILITIES:
+            probabilities(z, n, p.K, p.ldz)
         for i in range(n):
             memcpy(<floating *>d.out.S + (row + i) * p.K, z + i * p.ldz, p.K * sizeof(floating))
     elif d.kind == HESSIAN:

@@ -20,7 +20,7 @@ import ctypes, itertools, mmap, sys
 import numpy as np
 import softmax_ext
 from softmax_ext import SoftmaxObjective, _two_classes, functional, losses, objective, optim, special
-from softmax_ext import _fisher, _parameters, _sparse, _workspace
+from softmax_ext import _fisher, _parameters, _scores, _sparse, _workspace
 from softmax_ext import cross_entropy_grad, loss_grad, predict_proba
 from softmax_ext.objective import BinomialObjective
 
@@ -55,7 +55,8 @@ class Guarding:
         array = np.empty_like(like, dtype, subok=False)
         return place(array.shape, array.dtype, array.strides)
 
-for module in (_fisher, _parameters, _sparse, _two_classes, _workspace, functional, losses, objective, special):
+modules = _fisher, _parameters, _scores, _sparse, _two_classes, _workspace, functional, losses, objective, special
+for module in modules:
     module.np = Guarding()
 
 def forget():
@@ -117,6 +118,7 @@ def passes(N, D, K, dtype, n_threads):
         forget()
         predict_proba(samples, W, b, n_threads=n_threads)
         predict_proba(samples, W, out=place((N, K), dtype), n_threads=n_threads)
+        _scores.scores(samples, W, b, n_threads)
         forget()
     loss_grad(np.asfortranarray(X), y, W, b, n_threads=n_threads)
     forget()
@@ -172,6 +174,7 @@ def sparse(N, D, K, dtype, index, n_threads):
     loss_grad(X, y, W, n_threads=n_threads)
     forget()
     predict_proba(X, W, b, out=place((N, K), dtype), n_threads=n_threads)
+    _scores.scores(X, W, b, n_threads)
     forget()
     all_of(SoftmaxObjective(X, y, l2=0.1, n_threads=n_threads))
     if K > 1:

@@ -11,6 +11,7 @@ import scipy.sparse
 
 from softmax_ext import _dispatch, loss_grad, predict_proba, reference
 from softmax_ext._plan import plan
+from softmax_ext._scores import scores
 
 TARGETS = [(y, w) for y in ("labels", "probabilities") for w in ("unweighted", "sample_weight")]
 TARGETS += [("labels", "class_weight"), ("labels", "both")]
@@ -90,6 +91,19 @@ def test_predict_proba(isa, tolerance, storage, shape, bias, n_threads, seed, ma
     np.testing.assert_array_equal(again, S)
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_scores(isa, tolerance, storage, shape, bias, n_threads, seed, make_problem):
+    (X, _, W, b), _ = make_problem(*shape, tolerance.dtype, seed, bias=bias, storage=storage)
+    Z = scores(X, W, b, n_threads)
+    assert Z.dtype == tolerance.dtype and Z.flags.c_contiguous
+    X = X.astype(np.float64)
+    terms = reference.scores(abs(X), abs(W), 0 if b is None else abs(b))
+    rounding = np.finfo(tolerance.dtype).eps * (4 + np.sqrt(shape[1]))
+    assert (abs(Z - reference.scores(X, W, b)) <= rounding * terms).all()
+
+
 def test_the_public_functions_run_on_the_reference(dtype, storage, make_problem):
     arguments, keywords = make_problem(20, 7, 5, dtype, weights="both", storage=storage)
     X, _, W, b = arguments
@@ -97,6 +111,7 @@ def test_the_public_functions_run_on_the_reference(dtype, storage, make_problem)
         got, S = loss_grad(*arguments, **keywords), predict_proba(X, W, b)
         out = np.empty_like(S)
         assert predict_proba(X, W, b, out=out) is out
+        np.testing.assert_array_equal(scores(X, W, b), reference.scores(X.astype(np.float64), W, b).astype(dtype))
     want = reference.loss_grad(*arguments, **keywords)
     assert got.loss == want.loss and got.dW.dtype == got.db.dtype == S.dtype == dtype
     np.testing.assert_array_equal(got.dW, want.dW.astype(dtype))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from softmax_ext import loss_grad, predict_proba
+from softmax_ext._scores import scores
 
 # One shape or more for every way of cutting the work: by slices of rows, by classes within a tile, not at all.
 SHAPES = [
@@ -19,7 +20,8 @@ CASES = pytest.mark.parametrize("labels, weights", [("labels", "both"), ("probab
 def results(arguments, keywords, n_threads):
     X, _, W, b = arguments
     J, dW, db = loss_grad(*arguments, **keywords, n_threads=n_threads)
-    return np.float64(J).tobytes(), dW.tobytes(), db.tobytes(), predict_proba(X, W, b, n_threads=n_threads).tobytes()
+    S, Z = predict_proba(X, W, b, n_threads=n_threads), scores(X, W, b, n_threads)
+    return np.float64(J).tobytes(), *(array.tobytes() for array in (dW, db, S, Z))
 
 
 @CASES

@@ -458,7 +458,7 @@ class LogisticRegressionCV(
                     b = paths[f, a, ..., D]
                 scored = fold_scores(
                     fold,
-                    Models(W, b),
+                    Models(W, b, self.n_threads),
                     X,
                     y,
                     scorer,
