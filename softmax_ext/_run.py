@@ -50,7 +50,7 @@ def run(asked: Pass, plan: Plan, rows: Rows, n_threads: int, *, checked: bool = 
 def _parts(plan: Plan, rows: Rows, dtype: np.dtype[Any], checked: bool) -> Iterable[tuple[Visit, Rows]]:
     """Yield each visit with its rows, as a kernel reads them."""
     X, Y = rows.X, rows.Y
-    wanted = read_as(X.dtype) if plan.widens else dtype
+    wanted = read_as(X.dtype) if plan.widens and X.dtype != dtype else dtype
     in_place = (
         (type(X) is CSR or is_native(X, wanted))
         and (Y is None or is_native(Y, dtype))

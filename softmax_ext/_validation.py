@@ -24,6 +24,8 @@ I8, U8, INDEX = np.dtype(np.int64), np.dtype(np.uint64), np.dtype(np.intp)
 # What X computes in. By type character, not by dtype: one entry then covers both byte orders. E is ml_dtypes' bfloat16,
 # which is never imported here; see `is_real`.
 COMPUTES_IN = dict.fromkeys("efEbB", F4) | dict.fromkeys("dg?hHiIlLqQ", F8)
+# NumPy's own among them, by number: a third of the time of two questions, and a small call asks them of three arrays.
+REAL = frozenset(np.dtype(char).num for char in COMPUTES_IN if char != "E")
 # What the kernels widen to float32 as they read it.
 NARROW: dict[str, np.dtype[Any] | None] = {
     "e": np.dtype(np.float16),
@@ -383,8 +385,7 @@ def check_result(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> A
 
 def is_real(dtype: np.dtype[Any]) -> bool:
     """Tell whether X may have this dtype: ml_dtypes has others, one of them with the letter of a dtype of NumPy's."""
-    char = dtype.char
-    return char in COMPUTES_IN and (dtype.kind != "V" or dtype.name == "bfloat16")
+    return dtype.num in REAL or (dtype.char in COMPUTES_IN and dtype.name == "bfloat16")
 
 
 def read_as(dtype: np.dtype[Any]) -> np.dtype[Any]:

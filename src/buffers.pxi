@@ -39,6 +39,11 @@ cdef int element_of(const Py_buffer *view) noexcept:
     )
 
 
+cdef Py_ssize_t bytes_of(int element, Py_ssize_t itemsize) noexcept:
+    """Bytes of an element of this type; `itemsize` is that of the floats that are computed."""
+    return itemsize if element == REAL else 2 if element == FLOAT16 or element == BFLOAT16 else 1
+
+
 cdef const void *rows_of(
     array, Py_ssize_t itemsize, Py_ssize_t columns, Py_ssize_t *count, Py_ssize_t *distance, int *element=NULL,
 ) except? NULL:
@@ -48,9 +53,13 @@ cdef const void *rows_of(
     """
     cdef Py_buffer view
     cdef int found = REAL
-    if element != NULL and array.itemsize == 2 and array.dtype.kind == "V":
-        array = array.view("u2")  # NumPy lends no buffer of a dtype that is not its own
-    PyObject_GetBuffer(array, &view, PyBUF_FORMAT | PyBUF_STRIDES)
+    try:
+        PyObject_GetBuffer(array, &view, PyBUF_FORMAT | PyBUF_STRIDES)
+    except ValueError:
+        if element == NULL:
+            raise
+        # NumPy lends no buffer of a dtype that is not its own, as bfloat16 is.
+        PyObject_GetBuffer(array.view("u2"), &view, PyBUF_FORMAT | PyBUF_STRIDES)
     try:
         if element != NULL and itemsize == sizeof(float):
             found = element_of(&view)

@@ -132,7 +132,7 @@ cdef class DensePlan(Plan):
 
     cdef int read(self, X, Batch *d) except -1:
         d.x.X = rows_of(X, self.itemsize, self.D, &d.N, &d.x.ldx, &d.x.element)
-        d.x.itemsize = X.itemsize
+        d.x.itemsize = bytes_of(d.x.element, self.itemsize)
         if d.x.element != REAL and not self.widens:
             raise ValueError(f"{X.dtype} needs a plan that copies tiles")
         return 0
