@@ -138,6 +138,7 @@ class Descent:
         max_iter: int,
         callback: Callback | None,
         space: RowsSpace | None = None,
+        asked: tuple[float, Vector] | None = None,
     ) -> None:
         if self.smooth and has_l1(objective):
             raise ValueError(
@@ -152,7 +153,7 @@ class Descent:
         self.n_threads = getattr(objective, "n_threads", None) or effective()
         self.w = np.array(w, np.float64)
         self.extra: Vector | None = None  # the diagonal of a penalty beyond the objective's own, while there is one
-        self.value, self.grad = self.asked = self.evaluate(self.w)
+        self.value, self.grad = self.asked = self.evaluate(self.w) if asked is None else asked
         self.largest_gradient = self._largest()
         self.curve = [self.value]
         self.over = 0

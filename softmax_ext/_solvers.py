@@ -19,7 +19,7 @@ Vector = npt.NDArray[np.float64]
 # What L-BFGS gets before Newton's method takes over: iterations, and the tolerance that it need not go below.
 LBFGS_ITERATIONS, LBFGS_TOL = 60, 1e-6
 # With the curvature of a fit nearby: iterations where parameters are few, and the one in which it is first computed
-# anew. Folds of digits along ten values of C take 610 evaluations and 65 preconditioners with 5, 645 and 35 with 15.
+# anew. Folds of digits along ten values of C take 488 evaluations and 44 preconditioners with 5, 506 and 15 with 15.
 NEAR_ITERATIONS, NEAR_REFRESH = 8, 15
 
 
@@ -38,6 +38,7 @@ def minimize(
     callback: Callback | None = None,
     preconditioner: Preconditioner | None = None,
     begun: Callable[[Descent], object] | None = None,
+    asked: tuple[float, Vector] | None = None,
 ) -> Solution:
     """Minimise by `solver`: "lbfgs", "newton", or "auto"; with an L1 penalty by `proximal`, whatever it is.
 
@@ -50,15 +51,15 @@ def minimize(
       8 iterations.
 
     `begun` is called with the descent before its first step, for whoever wants to know how far it came if it is broken
-    off.
+    off. `asked` is the value and the gradient at w, where they are known.
     """
     if has_l1(objective):
         return proximal(objective, w, tol=tol, max_iter=max_iter, callback=callback)
     space, near = None, preconditioner is not None
     if solver == "auto" and not near and (found := getattr(objective, "in_rows_space", lambda: None)()) is not None:
         space, objective = found
-        w = space.lower(np.asarray(w))
-    run = Descent(objective, w, tol, max_iter, callback, space)
+        w, asked = space.lower(np.asarray(w)), None
+    run = Descent(objective, w, tol, max_iter, callback, space, asked)
     if begun is not None:
         begun(run)
     if space is not None:

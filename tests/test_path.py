@@ -13,7 +13,7 @@ sklearn = pytest.importorskip("sklearn", "1.6")
 from sklearn.exceptions import NotFittedError  # noqa: E402
 
 from softmax_ext import SoftmaxObjective, loss_grad, reference  # noqa: E402
-from softmax_ext._descent import Solution  # noqa: E402
+from softmax_ext._descent import Descent, Solution  # noqa: E402
 from softmax_ext._penalty import Penalty  # noqa: E402
 from softmax_ext.chunks import from_iterable  # noqa: E402
 from softmax_ext.linear_model import (  # noqa: E402
@@ -37,7 +37,12 @@ def test_a_fit_of_a_trail_is_converged_by_both_rules(monkeypatch, gradient, decr
     """It is asked for a smaller gradient than the trail's tol, and may not have come to that."""
     objective = SoftmaxObjective(*problem(3))
     ended = Solution(np.ones(objective.size), 0.1, gradient, 7, np.ones(8), False, "", decrease)
-    monkeypatch.setattr(_trail, "minimize", lambda *args, **keywords: ended)
+
+    def minimize(objective, w, *args, begun, **keywords):
+        begun(Descent(objective, w, 1e-4, 0, None))
+        return ended
+
+    monkeypatch.setattr(_trail, "minimize", minimize)
     assert _trail.Trail(objective, tol=1e-4).to(Penalty(0.1)).converged == converged
 
 

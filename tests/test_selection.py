@@ -111,9 +111,9 @@ def test_fits_begin_ahead_of_where_the_last_have_ended(monkeypatch):
     begin, lower = Ends.begin, []
 
     def at_the_end(ends, objective):
-        start, end = begin(ends, objective), ends.w
+        (start, _), end = begin(ends, objective), ends.w
         lower.append(start is end or objective.value(start) < objective.value(end))
-        return end
+        return end, None
 
     monkeypatch.setattr(Ends, "begin", at_the_end)
     behind = cv(cv=2, Cs=8).fit(X, y)
@@ -128,9 +128,13 @@ def test_fits_begin_ahead_only_where_the_objective_is_lower(monkeypatch):
     begin, lower = Ends.begin, []
 
     def seen(ends, objective):
-        start = begin(ends, objective)
+        start, asked = begin(ends, objective)
         lower.append(0 if start is ends.w else objective.value(ends.w) - objective.value(start))
-        return start
+        if asked is not None:  # what is known there without a pass, or from the one that looked ahead
+            value, grad = objective.value_and_grad(start)
+            assert asked[0] == pytest.approx(value, rel=1e-12)
+            np.testing.assert_allclose(asked[1], grad, rtol=0, atol=1e-12 * abs(grad).max() + 1e-15)
+        return start, asked
 
     monkeypatch.setattr(Ends, "begin", seen)
     cv(cv=KFold(2), Cs=10).fit(X, y)
