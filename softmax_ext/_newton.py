@@ -114,17 +114,20 @@ def inverse_hessian(objective: Any, w: Vector) -> Callable[[Vector], Vector]:
     factor = Factor(H)
     if not isinstance(parameters, Parameters) or factor.failed:
         return factor.solve
-    return lambda v: factor.solve(parameters.determined(v, objective.penalty.diagonal(parameters.D) > 0))
+    penalised = objective.penalty.diagonal(parameters.D) > 0
+    return lambda v: factor.solve(parameters.determined(v, penalised))
 
 
 def _spreads(H: Vector, parameters: Parameters) -> Vector:
     """Return the diagonal that H would have if each feature's mean were 0, where there is an intercept."""
-    spreads = H.diagonal().copy()
+    spreads, b = H.diagonal().copy(), slice(parameters.count * parameters.D, None)
     if parameters.intercept:
-        places = parameters.by_class(np.arange(parameters.size), np.intp)
-        ones = places[:, -1:]
-        with np.errstate(all="ignore"):  # of a class that no sample is near
-            spreads[places] -= np.nan_to_num(H[places, ones] ** 2 / H[ones, ones])
+        sums = H[: b.start, b].reshape(parameters.count, parameters.D, parameters.count)
+        sums = sums.diagonal(axis1=0, axis2=2).T  # of the features, in each class
+        weight = np.maximum(spreads[b], np.finfo(float).tiny)[:, np.newaxis]  # a class may have no sample near it
+        with np.errstate(over="ignore", invalid="ignore"):
+            parameters.weights(spreads)[:] -= sums * (sums / weight)
+        spreads[b] = 0
     return np.maximum(spreads, 0)
 
 

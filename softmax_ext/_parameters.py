@@ -105,20 +105,21 @@ class Parameters:
             dW, db = dW[1:], None if db is None else db[1:]
         return self.join(dW, db)
 
-    def determined(self, v: Vector, penalised: npt.NDArray[np.bool_]) -> Vector:
+    def determined(self, v: Vector, penalised: npt.NDArray[np.bool_] | bool) -> Vector:
         """Return v without what all classes have in common, in those parameters that no penalty weighs.
 
-        `penalised` tells of each feature, (D,), whether one does. To add the same to all classes changes no posterior,
-        so there a gradient is nothing but rounding.
+        `penalised` tells of each feature, (D,), or of all, whether one does. To add the same to all classes changes no
+        posterior, so there a gradient is nothing but rounding.
         """
         if self.binary:
             return v
         v = v.copy()
-        if not penalised.all():
+        if not np.all(penalised):
             W = self.weights(v)
-            W -= np.where(penalised, 0, W.mean(axis=0))
+            mean = W.sum(axis=0) / self.count
+            W -= mean if penalised is False else np.where(penalised, 0, mean)
         if (b := self.intercepts(v)) is not None:
-            b -= b.mean()
+            b -= b.sum() / self.count
         return v
 
     def centred(self, w: Vector, fixed: npt.NDArray[np.bool_] | bool = False) -> Vector:
@@ -126,7 +127,7 @@ class Parameters:
 
         Those are features with an L1 penalty, which is the least where they are, and leaves some at exactly 0.
         """
-        return self.determined(w, np.broadcast_to(fixed, self.D))
+        return self.determined(w, fixed)
 
     def by_class(self, w: Array, dtype: npt.DTypeLike) -> Array:
         """Return (count, each): the parameters (W_k, b_k) of a class in one row."""

@@ -10,7 +10,7 @@ from sklearn.utils.validation import assert_all_finite, validate_data
 
 from ._sparse import check_stored
 from ._tensors import read
-from ._validation import NARROW, check_offset, check_offset_of_class_1, is_real, read_as
+from ._validation import NARROW, check_offset, check_offset_of_class_1, is_native, is_real, read_as
 
 # What a fit leaves as it is; all else becomes the first. bfloat16, which has no name here, is among them.
 KINDS = [np.float64, np.float32, np.float16, np.int8, np.uint8]
@@ -40,11 +40,11 @@ def validated(estimator: Any, X: Any, *y: Any, **keywords: Any) -> Any:
 
 
 def is_plain(X: Any, y: Any) -> bool:
-    """Tell arrays that are as scikit-learn makes them: rows of floats, side by side, and an integer label for each."""
+    """Tell arrays of which nothing else is to be made: rows of floats that a kernel reads, and a label for each."""
     if type(X) is not np.ndarray or type(y) is not np.ndarray or X.ndim != 2 or y.ndim != 1:
         return False
-    flags, labels = X.flags, y.dtype.kind in "iub" and len(y) == len(X)
-    return labels and X.dtype.str in PLAIN and flags.c_contiguous and flags.aligned and X.size > 0
+    labels = y.dtype.kind in "iub" and len(y) == len(X)
+    return labels and X.dtype.str in PLAIN and X.size > 0 and is_native(X, X.dtype)
 
 
 def is_narrow(X: Any) -> bool:

@@ -32,7 +32,7 @@ from sklearn.utils.validation import validate_data  # noqa: E402
 from softmax_ext._descent import Descent  # noqa: E402
 from softmax_ext._observers import Course, observing  # noqa: E402
 from softmax_ext._solvers import minimize  # noqa: E402
-from softmax_ext._training_data import encoded  # noqa: E402
+from softmax_ext._training_data import check_data, encoded  # noqa: E402
 from softmax_ext.chunks import from_iterable  # noqa: E402
 from softmax_ext.linear_model import LogisticRegression, _logistic  # noqa: E402
 from softmax_ext.linear_model._logistic import RULES, SOLVERS  # noqa: E402
@@ -1145,3 +1145,12 @@ def test_a_progress_bar_says_that_the_fit_converged(capsys):
     with pytest.warns(ConvergenceWarning):
         LogisticRegression(verbose=1, max_iter=1).fit(*problem(3))
     assert "converged" not in capsys.readouterr().out
+
+
+def test_rows_that_lie_apart_are_fitted_where_they_are(dtype):
+    X, y = datasets.load_iris(return_X_y=True)
+    wide = np.hstack([X, X]).astype(dtype)
+    checked = {"class_weight": None, "solver": "lbfgs", "finite": False}
+    assert check_data(LogisticRegression(), wide[:, :4], y, None, **checked).rows.X.base is wide
+    got, want = (LogisticRegression().fit(given, y) for given in (wide[:, :4], X.astype(dtype)))
+    np.testing.assert_array_equal(got.coef_, want.coef_)

@@ -313,6 +313,19 @@ def test_diagonal_where_blocks_would_cost_too_much(dtype):
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["blocks", "diagonal", "sparse"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_preconditioner_at_zero_is_that_beside_it(kind, weighted):
+    rng = np.random.default_rng(0)
+    X, y, s = rng.random((100, 400 if kind == "diagonal" else 20)), rng.integers(0, 3, 100), rng.random(100)
+    X = scipy.sparse.csr_array(X) if kind == "sparse" else X
+    objective = SoftmaxObjective(X, y, l2=0.01, sample_weight=s if weighted else None)
+    g = rng.standard_normal(objective.size)
+    at, beside = (objective.preconditioner(np.full(objective.size, value)) for value in (0.0, 1e-200))
+    assert at.blocks == (kind != "diagonal")
+    np.testing.assert_allclose(at(g), beside(g), rtol=1e-9)
+
+
 @pytest.mark.parametrize("N, count", [(10, 20), (1000, 100), (1000, 999), (5000, 7)])
 def test_systematic_sample(N, count):
     weights = np.random.default_rng(N).exponential(size=N) ** 3
