@@ -3,8 +3,12 @@
     M_k = 1/m Σ_i s_i S_ik (1 - S_ik) x_i x_iᵀ + penalty
 
 What a sample needs differs from class to class: S_ik (1 - S_ik) is next to nothing for most i. So each class has a
-systematic sample of its own (Madow 1949), which takes a row about as often as its weight says: no chance is involved.
-On Fashion-MNIST, 2000 rows for each class drawn like that left L-BFGS 22 evaluations, 4000 uniform ones 30.
+sample of its own, by priorities (Duffield, Lund and Thorup, Journal of the ACM 54, 2007), which takes a row about as
+often as its weight says. The numbers that decide are those of a fixed sequence: no chance is involved.
+
+Rounding of the weights changes next to nothing of the sample. With marks along their sum (Madow 1949) each mark behind
+a change may fall on another row: fits of one data set in float32, float64 and uint8 then took paths of their own from
+the first sample on, and ended 4e-4 apart on Fashion-MNIST. Now it is 1e-6.
 """
 
 from __future__ import annotations
@@ -159,7 +163,7 @@ class Fisher:
         rows = np.zeros((classes, self.count), np.intp)
         roots = np.zeros((classes, self.count), dtype)
         for k in range(classes):
-            drawn, weights = systematic(c[:, k], self.count)
+            drawn, weights = priority_sample(c[:, k], self.count)
             rows[k, : len(drawn)] = drawn
             roots[k, : len(drawn)] = np.sqrt(weights)
         if isinstance(X, CSR) or not is_native(X, read_as(X.dtype)):
@@ -206,16 +210,19 @@ class Fisher:
         self.inverse = self.parameters.flat(1 / np.maximum(diagonal, np.maximum(least, np.finfo(float).tiny)))
 
 
-def systematic(weights: Vector, count: int) -> tuple[npt.NDArray[np.intp], Vector]:
-    """Draw about `count` of the rows in proportion to their weights; and what they stand for, all weights together.
+def priority_sample(weights: Vector, count: int) -> tuple[npt.NDArray[np.intp], Vector]:
+    """Draw `count` of the rows in proportion to their weights; and what they stand for, all weights together.
 
-    All rows are taken, with their own weights, if they are no more than that.
+    Row i has the priority w_i / u_i. Those with the highest are taken: a row heavier than the highest priority that is
+    left out stands for itself, any other for that priority, so that sums of them have no bias. The u are multiples of
+    the golden ratio modulo 1, which fill the unit interval evenly wherever one begins. All rows are taken, with their
+    own weights, if they are no more than `count`.
     """
     if len(weights) <= count:
         return np.arange(len(weights)), weights
-    total = np.cumsum(weights)
-    marks = (np.arange(count) + 0.5) * (total[-1] / count)
-    # Counted, since np.unique took a third of the time of a small preconditioner.
-    times = np.bincount(np.minimum(np.searchsorted(total, marks), len(weights) - 1), minlength=len(weights))
-    rows = np.flatnonzero(times)
-    return rows, times[rows] * (total[-1] / count)
+    u = np.arange(1, len(weights) + 1) * ((np.sqrt(5) - 1) / 2) % 1.0
+    priorities = weights / u
+    order = np.argpartition(-priorities, count)
+    rows = np.sort(order[:count])
+    rows = rows[weights[rows] > 0]
+    return rows, np.maximum(weights[rows], priorities[order[count]])

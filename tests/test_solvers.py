@@ -14,7 +14,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 
 from softmax_ext import SoftmaxObjective, _dispatch, optim
 from softmax_ext._descent import Descent
-from softmax_ext._fisher import ROWS, systematic
+from softmax_ext._fisher import ROWS, priority_sample
 from softmax_ext._lbfgs import LBFGS, History
 from softmax_ext._newton import FEW
 from softmax_ext._solvers import minimize
@@ -327,17 +327,29 @@ def test_preconditioner_at_zero_is_that_beside_it(kind, weighted):
 
 
 @pytest.mark.parametrize("N, count", [(10, 20), (1000, 100), (1000, 999), (5000, 7)])
-def test_systematic_sample(N, count):
+def test_sample_stands_for_all_rows(N, count):
     weights = np.random.default_rng(N).exponential(size=N) ** 3
-    rows, stand_for = systematic(weights, count)
-    assert (
-        len(rows) <= max(count, N if N <= count else 0) and (np.diff(rows) > 0).all() if N > count else len(rows) == N
-    )
-    assert stand_for.sum() == pytest.approx(weights.sum())
-    # A row that weighs more than what a mark stands for is always drawn, and as often as it weighs, to within one.
-    share = weights.sum() / count
-    for i in np.flatnonzero(weights > share) if N > count else []:
-        assert abs(stand_for[rows == i][0] - weights[i]) <= share
+    weights[::7] = 0
+    rows, stand_for = priority_sample(weights, count)
+    if N <= count:
+        np.testing.assert_array_equal(rows, np.arange(N))
+        np.testing.assert_array_equal(stand_for, weights)
+        return
+    assert len(rows) <= count and (np.diff(rows) > 0).all() and (weights[rows] > 0).all()
+    assert stand_for.sum() == pytest.approx(weights.sum(), rel=2 / np.sqrt(count))
+    # A row that weighs more than others stand for is always drawn, for itself.
+    heavy = np.flatnonzero(weights > stand_for.min())
+    assert np.isin(heavy, rows).all()
+    np.testing.assert_array_equal(stand_for[np.isin(rows, heavy)], weights[heavy])
+    assert (stand_for[~np.isin(rows, heavy)] == stand_for.min()).all()
+
+
+def test_rounding_of_the_weights_leaves_the_sample():
+    rng = np.random.default_rng(0)
+    weights = rng.exponential(size=16_000)
+    rows, _ = priority_sample(weights, 2000)
+    other, _ = priority_sample(weights * (1 + 1e-6 * rng.standard_normal(16_000)), 2000)
+    assert len(np.setxor1d(rows, other)) <= 2
 
 
 @pytest.mark.parametrize("K", [2, 7])
