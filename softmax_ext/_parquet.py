@@ -32,6 +32,7 @@ class Parquet:
         columns: Sequence[str] | None,
         *,
         sample_weight: str | None,
+        offset: str | Sequence[str] | None,
         rows: int | None,
     ) -> None:
         try:
@@ -42,15 +43,16 @@ class Parquet:
             raise TypeError(f"columns must be a sequence of names, got the string {columns!r}")
         source = _found(path)
         self.source, self.target, self.sample_weight = source, target, sample_weight
+        self.offset = [offset] if isinstance(offset, str) else list(offset or ())
         self.called = source if isinstance(source, str) else source[0] if len(source) == 1 else f"{source[0]}, ..."
         self.damaged = (pa.ArrowException, OSError)  # what pyarrow raises for a file that it cannot read
         self.first = self._opened()
         if not self.first.files:
             raise FileNotFoundError(f"{self.called} holds no files")
         self.schema, self.chosen = self.first.schema, columns is not None
-        others = {target, sample_weight}
+        others = {target, sample_weight, *self.offset}
         self.names = list(columns) if columns is not None else [n for n in self.schema.names if n not in others]
-        self.wanted = [*self.names, *(name for name in (target, sample_weight) if name is not None)]
+        self.wanted = [*self.names, *(name for name in (target, sample_weight) if name is not None), *self.offset]
         self.kinds = self._kinds()
         narrow = all(self.kinds[name] in (pa.float16(), pa.float32()) for name in self.names)
         self.dtype = np.dtype(np.float32 if narrow else np.float64)
@@ -72,9 +74,10 @@ class Parquet:
             if name not in self.schema.names:
                 raise ValueError(f"{called} has no column {name!r}, only {', '.join(self.schema.names)}")
         if twice := sorted({name for name in self.wanted if self.wanted.count(name) > 1}):
-            raise ValueError(f"column {twice[0]!r} is named more than once: it is a feature, the target or the weights")
+            raise ValueError(f"column {twice[0]!r} is named more than once: it is one thing alone")
         kinds = {name: self.schema.field(name).type for name in self.wanted}
-        wrong = [f"{name!r} ({kinds[name]})" for name in self.names if not _is_number(kinds[name])]
+        numbers = [*self.names, *self.offset]
+        wrong = [f"{name!r} ({kinds[name]})" for name in numbers if not _is_number(kinds[name])]
         if wrong:
             raise ValueError(
                 f"{called}: columns that hold no numbers: {', '.join(wrong)}; encode them, or choose others by columns="
@@ -146,7 +149,8 @@ class Parquet:
                 X[start : start + few, j] = values[start : start + few]
         y = None if self.target is None else column(self.target)
         s = None if self.sample_weight is None else column(self.sample_weight)
-        return checked(X, y.astype(str) if y is not None and y.dtype.kind == "O" else y, s, where)
+        offset = np.column_stack([column(name) for name in self.offset]) if self.offset else None
+        return checked(X, y.astype(str) if y is not None and y.dtype.kind == "O" else y, s, where, offset)
 
     def describe(self) -> str:
         """Say how many rows there are, and of what."""

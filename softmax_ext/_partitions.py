@@ -54,11 +54,11 @@ def evaluate(
     return found
 
 
-def call(block: Any, model: Any, method: str, columns: int | None, dtype: Any) -> Array:
+def call(block: Any, model: Any, method: str, columns: int | None, dtype: Any, offset: Any = None) -> Array:
     """Return what the method of a plain estimator says of a block, which may be empty."""
     if not block.shape[0]:
         return np.empty((0,) if columns is None else (0, columns), dtype)
-    found: Array = getattr(model, method)(block)
+    found: Array = getattr(model, method)(block, None if offset is None else np.asarray(offset))
     return found
 
 

@@ -6,9 +6,10 @@ order, by one thread: neither reading ahead nor the number of workers changes a 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ CHUNK_BYTES = 64 * MiB
 SAMPLE_BYTES = 128 * MiB
 
 
-def checked(X: Any, y: Any, s: Any, where: str) -> Rows:
+def checked(X: Any, y: Any, s: Any, where: str, offset: Any = None) -> Rows:
     """Return a piece as arrays, without targets if y is None, and refuse what cannot be a piece of anything."""
     if hasattr(X, "dtypes") and hasattr(X, "iloc"):
         X = _of_frame(X, where)
@@ -55,7 +56,19 @@ def checked(X: Any, y: Any, s: Any, where: str) -> Rows:
     if scipy.sparse.issparse(X):
         check_stored(X, f"{where}: X")
         X = X.tocsr()
-    return Rows(X, s=s, where=where) if y is None else Rows.of(X, y, s, where)
+    offset = None if offset is None else _offset_of(offset, X.shape[0], where)
+    return Rows(X, s=s, where=where, offset=offset) if y is None else Rows.of(X, y, s, where, offset=offset)
+
+
+def _offset_of(given: Any, n: int, where: str) -> Array:
+    """Return what is added to the scores of a piece, (n, K), or (n, 1) for two classes."""
+    offset = np.asarray(given)
+    if offset.dtype.kind not in "fiub" or offset.ndim not in (1, 2) or offset.shape[0] != n:
+        raise ValueError(
+            f"{where}: offset must be ({n}, K) real numbers, or ({n},) for two classes, got shape {offset.shape} of "
+            f"dtype {offset.dtype}"
+        )
+    return offset[:, np.newaxis] if offset.ndim == 1 else offset
 
 
 def _of_frame(frame: Any, where: str) -> Array:
@@ -97,6 +110,7 @@ class Survey(NamedTuple):
     weights: Vector  # Σ s of each label; for probabilities Σ s of all, K times
     counts: Vector  # rows with weight, likewise
     where: str  # the first piece's name
+    offsets: int = 0  # columns of the offset
 
     @property
     def classes(self) -> Array:
@@ -113,7 +127,9 @@ class Survey(NamedTuple):
         binary: bool = False,
     ) -> Problem:
         """Return what all pieces have in common; a nonpositive m is refused."""
-        m = self.total(class_weights)
+        m, K = self.total(class_weights), len(self.classes)
+        if self.offsets not in (0, K) and not (self.offsets == 1 and K == 2):
+            raise ValueError(f"{self.where}: offset has {self.offsets} columns, but there are {K} classes")
         if not 0 < m < np.inf:
             raise ValueError(f"Sample weights must contain at least one non-zero number: they sum to {m}")
         soft = self.labels is None
@@ -151,9 +167,12 @@ def survey(piece: Rows) -> Survey:
         raise ValueError(f"{where}: Input X contains NaN or infinity, which a fit cannot use: fill or drop those rows")
     if s is not None and not ((s >= 0) & (s < np.inf)).all():
         raise ValueError(f"{where}: sample_weight must be finite and not negative")
+    offsets = 0 if piece.offset is None else piece.offset.shape[1]
+    if piece.offset is not None and not np.isfinite(piece.offset).all():
+        raise ValueError(f"{where}: offset contains NaN or infinity, which a fit cannot use")
     if Y is not None:
         K, m, count = Y.shape[1], n if s is None else s.sum(), n if s is None else np.count_nonzero(s)
-        return Survey(n, D, X.dtype, None, np.full(K, float(m)), np.full(K, float(count)), where)
+        return Survey(n, D, X.dtype, None, np.full(K, float(m)), np.full(K, float(count)), where, offsets)
     assert y is not None
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.floor(y)).all()):
         raise ValueError(f"{where}: Unknown label type: continuous. Classifiers need labels, y has {y.dtype}")
@@ -161,7 +180,7 @@ def survey(piece: Rows) -> Survey:
     weights, counts = (
         np.bincount(index, by, len(labels)).astype(np.float64) for by in (s, None if s is None else s > 0)
     )
-    return Survey(n, D, X.dtype, labels, weights, counts, where)
+    return Survey(n, D, X.dtype, labels, weights, counts, where, offsets)
 
 
 def merged(surveys: Iterable[Survey]) -> Survey:
@@ -176,6 +195,7 @@ def merged(surveys: Iterable[Survey]) -> Survey:
             ("features", one.D, first.D),
             ("dtype of X", one.dtype, first.dtype),
             ("kind of y", _kind(one), _kind(first)),
+            ("columns of the offset", one.offsets, first.offsets),
         ):
             if ours != theirs:
                 raise ValueError(f"{one.where}: {name} {ours}, but {first.where} has {theirs}: all must be alike")
@@ -268,10 +288,32 @@ class PiecesObjective:
         self.sample = problem.objective(sample, m=sample.total, penalty=problem.penalty)
         self.best: tuple[float, Vector] | None = None  # the least value so far, and where
 
+    def bare(self) -> Self:
+        """Return the same without its penalty."""
+        other = copy.copy(self)
+        other.penalty, other.sample = Penalty(), copy.copy(self.sample)
+        other.sample.penalty = Penalty()
+        return other
+
     @property
     def size(self) -> int:
         """Entries of w."""
         return self.parameters.size
+
+    @property
+    def N(self) -> int:
+        """Samples of all pieces."""
+        return self.problem.rows
+
+    @property
+    def m(self) -> float:
+        """Σ s of all pieces."""
+        return self.problem.m
+
+    @property
+    def n_threads(self) -> int:
+        """Threads of what is computed here."""
+        return self.sample.n_threads
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -332,6 +374,10 @@ class PiecesObjective:
     def curvature(self, w: Vector) -> Fisher:
         """Return the matrices of which `preconditioner` has the inverse."""
         return self.sample.curvature(w)
+
+    def fisher(self, *arguments: Any, **keywords: Any) -> Fisher:
+        """Return the preconditioner of other parameters, of the sample: see `SoftmaxObjective.fisher`."""
+        return self.sample.fisher(*arguments, **keywords)
 
 
 class Sample:

@@ -35,13 +35,18 @@ def _of_each_chunk(method: Callable[..., Array]) -> Callable[..., Array]:
         if not isinstance(X, Chunks):
             return method(self, X, offset)
         if offset is not None:
-            raise TypeError("chunks have no offsets: call it for each of them, with its rows' offset")
-        results = [method(model, rows.X) for model, rows in _with_model(self, X)]
+            raise TypeError("the offsets of chunks are in them: name them where the chunks are made")
+        results = [method(model, rows.X, _given(rows.offset)) for model, rows in _with_model(self, X)]
         if not results:
             raise ValueError("the chunks have no rows: found 0 samples, a minimum of 1 is required")
         return np.concatenate(results)
 
     return of
+
+
+def _given(offset: Array | None) -> Array | None:
+    """Return the offset of a piece as a method takes it: of one column as a vector."""
+    return offset[:, 0] if offset is not None and offset.shape[1] == 1 else offset
 
 
 def _with_model(model: Any, chunks: Chunks) -> Iterator[tuple[Any, Rows]]:
@@ -233,7 +238,7 @@ class PredictionMixin:
             if (y.dtype.kind in "US") != (self.classes_.dtype.kind in "USO"):
                 raise ValueError(f"{piece.where}: y has the label {y[0]!r}, but the model has {self.classes_[0]!r}")
             weights = piece.weights()
-            right += float(weights @ (model.predict(piece.X) == y))
+            right += float(weights @ (model.predict(piece.X, _given(piece.offset)) == y))
             total += float(weights.sum())
         if not total > 0:
             raise ValueError(f"the weights of the chunks sum to {total}: there is nothing to score")

@@ -9,8 +9,9 @@ an intercept c is 0, and b is not.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +20,59 @@ from ._descent import Descent, Solution
 from ._fisher import Easing, Fisher, easing
 from ._parameters import Parameters
 from ._penalty import Penalty
+from ._pieces import PiecesObjective
 from ._rows import Rows
 from ._solvers import minimize
 from ._sparse import CSR
 from ._vectors import combine, dots
-from .objective import SoftmaxObjective, objective_of
+from .objective import SoftmaxObjective
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
 # Entries of X that are widened to float64 at a time: they stay in the second cache.
 AT_ONCE = 2**16
+
+
+class Moments(NamedTuple):
+    """The weights of some rows together, and each feature's weighted mean and sum of squares about it, (D,)."""
+
+    total: float
+    mean: Vector
+    squares: Vector
+
+    def joined(self, other: Moments) -> Moments:
+        """Return those of the rows of both.
+
+        As by Chan, Golub and LeVeque (The American Statistician 37, 1983): no large mean hides a small variance.
+        """
+        if not other.total:
+            return self
+        total = self.total + other.total
+        with np.errstate(all="ignore"):  # what is not finite makes the first value NaN, and is told then
+            step = other.mean - self.mean
+            mean = self.mean + step * (other.total / total)
+            return Moments(total, mean, self.squares + other.squares + step**2 * (other.total * self.total / total))
+
+
+def moments(rows: Rows, n_threads: int = 1) -> Moments:
+    """Take the moments of samples by their own weights, from blocks of some of them that are joined in their order."""
+    X, (N, D) = rows.X, rows.X.shape
+    found = Moments(0.0, np.zeros(D), np.zeros(D))
+    entries = D if isinstance(X, np.ndarray) else max(1, X.nnz // max(N, 1))
+    at_once = max(1, AT_ONCE // entries)
+    for start in range(0, N, at_once):
+        block = X[start : start + at_once]
+        s = np.ones(block.shape[0]) if rows.s is None else np.asarray(rows.s[start : start + at_once], np.float64)
+        if not (share := float(s.sum())):
+            continue
+        with np.errstate(all="ignore"):
+            if isinstance(block, np.ndarray):
+                mean, squares = _moments(block, s, share, n_threads)
+            else:
+                mean, squares = _sparse_moments(block, s, share)
+        found = found.joined(Moments(share, mean, squares))
+    return found
 
 
 class Scaling:
@@ -51,30 +94,14 @@ class Scaling:
 
     @classmethod
     def of(cls, X: Any, weights: Array | None = None, n_threads: int = 1) -> Self:
-        """Take the moments of X (N, D), an array, our CSR or SciPy's, by one pass; weights (N,) as StandardScaler's.
+        """Take the moments of X (N, D), an array, our CSR or SciPy's, by one pass; weights (N,) as StandardScaler's."""
+        return cls.of_pieces([moments(Rows(X, s=weights), n_threads)])
 
-        Blocks of rows are joined as by Chan, Golub and LeVeque (The American Statistician 37, 1983): no large mean
-        hides a small variance.
-        """
-        N, D = X.shape
-        weights = np.ones(N) if weights is None else weights
-        mean, squares, total = np.zeros(D), np.zeros(D), 0.0
-        entries = D if isinstance(X, np.ndarray) else max(1, X.nnz // N)
-        at_once = max(1, AT_ONCE // entries)
-        for start in range(0, N, at_once):
-            block = X[start : start + at_once]
-            s = np.asarray(weights[start : start + at_once], np.float64)
-            if not (share := float(s.sum())):
-                continue
-            with np.errstate(all="ignore"):  # what is not finite makes the first value NaN, and is told then
-                if isinstance(block, np.ndarray):
-                    here, spread = _moments(block, s, share, n_threads)
-                else:
-                    here, spread = _sparse_moments(block, s, share)
-                step, total = here - mean, total + share
-                mean += step * (share / total)
-                squares += spread + step**2 * (share * (total - share) / total)
-        return cls(mean, squares / total, total)
+    @classmethod
+    def of_pieces(cls, pieces: Iterable[Moments]) -> Self:
+        """Join the moments of all pieces, in their order."""
+        found = functools.reduce(Moments.joined, pieces)
+        return cls(found.mean, found.squares / found.total, found.total)
 
     def raw(self, parameters: Parameters, v: Array) -> Vector:
         """Return [W, row after row; b] of x, from the parameters of standardised features."""
@@ -100,17 +127,18 @@ class Scaling:
 class StandardisedObjective:
     """f(v) = J(T v) + the penalty of v: what a `SoftmaxObjective` of scaled samples is, up to rounding.
 
-    It is for minimisers, as `SoftmaxObjective` is; `raw` and `standardised` take vectors there and back.
+    J is an objective with intercepts and without a penalty: of rows in memory, or of pieces. It is for minimisers, as
+    `SoftmaxObjective` is; `raw` and `standardised` take vectors there and back.
     """
 
     def __init__(
-        self, rows: Rows, parameters: Parameters, penalty: Penalty, scaling: Scaling, n_threads: int | None = None
+        self, inner: SoftmaxObjective | PiecesObjective, penalty: Penalty, scaling: Scaling, *, intercept: bool
     ) -> None:
-        wide = Parameters(parameters.K, parameters.D, True, parameters.binary)
-        self.inner: SoftmaxObjective = objective_of(rows, wide, Penalty(), n_threads=n_threads)
-        self.parameters, self.penalty, self.scaling = parameters, penalty, scaling
-        self.N, self.D, self.K, self.m = self.inner.N, parameters.D, parameters.K, self.inner.m
-        self.dtype, self.n_threads = self.inner.dtype, self.inner.n_threads
+        self.inner, self.penalty, self.scaling = inner, penalty, scaling
+        wide = inner.parameters
+        self.parameters = Parameters(wide.K, wide.D, intercept, wide.binary)
+        self.N, self.D, self.K, self.m = inner.N, inner.parameters.D, inner.parameters.K, inner.m
+        self.dtype, self.n_threads = inner.dtype, inner.n_threads
 
     @property
     def size(self) -> int:
@@ -153,7 +181,7 @@ class StandardisedObjective:
 
     def easing(self) -> Easing | None:
         """Return the extra penalty from which a fit had better begin."""
-        return easing(self.parameters, self.penalty, self._mean_squares(), self.N)
+        return easing(self.parameters, self.penalty, self.mean_squares, self.N)
 
     def preconditioner(self, v: Vector, extra: Vector | None = None) -> Fisher:
         """Return what multiplies a vector by an approximate inverse of the Hessian at v."""
@@ -162,13 +190,14 @@ class StandardisedObjective:
             self.parameters,
             self.penalty,
             extra,
-            mean_squares=self._mean_squares(),
+            mean_squares=self.mean_squares,
             raw=self.raw,
             standard=(self.scaling.mean, self.scaling.inverse),
         )
 
-    def _mean_squares(self) -> Vector:
-        """Return those of standardised features, and that of the intercept."""
+    @property
+    def mean_squares(self) -> Vector:
+        """Those of standardised features, and that of the intercept."""
         squares = np.ones(self.parameters.each)
         squares[: self.D] = self.scaling.inverse > 0
         return squares

@@ -129,7 +129,8 @@ PRINTS = ("number of rows", "X", "y", "weights")
 def fingerprint(rows: int, some: Rows) -> Prints:
     """Return numbers by which other data are told from these: of how many rows they are, and sums over some of them.
 
-    Up to some 8000 rows of X and all targets and weights are summed, by CRC-32 (ISO 3309), which sees an order, too.
+    Up to some 8000 rows of X and all targets are summed, and weights with offsets, by CRC-32 (ISO 3309), which sees an
+    order, too.
     """
     X = _some(some.X)
     if scipy.sparse.issparse(X):
@@ -137,7 +138,7 @@ def fingerprint(rows: int, some: Rows) -> Prints:
         numbers = [X.data, X.indices.astype(np.int64), X.indptr.astype(np.int64)]
     else:
         numbers = [X]
-    weights = [] if some.s is None else [some.s]
+    weights = [each for each in (some.s, some.offset) if each is not None]
     return np.array([rows, _crc(numbers), _crc([some.targets]), _crc(weights)], np.int64)
 
 

@@ -68,10 +68,11 @@ class Chunks:
         """Say where the rows come from, how many there are and of what, if that is known without reading them."""
         return f"<Chunks: {self._describe()}>"
 
-    def __iter__(self) -> Iterator[tuple[Any, Array | None, Array | None]]:
-        """Yield (X, y or None, sample_weight or None), one chunk after the other."""
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """Yield (X, y or None, sample_weight or None), one chunk after the other; an offset is a fourth, if any."""
         for piece in self.pieces():
-            yield piece.X, piece.y if piece.Y is None else piece.Y, piece.s
+            found = piece.X, piece.y if piece.Y is None else piece.Y, piece.s
+            yield found if piece.offset is None else (*found, piece.offset)
 
     def pieces(self, prepare: Callable[[Rows], Rows] = lambda piece: piece) -> Iterator[Rows]:
         """Yield the chunks with their names, each prepared by whoever reads it."""
@@ -96,9 +97,10 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
     ----------
     factory : callable
         Called without arguments once a pass, from the thread that fits; what it returns is iterated over in another
-        thread. It yields ``(X, y)`` or ``(X, y, sample_weight)``: X (n, D), y (n,) labels or (n, K) probabilities, of
-        the same dtypes throughout, and the same rows in each pass. X may be a data frame, whose columns' names are
-        kept. For predictions it may yield X alone.
+        thread. It yields ``(X, y)``, ``(X, y, sample_weight)`` or ``(X, y, sample_weight, offset)``: X (n, D), y (n,)
+        labels or (n, K) probabilities, of the same dtypes throughout, and the same rows in each pass; the offset
+        (n, K), or (n,) for two classes; sample_weight may be None, and y for predictions. X may be a data frame, whose
+        columns' names are kept. For predictions it may yield X alone.
 
     Returns
     -------
@@ -137,9 +139,12 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
             where = f"chunk {i} of the iterable"
             if hasattr(item, "shape"):
                 item = item, None
-            if not isinstance(item, tuple | list) or len(item) not in (2, 3):
-                raise ValueError(f"{where} must be (X, y) or (X, y, sample_weight), got {type(item).__name__}")
-            X, y, *s = item
+            if not isinstance(item, tuple | list) or len(item) not in (2, 3, 4):
+                raise ValueError(
+                    f"{where} must be (X, y), (X, y, sample_weight) or (X, y, sample_weight, offset), got "
+                    f"{type(item).__name__}"
+                )
+            X, y, s, offset = (*item, None, None)[:4]
             names = tuple(X.columns) if hasattr(X, "columns") else None
             if names and not all(isinstance(name, str) for name in names):
                 names = None  # as scikit-learn has it
@@ -147,7 +152,7 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
                 made.names = names
             elif names != made.names:
                 raise ValueError(f"{where} has the columns {names}, but the first one has {made.names}")
-            yield checked(X, y, s[0] if s else None, where)
+            yield checked(X, y, s, where, offset)
 
     made = Chunks(read, describe=lambda: f"what {getattr(factory, '__name__', type(factory).__name__)}() yields")
     return made
@@ -159,6 +164,7 @@ def from_npy(
     rows: int | None = None,
     *,
     sample_weight_path: PathLike | None = None,
+    offset_path: PathLike | None = None,
     dtype: npt.DTypeLike | None = None,
 ) -> Chunks:
     """Chunks of .npy files, which are mapped into memory and never copied whole.
@@ -174,6 +180,8 @@ def from_npy(
         last bits of a result.
     sample_weight_path : path, optional
         Weights (N,).
+    offset_path : path, optional
+        What is added to the scores, (N, K), or (N,) for two classes.
     dtype : dtype, optional
         What X's numbers are, if the file does not know: NumPy writes bfloat16 as records of two bytes, and
         ``dtype=ml_dtypes.bfloat16`` reads them.
@@ -210,8 +218,9 @@ def from_npy(
     X = _known(_mapped(X_path, (2,)), dtype, X_path)
     y = None if y_path is None else _mapped(y_path, (1, 2))
     s = None if sample_weight_path is None else _mapped(sample_weight_path, (1,))
+    offset = None if offset_path is None else _mapped(offset_path, (1, 2))
     N = len(X)
-    arrays = [(X_path, X), (y_path, y), (sample_weight_path, s)]
+    arrays = [(X_path, X), (y_path, y), (sample_weight_path, s), (offset_path, offset)]
     paths = [path for path, _ in arrays if path is not None]
     for path, array in arrays:
         if path is not None and len(array) != N:
@@ -233,7 +242,8 @@ def from_npy(
             _fetch(X, start, stop)
             where = f"{os.fspath(X_path)}, rows {start} to {stop - 1}"
             cut = slice(start, stop)
-            yield checked(np.asarray(X[cut]), None if y is None else y[cut], None if s is None else s[cut], where)
+            labels, weights, added = (None if array is None else array[cut] for array in (y, s, offset))
+            yield checked(np.asarray(X[cut]), labels, weights, where, added)
 
     return Chunks(read, describe=lambda: f"{os.fspath(X_path)}, {N} rows x {X.shape[1]} columns of {X.dtype}")
 
@@ -283,6 +293,7 @@ def from_parquet(
     columns: Sequence[str] | None = None,
     *,
     sample_weight: str | None = None,
+    offset: str | Sequence[str] | None = None,
     rows: int | None = None,
 ) -> Chunks:
     """Chunks of a Parquet file, or of many of them, through pyarrow.dataset.
@@ -302,6 +313,8 @@ def from_parquet(
         computed in float32 if all of them are, else in float64.
     sample_weight : str, optional
         Name of a column with weights.
+    offset : str or sequence of str, optional
+        Name of the column that is added to the score of the second of two classes; or K names, a column for each class.
     rows : int, optional
         Most rows of a chunk.
 
@@ -333,7 +346,7 @@ def from_parquet(
     >>> model.feature_names_in_
     array(['size', 'age'], dtype=object)
     """
-    files = Parquet(path, target, columns, sample_weight=sample_weight, rows=rows)
+    files = Parquet(path, target, columns, sample_weight=sample_weight, offset=offset, rows=rows)
     return Chunks(files.read, files.names, files.describe)
 
 

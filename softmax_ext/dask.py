@@ -34,6 +34,7 @@ except ImportError as error:
 from . import _partitions, _threads, linear_model
 from ._pieces import PiecesObjective, Problem, checked, every, merged, most_of_a_sample, plain, survey
 from ._rows import Rows
+from ._scaling import Scaling, moments
 from ._stream import RULES
 from ._validation import COMPUTES_IN
 
@@ -119,8 +120,8 @@ class LogisticRegression(linear_model.LogisticRegression):
             Labels, or probabilities of a floating dtype; on any boundaries.
         sample_weight : dask array or series, shape (N,), optional
             Weights, on any boundaries.
-        offset : None
-            Only where X is an array: see the plain estimator.
+        offset : dask array, series or data frame, shape (N, K), or (N,) for two classes, optional
+            Added to the scores, on any boundaries.
 
         Returns
         -------
@@ -131,34 +132,37 @@ class LogisticRegression(linear_model.LogisticRegression):
         ------
         ValueError, TypeError
             As the plain estimator, with the number of the partition; if X and y have not the same number of rows, for
-            mini-batch solvers, for an offset, and if y is no Dask collection where X is.
+            mini-batch solvers, and if y is no Dask collection where X is.
         """
         if not _is_dask(X):
             super().fit(X, y, sample_weight, offset)
             return self
         self._validate_params()
-        _refuse(offset)
         if self.solver in RULES:
             raise ValueError(
                 f"solver={self.solver!r} goes through the data in mini-batches, which is not for a cluster: use "
                 "solver='lbfgs', or partial_fit on one partition after the other"
             )
-        for name, data in (("y", y), ("sample_weight", sample_weight)):
-            if not (_is_dask(data) or (data is None and name == "sample_weight")):
-                raise TypeError(f"{name} must be a Dask array or series as X is one, got {type(data).__name__}")
-            if hasattr(data, "columns") and data.ndim == 2 and len(data.columns) == 1:
+        given = {"y": y, "sample_weight": sample_weight, "offset": offset}
+        for name, data in given.items():
+            if not (_is_dask(data) or (data is None and name != "y")):
+                raise _no_collection(name, data)
+            if name != "offset" and hasattr(data, "columns") and data.ndim == 2 and len(data.columns) == 1:
                 raise TypeError(f"{name} must be a series, not a frame of one column: df[{str(data.columns[0])!r}]")
         _check_columns(X)
         asked = self._strength()
         self._stream = None
         with ExitStack() as stack:
             client = self._client(stack)
-            pieces = _distribute(client, X, y, sample_weight)
+            pieces = _distribute(client, X, given)
             surveys = _gathered(client, client.map(survey, pieces, pure=False))
             problem = self._pieces_problem(merged(surveys), asked)
             if hasattr(X, "columns"):
                 self.feature_names_in_ = np.array([str(name) for name in X.columns], object)
-            self._minimise_pieces(DaskObjective(client, pieces, surveys, problem))
+            objective = DaskObjective(client, pieces, surveys, problem)
+            self._minimise_pieces(
+                objective, lambda: Scaling.of_pieces(_gathered(client, client.map(moments, pieces, pure=False)))
+            )
         return self
 
     def _client(self, stack: ExitStack) -> Any:
@@ -188,30 +192,28 @@ class LogisticRegression(linear_model.LogisticRegression):
         """Return the most probable labels (N,): lazily, as a Dask array, if X is a Dask collection."""
         if not _is_dask(X):
             return super().predict(X, offset)
-        _refuse(offset)
-        return self._lazily("predict", X, self.classes_.dtype)
+        return self._lazily("predict", X, self.classes_.dtype, offset=offset)
 
     def predict_proba(self, X: Any, offset: Any = None) -> Any:
         """Return the probabilities (N, K): lazily, as a Dask array, if X is a Dask collection."""
         if not _is_dask(X):
             return super().predict_proba(X, offset)
-        _refuse(offset)
-        return self._lazily("predict_proba", X, np.result_type(self.coef_, _dtype(X)), len(self.classes_))
+        dtype, K = np.result_type(self.coef_, _dtype(X)), len(self.classes_)
+        return self._lazily("predict_proba", X, dtype, K, offset=offset)
 
     def predict_log_proba(self, X: Any, offset: Any = None) -> Any:
         """Return the logarithms of the probabilities (N, K): lazily if X is a Dask collection."""
         if not _is_dask(X):
             return super().predict_log_proba(X, offset)
-        _refuse(offset)
-        return self._lazily("predict_log_proba", X, np.result_type(self.coef_, _dtype(X)), len(self.classes_))
+        dtype, K = np.result_type(self.coef_, _dtype(X)), len(self.classes_)
+        return self._lazily("predict_log_proba", X, dtype, K, offset=offset)
 
     def decision_function(self, X: Any, offset: Any = None) -> Any:
         """Return the scores, (N, K) or (N,) for two classes: lazily if X is a Dask collection."""
         if not _is_dask(X):
             return super().decision_function(X, offset)
-        _refuse(offset)
-        rows = len(self.coef_)
-        return self._lazily("decision_function", X, np.result_type(self.coef_, _dtype(X)), None if rows == 1 else rows)
+        dtype, rows = np.result_type(self.coef_, _dtype(X)), len(self.coef_)
+        return self._lazily("decision_function", X, dtype, None if rows == 1 else rows, offset=offset)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return the weighted part of the labels that are predicted: as a Dask array of no dimensions if X is Dask's.
@@ -230,11 +232,21 @@ class LogisticRegression(linear_model.LogisticRegression):
         return da.map_blocks(_partitions.weighted, right, s, dtype=np.float64).sum() / s.sum()
 
     def _lazily(
-        self, method: str, X: Any, dtype: Any, columns: int | None = None, blocks: list[Any] | None = None
+        self,
+        method: str,
+        X: Any,
+        dtype: Any,
+        columns: int | None = None,
+        blocks: list[Any] | None = None,
+        offset: Any = None,
     ) -> Any:
+        if offset is not None and not _is_dask(offset):
+            raise _no_collection("offset", offset)
         model = self.to_local()
         if model.n_threads is None:
             model.n_threads = 1  # the worker has as many tasks at a time as it has threads
+        if offset is not None:
+            return self._lazily_added(method, X, offset, delayed(model), dtype, columns)
         if isinstance(X, da.Array):
             shape: dict[str, Any] = {"drop_axis": 1} if columns is None else {"chunks": (X.chunks[0], (columns,))}
             meta = np.empty((0,) if columns is None else (0, columns), dtype)
@@ -249,6 +261,27 @@ class LogisticRegression(linear_model.LogisticRegression):
                 dtype,
             )
             for block in blocks or X.to_delayed()
+        ]
+        return da.concatenate(parts)
+
+    def _lazily_added(self, method: str, X: Any, offset: Any, model: Any, dtype: Any, columns: int | None) -> Any:
+        """Return the same with an offset for each row, which has partitions of the same rows, or is cut as X is."""
+        if isinstance(X, da.Array) and isinstance(offset, da.Array):
+            offset = _in_one_column(_alike_rows(X, offset))
+        blocks = _delayed_blocks(X=X, offset=offset)
+        if len(blocks["X"]) != len(blocks["offset"]):
+            raise ValueError(
+                f"X has {len(blocks['X'])} partitions, but offset has {len(blocks['offset'])}, and Dask does not know "
+                "their rows: take both from one data frame, or call compute_chunk_sizes() of both arrays"
+            )
+        rows: list[float] = [*_rows(X)] or [math.nan] * len(blocks["X"])
+        parts = [
+            da.from_delayed(
+                delayed(_partitions.call, pure=False)(block, model, method, columns, dtype, added),
+                (n,) if columns is None else (n, columns),
+                dtype,
+            )
+            for n, block, added in zip(rows, blocks["X"], blocks["offset"], strict=True)
         ]
         return da.concatenate(parts)
 
@@ -317,12 +350,8 @@ class DaskObjective(PiecesObjective):
         return workers
 
 
-def _refuse(offset: Any) -> None:
-    if offset is not None:
-        raise TypeError(
-            f"Dask collections have no offsets, got {type(offset).__name__}: fit and predict arrays in memory, or map "
-            "the methods of to_local() over the blocks"
-        )
+def _no_collection(name: str, data: Any) -> TypeError:
+    return TypeError(f"{name} must be a Dask array or series as X is one, got {type(data).__name__}")
 
 
 def _check_columns(X: Any) -> None:
@@ -370,31 +399,29 @@ def _dtype(X: Any) -> np.dtype[Any]:
     return COMPUTES_IN.get(dtype.char, np.dtype(np.float64))
 
 
-def _distribute(client: Any, X: Any, y: Any, s: Any) -> list[Any]:
-    """Return a future of `Rows` for each partition of X, with y and weights cut as X is."""
-    given = {
-        name: _in_one_column(data) for name, data in (("X", X), ("y", y), ("sample_weight", s)) if data is not None
-    }
+def _distribute(client: Any, X: Any, others: dict[str, Any]) -> list[Any]:
+    """Return a future of `Rows` for each partition of X, with y, weights and offsets cut as X is."""
+    given = {name: _in_one_column(data) for name, data in {"X": X, **others}.items() if data is not None}
     to_compute = _delayed_blocks(**given)
     # One call for all of them, so that a file of which both X and y are read is read once.
     futures = iter(client.compute([block for blocks in to_compute.values() for block in blocks]))
     found = {name: [next(futures) for _ in blocks] for name, blocks in to_compute.items()}
-    rows, columns = _rows(given.pop("X")), [found["X"]]
+    rows, columns = _rows(given.pop("X")), {"X": found["X"]}
     for name, data in given.items():
-        others, theirs = found[name], _rows(data)
+        blocks, theirs = found[name], _rows(data)
         if not rows or rows != theirs:
-            rows, theirs = rows or _lengths(client, found["X"]), theirs or _lengths(client, others)
+            rows, theirs = rows or _lengths(client, found["X"]), theirs or _lengths(client, blocks)
             if sum(rows) != sum(theirs):
                 raise ValueError(
                     f"X has {sum(rows)} rows in {len(rows)} partitions, but {name} has {sum(theirs)} in {len(theirs)}: "
                     "take both from the same rows, such as two columns of one data frame"
                 )
-        columns.append(others if rows == theirs else _cut(client, others, theirs, rows))
-    if s is None:
-        columns.append([None] * len(found["X"]))
+        columns[name] = blocks if rows == theirs else _cut(client, blocks, theirs, rows)
+    absent = [None] * len(found["X"])
+    parts = zip(*(columns.get(name, absent) for name in ("X", "y", "sample_weight", "offset")), strict=True)
     return [
-        client.submit(checked, *parts, f"partition {i} of X", pure=False)
-        for i, parts in enumerate(zip(*columns, strict=True))
+        client.submit(checked, X, y, s, f"partition {i} of X", offset, pure=False)
+        for i, (X, y, s, offset) in enumerate(parts)
     ]
 
 
@@ -438,6 +465,12 @@ def _cut(client: Any, blocks: list[Any], old: list[int], new: list[int]) -> list
         made.append(client.submit(_partitions.rejoined, here, bounds, pure=False))
         first += rows
     return made
+
+
+def _alike_rows(X: Any, other: Any) -> Any:
+    """Return an array on the boundaries of the rows of X, where these are known."""
+    known = _rows(X) and _rows(other)
+    return other.rechunk({0: X.chunks[0]}) if known and X.shape[0] == other.shape[0] else other
 
 
 def _alike(right: Any, other: Any, name: str) -> tuple[Any, Any]:

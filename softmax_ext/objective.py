@@ -471,7 +471,9 @@ def objective_of(
     rows: Rows, parameters: Parameters, penalty: Penalty, *, m: float | None = None, n_threads: int | None = None
 ) -> SoftmaxObjective:
     """Return the objective of rows with complete weights, for parameters of either layout."""
-    Objective = BinomialObjective if parameters.binary else SoftmaxObjective
+    Objective, offset = BinomialObjective if parameters.binary else SoftmaxObjective, rows.offset
+    if offset is not None and offset.shape[1] == 1 and parameters.K == 2:
+        offset = offset[:, 0]  # as a caller has it
     return Objective(
         rows.X,
         rows.targets,
@@ -481,7 +483,7 @@ def objective_of(
         n_threads=n_threads,
         K=parameters.K,
         m=m,
-        offset=rows.offset,
+        offset=offset,
     )
 
 

@@ -49,11 +49,11 @@ def cut(*arrays, rows=101):
 @pytest.fixture
 def npy(tmp_path):
     def save(*arrays, rows=101):
-        paths = [tmp_path / f"{name}.npy" for name in ("X", "y", "s")[: len(arrays)]]
+        paths = [tmp_path / f"{name}.npy" for name in ("X", "y", "s", "offset")[: len(arrays)]]
         for path, array in zip(paths, arrays, strict=True):
             np.save(path, array)
-        weights = {"sample_weight_path": paths[2]} if len(arrays) == 3 else {}
-        return chunks.from_npy(*paths[:2], rows=rows, **weights)
+        more = dict(zip(("sample_weight_path", "offset_path"), paths[2:], strict=False))
+        return chunks.from_npy(*paths[:2], rows=rows, **more)
 
     return save
 
@@ -63,11 +63,16 @@ def parquet(tmp_path):
     pd = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
 
-    def save(X, y, s=None, rows=101):
+    def save(X, y, s=None, offset=None, rows=101):
         frame = pd.DataFrame(X, columns=[f"x{j}" for j in range(X.shape[1])]).assign(kind=y)
         weights = {}
         if s is not None:
             frame, weights = frame.assign(weight=s), {"sample_weight": "weight"}
+        if offset is not None and offset.ndim == 1:
+            frame, weights["offset"] = frame.assign(more=offset), "more"
+        elif offset is not None:
+            weights["offset"] = [f"more{k}" for k in range(offset.shape[1])]
+            frame[weights["offset"]] = offset
         folder = tmp_path / "parquet"
         folder.mkdir(exist_ok=True)
         half = len(X) // 2
@@ -110,6 +115,76 @@ def test_optimum_in_memory(K, weights, source):
     ours = tight(**parameters).fit(source(*arrays))
     assert_same_fit(ours, tight(**parameters).fit(*arrays), X)
     assert ours.n_features_in_ == X.shape[1]
+
+
+@pytest.mark.parametrize("K, columns", [(2, 1), (2, 2), (3, 3)])
+def test_offsets_go_with_their_rows(K, columns, source):
+    X, y = problem(K=K)
+    rng = np.random.default_rng(0)
+    s, offset = rng.exponential(size=len(y)), 2 * rng.standard_normal((len(y), columns))
+    offset = offset[:, 0] if columns == 1 else offset
+    ours, data = tight(), source(X, y, s, offset)
+    assert_same_fit(ours.fit(data), (whole := tight().fit(X, y, s, offset=offset)), X)
+    for method in ("predict_proba", "decision_function", "predict"):
+        np.testing.assert_allclose(getattr(ours, method)(data), getattr(whole, method)(X, offset), atol=1e-8)
+    assert ours.score(data) == pytest.approx(np.average(whole.predict(X, offset) == y, weights=s))
+    objective = chunks.ChunksObjective(data, l2=0.1)
+    within = SoftmaxObjective(X, y, l2=0.1, sample_weight=s, offset=offset)
+    w, v = rng.standard_normal((2, objective.size))
+    np.testing.assert_allclose(objective.hessp(w, v), within.hessp(w, v), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(objective.hessian(w), within.hessian(w), rtol=1e-9, atol=1e-12)
+    assert objective.value(w) == pytest.approx(within.value(w))
+
+
+def test_one_chunk_is_gone_through_as_memory_is():
+    """Mini-batches of a chunk and of an array are the same rows, with the same offsets."""
+    X, y = problem()
+    offset = np.random.default_rng(0).standard_normal((len(y), 3))
+    options = {"solver": "momentum", "epochs": 3, "random_state": 0}
+    ours = LogisticRegression(**options).fit(chunks.from_iterable(lambda: [(X, y, None, offset)]))
+    assert ours.coef_.tobytes() == LogisticRegression(**options).fit(X, y, offset=offset).coef_.tobytes()
+
+
+@pytest.mark.parametrize(
+    "pieces, message",
+    [
+        ([np.zeros((4, 2)), np.zeros((4, 2))], "offset has 2 columns, but there are 3 classes"),
+        ([np.zeros(4), np.zeros(4)], "offset has 1 columns, but there are 3 classes"),
+        ([np.zeros((4, 3)), None], r"chunk 1 .*: columns of the offset 0, but chunk 0 .* has 3"),
+        ([np.zeros((4, 3)), np.full((4, 3), np.nan)], "chunk 1 .*: offset contains NaN"),
+        ([np.zeros((3, 3)), np.zeros((4, 3))], r"chunk 0 .*: offset must be \(4, K\) real numbers"),
+        ([np.full((4, 3), "a"), np.zeros((4, 3))], "chunk 0 .*: offset must be"),
+    ],
+)
+def test_offsets_that_do_not_fit(pieces, message):
+    X, y = np.arange(8.0).reshape(4, 2), np.array([0, 1, 2, 0])
+    data = chunks.from_iterable(lambda: [(X, y, None, offset) for offset in pieces])
+    with pytest.raises(ValueError, match=message):
+        LogisticRegression().fit(data)
+
+
+def test_offsets_of_chunks_are_in_them():
+    X, y = problem()
+    data, model = cut(X, y), LogisticRegression().fit(X, y)
+    for call in (model.fit, model.predict, model.predict_proba):
+        with pytest.raises(TypeError, match="the offsets of chunks are in them"):
+            call(data, offset=np.zeros((len(y), 3)))
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("K", [2, 3])
+def test_standardised(K, fit_intercept, source):
+    """Over chunks the moments are those of all rows, the weights theirs, and the fit is the one in memory."""
+    X, y = problem(K=K)
+    X[:, 3] = 7
+    s = np.random.default_rng(0).exponential(size=len(y)) * (np.arange(len(y)) % 4 != 1)
+    s[101:220] = 0
+    parameters = {"standardize": True, "C": 0.1, "class_weight": {0: 3.0}, "fit_intercept": fit_intercept}
+    ours, whole = tight(**parameters).fit(source(X, y, s)), tight(**parameters).fit(X, y, s)
+    assert_same_fit(ours, whole, X)
+    np.testing.assert_allclose(ours.mean_, whole.mean_, rtol=1e-12)
+    np.testing.assert_allclose(ours.scale_, whole.scale_, rtol=1e-12)
+    assert not ours.coef_[:, 3].any() and ours.converged_
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])

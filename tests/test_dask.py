@@ -307,10 +307,44 @@ def test_offsets_belong_to_arrays(client):
     plain = linear_model.LogisticRegression().fit(X, y, offset=offset)
     for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
         np.testing.assert_array_equal(getattr(model, method)(X, offset), getattr(plain, method)(X, offset))
-        with pytest.raises(TypeError, match="Dask collections have no offsets, got ndarray"):
+        with pytest.raises(TypeError, match="offset must be a Dask array or series as X is one, got ndarray"):
             getattr(model, method)(split(X), offset)
-    with pytest.raises(TypeError, match="Dask collections have no offsets"):
-        model.fit(split(X), split(y), offset=split(offset))
+    with pytest.raises(TypeError, match="offset must be a Dask array or series as X is one, got ndarray"):
+        model.fit(split(X), split(y), offset=offset)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("K", [2, 3])
+def test_offsets_go_with_their_rows(client, K, form):
+    X, y = problem(K)
+    offset = np.random.default_rng(0).standard_normal((len(X), K) if K > 2 else len(X))
+    given, labels, added = (FORMS[form](each) for each in (X, y, offset))
+    if form == "known":
+        added = split(offset, (500, 500))
+    model, whole = tight(client).fit(given, labels, offset=added), plain().fit(X, y, offset=offset)
+    assert_same_fit(model, whole)
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        found = getattr(model, method)(given, added)
+        np.testing.assert_allclose(found.compute(), getattr(whole, method)(X, offset), atol=1e-7)
+        if form == "known":
+            assert found.shape == getattr(whole, method)(X, offset).shape
+    with pytest.raises(ValueError, match=r"X has 1000 rows .*, but offset has 900"):
+        model.fit(split(X), split(y), offset=split(offset[:900], (900,)))
+    with pytest.raises(ValueError, match="X has 7 partitions, but offset has 1"):
+        model.predict(unknown(X), unknown(offset, (1000,)))
+
+
+@pytest.mark.parametrize("K", [2, 3])
+def test_standardised(client, K):
+    X, y = problem(K)
+    s = np.random.default_rng(0).exponential(size=len(y))
+    parameters = {"standardize": True, "C": 0.1}
+    model = tight(client, **parameters).fit(split(X), split(y), split(s))
+    whole = plain(**parameters).fit(X, y, s)
+    assert_same_fit(model, whole)
+    np.testing.assert_allclose(model.mean_, whole.mean_, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(model.scale_, whole.scale_, rtol=1e-12)
+    np.testing.assert_allclose(model.to_local().predict_proba(X), whole.predict_proba(X), atol=1e-8)
 
 
 def test_to_local_clones_and_pickles(client):

@@ -64,7 +64,8 @@ def test_an_objective_is_that_of_scaled_samples(storage, K, intercept):
     X, y, s = problem(K=K)
     parameters, penalty = Parameters.of_model(K, X.shape[1], intercept), Penalty(0.03)
     scaling = Scaling.of(X, s)
-    ours = StandardisedObjective(Rows.of(in_storage(X, storage), y, s), parameters, penalty, scaling)
+    raw = objective_of(Rows.of(in_storage(X, storage), y, s), Parameters.of_model(K, X.shape[1], True), Penalty())
+    ours = StandardisedObjective(raw, penalty, scaling, intercept=intercept)
     scaled = (X - scaling.mean) * scaling.inverse
     theirs = objective_of(Rows.of(scaled, y, s), parameters, penalty)
     v, u = np.random.default_rng(0).standard_normal((2, parameters.size))
@@ -154,7 +155,7 @@ def test_where_it_is_not_there():
     calls = [
         lambda: model.partial_fit(X, y, classes=[0, 1, 2]),
         lambda: batches.fit(X, y),
-        lambda: model.fit(chunks),
+        lambda: batches.fit(chunks),
         lambda: model.inference(X, y),
     ]
     for call in calls:

@@ -33,7 +33,7 @@ from .._pieces import PiecesObjective, Problem, Survey
 from .._prediction import PredictionMixin
 from .._readable import check_finite, finite_offset
 from .._rows import Rows
-from .._scaling import Scaling, StandardisedObjective, minimize_standardised
+from .._scaling import Scaling, StandardisedObjective, minimize_standardised, moments
 from .._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, Strength, check_once, strength, warn_of_the_end
 from .._solvers import minimize
 from .._stream import RULES, Stream, fingerprint, save
@@ -136,7 +136,7 @@ class LogisticRegression(
         Whether to fit the model that a StandardScaler before it would give, without a scaled copy of X: the penalty and
         `tol` are for coefficients of (x - mean) / scale, with the moments that StandardScaler takes, weighted by
         `sample_weight`. `coef_` and `intercept_` are for x as it is, sparse X included; a constant feature's is 0.
-        Not for mini-batches, chunks and `inference`.
+        Not for mini-batches and `inference`.
     checkpoint : path, optional
         A file to which a mini-batch fit saves its state after each epoch, and within one every ten seconds where the
         data are chunks. If it is there already, the fit goes on from it, to the same bits as without the break. One of
@@ -327,8 +327,8 @@ class LogisticRegression(
             Weights s_i, not negative, not all zero; one each by default.
         offset : array_like, shape (N, K), or (N,) for two classes, optional
             Added to the scores X Wᵀ + b of the classes, in the order of `classes_`; of shape (N,) to that of
-            ``classes_[1]``. Whoever predicts from such a model gives the offsets of those rows. For scikit-learn's
-            metadata routing: ``set_fit_request(offset=True)``.
+            ``classes_[1]``. Whoever predicts from such a model gives the offsets of those rows. Chunks have theirs in
+            them. For scikit-learn's metadata routing: ``set_fit_request(offset=True)``.
 
         Returns
         -------
@@ -342,7 +342,7 @@ class LogisticRegression(
             self._stream = None
         if isinstance(X, Chunks):
             if offset is not None:
-                raise TypeError("chunks have no offsets: fit to arrays in memory, or to memory maps")
+                raise TypeError("the offsets of chunks are in them: name them where the chunks are made")
             return self._fit_pieces(X, y, sample_weight, asked)
         # An optimiser's first pass finds what is not finite; a run of mini-batches begins with a few of the rows.
         finite = self.solver in RULES
@@ -358,16 +358,12 @@ class LogisticRegression(
             problem = problem_of(rows, m, self._layout(), penalty, self.n_threads)
             return self._fit_batches(lambda: [rows], problem, rows)
         objective: Any = None
-        if self.standardize and (penalty.l1 or not penalty.uniform):
-            raise ValueError(
-                f"standardize=True is for one L2 penalty of all features, got l1_ratio={self.l1_ratio} "
-                f"and penalty_weights={self.penalty_weights!r}: scale X, as sklearn.preprocessing.StandardScaler does"
-            )
         if self.standardize:
+            self._check_scaled(penalty)
             scaling = Scaling.of(X, checked_weights(sample_weight, X), effective(self.n_threads))
             self.mean_, self.scale_ = scaling.mean, scaling.scale
-            layout = Parameters.of_model(len(self.classes_), rows.D, bool(self.fit_intercept))
-            objective = StandardisedObjective(rows, layout, penalty, scaling, self.n_threads)
+            inner = objective_of(rows, self._layout(), Penalty(), n_threads=self.n_threads)
+            objective = StandardisedObjective(inner, penalty, scaling, intercept=bool(self.fit_intercept))
         else:
             objective = objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
         return self._minimise(objective, X.dtype, X, y, sample_weight)
@@ -590,17 +586,19 @@ class LogisticRegression(
             self.feature_names_in_ = np.array(chunks.names, object)
         if self.solver in RULES:
             return self._fit_batches(lambda: chunks.pieces(problem.encoded), problem, problem.encoded(sample.rows()))
-        return self._minimise_pieces(ChunksObjective.of(chunks, problem, sample))
+        objective = ChunksObjective.of(chunks, problem, sample)
+        return self._minimise_pieces(objective, lambda: Scaling.of_pieces(map(moments, chunks.pieces())))
 
     def _pieces_problem(self, found: Survey, asked: Strength) -> Problem:
         """Take over what a pass over all pieces has found, and refuse what cannot be fitted."""
-        self._need_no_scaling()
+        if self.solver in RULES:
+            self._need_no_scaling()
         problem = problem_of_pieces(
             found,
             lambda m: self._penalty(asked, m),
             class_weight=self.class_weight,
             solver=self.solver,
-            fit_intercept=bool(self.fit_intercept),
+            fit_intercept=bool(self.fit_intercept or self.standardize),
             n_threads=self.n_threads,
         )
         self.classes_, self.n_features_in_ = found.classes, found.D
@@ -608,8 +606,17 @@ class LogisticRegression(
             del self.feature_names_in_
         return problem._replace(smoothing=self.label_smoothing)
 
-    def _minimise_pieces(self, objective: PiecesObjective) -> Self:
-        """Minimise; where that ends in an error or Ctrl-C, keep the best coefficients so far."""
+    def _minimise_pieces(self, objective: PiecesObjective, scaling: Callable[[], Scaling]) -> Self:
+        """Minimise; where that ends in an error or Ctrl-C, keep the best coefficients so far.
+
+        `scaling` is called for the moments of all pieces, if features are to be standardised.
+        """
+        if self.standardize:
+            self._check_scaled(objective.penalty)
+            found, scaled = scaling(), objective.penalty
+            self.mean_, self.scale_ = found.mean, found.scale
+            around = StandardisedObjective(objective.bare(), scaled, found, intercept=bool(self.fit_intercept))
+            return self._minimise(around, objective.dtype, None, None, None)
         try:
             return self._minimise(objective, objective.dtype, None, None, None)
         except BaseException:
@@ -648,8 +655,15 @@ class LogisticRegression(
     def _need_no_scaling(self) -> None:
         if self.standardize:
             raise ValueError(
-                "standardize=True needs all samples in memory and a solver without mini-batches: scale the columns "
-                "before, or use standardize=False"
+                "standardize=True takes the moments of all samples, which mini-batches do not see: scale the columns "
+                "before, or use another solver"
+            )
+
+    def _check_scaled(self, penalty: Penalty) -> None:
+        if penalty.l1 or not penalty.uniform:
+            raise ValueError(
+                f"standardize=True is for one L2 penalty of all features, got l1_ratio={self.l1_ratio} "
+                f"and penalty_weights={self.penalty_weights!r}: scale X, as sklearn.preprocessing.StandardScaler does"
             )
 
     def _validate_params(self) -> None:
