@@ -11,7 +11,7 @@ from statsmodels.tools import tools
 
 from .._cholesky import Factor
 from ..functional import predict_proba
-from ..inference._likelihood import Likelihood, gram
+from ..inference._likelihood import Likelihood, beside_first, gram
 from ._fitting import fitted
 from ._params import double, flat
 
@@ -141,9 +141,8 @@ class Model:
             if offset.ndim == 1:
                 offset = offset[:, np.newaxis]
             offset = offset[:, offset.shape[1] - (len(W) - 1) :] - (offset[:, :1] if offset.shape[1] == len(W) else 0)
-            X = np.hstack([X, np.broadcast_to(offset, (len(X), len(W) - 1))])
-            W = np.hstack([W, np.eye(len(W))[:, 1:]])
-        return predict_proba(X, W)
+            offset = beside_first(np.broadcast_to(offset, (len(X), len(W) - 1)))
+        return predict_proba(X, W, offset=offset)
 
     def _null_loglike(self) -> float | None:
         """Return the log-likelihood of a constant alone, or None where counts do not tell it."""

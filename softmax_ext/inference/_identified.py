@@ -111,7 +111,7 @@ def _unrest(f: Likelihood, theta: Vector, step: Vector, cut: float) -> float:
     """Return by how much a step moves scores beside each other of which no posterior is about to vanish."""
     V, most = f.coefficients(step), 0.0
     for rows in blocks(f.N, f.D + 3 * f.K):
-        Q, there = dense(f.X[rows][:, : f.D]) @ V.T, f.probabilities(theta, rows) > cut
+        Q, there = dense(f.X[rows]) @ V.T, f.probabilities(theta, rows) > cut
         apart = np.where(there, Q, -np.inf).max(axis=1) - np.where(there, Q, np.inf).min(axis=1)
         most = max(most, float(apart.max(initial=0.0)))
     return most
@@ -123,7 +123,7 @@ def _information(f: Likelihood, theta: Vector, cut: float, direction: Vector | N
     V = np.zeros((f.K, f.D)) if direction is None else f.coefficients(direction)
     high = 1.0 if direction is None else _ends(f, direction)[1]
     for rows in blocks(f.N, f.K * f.size):
-        S, X = f.probabilities(theta, rows), dense(f.X[rows][:, : f.D])
+        S, X = f.probabilities(theta, rows), dense(f.X[rows])
         Q = X @ V.T
         S[(cut >= S) | (Q < Q.max(axis=1, keepdims=True) - FINE * high)] = 0
         S /= S.sum(axis=1, keepdims=True)
@@ -170,7 +170,7 @@ def _margins(f: Likelihood, v: Vector) -> Iterator[tuple[Vector, Array]]:
     """
     V = f.coefficients(v)
     for rows in blocks(f.N, f.D + 3 * f.K):
-        Q, y = dense(f.X[rows][:, : f.D]) @ V.T, f.y[rows]
+        Q, y = dense(f.X[rows]) @ V.T, f.y[rows]
         labels = y > 0 if y.ndim == 2 else y[:, np.newaxis] == np.arange(f.K)
         margin = np.where(labels, Q, np.inf).min(axis=1, keepdims=True) - Q
         if f.weights is not None:

@@ -37,6 +37,11 @@ def dense(X: Any) -> Vector:
     return np.asarray(X.toarray() if scipy.sparse.issparse(X) else X, np.float64)
 
 
+def beside_first(offset: Vector) -> Vector:
+    """Return an offset of all classes but the first, (n, K - 1), as one of all of them, (n, K)."""
+    return np.column_stack([np.zeros(len(offset)), offset])
+
+
 class Likelihood:
     """f(theta), its derivatives, and what is to be known of each sample.
 
@@ -64,33 +69,23 @@ class Likelihood:
         offset: Vector | None = None,
         n_threads: int | None = None,
     ) -> None:
-        self.N, self.D, self.K = X.shape[0], X.shape[1], K
-        self.y, self.weights = y, weights
-        # An offset is a sample's features with coefficients that stay as they are: 1 for its class, 0 for the others.
-        self.fixed = np.zeros((K - 1, 0)) if offset is None else np.eye(K - 1)
-        if offset is None:
-            self.X = X
-        elif scipy.sparse.issparse(X):
-            self.X = scipy.sparse.hstack([X, offset], "csr")
-        else:
-            self.X = np.hstack([X, offset])
+        (self.N, self.D), self.K = X.shape, K
+        self.X, self.y, self.weights = X, y, weights
+        self.offset = None if offset is None else beside_first(offset)
         kind = BinomialObjective if K == 2 else SoftmaxObjective
-        self._arguments: dict[str, Any] = {"fit_intercept": False, "n_threads": n_threads, "K": K}
-        self.objective = kind(self.X, y, sample_weight=weights, **self._arguments)
+        self.objective = kind(
+            X, y, sample_weight=weights, fit_intercept=False, n_threads=n_threads, K=K, offset=self.offset
+        )
         self.m = self.objective.m
-        rows, wide = self.objective.size // self.X.shape[1], self.X.shape[1]
-        places = np.arange(rows * wide).reshape(rows, wide)[1 - K :]
-        self._free = places[:, : self.D].ravel()
-        self._start = np.zeros(rows * wide)
-        self._start[places[:, self.D :]] = self.fixed
+        self._free = slice(self.objective.size - self.size, None)
 
     @property
     def size(self) -> int:
         """Entries of theta."""
         return int((self.K - 1) * self.D)
 
-    def _whole(self, theta: npt.ArrayLike, *, fixed: bool = True) -> Vector:
-        w = self._start.copy() if fixed else np.zeros_like(self._start)
+    def _whole(self, theta: npt.ArrayLike) -> Vector:
+        w = np.zeros(self.objective.size)
         w[self._free] = np.asarray(theta, np.float64)
         return w
 
@@ -112,11 +107,11 @@ class Likelihood:
     def hessian(self, theta: npt.ArrayLike) -> Vector:
         """Return the Hessian of f, which is the mean information of a sample."""
         H = self.objective.hessian(self._whole(theta))
-        return H if len(H) == self.size else H[np.ix_(self._free, self._free)]
+        return H[self._free, self._free].copy() if len(H) > self.size else H
 
     def hessp(self, theta: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
         """Return the Hessian of f times v."""
-        return self.objective.hessp(self._whole(theta), self._whole(v, fixed=False))[self._free]
+        return self.objective.hessp(self._whole(theta), self._whole(v))[self._free]
 
     def losses(self, theta: npt.ArrayLike) -> Vector:
         """Return each sample's loss, (N,), without weight."""
@@ -124,8 +119,8 @@ class Likelihood:
 
     def probabilities(self, theta: npt.ArrayLike, rows: slice | Array = slice(None)) -> Vector:
         """Return S (n, K) of some rows."""
-        W = np.hstack([self.coefficients(theta), np.vstack([np.zeros((1, self.fixed.shape[1])), self.fixed])])
-        S = predict_proba(self.X[rows], W, n_threads=self.objective.n_threads)
+        W, offset = self.coefficients(theta), None if self.offset is None else self.offset[rows]
+        S = predict_proba(self.X[rows], W, offset=offset, n_threads=self.objective.n_threads)
         return np.asarray(S, np.float64)
 
     def residuals(self, theta: npt.ArrayLike, rows: slice | Array = slice(None)) -> Vector:
@@ -140,14 +135,14 @@ class Likelihood:
 
     def scores(self, theta: npt.ArrayLike, rows: slice | Array) -> Vector:
         """Return the derivative of each sample's log-likelihood, (n, size), without weight: (Y - S)_k x_d."""
-        R, X = self.residuals(theta, rows)[:, 1:], dense(self.X[rows][:, : self.D])
+        R, X = self.residuals(theta, rows)[:, 1:], dense(self.X[rows])
         return np.asarray((R[:, :, np.newaxis] * X[:, np.newaxis, :]).reshape(len(R), self.size))
 
     def sizes(self) -> Vector:
         """Return the root mean square of each parameter's column; 1 for one of zeros."""
         squares = np.zeros(self.D)
         for rows in blocks(self.N, self.D):
-            X = dense(self.X[rows][:, : self.D])
+            X = dense(self.X[rows])
             squares += np.einsum("ij,ij->j", X, X)
         size = np.sqrt(squares / self.N)
         return np.tile(np.where(size > 0, size, 1.0), self.K - 1)

@@ -47,8 +47,6 @@ class Maximum(NamedTuple):
 
 def rough_start(f: Any) -> Vector:
     """Return where some passes of L-BFGS get to: a few digits, for less than one Hessian costs."""
-    if f.fixed.size:  # an offset's coefficients are not to be found
-        return np.zeros(f.size)
     w = lbfgs(f.objective, np.zeros(f.objective.size), tol=1e-3, max_iter=15).w.reshape(-1, f.D)
     return (w if len(w) < f.K else w[1:] - w[0]).ravel()
 
