@@ -270,15 +270,29 @@ def _npz(path: Path) -> Table:
     import pandas as pd
 
     columns: dict[str, Array] = {}
+    records: list[str] = []
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         for name, array in archive.items():
+            if array.dtype.kind == "V":
+                array = _of_bfloat16(path, name, array)
+                records.append(repr(name))
             if array.ndim not in (1, 2):
                 raise FileError(f"{path}: array {name!r} has shape {array.shape}; it must have one or two dimensions")
             parts = {name: array} if array.ndim == 1 else {f"{name}{j}": array[:, j] for j in range(array.shape[1])}
             if columns and len(array) != len(next(iter(columns.values()))):
                 raise FileError(f"{path}: array {name!r} has {len(array)} rows, those before it another number")
             columns |= parts
-    return Table(path, pd.DataFrame(columns))
+    note = f"array {', '.join(records)} holds records of two bytes, read as bfloat16" if records else ""
+    return Table(path, pd.DataFrame(columns), note=note)
+
+
+def _of_bfloat16(path: Path, name: str, array: Array) -> Array:
+    """Return records of two bytes as float32: of all numbers that NumPy does not know, bfloat16 alone is as long."""
+    if array.dtype.itemsize != 2 or array.dtype.names is not None:
+        raise FileError(
+            f"{path}: array {name!r} holds records ({array.dtype}): save numbers, such as those of astype('float32')"
+        )
+    return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 def _svmlight(path: Path) -> Table:

@@ -168,6 +168,23 @@ def test_float32_columns_stay_so(iris):
         assert archive["coef"].dtype == np.float32
 
 
+def test_bfloat16_is_read_as_what_it_is_and_said_to_be(iris, capsys):
+    """NumPy writes it as records of two bytes; other records are no numbers."""
+    X, y = iris
+    X = X.astype(pytest.importorskip("ml_dtypes").bfloat16)
+    np.savez("train.npz", X=X, y=y)
+    run("fit", "train.npz", "--target", "y", "--out", "model.npz")
+    assert "warning: train.npz: array 'X' holds records of two bytes, read as bfloat16" in capsys.readouterr().err
+    np.savez("train.npz", X=X.astype(np.float32), y=y)
+    run("fit", "train.npz", "--target", "y", "--out", "wide.npz")
+    with np.load("model.npz") as narrow, np.load("wide.npz") as wide:
+        assert narrow["coef"].tobytes() == wide["coef"].tobytes() and narrow["coef"].dtype == np.float32
+    for records in (np.zeros(150, "V3"), np.zeros(150, [("a", "i1"), ("b", "i1")])):
+        np.savez("train.npz", X=records, y=y)
+        run("fit", "train.npz", "--target", "y", "--out", "model.npz", status=2)
+        assert "array 'X' holds records (" in capsys.readouterr().err
+
+
 def test_evaluate_counts_as_scikit_learn_does():
     rng = np.random.default_rng(0)
     y, Z = rng.integers(4, size=200), rng.standard_normal((200, 5))
