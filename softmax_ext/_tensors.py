@@ -34,7 +34,8 @@ def array_of(x: Any, name: str) -> npt.NDArray[Any]:
     Raises
     ------
     ValueError
-        If it is on another device, needs a gradient, or has no values yet, as under `jax.jit`.
+        If it is on another device, needs a gradient, has no values yet, as under `jax.jit`, or is of bfloat16, and
+        ml_dtypes is not installed.
     """
     device = _device(x)
     if device is not None:
@@ -44,10 +45,32 @@ def array_of(x: Any, name: str) -> npt.NDArray[Any]:
             f"{name} requires a gradient, and none goes through this function: pass {name}.detach(), or use "
             "softmax_ext.torch, whose functions have gradients"
         )
+    torch = _torch_of_bfloat16(x)
+    if torch is not None:
+        return np.asarray(x.view(torch.int16)).view(_bfloat16(name))
     try:
         return np.asarray(x) if hasattr(x, "__array__") else np.from_dlpack(x)
     except (ValueError, TypeError, RuntimeError, BufferError) as error:
         raise ValueError(f"{name} ({type(x).__name__}) cannot be read as an array: {error}") from error
+
+
+def _torch_of_bfloat16(x: Any) -> Any:
+    """Return PyTorch for a tensor of its bfloat16, which it does not tell NumPy; else None."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not isinstance(x, torch.Tensor):
+        return None
+    return torch if x.dtype == torch.bfloat16 and x.layout == torch.strided else None
+
+
+def _bfloat16(name: str) -> np.dtype[Any]:
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise ValueError(
+            f"{name} is of bfloat16, which NumPy has from ml_dtypes ({error}): install it, or pass {name}.float()"
+        ) from error
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype
 
 
 def read(x: Any, name: str) -> Any:
@@ -65,7 +88,7 @@ def on_arrays(function: Callable[P, R], /, *arguments: P.args, **keywords: P.kwa
     arrays = {name: array_of(x, name) for name, x in tensors.items()}
     given.arguments.update(arrays)
     result: Any = function(*given.args, **given.kwargs)
-    namespace = _namespace(next(iter(tensors.values())))
+    namespace: Any = _namespace(next(iter(tensors.values())))
 
     def kind(value: Any) -> Any:
         for name, array in arrays.items():
@@ -73,6 +96,8 @@ def on_arrays(function: Callable[P, R], /, *arguments: P.args, **keywords: P.kwa
                 return tensors[name]
         if namespace is None or not isinstance(value, np.ndarray | np.generic):
             return value
+        if value.dtype.name == "bfloat16" and getattr(namespace, "__name__", "") == "torch":
+            return namespace.asarray(np.asarray(value).view(np.int16)).view(namespace.bfloat16)
         return namespace.asarray(np.asarray(value))
 
     if not isinstance(result, tuple):

@@ -1,5 +1,6 @@
 """Tensors of other libraries in the place of arrays: the same numbers, in the same kind of tensor."""
 
+import sys
 import types
 
 import numpy as np
@@ -122,8 +123,39 @@ def test_what_has_no_values_here_is_refused():
         softmax_ext.softmax(torch.zeros(2, device="meta"))
     with pytest.raises(ValueError, match=r"pass logits.detach\(\), or use softmax_ext.torch"):
         softmax_ext.cross_entropy(torch.zeros(1, 2, requires_grad=True), torch.tensor([0]))
-    with pytest.raises(ValueError, match=r"X \(Tensor\) cannot be read as an array: .*BFloat16"):
-        softmax_ext.loss_grad(torch.zeros(1, 2, dtype=torch.bfloat16), [0], np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"X \(Tensor\) cannot be read as an array: .*Float8"):
+        softmax_ext.loss_grad(torch.zeros(1, 2, dtype=torch.float8_e5m2), [0], np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("layout", ["C", "F", "rows apart", "backwards"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("library", ["torch", "jax.numpy"])
+def test_tensors_of_two_bytes_and_of_any_layout(library, dtype, layout):
+    pytest.importorskip("ml_dtypes")
+    numpy_like = pytest.importorskip(library)
+    X = np.random.default_rng(4).standard_normal((2 * N, D)).astype("f4")
+    X, kind = numpy_like.asarray(X), getattr(numpy_like, dtype)
+    X = X.to(kind) if library == "torch" else X.astype(kind)
+    X = {"C": X[:N], "F": X[:D].T, "rows apart": X[::2], "backwards": X.T[1:].T}[layout]
+    wide = X.float().numpy() if library == "torch" else np.asarray(X, np.float32)
+    W = np.ones((K, wide.shape[1]), np.float32) * np.arange(K)[:, np.newaxis]
+    S = softmax_ext.predict_proba(X, W)
+    np.testing.assert_array_equal(np.asarray(S), softmax_ext.predict_proba(wide, W))
+    assert type(S) is type(X)
+    given = softmax_ext.softmax(X, axis=1)
+    assert given.dtype == X.dtype and type(given) is type(X)
+    np.testing.assert_allclose(np.asarray(given.float() if library == "torch" else given.astype("f4")),
+                               softmax_ext.softmax(wide, axis=1), rtol=2**-5)  # fmt: skip
+
+
+def test_bfloat16_is_written_into_and_needs_a_package(monkeypatch):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("ml_dtypes")
+    Z = torch.zeros((2, 4), dtype=torch.bfloat16)
+    assert softmax_ext.softmax(Z, axis=1, out=Z) is Z and Z.tolist() == [[0.25] * 4] * 2
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(ValueError, match=r"X is of bfloat16, which NumPy has from ml_dtypes .* pass X.float\(\)"):
+        softmax_ext.loss_grad(Z, [0, 1], np.zeros((3, 4)))
 
 
 def test_jax_refuses_traced_values():
