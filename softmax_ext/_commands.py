@@ -250,25 +250,28 @@ def export(args: argparse.Namespace) -> None:
     import onnx
 
     from . import _models
-    from .onnx import OPSETS, to_onnx
+    from .onnx import OPSETS, table_to_onnx, to_onnx
 
     check_output(args.out, (".onnx",))
     estimator, features = _models.load(args.model)
     if features.transformer is not None:
-        raise FileError(
-            f"{args.model}: it fills in numbers or encodes words, and a graph of X does not: fit without --impute and "
-            "--one-hot, or convert the pipeline in a .skops by skl2onnx"
-        )
-    estimator.feature_names_in_ = np.array(features.columns, object)
-    made = to_onnx(estimator)
+        try:
+            made = table_to_onnx(estimator, features)
+        except ValueError as error:
+            raise FileError(f"{args.model}: {error}") from error
+        inputs = f"{len(features.columns)} columns"
+    else:
+        estimator.feature_names_in_ = np.array(features.columns, object)
+        made = to_onnx(estimator)
+        inputs = f"X (N x {estimator.n_features_in_})"
     with whole(args.out) as temporary:
         temporary.write_bytes(made.SerializeToString())
-    kind = onnx.TensorProto.DataType.Name(made.graph.input[0].type.tensor_type.elem_type).lower()
+    kind = onnx.TensorProto.DataType.Name(made.graph.output[1].type.tensor_type.elem_type).lower()
     D, K = estimator.n_features_in_, len(estimator.classes_)
     if args.json:
         print(json.dumps({"out": str(args.out), "features": D, "classes": K, "dtype": kind, "opset": OPSETS[""]}))
     else:
-        row("onnx", f"{args.out}, opset {OPSETS['']}: X ({kind}, N x {D}) to label and probabilities (N x {K})")
+        row("onnx", f"{args.out}, opset {OPSETS['']}: {inputs} to label and probabilities (N x {K}), in {kind}")
 
 
 def evaluate(args: argparse.Namespace) -> None:

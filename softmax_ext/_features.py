@@ -40,6 +40,11 @@ class Features(NamedTuple):
         """The columns of numbers."""
         return [name for name in self.columns if name not in self.words]
 
+    @property
+    def fills(self) -> Array | None:
+        """What stands for a missing number of each column of numbers; None if nothing is filled in."""
+        return None if self.transformer is None else _fills(self.transformer)
+
     def names(self) -> list[str]:
         """Names of the columns of X."""
         encoded = [f"{name}={word or '(missing)'}" for name, known in self.words.items() for word in known]
@@ -54,7 +59,7 @@ class Features(NamedTuple):
                 _check(table, self.columns, [], impute=False, one_hot=False, fitted=True)
             return table.numbers(self.columns)
         known = self.words
-        impute = _fills(self.transformer) is not None
+        impute = self.fills is not None
         _check(table, self.numbers, list(known), impute=impute, one_hot=True, fitted=True)
         return self.transformer.transform(_frame(table, self.numbers, list(known)))
 
@@ -72,7 +77,7 @@ class Features(NamedTuple):
         """Return it as plain arrays, for `from_arrays`; `fill` is NaN where nothing is filled."""
         if self.transformer is None:
             return {"features": np.array(self.columns, str)}
-        known, fills = self.words, _fills(self.transformer)
+        known, fills = self.words, self.fills
         filled = dict(zip(self.numbers, fills if fills is not None else [np.nan] * len(self.numbers), strict=True))
         return {
             "features": np.array(self.columns, str),

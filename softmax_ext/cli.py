@@ -127,12 +127,11 @@ def _parser() -> argparse.ArgumentParser:
 
     export = command(
         "export", _commands.export, "cli,onnx", "write a model as ONNX",
-        "Write a model as ONNX, which onnxruntime runs without Python: X to label and probabilities.",
+        "Write a model as ONNX, which onnxruntime runs without Python: X, or the columns of a table if the model fills "
+        "in numbers or encodes words, to label and probabilities.",
         "model.npz --out model.onnx",
     )  # fmt: skip
-    export.add_argument(
-        "model", type=Path, metavar="MODEL", help="what fit has written, without --impute and --one-hot"
-    )
+    export.add_argument("model", type=Path, metavar="MODEL", help="what fit has written")
     export.add_argument("--out", required=True, type=Path, metavar="FILE", help="a name ending in .onnx")
 
     bench = command(

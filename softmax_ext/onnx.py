@@ -9,6 +9,7 @@ pipelines with one of them: in double with ``options={"zipmap": False}``, since 
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ except ImportError as error:
 
 from sklearn.utils.validation import check_is_fitted
 
+from ._features import Features
 from ._version import __version__
 from .linear_model import LogisticRegression, LogisticRegressionCV
 
@@ -31,6 +33,7 @@ __all__ = ["OPSETS", "to_onnx"]
 Array = npt.NDArray[Any]
 
 OPSETS = {"": 13, "ai.onnx.ml": 1}
+INNER = "softmax_ext."  # what names begin with that must not be a column's
 FORMAT = 7  # the version of the format that came with opset 13
 DOUBLE, FLOAT = np.dtype(np.float64), np.dtype(np.float32)
 
@@ -89,18 +92,75 @@ def to_onnx(model: Any) -> onnx.ModelProto:
             "take scikit-learn's by from_sklearn, and pipelines by skl2onnx.to_onnx"
         )
     check_is_fitted(model)
+    made = _made(model, {"X": model.n_features_in_}, {}, {}, [])
+    if hasattr(model, "feature_names_in_"):
+        helper.set_model_props(made, {"features": "\n".join(map(str, model.feature_names_in_))})
+    return made
+
+
+def table_to_onnx(model: LogisticRegression, features: Features) -> onnx.ModelProto:
+    """Return a model with what makes its X of a table's columns: medians for missing numbers, words as 0 and 1.
+
+    Each column is an input (N, 1) of its own name: numbers of the coefficients' dtype, NaN where one is missing, or
+    strings, the empty one where a word is missing.
+    """
+    taken = sorted({"label", "probabilities"} & set(features.columns))
+    if taken:
+        raise ValueError(f"an output of the graph is called {taken[0]!r}, and so is a column: fit it renamed")
+    known, fills, parts = features.words, features.fills, []
+    arrays: dict[str, Array] = {}
+    nodes: list[Node] = []
+    dtype, element = model.coef_.dtype, int(helper.np_dtype_to_tensor_dtype(model.coef_.dtype))
+    if features.numbers:
+        nodes.append(Node("Concat", features.numbers, [INNER + "numbers"], {"axis": 1}))
+        parts.append(INNER + "numbers")
+    if fills is not None:
+        arrays[INNER + "fills"] = fills.astype(dtype)
+        nodes += [
+            Node("IsNaN", [INNER + "numbers"], [INNER + "missing"]),
+            Node("Where", [INNER + "missing", INNER + "fills", INNER + "numbers"], [INNER + "filled"]),
+        ]
+        parts = [INNER + "filled"]
+    for i, (name, words) in enumerate(known.items()):
+        hot, shape, flat = (f"{INNER}{part}_{i}" for part in ("hot", "shape", "flat"))
+        arrays[shape] = np.array([0, len(words)])
+        nodes += [
+            Node("OneHotEncoder", [name], [hot], {"cats_strings": words, "zeros": 1}, "ai.onnx.ml"),  # (N, 1, words)
+            Node("Reshape", [hot, shape], [flat]),
+            Node("Cast", [flat], [f"{INNER}words_{i}"], {"to": element}),
+        ]
+        parts.append(f"{INNER}words_{i}")
+    nodes.append(Node("Concat", parts, [INNER + "X"], {"axis": 1}))
+    return _made(model, dict.fromkeys(features.columns, 1), known, arrays, nodes)
+
+
+def _made(
+    model: Any, inputs: dict[str, int], strings: Container[str], arrays: dict[str, Array], before: list[Node]
+) -> onnx.ModelProto:
+    """Return a graph of inputs (N, columns), strings or numbers, of which the nodes before it make X."""
     W, b = _two_dimensional(model)
     labels = _labels(model.classes_)
-    arrays, nodes = _operators(W, b, labels)
+    own, nodes = _operators(W, b, labels)
+    if before:  # whose inputs may have any names
+        names = {"label": "label", "probabilities": "probabilities"}
+        nodes = [
+            each._replace(
+                inputs=[INNER + name for name in each.inputs],
+                outputs=[names.get(name, INNER + name) for name in each.outputs],
+            )
+            for each in nodes
+        ]
+        own = {INNER + name: array for name, array in own.items()}
     element = helper.np_dtype_to_tensor_dtype(W.dtype)
     graph = helper.make_graph(
         [helper.make_node(each.operator, each.inputs, each.outputs, domain=each.domain, **each.attributes)
-         for each in nodes],
+         for each in [*before, *nodes]],
         "softmax",
-        [helper.make_tensor_value_info("X", element, ["N", W.shape[1]])],
+        [helper.make_tensor_value_info(name, onnx.TensorProto.STRING if name in strings else element, ["N", columns])
+         for name, columns in inputs.items()],
         [helper.make_tensor_value_info("label", _element(labels), ["N"]),
          helper.make_tensor_value_info("probabilities", element, ["N", len(labels)])],
-        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+        [numpy_helper.from_array(array, name) for name, array in (arrays | own).items()],
     )  # fmt: skip
     made = helper.make_model(
         graph,
@@ -109,8 +169,6 @@ def to_onnx(model: Any) -> onnx.ModelProto:
         ir_version=FORMAT,
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSETS.items()],
     )
-    if hasattr(model, "feature_names_in_"):
-        helper.set_model_props(made, {"features": "\n".join(map(str, model.feature_names_in_))})
     onnx.checker.check_model(made)
     return made
 

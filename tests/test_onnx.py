@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import softmax_ext.onnx
-from softmax_ext import cli
+from softmax_ext import _models, cli
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV
 from softmax_ext.onnx import OPSETS, to_onnx
 
@@ -122,7 +122,7 @@ def test_what_is_refused():
 
 
 def test_export(tmp_path, capsys):
-    pd = pytest.importorskip("pandas", reason="needs pandas")
+    pytest.importorskip("pandas", reason="needs pandas")
     X, y = load_iris(return_X_y=True, as_frame=True)
     X.assign(y=np.array(["a", "b", "c"])[y]).to_csv(tmp_path / "t.csv", index=False)
     model, out = str(tmp_path / "m.npz"), tmp_path / "m.onnx"
@@ -137,13 +137,61 @@ def test_export(tmp_path, capsys):
         run(made, X.to_numpy()), LogisticRegression().fit(X.to_numpy(), np.array(["a", "b", "c"])[y]), X.to_numpy()
     )
     assert cli.main(["export", model, "--out", str(out)]) == 0
-    assert "opset 13: X (double, N x 4)" in capsys.readouterr().out
+    assert "opset 13: X (N x 4) to label and probabilities (N x 3), in double" in capsys.readouterr().out
     assert cli.main(["export", model, "--out", str(tmp_path / "m.txt")]) == 2
     assert "must end in .onnx" in capsys.readouterr().err
-    pd.DataFrame({"w": ["p", "q"] * 5, "y": ["a", "b"] * 5}).to_csv(tmp_path / "w.csv", index=False)
-    assert cli.main(["fit", str(tmp_path / "w.csv"), "--target", "y", "--one-hot", "--out", model]) == 0
-    assert cli.main(["export", model, "--out", str(out)]) == 2
-    assert "fit without --impute and --one-hot" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("asked", ["impute and one-hot", "impute", "one-hot", "words alone"])
+@pytest.mark.parametrize("suffix", ["npz", "skops"])
+def test_export_of_a_model_that_prepares_its_table(dtype, K, asked, suffix, tmp_path, capsys):
+    """The graph takes the columns as they are, with gaps and words, known or not, and says what `predict` says."""
+    pd = pytest.importorskip("pandas", reason="needs pandas")
+    if suffix == "skops":
+        pytest.importorskip("skops", reason="needs skops")
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({
+        "coef": rng.normal(30, 10, 200), "index": rng.exponential(10, 200),  # names that the graph might have
+        "città": rng.choice(["São Paulo", "x", ""], 200), "X": rng.choice(["p", "q"], 200),
+    }).astype({"coef": dtype, "index": dtype})  # fmt: skip
+    table["y"] = np.digitize(table["index"] + 8 * (table["X"] == "p"), [8, 15][: K - 1])
+    words, numbers, flags = ["città", "X"], ["coef", "index"], {"--impute", "--one-hot"}
+    if "impute" in asked:
+        table.loc[::7, "coef"] = np.nan
+    if asked == "impute":
+        table, words, flags = table.drop(columns=words), [], {"--impute"}
+    elif asked != "impute and one-hot":
+        flags = {"--one-hot"}
+        if asked == "words alone":
+            table, numbers = table.drop(columns=numbers), []
+    model, out, data = tmp_path / f"m.{suffix}", tmp_path / "m.onnx", tmp_path / "t.parquet"
+    pytest.importorskip("pyarrow", reason="needs pyarrow, since CSV keeps no dtype")
+    table.to_parquet(data)
+    assert cli.main(["fit", str(data), "--target", "y", *sorted(flags), "--out", str(model)]) == 0
+    assert cli.main(["export", str(model), "--out", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    kind = "float" if numbers and dtype == "float32" else "double"
+    assert (told["classes"], told["dtype"], told["opset"]) == (K, kind, 13)
+    if words:
+        table.loc[:3, "X"] = "of no row that was fitted"
+    estimator, features = _models.load(model)
+    expected = estimator.predict_proba(features.transformer.transform(table[features.columns]))
+    inputs = {name: table[[name]].to_numpy(object if name in words else f"f{8 if kind == 'double' else 4}")
+              for name in features.columns}  # fmt: skip
+    label, S = onnxruntime.InferenceSession(out.read_bytes()).run(None, inputs)
+    np.testing.assert_allclose(S, expected, rtol=0, atol=1e-6 if kind == "double" else 1e-4)
+    assert (label == estimator.classes_[S.argmax(axis=1)]).all() and S.shape == (200, K)
+
+
+def test_export_refuses_columns_of_the_outputs_names(tmp_path, capsys):
+    pd = pytest.importorskip("pandas", reason="needs pandas")
+    model, data = str(tmp_path / "m.npz"), tmp_path / "t.csv"
+    pd.DataFrame({"label": ["p", "q"] * 5, "y": ["a", "b"] * 5}).to_csv(data, index=False)
+    assert cli.main(["fit", str(data), "--target", "y", "--one-hot", "--out", model]) == 0
+    assert cli.main(["export", model, "--out", str(tmp_path / "m.onnx")]) == 2
+    assert "an output of the graph is called 'label', and so is a column" in capsys.readouterr().err
 
 
 def test_examples():
