@@ -16,6 +16,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from ._fisher import POOL, Easing, Fisher
+from ._labels import numbered
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._rows import Rows
@@ -176,7 +177,7 @@ def survey(piece: Rows) -> Survey:
     assert y is not None
     if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.floor(y)).all()):
         raise ValueError(f"{where}: Unknown label type: continuous. Classifiers need labels, y has {y.dtype}")
-    labels, index = np.unique(y, return_inverse=True)
+    labels, index = numbered(y)
     weights, counts = (
         np.bincount(index, by, len(labels)).astype(np.float64) for by in (s, None if s is None else s > 0)
     )
@@ -384,27 +385,28 @@ class Sample:
     """Every 2^t-th row with weight, t growing with the data: at most 2 POOL of them, wherever pieces begin."""
 
     def __init__(self) -> None:
-        self.stride, self.seen, self.kept = 1, 0, 0
+        self.stride, self.seen = 1, 0
         self.pieces: list[tuple[int, Rows]] = []  # with the number of the first row among all
 
     def add(self, piece: Rows) -> None:
         """Take some rows of the next piece."""
+        seen, most = self.seen + len(piece.weighing()), most_of_a_sample(piece.D, piece.X.dtype)
+        while -(-seen // self.stride) > most:  # before any is copied
+            self._thin()
         some = every(piece, self.seen, self.stride)
         if len(some):
             self.pieces.append((self.seen + -self.seen % self.stride, some))
-        self.kept += len(some)
-        self.seen += len(piece.weighing())
-        while self.kept > most_of_a_sample(piece.D, piece.X.dtype):
-            self.stride *= 2
-            thinned: list[tuple[int, Rows]] = []
-            old, self.kept = self.pieces, 0
-            while old:
-                first, some = old.pop(0)
-                some = every(some, first // (self.stride // 2), 2)
-                if len(some):
-                    thinned.append((first + -first % self.stride, some))
-                    self.kept += len(some)
-            self.pieces = thinned
+        self.seen = seen
+
+    def _thin(self) -> None:
+        """Leave out every second row."""
+        self.stride *= 2
+        old, self.pieces = self.pieces, []
+        while old:
+            first, some = old.pop(0)
+            some = every(some, first // (self.stride // 2), 2)
+            if len(some):
+                self.pieces.append((first + -first % self.stride, some))
 
     def rows(self) -> Rows:
         """Return them as one."""

@@ -11,6 +11,7 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
+from ._labels import counted
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._pieces import Problem, Survey
@@ -155,30 +156,12 @@ def _weights_of_classes(class_weight: dict[Any, float] | str, classes: Array, ta
     return c
 
 
-# Integers are counted, not sorted, if they lie within so many of one another.
-COUNTED = 65536
-
-
 def encoded(y: Array) -> tuple[Array, Array]:
-    """Return the classes, sorted, and the number of each label's class, as np.unique does; refuse what are no labels.
-
-    Integers close together are counted: to sort a million labels, as scikit-learn's check and np.unique do, takes
-    several passes over them.
-    """
-    low, high = (int(y.min()), int(y.max())) if y.dtype.kind in "iub" else (0, COUNTED)
-    if high - low >= COUNTED:
+    """Return the classes, sorted, and the number of each label's class; refuse what are no labels."""
+    found = counted(y)
+    if found is None:
         check_classification_targets(y)
         return np.unique(y, return_inverse=True)
-    # What is unsigned may be beyond np.intp, and the difference of what is not may be beyond its own type.
-    unsigned = y.dtype.kind == "u"
-    numbers = (y - y.dtype.type(low) if unsigned else y).astype(np.intp, copy=False)
-    if low and not unsigned:
-        numbers = numbers - low
-    counts = np.bincount(numbers)
-    found = np.flatnonzero(counts)
-    classes = found.astype(y.dtype) + y.dtype.type(low) if unsigned else (found + low).astype(y.dtype)
-    if 2 * len(classes) > len(y):
+    if 2 * len(found[0]) > len(y):
         check_classification_targets(y)  # which warns of so many classes
-    if len(found) < len(counts):
-        numbers = (np.cumsum(counts > 0) - 1)[numbers]
-    return classes, numbers
+    return found

@@ -289,6 +289,22 @@ def test_sample_does_not_depend_on_the_cut(sizes, weighted):
         assert len(one.y) >= min(rows, POOL) and (s is None or s[one.y].all())
 
 
+def test_a_sample_takes_no_more_rows_than_it_keeps():
+    """To copy a first chunk whole took most of a fit from a file that is mapped."""
+    taken = []
+
+    class Watched(np.ndarray):
+        def __getitem__(self, index):
+            found = super().__getitem__(index)
+            taken.append(len(found))
+            return found
+
+    sample = Sample()
+    for n in (7 * POOL, 3, 9 * POOL):
+        sample.add(Rows(np.zeros((n, 1)).view(Watched), np.arange(n)))
+    assert max(taken) <= 2 * POOL and len(sample.rows()) == POOL + 1
+
+
 def test_joined_fills_in_weights():
     pieces = [Rows(np.ones((2, 1)), np.zeros(2), s=s) for s in (None, np.array([2.0, 3.0]))]
     np.testing.assert_array_equal(Rows.joined(pieces).s, [1, 1, 2, 3])
