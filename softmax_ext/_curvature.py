@@ -36,6 +36,12 @@ class Curvature(Protocol):
     M: Array | None  # (1 or blocks, P, ld); None for a diagonal
     diagonal: Vector
     apart: int  # coordinates from a feature's weight in a class to that in the next
+    features: int  # whose weights in the first class are the first coordinates
+
+    @property
+    def kept(self) -> npt.NDArray[np.intp] | None:
+        """Of which parameters it is, or None for all."""
+        ...
 
     def refresh(self, w: Vector) -> None:
         """Compute M anew."""
@@ -65,15 +71,20 @@ class Curvature(Protocol):
 class Whole:
     """The whole Hessian, in the order of the parameters themselves."""
 
+    kept: npt.NDArray[np.intp] | None = None
+
     def __init__(self, objective: Any, w: Vector) -> None:
         self.objective, self.parameters = objective, objective.parameters
-        self.apart = self.parameters.D
         self.refresh(w)
 
     def refresh(self, w: Vector) -> None:
         """Compute the Hessian, and set the intercepts apart."""
-        H, first = self.objective.hessian(w), self.parameters.count * self.parameters.D
-        self.mu = np.zeros((self.parameters.size - first, first))
+        self._take(self.objective.hessian(w), self.parameters.count * self.parameters.D)
+
+    def _take(self, H: Vector, first: int) -> None:
+        """Set the intercepts of H apart, from `first` on."""
+        self.apart = self.features = first // self.parameters.count
+        self.mu = np.zeros((len(H) - first, first))
         if self.parameters.intercept:
             H, self.mu = without(H, first)
         self.M: Array | None = H[np.newaxis]
@@ -97,7 +108,7 @@ class Whole:
 
     def outward(self, d: Vector) -> Vector:
         """Return a step of the parameters."""
-        W, b = self._split(d := self.arranged(d))
+        W, b = self._split(d := d.copy())
         b -= np.einsum("kj,j->k", self.mu, W)
         return d
 
@@ -126,10 +137,12 @@ def without(H: Vector, first: int) -> tuple[Vector, Vector]:
 class Blocks:
     """A block for each class, or one for all, its rows one after the other as in `Parameters.by_class`."""
 
+    kept: npt.NDArray[np.intp] | None = None
+
     def __init__(self, fisher: Any) -> None:
         self.fisher, self.spread = fisher, None
         self.parameters: Parameters = fisher.parameters
-        self.apart = self.parameters.each
+        self.apart, self.features = self.parameters.each, self.parameters.D
         self._take()
 
     def refresh(self, w: Vector) -> None:
@@ -200,8 +213,11 @@ class Diagonal:
     It is 1 for an objective that tells nothing.
     """
 
+    kept: npt.NDArray[np.intp] | None = None
+
     def __init__(self, parameters: Parameters, fisher: Any = None) -> None:
-        self.fisher, self.apart = fisher, parameters.D
+        self.fisher = fisher
+        self.apart = self.features = parameters.D
         self.M: Array | None = None
         self.diagonal: Vector = np.ones(parameters.size) if fisher is None else 1 / fisher.inverse
 
@@ -246,15 +262,22 @@ class Pairs:
         sy = float(dots(s[np.newaxis], y)[0])
         if not sy > 1e-14 * math.sqrt(float(dots(s[np.newaxis], s)[0]) * float(dots(y[np.newaxis], y)[0])):
             return
-        row = len(self.rows) if len(self.rows) < len(self.S) else self.rows.pop(0)
+        free = [row for row in range(len(self.S)) if row not in self.rows]
+        row = free[0] if free else self.rows.pop(0)
         self.rows.append(row)
         np.divide(s, math.sqrt(sy), out=self.S[row])
         np.divide(y, math.sqrt(sy), out=self.Y[row])
         self._arrange(row, curvature, None if Ms is None else Ms / math.sqrt(sy))
 
     def refresh(self, curvature: Curvature) -> None:
-        """Follow M to another one."""
+        """Follow M to another one, with those pairs whose steps it can tell of."""
         rows, self.rows = self.rows, []
+        if curvature.kept is not None:
+            rows = [
+                row for row in rows if np.count_nonzero(self.S[row]) == np.count_nonzero(self.S[row][curvature.kept])
+            ]
+        if self.arranged.shape[2] != len(curvature.diagonal):
+            self.arranged = np.empty((*self.arranged.shape[:2], len(curvature.diagonal)))
         for row in rows:
             self.rows.append(row)
             self._arrange(row, curvature, None)

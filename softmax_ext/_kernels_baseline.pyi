@@ -226,6 +226,20 @@ def cross_entropy(
 ) -> bool: ...
 def special(what: int, x: _Floats, out: _Floats, axes: int, n_threads: int) -> int: ...
 def fisher_sizes(P: int, itemsize: int) -> tuple[int, int]: ...
+def support_sizes(N: int, D: int, ld: int) -> tuple[int, int]: ...
+def support_hessian(
+    X: npt.NDArray[Any],
+    S: _Doubles,
+    s: _Doubles,
+    moments: _Doubles | None,
+    first: _Labels,
+    feature: _Labels,
+    sums: _Doubles,
+    work: _Doubles,
+    *,
+    itemsize: int,
+    n_threads: int,
+) -> None: ...
 @_fused
 def vectors_dot(rows: _Floats, v: _Doubles, u: _Floats | None, sums: _Doubles, n_threads: int) -> None: ...
 @_fused

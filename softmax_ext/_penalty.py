@@ -134,6 +134,13 @@ class Penalty:
         diagonal = parameters.weights(H.reshape(-1)[:: parameters.size + 1])
         diagonal += self.diagonal(parameters.D)
 
+    def add_diagonal(self, parameters: Parameters, H: Vector, kept: npt.NDArray[np.intp]) -> Vector:
+        """Add the Hessian to H, which has the rows and columns of the kept parameters alone, and return it."""
+        diagonal = np.zeros(parameters.size)
+        parameters.weights(diagonal)[:] = self.diagonal(parameters.D)
+        H.flat[:: len(H) + 1] += diagonal[kept]
+        return H
+
     def prox(self, W: Array, step: float = 1.0) -> Vector:
         """Return the minimum over V (K, D) of ``½ |V - W|²`` + step times the l1 part of V's penalty."""
         sizes = self.sizes(W)

@@ -23,6 +23,7 @@ from ._descent import Callback, Descent, Solution
 from ._duality import Dual
 from ._parameters import Parameters
 from ._penalty import Penalty
+from ._support import Support, rows_for
 
 __all__ = ["proximal"]
 
@@ -34,7 +35,10 @@ FEW = 320
 # Part of the present violation by which the last sweep of coordinate descent may still change a gradient.
 ENOUGH = 0.1
 # A weight that is 0 stays out of the sweeps if its gradient is below the limit by more than this part of it.
-ROOM = 0.3
+ROOM = 0.2
+# Beside the weights that are not 0 the Hessian has the next ones, no more than so many, or than this part of those,
+# or than are beyond their limits.
+SOME, MORE = 100, 0.25
 # Armijo's constant, the least share of a step, and the evaluations of one line search.
 ARMIJO, LEAST, TRIALS = 1e-4, 0.1, 30
 # The duality gap at the end, as a part of tol times the value, or of tol squared if that is more.
@@ -61,7 +65,7 @@ class ProximalDescent(Descent):
         self.parameters: Parameters = objective.parameters
         super().__init__(objective, w, tol, max_iter, callback)
         self.dual = dual
-        if dual is None and not has_offset(objective):
+        if dual is None and getattr(objective, "offset", None) is None:
             self.dual = Dual(objective, None if self.w.any() else self.asked)
 
     def violation(self, w: Vector, grad: Vector) -> float:
@@ -112,20 +116,18 @@ class ProximalDescent(Descent):
         )
 
 
-def has_offset(objective: Any) -> bool:
-    """Tell whether samples have offsets, with which posteriors at W = 0 are not constant, and there is no dual yet."""
-    return getattr(getattr(objective, "_rows", None), "offset", None) is not None
-
-
 class Model:
     """The quadratic model at the point of a descent, refreshed at iterations 0, 5, 15, 45, 75, ...
 
-    Where parameters are few it is the whole Hessian of each point, and there are no pairs.
+    Where parameters are few it is the whole Hessian of each point, and there are no pairs. From the first refresh on
+    it is that of the weights that are not 0 or may become so, where those are few enough; then it is also refreshed
+    where others are further from their optimum than these.
     """
 
     def __init__(self, run: ProximalDescent, few: int) -> None:
         self.pairs = Pairs(run.w.size)
         self.whole = run.w.size <= few and hasattr(run.objective, "hessian")
+        self.broad: Curvature | None = None  # of all parameters
         self.curvature: Curvature | None = None
         self.first = self.due = self.steps = 0  # of the descent that is served; and those of the one before
         self.take(run)
@@ -140,15 +142,55 @@ class Model:
     def current(self) -> Curvature:
         """Return M, computed anew where that is due."""
         run = self.run
-        if self.curvature is None:
-            self.curvature = curvature_of(run.objective, run.w, self.whole)
-        elif self.whole or run.n_iter == self.due:
-            self.curvature.refresh(run.w)
+        old = self.curvature
+        if old is None or self.whole or run.n_iter >= self.due or self._others_lead(old.kept):
+            self.curvature = self._computed()
             self.pairs.refresh(self.curvature)
-        if run.n_iter == self.due:
+        if run.n_iter >= self.due:
             gap = self.due - self.first
             self.due = self.first + (min(3 * gap, gap + 30) if gap else 5)
+        assert self.curvature is not None
         return self.curvature
+
+    def _computed(self) -> Curvature:
+        """Return the Hessian of what is near its limit if it is not too dear, else M of all parameters."""
+        run = self.run
+        if not self.whole:
+            kept = self._near()
+            if rows := rows_for(run.objective, kept):
+                return Support(run.objective, run.w, kept, rows)
+        if self.broad is None:
+            self.broad = curvature_of(run.objective, run.w, self.whole)
+        else:
+            self.broad.refresh(run.w)
+        return self.broad
+
+    def _near(self) -> npt.NDArray[np.intp]:
+        """Return which parameters are not 0, or are the nearest to where they would move; of a group all or none."""
+        run, layout = self.run, self.run.parameters
+        (W, _), (dW, _) = layout.views(run.w), layout.views(run.grad)
+        limits, sizes = run.penalty.thresholds(layout.D), run.penalty.sizes(dW)
+        used = W.any(axis=0) if run.penalty.grouped else W != 0
+        used = used | (limits == 0)
+        room = np.where(used, np.inf, (limits - sizes) / np.maximum(limits, np.finfo(float).tiny)).ravel()
+        more = np.flatnonzero(room <= ROOM)
+        most = max(SOME, int(MORE * np.count_nonzero(used)), int(np.count_nonzero(room <= 0)))
+        if len(more) > most:
+            more = more[np.argsort(room[more], kind="stable")[:most]]
+        used.reshape(-1)[more] = True
+        kept = np.ones(run.w.size, bool)
+        layout.weights(kept)[:] = used
+        return np.flatnonzero(kept)
+
+    def _others_lead(self, kept: npt.NDArray[np.intp] | None) -> bool:
+        """Tell whether what M does not know of is further from its optimum than what it does."""
+        if kept is None:
+            return False
+        run = self.run
+        (W, _), (dW, _) = run.parameters.views(run.w), run.parameters.views(run.grad)
+        violations = np.array(np.broadcast_to(run.penalty.violations(W, dW), W.shape))
+        violations.reshape(-1)[kept[kept < W.size]] = 0
+        return 2 * float(violations.max(initial=0.0)) > run.largest_gradient
 
     def step(self) -> Vector:
         """Return the way to the model's minimum."""
@@ -165,7 +207,7 @@ class Model:
         layout, curved = self.run.parameters, curvature.diagonal > 0
         if not self.run.penalty.grouped or layout.count == 1:
             return Entries(np.flatnonzero(((w != 0) | (np.abs(g) >= (1 - ROOM) * limits)) & curved))
-        first = np.arange(layout.D)
+        first = np.arange(curvature.features)
         group = np.add.outer(first, np.arange(layout.count) * curvature.apart)
         sizes = np.sqrt(np.square(g[group]).sum(axis=1))
         moving = w[group].any(axis=1) | (sizes >= (1 - ROOM) * limits[first])

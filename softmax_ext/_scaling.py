@@ -176,6 +176,22 @@ class StandardisedObjective:
         self.penalty.add_hessian(self.parameters, H)
         return H
 
+    def hessian_among(self, v: Vector, kept: npt.NDArray[np.intp], rows: int) -> Vector:
+        """Return the Hessian at v of the kept parameters alone, from so many of the rows, about; see `Support`."""
+        moments = np.stack([self.scaling.mean, self.scaling.inverse])
+        H = self.inner.among(self.raw(v), self.parameters, kept, rows, moments)
+        return self.penalty.add_diagonal(self.parameters, H, kept)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a pass, about."""
+        return self.inner.flops
+
+    @property
+    def offset(self) -> Array | None:
+        """What is added to the scores of the samples."""
+        return self.inner.offset
+
     def _each_pulled(self, rows: Iterable[Vector]) -> Vector:
         return np.array([self.scaling.pulled(self.parameters, row) for row in rows])
 
@@ -185,6 +201,13 @@ class StandardisedObjective:
 
     def preconditioner(self, v: Vector, extra: Vector | None = None) -> Fisher:
         """Return what multiplies a vector by an approximate inverse of the Hessian at v."""
+        return self._fisher(v, extra)
+
+    def curvature(self, v: Vector) -> Fisher:
+        """Return the matrices of which `preconditioner` has the inverse."""
+        return self._fisher(v, None, whole=True)
+
+    def _fisher(self, v: Vector, extra: Vector | None, *, whole: bool = False) -> Fisher:
         return self.inner.fisher(
             v,
             self.parameters,
@@ -193,6 +216,7 @@ class StandardisedObjective:
             mean_squares=self.mean_squares,
             raw=self.raw,
             standard=(self.scaling.mean, self.scaling.inverse),
+            whole=whole,
         )
 
     @property

@@ -26,6 +26,7 @@ from ._rows import Rows
 from ._rows_space import RowsSpace, is_wide
 from ._run import run
 from ._sparse import CSR, is_sparse
+from ._support import hessian_among
 from ._validation import (
     check_block,
     check_offset,
@@ -276,6 +277,21 @@ class SoftmaxObjective:
         run(_dispatch.kernels.Hessian(*parameters.views(w), H, self.m), way, self._curving, self.n_threads)
         return H
 
+    def hessian_among(self, w: Vector, kept: npt.NDArray[np.intp], rows: int) -> Vector:
+        """Return the Hessian at w of the kept parameters alone, from so many of the rows, about; see `Support`."""
+        return self.penalty.add_diagonal(self.parameters, self.among(w, self.parameters, kept, rows), kept)
+
+    def among(
+        self, w: Vector, parameters: Parameters, kept: npt.NDArray[np.intp], rows: int, moments: Vector | None = None
+    ) -> Vector:
+        """Return the Hessian of the loss for parameters of features that are moved and scaled by moments (2, D)."""
+        step = slice(None, None, max(1, self.N // rows))
+        some = self._curving[step]
+        S = self._posterior(some, *self.parameters.split(w, self.dtype))
+        H = hessian_among(some, S, parameters, kept, moments=moments, n_threads=self.n_threads)
+        H /= float(self._rows.weights()[step].sum())
+        return H
+
     def _reference_hessian(self, w: Array) -> Vector:
         parameters, s = self.parameters, self._curving.weights()
         S = self._posterior(self._rows, *parameters.split(w, self.dtype))
@@ -387,6 +403,11 @@ class SoftmaxObjective:
         other.m = other._rows.total
         other.n_threads = self.n_threads if n_threads is None else n_threads
         return other
+
+    @property
+    def offset(self) -> Array | None:
+        """What is added to the scores of the samples."""
+        return self._rows.offset
 
     @property
     def flops(self) -> int:

@@ -109,14 +109,15 @@ def checked(found, X, y, s, K, penalty, intercept=True, *, binary=False):
     return max(violations.max(), np.abs(db).max() if intercept else 0)
 
 
-@pytest.mark.parametrize("few", [0, 1000], ids=["pairs", "whole"])
+@pytest.mark.parametrize("model", ["blocks", "support", "whole"])
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.parametrize("kind", ["l1", "elastic net", "grouped", "weights", "free"])
 @pytest.mark.parametrize("K", [2, 3, 5])
-def test_fits_end_at_the_minimum(K, kind, storage, intercept, few, monkeypatch):
+def test_fits_end_at_the_minimum(K, kind, storage, intercept, model, monkeypatch):
     """By the specification's optimality conditions and duality gap."""
-    monkeypatch.setattr("softmax_ext._proximal.FEW", few)
+    monkeypatch.setattr("softmax_ext._proximal.FEW", 1000 if model == "whole" else 0)
+    monkeypatch.setattr("softmax_ext._support.MOST", 0 if model == "blocks" else 1000)
     X, y, s = problem(K, storage == "csr")
     D = X.shape[1]
     weights = {"weights": np.linspace(0.5, 2, D), "free": np.arange(D) % 3}.get(kind)
