@@ -17,11 +17,13 @@ is f(w) / l1 times the largest (|G| / v - l1)₊: the less of the two is taken.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ._parameters import Parameters
 from ._penalty import Penalty
 
 Vector = npt.NDArray[np.float64]
@@ -55,6 +57,16 @@ class Dual:
         q = self.frequencies[self.frequencies > 0] / self.mass
         self.loss = -self.mass * float(q @ np.log(q))
         self.G = self.gradient_of(self.frequencies / self.mass)
+
+    def of_features(self, which: npt.NDArray[np.intp]) -> Dual:
+        """Return that of some features alone, which needs no pass."""
+        other = copy.copy(self)
+        layout = self.layout
+        other.layout = Parameters(layout.K, len(which), layout.intercept, layout.binary)
+        other.G0, other.G = self.G0[:, which], self.G[:, which]
+        if layout.intercept:
+            other.mean = self.mean[which]
+        return other
 
     def gradient_of(self, q: Vector) -> Vector:
         """Return the gradient for W where every posterior is q, (K,)."""

@@ -73,6 +73,11 @@ class Penalty:
         """Return the penalty of other strengths."""
         return Penalty(l2, l1, grouped=self.grouped, weights=self.weights)
 
+    def of_features(self, which: npt.NDArray[np.intp]) -> Penalty:
+        """Return the penalty of some features alone."""
+        weights = None if self.weights is None else self.weights[which]
+        return Penalty(self.l2, self.l1, grouped=self.grouped, weights=weights)
+
     @property
     def uniform(self) -> bool:
         """Whether it is the same for all features."""

@@ -24,6 +24,7 @@ from ._duality import Dual
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._support import Support, rows_for
+from ._working_set import INNER, WorkingSet, chosen, is_wide
 
 __all__ = ["proximal"]
 
@@ -60,10 +61,11 @@ class ProximalDescent(Descent):
         max_iter: int,
         callback: Callback | None = None,
         dual: Dual | None = None,
+        asked: tuple[float, Vector] | None = None,
     ) -> None:
         self.penalty: Penalty = objective.penalty
         self.parameters: Parameters = objective.parameters
-        super().__init__(objective, w, tol, max_iter, callback)
+        super().__init__(objective, w, tol, max_iter, callback, asked=asked)
         self.dual = dual
         if dual is None and getattr(objective, "offset", None) is None:
             self.dual = Dual(objective, None if self.w.any() else self.asked)
@@ -223,8 +225,22 @@ class Model:
             self.pairs.add(s, y, self.curvature, share * self.Md)
 
 
-def follow(run: ProximalDescent, model: Model | None = None) -> Model:
+class Among:
+    """A working set, and the model of the objective of its features."""
+
+    def __init__(self, some: WorkingSet, penalty: Penalty) -> None:
+        self.some, self.penalty = some, penalty
+        self.model: Model | None = None
+
+
+def follow(run: ProximalDescent, before: Model | Among | None = None) -> Model | Among | None:
     """Go on from the point of a descent to the end, with the model of one before if there is one; return the model."""
+    if is_wide(run.objective):
+        return _follow_among(run, before if isinstance(before, Among) else None)
+    return _follow(run, before if isinstance(before, Model) else None)
+
+
+def _follow(run: ProximalDescent, model: Model | None) -> Model:
     since = run.n_iter, run.evaluations
     if model is None:
         model = Model(run, FEW)
@@ -237,6 +253,48 @@ def follow(run: ProximalDescent, model: Model | None = None) -> Model:
     model.steps = run.n_iter
     run.tell("proximal Newton's method" if model.whole else "proximal quasi-Newton method", since)
     return model
+
+
+def _follow_among(run: ProximalDescent, among: Among | None) -> Among | None:
+    """Do the same where features are many: each iteration is a fit among some of them, and a pass over all."""
+    before, inner, iterations, evaluations = None if among is None else among.penalty, run, 0, 0
+    closer = 1.0
+    while math.isfinite(run.value):
+        run.certify()
+        if run.reason:
+            break
+        (W, _), (dW, _) = run.parameters.views(run.w), run.parameters.views(run.grad)
+        which, before = chosen(run.penalty, W, dW, before), None
+        if among is None or not set(which.tolist()) <= set(among.some.which.tolist()):
+            among, closer = Among(WorkingSet(run.objective, which), run.penalty), 1.0
+        elif inner is not run and not inner.converged:
+            run.reason = inner.reason
+            break
+        elif inner is not run and not inner.n_iter:
+            closer *= INNER  # the end is further than the fit among these could tell
+        some = among.some
+        some.part.penalty = run.penalty.of_features(some.which)
+        among.penalty = run.penalty
+        inner = ProximalDescent(
+            some.part,
+            some.lower(run.w),
+            closer * max(run.tol, INNER * run.largest_gradient),
+            run.max_iter - iterations,
+            dual=None if run.dual is None else run.dual.of_features(some.which),
+        )
+        among.model = _follow(inner, among.model)
+        iterations, evaluations = iterations + inner.n_iter, evaluations + inner.evaluations
+        w, run.predicted_decrease = some.lift(inner.w), inner.predicted_decrease
+        asked = run.evaluate(w)
+        run.move(w, asked, *asked)
+        if iterations >= run.max_iter or closer < 1e-3:
+            run.certify()
+            run.reason = run.reason or inner.reason
+            break
+    run.lines.append(
+        f"working sets of the features: {run.n_iter}, {iterations} iterations and {evaluations} evaluations among them"
+    )
+    return among
 
 
 def _search(run: ProximalDescent, model: Model) -> bool:

@@ -9,6 +9,7 @@ an intercept c is 0, and b is not.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Self
@@ -103,6 +104,12 @@ class Scaling:
         found = functools.reduce(Moments.joined, pieces)
         return cls(found.mean, found.squares / found.total, found.total)
 
+    def of_features(self, which: npt.NDArray[np.intp]) -> Scaling:
+        """Return that of some features alone."""
+        other = copy.copy(self)
+        other.mean, other.scale, other.inverse = self.mean[which], self.scale[which], self.inverse[which]
+        return other
+
     def raw(self, parameters: Parameters, v: Array) -> Vector:
         """Return [W, row after row; b] of x, from the parameters of standardised features."""
         V, c = parameters.views(np.asarray(v, np.float64))
@@ -191,6 +198,14 @@ class StandardisedObjective:
     def offset(self) -> Array | None:
         """What is added to the scores of the samples."""
         return self.inner.offset
+
+    def of_features(self, which: npt.NDArray[np.intp]) -> Self:
+        """Return the objective of some features alone, the weights of the others being 0: of a copy of those."""
+        other, layout = copy.copy(self), self.parameters
+        other.inner, other.scaling = self.inner.of_features(which), self.scaling.of_features(which)
+        other.parameters = Parameters(layout.K, len(which), layout.intercept, layout.binary)
+        other.penalty, other.D = self.penalty.of_features(which), len(which)
+        return other
 
     def _each_pulled(self, rows: Iterable[Vector]) -> Vector:
         return np.array([self.scaling.pulled(self.parameters, row) for row in rows])

@@ -392,6 +392,21 @@ class SoftmaxObjective:
         means[: self.D] = sums / len(X)
         return means
 
+    def of_features(self, which: npt.NDArray[np.intp]) -> Self:
+        """Return the objective of some features alone, the weights of the others being 0: of a copy of those."""
+        other = copy.copy(self)
+        X = self._rows.X
+        other._rows = replace(
+            self._rows, X=X.columns(which) if isinstance(X, CSR) else np.ascontiguousarray(X[:, which])
+        )
+        other._curving = other._rows.curving()
+        other.D, layout = len(which), self.parameters
+        other.parameters = Parameters(layout.K, other.D, layout.intercept, layout.binary)
+        other.penalty = self.penalty.of_features(which)
+        for name in ("mean_squares", "_rows_space", "_centre"):  # which are of all features
+            other.__dict__.pop(name, None)
+        return other
+
     def weighing(self, s: Vector, n_threads: int | None = None) -> Self:
         """Return the objective of the same rows with other complete weights, (N,): a row of weight 0 is left out.
 

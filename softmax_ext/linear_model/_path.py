@@ -241,7 +241,7 @@ def logistic_regression_path(
     objectives, losses, gaps, n_iters = np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.int32)
     trail = Trail(objective, tol=tol, max_iter=max_iter, moving=True)
     if asked.l1_ratio:
-        trail.dual, trail.ends.w = start.dual, start.dual.null()
+        trail.ends.dual, trail.ends.w = start.dual, start.dual.null()
     with ExitStack() as stack:
         observers = [] if callback is None else [callback]
         if verbose:

@@ -29,7 +29,7 @@ from .._descent import Callback, Descent, Solution, most_decrease
 from .._duality import Dual
 from .._newton import FEW, inverse_hessian
 from .._penalty import Penalty
-from .._proximal import Model, ProximalDescent, follow
+from .._proximal import Among, Model, ProximalDescent, follow
 from .._solvers import minimize
 
 Array = npt.NDArray[Any]
@@ -51,11 +51,14 @@ class Ends:
         self.l2 = 0.0
         self.velocity: Vector | None = None  # of w, along the logarithm of l2
         self.speeds = (0.0, 0.0)  # of the step before the last, and of the last
+        self.model: Model | Among | None = None  # of the loss, from the last fit with an L1 penalty
+        self.dual: Dual | None = None
 
     def begin(self, objective: Any) -> tuple[Vector, Asked | None]:
         """Return where to begin the fit of the objective, which has its next penalty already; and its value there."""
         l2, (before, last), behind = objective.penalty.l2, self.speeds, self._penalised(objective)
-        if behind is None or self.velocity is None or not (0 < l2 < self.l2 and before > 0):
+        straight = objective.penalty.l1 == 0  # a weight that is 0 goes its own way
+        if behind is None or self.velocity is None or not (straight and 0 < l2 < self.l2 and before > 0):
             return self.w, behind
         w = self.w + math.log(self.l2 / l2) * min(1.0, last / before) * self.velocity
         ahead = objective.value_and_grad(w)
@@ -98,8 +101,6 @@ class Trail:
         self.ends = Ends(objective.size)
         self.near: Shared | None = None  # the curvature near where the last fit has ended
         self.moved = True  # whether that is another place by now
-        self.model: Model | None = None  # of the loss, from the last fit with an L1 penalty
-        self.dual: Dual | None = None
 
     @property
     def w(self) -> Vector:
@@ -109,7 +110,8 @@ class Trail:
     def to(self, penalty: Penalty, callback: Callback | None = None) -> Solution:
         """Fit with the next penalty."""
         if penalty.l1:
-            return self._to_l1(penalty, callback)
+            self.objective.penalty = penalty
+            return self._follow_l1(self.objective, self.ends, callback)
         tol, W = self.tol, self.objective.parameters.weights(self.w)
         if self.moving and W.any():
             change = np.zeros_like(W)
@@ -143,18 +145,17 @@ class Trail:
         ends.end(objective, runs[0])
         return solution
 
-    def _to_l1(self, penalty: Penalty, callback: Callback | None) -> Solution:
-        if penalty.l2 != self.objective.penalty.l2:
-            self.model = None
-        if self.dual is None:
-            self.dual = Dual(self.objective)
-        self.objective.penalty = penalty
+    def _follow_l1(self, objective: Any, ends: Ends, callback: Callback | None) -> Solution:
+        if objective.penalty.l2 != ends.l2:
+            ends.model = None
+        if ends.dual is None and objective.offset is None:
+            ends.dual = Dual(objective)
+        start, asked = ends.begin(objective)
         with np.errstate(over="ignore", invalid="ignore"):
-            run = ProximalDescent(self.objective, self.w, self.tol, self.max_iter, callback, self.dual)
-            self.model = follow(run, self.model)
-        solution = run.solution()
-        self.ends.w = solution.w
-        return solution
+            run = ProximalDescent(objective, start, self.tol, self.max_iter, callback, dual=ends.dual, asked=asked)
+            ends.model = follow(run, ends.model)
+        ends.end(objective, run)
+        return run.solution()
 
     def curvature(self) -> Any:
         """Return what multiplies by an approximate inverse of the Hessian here; None for Newton's method and for L1.
@@ -177,12 +178,9 @@ class Trail:
     ) -> Solution:
         """Fit other weights of the same rows with a penalty of the trail, on from where their own fits have ended."""
         objective.penalty = penalty
-        if not penalty.l1:
-            return self._follow(objective, ends, curvature, self.tol, callback)
-        with np.errstate(over="ignore", invalid="ignore"):
-            solution = minimize(objective, ends.w, tol=self.tol, max_iter=self.max_iter, callback=callback)
-        ends.w = solution.w  # a weight that is 0 goes its own way
-        return solution
+        if penalty.l1:
+            return self._follow_l1(objective, ends, callback)
+        return self._follow(objective, ends, curvature, self.tol, callback)
 
 
 class Shared:

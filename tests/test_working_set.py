@@ -1,0 +1,137 @@
+"""Fits with L1 among some features of many: they end where a fit among all of them does."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from softmax_ext import SoftmaxObjective, _working_set, optim, reference
+from softmax_ext._penalty import Penalty
+from softmax_ext._working_set import WorkingSet, chosen
+from softmax_ext.linear_model import LogisticRegression, logistic_regression_path
+from softmax_ext.objective import BinomialObjective
+
+
+def text(K, storage="csr", N=157, D=431, dtype=np.float64):
+    """Documents of a few words each, a few of which tell the class."""
+    rng = np.random.default_rng([K, D])
+    y = np.append(rng.integers(0, K, N - K), np.arange(K))
+    X = (rng.random((N, D)) < 20 / D) * rng.integers(1, 4, (N, D))
+    X[np.arange(N), y] += 3 * (rng.random(N) < 0.7)
+    X = X.astype(dtype)
+    return scipy.sparse.csr_array(X) if storage == "csr" else X, y, rng.integers(0, 3, N) + 0.5
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("storage", ["csr", "dense", "float32", "uint8"])
+@pytest.mark.parametrize("K", [2, 3])
+def test_an_objective_of_some_features_is_that_of_all_where_others_weigh_nothing(K, storage, intercept):
+    X, y, s = text(K, storage, dtype=storage if "t" in storage else np.float64)
+    penalty = Penalty(0.1, 0.1, weights=np.linspace(0, 2, X.shape[1]))
+    Objective = BinomialObjective if K == 2 else SoftmaxObjective
+    whole = Objective(X, y, penalty=penalty, sample_weight=s, fit_intercept=intercept)
+    assert whole.mean_squares.shape == (X.shape[1] + intercept,)
+    some = WorkingSet(whole, np.arange(3, X.shape[1], 7))
+    v = 0.1 * np.random.default_rng(0).standard_normal(some.part.size)
+    w = some.lift(v)
+    np.testing.assert_array_equal(some.lower(w), v)
+    assert np.count_nonzero(w) == len(v)
+    (value, grad), (part, of_part) = whole.value_and_grad(w), some.part.value_and_grad(v)
+    close = 1e-5 if whole.dtype == np.float32 else 1e-12
+    assert part == pytest.approx(value, rel=close)
+    np.testing.assert_allclose(of_part, some.lower(grad), atol=close)
+    assert some.part.mean_squares.shape == (some.part.D + intercept,)
+
+
+@pytest.mark.parametrize("kind", ["l1", "elastic net", "grouped", "weights", "free"])
+@pytest.mark.parametrize("storage", ["csr", "dense"])
+@pytest.mark.parametrize("K", [2, 4])
+def test_a_fit_ends_where_one_among_all_features_does(K, storage, kind, monkeypatch):
+    monkeypatch.setattr(_working_set, "LEAST", 10)
+    X, y, s = text(K, storage)
+    D = X.shape[1]
+    weights = {"weights": np.linspace(0.5, 2, D), "free": (np.arange(D) > 1) + 0.0}.get(kind)
+    penalty = Penalty(0.01 * (kind == "elastic net"), 0.008, grouped=kind == "grouped", weights=weights)
+    Objective = BinomialObjective if K == 2 else SoftmaxObjective
+    objective = Objective(X, y, penalty=penalty, sample_weight=s)
+    want = optim.proximal(objective, np.zeros(objective.size), tol=1e-6, max_iter=1000)
+    assert "working sets" not in want.report
+    monkeypatch.setattr(_working_set, "WIDE", 100)
+    found = optim.proximal(objective, np.zeros(objective.size), tol=1e-6, max_iter=1000)
+    assert "working sets" in found.report and found.n_iter > 1
+    assert found.converged and want.converged, found.report
+    assert found.value == pytest.approx(want.value, rel=2e-7) and found.largest_gradient <= 1e-6
+    assert found.value == pytest.approx(objective.value(found.w), rel=1e-12)
+    assert np.isnan(found.gap) if kind == "free" else found.gap <= 1e-7 * found.value
+    W = objective.parameters.weights(found.w)
+    assert 10 < np.count_nonzero(W.any(axis=0)) < D / 2
+    again = optim.proximal(objective, found.w, tol=1e-6)
+    assert again.n_iter == 0 and again.converged
+
+
+def test_who_comes_in():
+    dW = np.array([[0.5, -0.9, 0.2, 0.0, 0.7], [0.1, 0.1, -0.2, 0.3, 0.1]])
+    W = np.zeros((2, 5))
+    penalty = Penalty(l1=0.4)
+    assert chosen(penalty, W, dW, None).tolist() == [0, 1, 4]
+    W[0, 3] = 1
+    assert chosen(penalty, W, dW, None).tolist() == [0, 1, 3, 4]
+    assert chosen(Penalty(l1=0.4, weights=[1, 1, 0, 1, 1]), W, dW, None).tolist() == [0, 1, 2, 3, 4]
+    assert chosen(Penalty(l1=0.6), W, dW, Penalty(l1=0.7)).tolist() == [0, 1, 3, 4]  # 0.5 = 2 * 0.6 - 0.7
+    assert chosen(Penalty(l1=0.6), W, dW, Penalty(l1=0.65)).tolist() == [1, 3, 4]
+    wide = np.zeros((1, 1000)), np.linspace(0, 1, 1000)[None]
+    assert chosen(Penalty(l1=0.1), *wide, None).tolist() == list(range(900, 1000))
+    assert chosen(Penalty(l1=0.1), *wide, Penalty(l1=0.11)).tolist() == list(range(900, 1000))
+    assert chosen(Penalty(l1=0.99), *wide, Penalty(l1=1.0)).tolist() == list(range(980, 1000))
+
+
+@pytest.mark.parametrize("storage", ["csr", "dense"])
+def test_paths_and_estimators_go_among_some_features(storage, monkeypatch):
+    X, y, s = text(4, storage)
+    options = {"Cs": 12, "l1_ratio": 1.0, "tol": 1e-5, "sample_weight": s}
+    want = logistic_regression_path(X, y, **options)
+    monkeypatch.setattr(_working_set, "WIDE", 100)
+    found = logistic_regression_path(X, y, **options)
+    np.testing.assert_allclose(found.objectives, want.objectives, rtol=2e-6)
+    assert (found.gaps <= 1.001e-6 * np.maximum(found.objectives, 1e-5)).all()
+    assert found.n_iters.max() < want.n_iters.max()
+    penalty = {"C": found.Cs[6], "l1_ratio": 1.0, "solver": "saga", "tol": 1e-5}
+    for standardize in (False, True):
+        model = LogisticRegression(**penalty, standardize=standardize)
+        seen = []
+        model.set_params(callback=lambda i, f, g, w, seen=seen: seen.append(w.copy())).fit(X, y, s)
+        assert model.converged_ and "working sets" in model.convergence_report_
+        assert len(seen) == model.n_iter_[0]
+        if not standardize:
+            assert model.loss_curve_[-1] == pytest.approx(found.objectives[6], rel=2e-6)
+        np.testing.assert_allclose(seen[-1][: model.coef_.size].reshape(model.coef_.shape), model.coef_, atol=1e-12)
+
+
+def test_iterations_among_features_count(monkeypatch):
+    X, y, s = text(4)
+    monkeypatch.setattr(_working_set, "WIDE", 100)
+    objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.005), sample_weight=s)
+    found = optim.proximal(objective, np.zeros(objective.size), max_iter=3)
+    assert not found.converged and "max_iter" in found.report
+    assert found.value < found.curve[0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_bit_depends_on_threads(dtype, monkeypatch):
+    monkeypatch.setattr(_working_set, "WIDE", 100)
+    X, y, s = text(5, N=1203, dtype=dtype)
+    ends = []
+    for n_threads in (1, 2, 3):
+        objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.004), sample_weight=s, n_threads=n_threads)
+        ends.append(optim.proximal(objective, np.zeros(objective.size)).w.tobytes())
+    assert len(set(ends)) == 1
+
+
+def test_float32_ends_by_rounding_at_most(monkeypatch):
+    monkeypatch.setattr(_working_set, "WIDE", 100)
+    X, y, _ = text(4, dtype=np.float32)
+    objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.01))
+    found = optim.proximal(objective, np.zeros(objective.size), tol=1e-10, max_iter=500)
+    assert not found.converged and "rounding" in found.report and found.violation < 1e-4
+    assert reference.lasso_violations(
+        *map(objective.parameters.weights, (found.w, objective.value_and_grad(found.w)[1])), 0.01, np.ones(X.shape[1])
+    ).max() == pytest.approx(found.violation, abs=1e-6)
