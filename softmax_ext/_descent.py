@@ -154,6 +154,7 @@ class Descent:
         self.w = np.array(w, np.float64)
         self.extra: Vector | None = None  # the diagonal of a penalty beyond the objective's own, while there is one
         self.value, self.grad = self.asked = self.evaluate(self.w) if asked is None else asked
+        self.at_zero = self._at_zero()
         self.largest_gradient = self._largest()
         self.curve = [self.value]
         self.over = 0
@@ -166,6 +167,14 @@ class Descent:
             self.reason = f"the objective is {self.value} at the start"
         elif not math.isfinite(self.largest_gradient):
             self.reason = f"the gradient is {self.largest_gradient} at the start"
+
+    def _at_zero(self) -> tuple[float, Array | None] | None:
+        """Return the value and the gradient for the intercepts, if this is where all parameters are 0."""
+        layout = getattr(self.objective, "parameters", None)
+        if layout is None or self.w.any():
+            return None
+        of_b = layout.intercepts(self.grad)
+        return self.value, None if of_b is None else of_b.copy()
 
     @property
     def n_iter(self) -> int:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._descent import Descent
 from ._parameters import Parameters
 from ._penalty import Penalty
 
@@ -32,21 +33,20 @@ Vector = npt.NDArray[np.float64]
 class Dual:
     """What an objective's duality gaps need of W = 0: the residuals and gradients of constant probabilities."""
 
+    mass: float
+    frequencies: Vector
+
     def __init__(self, objective: Any, at_zero: tuple[float, Vector] | None = None) -> None:
         self.layout, self.K = objective.parameters, objective.parameters.K
         layout, K = self.layout, self.K
         zero = np.zeros(layout.size)
         at_zero = objective.value_and_grad(zero) if at_zero is None else at_zero
-        self.loss, gradient = float(at_zero[0]), at_zero[1]
-        self.mass = self.loss / np.log(K) if K > 1 else 1.0  # Σ_i s_i Σ_k Y_ik / m: 1 for labels
-        self.G0 = layout.weights(gradient).copy()  # q mean(x) - mean(Y x), at q = 1/K
+        of_b = layout.intercepts(at_zero[1])
+        self._count(float(at_zero[0]), of_b)
+        self.G0 = layout.weights(at_zero[1]).copy()  # q mean(x) - mean(Y x), at q = 1/K
         self.G = self.G0
-        if not layout.intercept:
+        if of_b is None:
             return
-        of_b = layout.intercepts(gradient)
-        assert of_b is not None
-        frequencies = self.mass / K - of_b  # Σ s_i Y_ik / m; of class 1 alone for two
-        self.frequencies = np.append(self.mass - frequencies, frequencies) if layout.binary else frequencies
         odds = zero.copy()
         b = layout.intercepts(odds)
         assert b is not None
@@ -57,6 +57,15 @@ class Dual:
         q = self.frequencies[self.frequencies > 0] / self.mass
         self.loss = -self.mass * float(q @ np.log(q))
         self.G = self.gradient_of(self.frequencies / self.mass)
+
+    def _count(self, loss: float, of_b: Vector | None) -> None:
+        """Take the loss at W = 0, and what the targets weigh from the gradient of the intercepts there."""
+        layout, K = self.layout, self.K
+        self.loss = loss
+        self.mass = loss / np.log(K) if K > 1 else 1.0  # Σ_i s_i Σ_k Y_ik / m: 1 for labels
+        if of_b is not None:
+            frequencies = self.mass / K - of_b  # Σ s_i Y_ik / m; of class 1 alone for two
+            self.frequencies = np.append(self.mass - frequencies, frequencies) if layout.binary else frequencies
 
     def of_features(self, which: npt.NDArray[np.intp]) -> Dual:
         """Return that of some features alone, which needs no pass."""
@@ -110,6 +119,40 @@ class Dual:
                 entropy = (1 - t) * entropy + t * self.mass * float(used @ np.log(used))
                 G = (1 - t) * G + t * self.gradient_of(q)
         return max(value + entropy + conjugate(G, value, penalty), 0.0)
+
+
+class DualOfOne(Dual):
+    """The same for one gap, by one pass: its gradient is that of the probabilities which that gap needs."""
+
+    def __init__(self, objective: Any, loss: float, of_b: Vector | None) -> None:
+        self.objective, self.layout, self.K = objective, objective.parameters, objective.parameters.K
+        self._count(loss, of_b)
+
+    def gradient_of(self, q: Vector) -> Vector:
+        """Return the gradient for W where every posterior is q, (K,)."""
+        layout, w = self.layout, np.zeros(self.layout.size)
+        b = layout.intercepts(w)
+        assert b is not None
+        log_q = np.log(np.maximum(q, np.finfo(float).tiny))
+        b[:] = log_q[1:] - log_q[0] if layout.binary else log_q
+        G: Vector = layout.weights(self.objective.value_and_grad(w)[1])
+        return G
+
+
+def gap_of(run: Descent) -> float:
+    """Return how far a descent with an L2 penalty is from its minimum at most, by a pass if there are intercepts.
+
+    nan where there is none, or where samples have offsets, with which posteriors at W = 0 are not constant.
+    """
+    objective, value = run.objective, run.asked[0]
+    penalty, layout = objective.penalty, objective.parameters
+    if not penalty.l2 or getattr(objective, "offset", None) is not None or not np.isfinite(value):
+        return np.nan
+    start = run.at_zero
+    if start is None and layout.intercept:
+        loss, gradient = objective.value_and_grad(np.zeros(layout.size))
+        start = loss, layout.intercepts(gradient)
+    return DualOfOne(objective, *(start or (0.0, None))).gap(run.w, value, run.asked[1], penalty)
 
 
 def conjugate(G: Vector, value: float, penalty: Penalty) -> float:

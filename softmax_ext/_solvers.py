@@ -12,7 +12,7 @@ from . import _newton
 from ._descent import Callback, Descent, Preconditioner, Solution, has_l1
 from ._lbfgs import LBFGS
 from ._newton import FEW
-from ._proximal import proximal
+from ._proximal import ProximalDescent, follow
 
 Vector = npt.NDArray[np.float64]
 
@@ -54,7 +54,11 @@ def minimize(
     off. `asked` is the value and the gradient at w, where they are known.
     """
     if has_l1(objective):
-        return proximal(objective, w, tol=tol, max_iter=max_iter, callback=callback)
+        descent = ProximalDescent(objective, w, tol, max_iter, callback, asked=asked)
+        if begun is not None:
+            begun(descent)
+        follow(descent)
+        return descent.solution()
     space, near = None, preconditioner is not None
     if solver == "auto" and not near and (found := getattr(objective, "in_rows_space", lambda: None)()) is not None:
         space, objective = found

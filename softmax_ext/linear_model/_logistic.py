@@ -25,6 +25,7 @@ from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._descent import Solution
+from .._duality import gap_of
 from .._minibatch import Checkpoint, MiniBatches, continued, problem_of, seed_of, warn_of_idle_options
 from .._observers import Course, Observer, observing, scikit_learn_callbacks
 from .._parameters import Parameters
@@ -178,8 +179,8 @@ class LogisticRegression(
         with one, that of the gradient of all where a coefficient is not 0, and where it is 0 what the gradient of the
         rest exceeds ``r v / (C m)`` by. Not after mini-batches, as `gap_`.
     gap_ : float
-        With an L1 penalty the duality gap: how far at most the objective lies above its minimum. nan without one, with
-        offsets, and where features are free of penalty; inf if the violation is not within `tol`.
+        The duality gap: how far at most the objective lies above its minimum. nan without a penalty, with offsets, and
+        where features are free of penalty; with an L1 penalty inf if the violation is not within `tol`.
     converged_ : bool
         Whether the gradient and the predicted decrease are within `tol`; with an L1 penalty, whether the violation is,
         and the duality gap is at most ``0.1 tol max(objective, tol)``; with mini-batches, whether the fit has stopped
@@ -643,6 +644,8 @@ class LogisticRegression(
                     solution = descend(
                         objective, start, method, tol=tol, max_iter=most, callback=call, begun=course.begin
                     )
+                    if course.descent is not None and course.descent.smooth:
+                        solution = solution._replace(gap=gap_of(course.descent))
             except BaseException as error:  # Ctrl-C, or an error of a callback's
                 self._keep(course.broken_off(error), dtype)
                 raise

@@ -1,0 +1,79 @@
+"""`gap_` of fits with an L2 penalty: an upper bound of how far the objective lies above its minimum."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from softmax_ext import reference
+from softmax_ext.chunks import from_iterable
+from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.objective import SoftmaxObjective
+
+
+def problem(K, N=120, D=7):
+    rng = np.random.default_rng([K, N])
+    X = rng.standard_normal((N, D)) * np.geomspace(0.1, 10, D) + 2
+    y = np.append((X @ rng.standard_normal((D, K)) + 9 * rng.gumbel(size=(N, K))).argmax(axis=1)[K:], np.arange(K))
+    return X, y, rng.integers(0, 3, N) + 0.5
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-5])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("K", [2, 4])
+@pytest.mark.parametrize(
+    "kind", ["dense", "csr", "soft", "standardised", "weights", "wide", "warm", "chunks", "newton"]
+)
+def test_it_bounds_how_far_the_minimum_is(kind, K, intercept, tol):
+    X, y, s = problem(K, *((20, 300) if kind == "wide" else ()))
+    model = LogisticRegression(
+        C=3.0,
+        tol=tol,
+        fit_intercept=intercept,
+        solver="newton-cg" if kind == "newton" else "lbfgs",
+        standardize=kind == "standardised",
+        penalty_weights=np.linspace(0.5, 2, X.shape[1]) if kind == "weights" else None,
+        warm_start=kind == "warm",
+        max_iter=1000,
+    )
+    given = (scipy.sparse.csr_array(X) if kind == "csr" else X, y, s)
+    if kind == "soft":
+        given = X, np.random.default_rng(0).dirichlet(np.ones(K), len(X)), s
+    elif kind == "chunks":
+        given = (from_iterable(lambda: ((X[i : i + 50], y[i : i + 50], s[i : i + 50]) for i in range(0, 120, 50))),)
+    elif kind == "warm":
+        model.set_params(tol=1.0).fit(*given).set_params(tol=tol)
+    value, gap = model.fit(*given).loss_curve_[-1], model.gap_
+    best = model.set_params(tol=1e-10).fit(*given).loss_curve_[-1]
+    assert value - best <= gap + 1e-12
+    assert 0 <= gap <= (10 * value if kind == "wide" else 100 * tol * value)
+    assert model.gap_ <= 1e-8
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_it_is_the_specifications(intercept):
+    X, y, s = problem(4)
+    model = LogisticRegression(C=3.0, tol=1e-3, fit_intercept=intercept).fit(X, y, s)
+    b = model.intercept_ if intercept else None
+    want = reference.duality_gap(X, reference.one_hot(y, 4), model.coef_, b, s, 1 / (3.0 * s.sum()), 0.0, False)
+    assert model.gap_ == pytest.approx(want, rel=0.2, abs=1e-12)
+
+
+def test_where_there_is_none():
+    X, y, s = problem(3)
+    assert np.isnan(LogisticRegression(C=np.inf).fit(X, y, s).gap_)
+    assert np.isnan(LogisticRegression().fit(X, y, s, offset=np.ones((120, 3))).gap_)
+    assert np.isnan(LogisticRegression(penalty_weights=np.arange(7)).fit(X, y).gap_)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_it_takes_one_pass_with_intercepts_and_none_without(intercept, monkeypatch):
+    X, y, s = problem(3)
+    passes, ask = [], SoftmaxObjective.value_and_grad
+    monkeypatch.setattr(SoftmaxObjective, "value_and_grad", lambda self, w: (passes.append(1), ask(self, w))[1])
+    model = LogisticRegression(fit_intercept=intercept, solver="lbfgs").fit(X, y, s)
+    assert np.isfinite(model.gap_)
+    monkeypatch.setattr("softmax_ext.linear_model._logistic.gap_of", lambda run: np.nan)
+    with_it = len(passes)
+    passes.clear()
+    model.fit(X, y, s)
+    assert with_it - len(passes) == intercept
