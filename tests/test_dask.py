@@ -124,6 +124,33 @@ def test_optimum_in_memory(form, K, weights, client):
         assert list(model.feature_names_in_) == [f"x{j}" for j in range(6)]
 
 
+@pytest.mark.parametrize(("K", "grouped", "few"), [(2, False, 0), (3, False, 1000), (3, True, 0)])
+def test_l1_as_in_memory_and_in_chunks(K, grouped, few, client, monkeypatch):
+    monkeypatch.setattr("softmax_ext._proximal.FEW", few)
+    X, y = problem(K)
+    options = {
+        "solver": "saga",
+        "C": 0.05,
+        "tol": 1e-5,
+        "class_weight": "balanced",
+        "l1_ratio": 1.0,
+        "grouped": grouped,
+    }
+    whole = plain(**options).fit(X, y)
+    ends = np.cumsum(SIZES)
+    pieces = [(X[end - n : end], y[end - n : end]) for end, n in zip(ends, SIZES, strict=True)]
+    found = [
+        tight(client, **options).fit(split(X), split(y)),
+        plain(**options).fit(chunks.from_iterable(lambda: pieces)),
+    ]
+    for model in found:
+        assert model.converged_ and model.gap_ <= 1.001e-6 * model.loss_curve_[-1]
+        assert model.loss_curve_[-1] == pytest.approx(whole.loss_curve_[-1], rel=2e-6)
+        np.testing.assert_array_equal(model.coef_ == 0, whole.coef_ == 0)
+        assert 0 < np.count_nonzero(model.coef_) < model.coef_.size
+    np.testing.assert_array_equal(found[0].coef_, found[1].coef_)
+
+
 @pytest.mark.parametrize("form", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
 def test_sparse_blocks(form, client):
     X, y = problem()

@@ -299,6 +299,48 @@ def test_an_estimator_takes_every_kind_of_samples(kind):
     np.testing.assert_array_equal((want.coef_ != 0).all(axis=0), (want.coef_ != 0).any(axis=0))
 
 
+@pytest.mark.parametrize("few", [0, 1000], ids=["support", "whole"])
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("kind", ["class_weight", "label_smoothing", "soft", "offset", "int8", "bfloat16"])
+@pytest.mark.parametrize("K", [2, 4])
+def test_what_belongs_to_samples_counts(K, kind, grouped, few, monkeypatch):
+    """By the optimality conditions of the specification, to which it is spelt out."""
+    monkeypatch.setattr("softmax_ext._proximal.FEW", few)
+    rng = np.random.default_rng(K)
+    X = rng.integers(-5, 6, (150, 12)).astype(float)
+    y = np.append((X[:, :K] + 4 * rng.standard_normal((150, K))).argmax(axis=1)[K:], np.arange(K))
+    s, offset, Y = rng.integers(0, 3, 150) + 0.5, np.zeros((150, K)), reference.one_hot(y, K)
+    given, target, options, more = X, y, {}, {}
+    if kind == "class_weight":
+        options["class_weight"] = dict(enumerate(np.linspace(0.5, 2, K).tolist()))
+    elif kind == "label_smoothing":
+        options["label_smoothing"], Y = 0.2, 0.8 * Y + 0.2 / K
+    elif kind == "soft":
+        target = Y = rng.dirichlet(np.ones(K), 150) * rng.random((150, 1))
+    elif kind == "offset":
+        offset = 2 * rng.standard_normal((150, K))
+        more["offset"] = offset if K > 2 else offset[:, 1] - offset[:, 0]
+    elif kind == "bfloat16":
+        given = X.astype(pytest.importorskip("ml_dtypes").bfloat16)
+    else:
+        given = X.astype(kind)
+    narrow = given.dtype.itemsize < 4
+    tol = 1e-5 if narrow else 1e-7
+    fitted = model(C=0.03, grouped=grouped, tol=tol, **options).fit(given, target, s, **more)
+    assert fitted.converged_, fitted.convergence_report_
+    assert np.isnan(fitted.gap_) if kind == "offset" else fitted.gap_ <= 1.001 * 0.1 * tol * 2
+    if kind == "class_weight":
+        s = s * np.linspace(0.5, 2, K)[y]
+    W, b, m = fitted.coef_.astype(float), fitted.intercept_.astype(float), s.sum()
+    both = (np.vstack([0 * W, W]), np.append(0, b)) if K == 2 else (W, b)
+    R = reference.softmax(X @ both[0].T + both[1] + offset) * Y.sum(axis=1, keepdims=True) - Y
+    dW, db = (s[:, None] * R).T @ X / m, (s[:, None] * R).sum(axis=0) / m
+    dW, db = (dW[1:], db[1:]) if K == 2 else (dW, db)
+    violations = reference.lasso_violations(W, dW, 1 / (0.03 * m), np.ones(12), grouped and K > 2)
+    assert max(violations.max(), abs(db).max()) <= 2 * tol
+    assert 0 < np.count_nonzero(W) < W.size
+
+
 def test_a_warm_start_begins_at_the_coefficients_before():
     X, y, _ = problem(3, raw=False)
     fitted = model(C=0.3, warm_start=True).fit(X, y)

@@ -106,6 +106,37 @@ def test_a_fit_is_that_of_a_pipeline(storage, K, intercept, weighted):
     assert found.loss_curve_[-1] == pytest.approx(want.loss_curve_[-1], rel=1e-9) and found.converged_
 
 
+@pytest.mark.parametrize("few", [0, 1000], ids=["support", "whole"])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("K", [2, 4])
+@pytest.mark.parametrize("storage", ["C order", "csr"])
+@pytest.mark.parametrize("kind", ["l1", "elastic net", "grouped", "weights", "weights of L2"])
+def test_a_fit_with_l1_is_that_of_a_pipeline(kind, storage, K, intercept, few, monkeypatch):
+    monkeypatch.setattr("softmax_ext._proximal.FEW", few)
+    X, y, s = problem(K=K)
+    model = LogisticRegression(
+        C=0.1,
+        l1_ratio={"elastic net": 0.5, "weights of L2": 0.0}.get(kind, 1.0),
+        solver="lbfgs" if kind == "weights of L2" else "saga",
+        grouped=kind == "grouped",
+        penalty_weights=np.linspace(0.5, 2, X.shape[1]) if "weights" in kind else None,
+        tol=1e-6,
+        max_iter=500,
+        fit_intercept=intercept,
+    )
+    scaler = StandardScaler().fit(X, sample_weight=s)
+    want = clone(model).fit(scaler.transform(X), y, s)
+    found = clone(model).set_params(standardize=True).fit(in_storage(X, storage), y, s)
+    assert found.loss_curve_[-1] == pytest.approx(want.loss_curve_[-1], rel=2e-7)
+    np.testing.assert_allclose(found.predict_proba(X), want.predict_proba(scaler.transform(X)), atol=2e-3)
+    np.testing.assert_array_equal(found.coef_[:, [3, 4]], 0)
+    if kind != "weights of L2":
+        assert found.converged_ and found.gap_ <= 1.001e-7
+        assert 0 < np.count_nonzero(found.coef_) < found.coef_.size
+    if K == 2 or kind != "l1":  # of four classes other coefficients may cost the same
+        np.testing.assert_allclose(found.coef_ * scaler.scale_, want.coef_, atol=1e-2)
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float16, np.uint8])
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
 def test_many_features_of_narrow_types(kind, solver):
