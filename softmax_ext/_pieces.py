@@ -376,6 +376,29 @@ class PiecesObjective:
         """Return the matrices of which `preconditioner` has the inverse."""
         return self.sample.curvature(w)
 
+    @property
+    def available(self) -> int:
+        """Samples that matrices may be summed from: those of the sample."""
+        return self.sample.available
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a pass, about."""
+        return self.sample.flops * self.N // self.sample.available
+
+    @property
+    def offset(self) -> Array | None:
+        """What is added to the scores, of the sample."""
+        return self.sample.offset
+
+    def hessian_among(self, w: Vector, kept: npt.NDArray[np.intp], rows: int) -> Vector:
+        """Return the Hessian at w of the kept parameters alone, of the sample: see `SoftmaxObjective.hessian_among`."""
+        return self.sample.hessian_among(w, kept, rows)
+
+    def among(self, *arguments: Any) -> Vector:
+        """Return the same of other parameters: see `SoftmaxObjective.among`."""
+        return self.sample.among(*arguments)
+
     def fisher(self, *arguments: Any, **keywords: Any) -> Fisher:
         """Return the preconditioner of other parameters, of the sample: see `SoftmaxObjective.fisher`."""
         return self.sample.fisher(*arguments, **keywords)

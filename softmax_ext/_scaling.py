@@ -190,6 +190,16 @@ class StandardisedObjective:
         return self.penalty.add_diagonal(self.parameters, H, kept)
 
     @property
+    def available(self) -> int:
+        """Samples that matrices may be summed from."""
+        return self.inner.available
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether some of the features may be copied."""
+        return isinstance(self.inner, SoftmaxObjective)
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of a pass, about."""
         return self.inner.flops
@@ -201,6 +211,7 @@ class StandardisedObjective:
 
     def of_features(self, which: npt.NDArray[np.intp]) -> Self:
         """Return the objective of some features alone, the weights of the others being 0: of a copy of those."""
+        assert isinstance(self.inner, SoftmaxObjective)
         other, layout = copy.copy(self), self.parameters
         other.inner, other.scaling = self.inner.of_features(which), self.scaling.of_features(which)
         other.parameters = Parameters(layout.K, len(which), layout.intercept, layout.binary)

@@ -34,16 +34,11 @@ DENSE_BYTES = 16 * 2**20
 
 def rows_for(objective: Any, kept: Indices) -> int:
     """Return from how many rows the Hessian of those parameters may be summed; 0 where that is too dear."""
-    n, source = len(kept), source_of(objective)
-    if not n or n > MOST or _dispatch.kernels is None or not hasattr(source, "hessian_among"):
+    n = len(kept)
+    if not n or n > MOST or _dispatch.kernels is None or not hasattr(objective, "hessian_among"):
         return 0
-    rows = min(source.N, int((PASSES * source.flops + OPERATIONS) / n**2))
-    return rows if rows >= min(source.N, ROWS_PER_PARAMETER * n) else 0
-
-
-def source_of(objective: Any) -> Any:
-    """Return the objective whose rows the Hessian is of: of data in pieces that of their sample."""
-    return getattr(objective, "sample", objective)
+    rows = min(objective.available, int((PASSES * objective.flops + OPERATIONS) / n**2))
+    return rows if rows >= min(objective.available, ROWS_PER_PARAMETER * n) else 0
 
 
 class Support(Whole):
@@ -59,9 +54,8 @@ class Support(Whole):
         """Compute the Hessian, and set the intercepts apart."""
         parameters = self.parameters
         first = int(np.searchsorted(self.kept, parameters.count * parameters.D))
-        source = source_of(self.objective)
-        self._take(source.hessian_among(w, self.kept, self.rows), first)
-        if self.rows < source.N or source is not self.objective:
+        self._take(self.objective.hessian_among(w, self.kept, self.rows), first)
+        if self.rows < self.objective.N:
             self.diagonal[:first] *= 1 + DAMPING
         assert self.M is not None
         self.M[0].flat[:: len(self.diagonal) + 1] = self.diagonal

@@ -28,7 +28,7 @@ INNER = 0.1
 
 def is_wide(objective: Any) -> bool:
     """Tell whether a fit had better go among some of the features at a time."""
-    return objective.parameters.D >= WIDE and hasattr(objective, "of_features")
+    return objective.parameters.D >= WIDE and getattr(objective, "in_memory", False)
 
 
 class WorkingSet:

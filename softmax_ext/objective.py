@@ -123,6 +123,7 @@ class SoftmaxObjective:
     (True, True)
     """
 
+    in_memory = True  # whether some of the features may be copied
     _binary = False  # whether class 1 alone has parameters
 
     def __init__(
@@ -423,6 +424,11 @@ class SoftmaxObjective:
     def offset(self) -> Array | None:
         """What is added to the scores of the samples."""
         return self._rows.offset
+
+    @property
+    def available(self) -> int:
+        """Samples that matrices may be summed from: all."""
+        return int(self.N)
 
     @property
     def flops(self) -> int:

@@ -137,6 +137,17 @@ def test_a_fit_with_l1_is_that_of_a_pipeline(kind, storage, K, intercept, few, m
         np.testing.assert_allclose(found.coef_ * scaler.scale_, want.coef_, atol=1e-2)
 
 
+@pytest.mark.parametrize("few", [0, 1000], ids=["support", "whole"])
+def test_chunks_with_l1_are_as_in_memory(few, monkeypatch):
+    monkeypatch.setattr("softmax_ext._proximal.FEW", few)
+    X, y, s = problem(K=4)
+    model = LogisticRegression(C=0.1, l1_ratio=1.0, solver="saga", standardize=True, tol=1e-5, max_iter=500)
+    want = clone(model).fit(X, y, s)
+    found = model.fit(from_iterable(lambda: ((X[i : i + 60], y[i : i + 60], s[i : i + 60]) for i in range(0, 203, 60))))
+    assert found.converged_ and found.loss_curve_[-1] == pytest.approx(want.loss_curve_[-1], rel=2e-6)
+    np.testing.assert_array_equal(found.coef_ == 0, want.coef_ == 0)
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float16, np.uint8])
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
 def test_many_features_of_narrow_types(kind, solver):

@@ -151,7 +151,7 @@ def test_it_is_not_there_where_it_is_too_dear():
     assert not _support.rows_for(objective, np.arange(_support.MOST + 1))
 
     class Large:
-        N, flops, hessian_among = 10**6, 10**6, None
+        available, flops, hessian_among = 10**6, 10**6, None
 
     assert not _support.rows_for(Large(), np.arange(1000))
     assert _support.rows_for(Large(), np.arange(10)) == 10**6
@@ -167,7 +167,8 @@ def test_standardised_features_have_theirs():
     X[:, 3] = 2
     for storage in (np.asarray, scipy.sparse.csr_array):
         parameters, penalty, scaling = Parameters(3, 7, True), Penalty(0.1, 0.1), Scaling.of(X)
-        ours = StandardisedObjective(Rows.of(_as_rows(storage(X)), y), parameters, penalty, scaling)
+        inner = objective_of(Rows.of(_as_rows(storage(X)), y), parameters, Penalty())
+        ours = StandardisedObjective(inner, penalty, scaling, intercept=True)
         theirs = objective_of(Rows.of((X - scaling.mean) * scaling.inverse, y), parameters, penalty)
         v, kept = rng.standard_normal(24), np.arange(4, 24)
         np.testing.assert_allclose(

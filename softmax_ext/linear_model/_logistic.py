@@ -360,7 +360,6 @@ class LogisticRegression(
             return self._fit_batches(lambda: [rows], problem, rows)
         objective: Any = None
         if self.standardize:
-            self._check_scaled(penalty)
             scaling = Scaling.of(X, checked_weights(sample_weight, X), effective(self.n_threads))
             self.mean_, self.scale_ = scaling.mean, scaling.scale
             inner = objective_of(rows, self._layout(), Penalty(), n_threads=self.n_threads)
@@ -613,7 +612,6 @@ class LogisticRegression(
         `scaling` is called for the moments of all pieces, if features are to be standardised.
         """
         if self.standardize:
-            self._check_scaled(objective.penalty)
             found, scaled = scaling(), objective.penalty
             self.mean_, self.scale_ = found.mean, found.scale
             around = StandardisedObjective(objective.bare(), scaled, found, intercept=bool(self.fit_intercept))
@@ -660,13 +658,6 @@ class LogisticRegression(
             raise ValueError(
                 "standardize=True takes the moments of all samples, which mini-batches do not see: scale the columns "
                 "before, or use another solver"
-            )
-
-    def _check_scaled(self, penalty: Penalty) -> None:
-        if penalty.l1 or not penalty.uniform:
-            raise ValueError(
-                f"standardize=True is for one L2 penalty of all features, got l1_ratio={self.l1_ratio} "
-                f"and penalty_weights={self.penalty_weights!r}: scale X, as sklearn.preprocessing.StandardScaler does"
             )
 
     def _validate_params(self) -> None:
