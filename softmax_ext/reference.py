@@ -5,7 +5,7 @@
     X (N, D) samples   W (K, D), b (K,) parameters   Y (N, K) targets   sample_weight (N,), m = its sum
     Z (N, K) scores    S (N, K) posterior            R (N, K) residual  i a sample, j a feature, k l z classes
 
-Steps (1) to (8) are those of the derivation (docs/derivation.md), with its letters. Its w has a column for each class,
+Steps (1) to (9) are those of the derivation (docs/derivation.md), with its letters. Its w has a column for each class,
 so its w_jz (feature j, class z) is W[z, j] here. One sample is x (D,) with target y (K,); its posterior is s (K,), a
 row of S. Without sample weights each sample weighs 1, and m = N.
 
@@ -36,6 +36,14 @@ class LossGrad(NamedTuple):
     loss: float
     dW: Array  # (K, D): ∂J/∂W
     db: Array | None  # (K,): ∂J/∂b, None without a bias
+
+
+class Binomial(NamedTuple):
+    """The mean loss J of two classes with one row of coefficients, and its derivatives."""
+
+    loss: float
+    dw: Array  # (P,): ∂J/∂w, and where there is an intercept ∂J/∂b after it
+    hessian: Array  # (P, P)
 
 
 class LinearCrossEntropy(NamedTuple):
@@ -239,6 +247,35 @@ def hessian_product(X: Array, S: Array, V: Array, c: Array, sample_weight: Array
     Q = scores(X, V, c)
     A = S * (Q - (S * Q).sum(axis=1, keepdims=True)) * mass[:, np.newaxis]
     return dloss(X, A, sample_weight), dloss(np.ones((len(A), 1)), A, sample_weight)[:, 0]
+
+
+@quiet
+def binomial(
+    X: Array,
+    y: Array,
+    w: Array,
+    b: float | None = None,
+    sample_weight: Array | None = None,
+    offset: Array | None = None,
+) -> Binomial:
+    """(9) Two classes with one row of coefficients: class 0's score is 0, class 1's is z = x w + b + offset.
+
+    With e = exp(-|z|) both posteriors keep their digits, and the residual of z is R = S_1 Y_0 - S_0 Y_1: S_1 - Y_1
+    where the targets, labels or Y (N, 2), sum to one. The Hessian is 1/m Σ_i s_i S_i0 S_i1 (Y_i0 + Y_i1) x_i x_iᵀ.
+    """
+    Y = y if y.ndim == 2 else one_hot(y, 2)
+    s = np.ones(len(Y)) if sample_weight is None else sample_weight
+    X = getattr(X, "toarray", lambda: X)()
+    z = X @ w + (0.0 if b is None else b) + (0.0 if offset is None else offset)
+    z = np.where(z == np.inf, np.nan, z)  # as in a softmax, where inf - inf is in each exponent
+    e = np.exp(-np.abs(z))
+    S_0, S_1 = np.where(z > 0, e, 1) / (1 + e), np.where(z > 0, 1, e) / (1 + e)
+    above, below = np.maximum(z, 0), np.maximum(-z, 0)
+    losses = Y[:, 0] * above + Y[:, 1] * below if y.ndim == 2 else np.where(y == 1, below, above)
+    losses = losses + Y.sum(axis=1) * np.log1p(e)
+    R, curvature = S_1 * Y[:, 0] - S_0 * Y[:, 1], S_0 * S_1 * Y.sum(axis=1)
+    X, share = X if b is None else np.column_stack([X, np.ones(len(X))]), s / s.sum()
+    return Binomial(float(share @ losses), X.T @ (share * R), X.T @ ((share * curvature)[:, np.newaxis] * X))
 
 
 def loss_grad(

@@ -1,4 +1,4 @@
-"""Equations (1) to (8) of docs/derivation.md, each against finite differences or its own definition.
+"""Equations (1) to (9) of docs/derivation.md, each against finite differences or its own definition.
 
 Tolerances are scikit-learn's for its losses (sklearn/_loss/tests/test_loss.py): rtol 5e-6, atol 1e-10.
 """
@@ -192,3 +192,30 @@ def test_8_the_product_needs_no_hessian(problem, sample_weight, seed):
     dV, _ = reference.hessian_product(X, S, V, np.zeros(K), sample_weight, np.ones(N))
     H = reference.hessian(X, S, sample_weight)
     np.testing.assert_allclose(dV, np.einsum("zjlq,lq->zj", H, V), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_9_two_classes_with_one_row_are_a_softmax_with_a_row_of_zeros(problem, sample_weight, intercept):
+    X, _, W, b = problem
+    rng = np.random.default_rng(0)
+    Y, offset, w = rng.exponential(size=(N, 2)), rng.standard_normal(N), np.append(W[0], b[:intercept])
+
+    def at(w):
+        return reference.binomial(X, Y, w[:D], w[D] if intercept else None, sample_weight, offset)
+
+    both, zero = np.vstack([0 * W[0], W[0]]), np.array([0.0, b[0]])
+    softmax = reference.loss_grad(X, Y, both, zero if intercept else None, sample_weight=sample_weight, offset=offset)
+    np.testing.assert_allclose(at(w).loss, softmax.loss, rtol=1e-14)
+    np.testing.assert_allclose(at(w).dw, np.append(softmax.dW[1], softmax.db[1:] if intercept else []), rtol=1e-12)
+    assert_derivative(at(w).dw, lambda w: at(w).loss, w)
+    assert_derivative(at(w).hessian, lambda w: at(w).dw, w)
+
+
+@pytest.mark.parametrize("z", [-800.0, -40.0, 0.0, 40.0, 800.0, -np.inf, np.inf, np.nan])
+@pytest.mark.parametrize("target", [0, 1, [0.3, 0.7]])
+def test_9_far_from_the_border_and_not_finite(z, target):
+    y, Z = np.array([target]), np.array([[0.0, z]])
+    found = reference.binomial(np.zeros((1, 1)), y, np.zeros(1), 0.0, offset=np.array([z]))
+    np.testing.assert_allclose(found.loss, reference.loss(Z, y), rtol=1e-14)
+    R = reference.residual(reference.softmax(Z), y if y.ndim == 2 else reference.one_hot(y, 2))
+    np.testing.assert_allclose(found.dw[1], R[0, 1], rtol=1e-14, atol=1e-15)  # S - Y has lost the digits beyond
