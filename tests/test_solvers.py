@@ -381,6 +381,40 @@ def test_newtons_method_ends_where_the_gradient_is_rounding(K):
         np.testing.assert_allclose(found[0].value, found[1].value, rtol=1e-4)
 
 
+def of_two_classes(kind, n_threads=None):
+    """Samples so many that a fit begins with Hessians of some of them."""
+    rng = np.random.default_rng(3)
+    X, s = rng.standard_normal((41_000, 40)), None
+    if kind == "raw":
+        X = X * 10.0 ** rng.uniform(-2, 2, 40) + rng.uniform(-20, 20, 40)
+    elif kind == "one-hot":
+        X = scipy.sparse.csr_array(np.eye(40)[rng.integers(0, 20, len(X))] + np.eye(40)[rng.integers(20, 40, len(X))])
+    elif kind == "weights of 0":
+        s = (np.arange(len(X)) % 7 > 0) * 1.0
+    elif kind == "in no sample":  # which is every seventh row or so
+        X[:, 0] = 100.0 * (np.arange(len(X)) % 2310 == 1)
+    z = (X - X.mean(axis=0)) @ (rng.standard_normal(40) / 6 / np.sqrt(np.mean(np.square(X - X.mean(axis=0)), axis=0)))
+    y = (z + rng.logistic(size=len(z)) > 0).astype(int)
+    return BinomialObjective(X, y, l2=1 / len(y), sample_weight=s, n_threads=n_threads)
+
+
+@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference's Hessians of so many samples take a minute")
+@pytest.mark.parametrize("kind", ["usual", "raw", "one-hot", "weights of 0", "in no sample"])
+def test_newtons_method_begins_with_hessians_of_fewer_rows(kind, monkeypatch):
+    objective, hessian, rows = of_two_classes(kind), BinomialObjective.hessian, []
+    monkeypatch.setattr(BinomialObjective, "hessian", lambda self, w: rows.append(self.N) or hessian(self, w))
+    found = optim.newton(objective, np.zeros(objective.size))
+    few, of_all = [n for n in rows if n < objective.N], [n for n in rows if n == objective.N]
+    assert few and (len(of_all) > 0) == (kind == "in no sample")
+    monkeypatch.setattr(BinomialObjective, "thinned", lambda self: None)
+    whole = optim.newton(objective, np.zeros(objective.size))
+    assert found.converged and found.n_iter <= whole.n_iter + 3
+    np.testing.assert_allclose(found.value, whole.value, rtol=1e-5)
+    other = of_two_classes(kind, n_threads=1)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(optim.newton(other, np.zeros(other.size)).w, found.w)
+
+
 def test_few_parameters_take_the_whole_hessian():
     assert objective_of("iris").size <= FEW < objective_of("digits").size
     found = minimize(objective_of("iris"), np.zeros(15))
