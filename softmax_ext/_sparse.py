@@ -5,7 +5,7 @@ SciPy is not imported here: whoever has a sparse array has imported it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,13 @@ class CSR:
         """Return the values and the columns of the rows' entries."""
         stored = slice(self.indptr[0], self.indptr[-1])
         return self.data[stored], self.indices[stored]
+
+    def sums(self, of: Callable[[Array], Array] = np.positive) -> npt.NDArray[np.float64]:
+        """Return the sum of each column's values, or of what a function makes of them."""
+        X = self.scipy(np.float64)
+        X.data = of(X.data)
+        found: npt.NDArray[np.float64] = X.T @ np.ones(len(self))
+        return found
 
     def scipy(self, dtype: npt.DTypeLike) -> Any:
         """Return the rows as SciPy's array, in float64 for the reference."""

@@ -384,17 +384,32 @@ class SoftmaxObjective:
 
     @cached_property
     def mean_squares(self) -> Vector:
-        """The mean of each feature's square, over some thousand rows; 1 for the intercept."""
-        X, means = self._rows.X[:: max(1, self.N // 4096)], np.ones(self.parameters.each)
+        """The mean of each feature's square, over some thousand rows, or all if X is sparse; 1 for the intercept."""
+        X, means = self._some, np.ones(self.parameters.each)
         if isinstance(X, CSR):
-            data, indices = X.entries()
-            sums = np.bincount(indices, np.square(data, dtype=np.float64), self.D)
+            sums = X.sums(np.square)
         else:
             # In rows side by side, for the order of the sums depends on how they lie. einsum took five times as long.
             with np.errstate(over="ignore"):
                 sums = np.square(X.astype(np.float64, order="C", copy=False), order="C").sum(axis=0)
         means[: self.D] = sums / len(X)
         return means
+
+    @cached_property
+    def means(self) -> Vector:
+        """The mean of each feature over the same rows, (D,)."""
+        X = self._some
+        if isinstance(X, CSR):
+            return X.sums() / len(X)
+        with np.errstate(over="ignore", invalid="ignore"):
+            means: Vector = X.astype(np.float64, order="C", copy=False).sum(axis=0) / len(X)
+        return means
+
+    @property
+    def _some(self) -> Any:
+        """Some thousand rows of X; all sparse ones, in which a feature may have few entries."""
+        X = self._rows.X
+        return X if isinstance(X, CSR) else X[:: max(1, self.N // 4096)]
 
     def of_features(self, which: npt.NDArray[np.intp]) -> Self:
         """Return the objective of some features alone, the weights of the others being 0: of a copy of those."""
@@ -407,7 +422,7 @@ class SoftmaxObjective:
         other.D, layout = len(which), self.parameters
         other.parameters = Parameters(layout.K, other.D, layout.intercept, layout.binary)
         other.penalty = self.penalty.of_features(which)
-        for name in ("mean_squares", "_rows_space", "_centre"):  # which are of all features
+        for name in ("mean_squares", "means", "_rows_space", "_centre"):  # which are of all features
             other.__dict__.pop(name, None)
         return other
 
@@ -466,7 +481,8 @@ class SoftmaxObjective:
 
         `extra` is the diagonal of a penalty beyond the objective's own.
         """
-        return self.fisher(w, self.parameters, self.penalty, extra, mean_squares=self.mean_squares)
+        squares = self.mean_squares
+        return self.fisher(w, self.parameters, self.penalty, extra, mean_squares=squares, means=lambda: self.means)
 
     def curvature(self, w: Vector) -> Fisher:
         """Return the matrices of which `preconditioner` has the inverse."""
@@ -483,6 +499,7 @@ class SoftmaxObjective:
         raw: Callable[[Vector], Vector] | None = None,
         standard: tuple[Vector, Vector] | None = None,
         whole: bool = False,
+        means: Callable[[], Vector] | None = None,
     ) -> Fisher:
         """Return the preconditioner of parameters v, of which `raw` makes this objective's; see `Scaling`."""
         pool = slice(None, None, max(1, self.N // POOL))
@@ -504,6 +521,7 @@ class SoftmaxObjective:
             extra=extra,
             standard=standard,
             whole=whole,
+            means=means,
         )
 
 
