@@ -100,7 +100,7 @@ class Dual:
         W = layout.weights(w)
         if not (penalty.l1 or penalty.l2):
             return np.inf
-        if not penalty.factors(layout.D).all():
+        if penalty.weights is not None and not penalty.factors(layout.D).all():
             return np.nan
         loss, gradient = value - penalty.value(W), gradient.copy()
         G = layout.weights(gradient)
@@ -111,9 +111,8 @@ class Dual:
             assert off is not None
             off = np.append(-off, off) if layout.binary else off
             posterior = self.frequencies + off  # Σ s_i S_ik / m
-            with np.errstate(divide="ignore", invalid="ignore"):
-                t = float(min(1.0, np.nanmax(np.where(off > 0, off / posterior, 0.0), initial=0.0)))
-            if t > 0:
+            if len(more := np.flatnonzero(off > 0)):
+                t = min(1.0, float((off[more] / posterior[more]).max()))
                 q = np.maximum(posterior - off / t, 0) / self.mass
                 used = q[q > 0]
                 entropy = (1 - t) * entropy + t * self.mass * float(used @ np.log(used))
@@ -157,8 +156,10 @@ def gap_of(run: Descent) -> float:
 
 def conjugate(G: Vector, value: float, penalty: Penalty) -> float:
     """Return R*(G), or what it is over those W whose l1 part is no more than `value`, if that is less."""
+    if not penalty.l1 and penalty.uniform:
+        return float(np.square(G).sum()) / (2 * penalty.l2)
     factors = penalty.factors(G.shape[1])
-    excess = np.maximum(penalty.sizes(G) - penalty.l1 * factors, 0) if penalty.l1 else np.abs(G)
+    excess = np.maximum(penalty.sizes(G) - penalty.l1 * factors, 0) if penalty.l1 else G
     least = np.inf
     if penalty.l2:
         least = float((np.square(excess) / factors).sum()) / (2 * penalty.l2)
