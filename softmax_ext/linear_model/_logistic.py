@@ -159,7 +159,8 @@ class LogisticRegression(
     intercept_ : ndarray, shape (K,), or (1,)
         Intercepts; zeros without.
     n_iter_ : ndarray of int32, shape (1,)
-        Iterations; epochs of mini-batches; steps of all calls of `partial_fit`.
+        Iterations; epochs of mini-batches; steps of all calls of `partial_fit`. With an L1 penalty and 2000 features or
+        more, fits among some of the features.
     mean_, scale_ : ndarray, shape (D,)
         With ``standardize=True``: what StandardScaler has under these names.
     n_features_in_ : int
