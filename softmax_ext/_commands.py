@@ -19,11 +19,11 @@ from . import _features
 from ._features import Features
 from ._files import whole
 from ._report import row, rows_of
-from ._tables import DELIMITED, FileError, Table, check_output, few, kind, read, write
+from ._tables import ARROW, DELIMITED, FileError, Table, check_output, few, kind, read, write
 
 Array = npt.NDArray[Any]
 
-PREDICTIONS = (*DELIMITED, ".parquet", ".npz")
+PREDICTIONS = (*DELIMITED, ".parquet", *ARROW, ".npz")
 # More classes than these are rather a quantity, if they are numbers, or names of the rows, if they are half as many.
 MANY_CLASSES = 20
 

@@ -1,4 +1,4 @@
-"""The command line's files: CSV, TSV, Parquet, NPZ and svmlight in, all but the last out, never half-written."""
+"""The command line's files, never half-written: CSV, TSV, Parquet, Arrow and NPZ in and out, HDF5 and svmlight in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,8 @@ Array = npt.NDArray[Any]
 
 PACKED = tuple(f"{name}.{packing}" for name in (".csv", ".tsv") for packing in ("gz", "bz2", "xz"))
 DELIMITED = (".csv", ".tsv", *PACKED)
+ARROW = (".arrow", ".feather")
+HDF5 = (".h5", ".hdf5")
 SVMLIGHT = (".svmlight", ".svm", ".libsvm")
 NARROW = ("float32", "float16", "int8", "uint8", "int16", "uint16")  # dtypes that fit into float32
 # What pandas.api.types.infer_dtype calls objects, and what we do.
@@ -173,7 +175,8 @@ def read(path: Path, word_columns: Sequence[str] = ()) -> Table:
         If the file cannot be read, has no rows, or its suffix is not known.
     """
     readers: dict[str, Callable[[Path], Table]] = {
-        ".parquet": _parquet, ".npz": _npz, **dict.fromkeys(SVMLIGHT, _svmlight)
+        ".parquet": _parquet, **dict.fromkeys(ARROW, _arrow), ".npz": _npz, **dict.fromkeys(HDF5, _hdf5),
+        **dict.fromkeys(SVMLIGHT, _svmlight),
     }  # fmt: skip
     delimited = suffix(path) in DELIMITED
     reader = readers.get(suffix(path))
@@ -265,23 +268,46 @@ def _parquet(path: Path) -> Table:
     return Table(path, frame.set_axis([str(name) for name in frame.columns], axis=1))
 
 
+def _arrow(path: Path) -> Table:
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
+        _once(path, file.schema.names)
+        return Table(path, file.read_pandas())
+
+
 def _npz(path: Path) -> Table:
-    """Read an archive of arrays with a row a sample each; a two-dimensional one X gives the columns X0, X1, ..."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return _of_arrays(path, archive.items())
+
+
+def _hdf5(path: Path) -> Table:
+    import h5py
+
+    with h5py.File(path) as file:
+        found = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        words = {name for name, item in found.items() if h5py.check_string_dtype(item.dtype) is not None}
+        return _of_arrays(
+            path, ((name, np.asarray(item.asstr()[()] if name in words else item[()])) for name, item in found.items())
+        )
+
+
+def _of_arrays(path: Path, arrays: Iterable[tuple[str, Array]]) -> Table:
+    """Return arrays with a row a sample each as a table; a two-dimensional one X gives the columns X0, X1, ..."""
     import pandas as pd
 
     columns: dict[str, Array] = {}
     records: list[str] = []
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        for name, array in archive.items():
-            if array.dtype.kind == "V":
-                array = _of_bfloat16(path, name, array)
-                records.append(repr(name))
-            if array.ndim not in (1, 2):
-                raise FileError(f"{path}: array {name!r} has shape {array.shape}; it must have one or two dimensions")
-            parts = {name: array} if array.ndim == 1 else {f"{name}{j}": array[:, j] for j in range(array.shape[1])}
-            if columns and len(array) != len(next(iter(columns.values()))):
-                raise FileError(f"{path}: array {name!r} has {len(array)} rows, those before it another number")
-            columns |= parts
+    for name, array in arrays:
+        if array.dtype.kind == "V":
+            array = _of_bfloat16(path, name, array)
+            records.append(repr(name))
+        if array.ndim not in (1, 2):
+            raise FileError(f"{path}: array {name!r} has shape {array.shape}; it must have one or two dimensions")
+        parts = {name: array} if array.ndim == 1 else {f"{name}{j}": array[:, j] for j in range(array.shape[1])}
+        if columns and len(array) != len(next(iter(columns.values()))):
+            raise FileError(f"{path}: array {name!r} has {len(array)} rows, those before it another number")
+        columns |= parts
     note = f"array {', '.join(records)} holds records of two bytes, read as bfloat16" if records else ""
     return Table(path, pd.DataFrame(columns), note=note)
 
@@ -313,6 +339,8 @@ def write(path: Path, columns: dict[str, Array]) -> None:
     with whole(path) as temporary:
         if suffix(path) == ".parquet":
             pd.DataFrame(columns).to_parquet(temporary, index=False)
+        elif suffix(path) in ARROW:
+            pd.DataFrame(columns).to_feather(temporary, compression="uncompressed")
         else:
             packing: Any = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}.get(path.suffix.lower())
             separator = "\t" if suffix(path).startswith(".tsv") else ","

@@ -1,4 +1,4 @@
-"""Data that does not fit in memory, a chunk at a time: .npy files, Parquet, anything that yields arrays.
+"""Data that does not fit in memory, a chunk at a time: .npy, Parquet, Arrow, HDF5, Zarr, anything that yields arrays.
 
 ::
 
@@ -13,8 +13,6 @@ optimum that it has in memory. While a chunk is computed, one thread reads the n
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -22,27 +20,34 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ._parquet import Parquet, PathLike
+from . import _arrays
+from ._arrays import PathLike
+from ._arrow import Columns
 from ._penalty import Penalty
-from ._pieces import CHUNK_BYTES, MiB, PiecesObjective, Problem, Sample, Survey, checked, merged, survey, weighs
+from ._pieces import PiecesObjective, Problem, Sample, Survey, checked, merged, survey, weighs
 from ._rows import Rows
-from ._validation import COMPUTES_IN, check_integer, class_weights, is_native, is_real, no_class_weights, read_as
+from ._validation import class_weights, no_class_weights
 
-__all__ = ["Chunks", "ChunksObjective", "from_iterable", "from_npy", "from_parquet"]
+__all__ = [
+    "Chunks",
+    "ChunksObjective",
+    "from_arrow",
+    "from_hdf5",
+    "from_iterable",
+    "from_npy",
+    "from_parquet",
+    "from_zarr",
+]
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 Item = TypeVar("Item")
 
-# Bytes of X in a chunk of a map that is computed where it lies, which takes no memory of ours: as much as a block of
-# the pass in memory (_plan.py), for each chunk starts a team of threads anew.
-MAPPED_BYTES = 256 * MiB
-
 
 class Chunks:
     """Rows of X, y and weights that are read a chunk at a time, as often as asked for, always the same.
 
-    Made by `from_npy`, `from_parquet` and `from_iterable`. `LogisticRegression` takes it in the place of X, to fit, to
+    Made by `from_npy`, `from_parquet` and their like. `LogisticRegression` takes it in the place of X, to fit, to
     predict and to score, `ChunksObjective` makes a function of it that any optimiser can minimise, and a loop goes over
     it: ``for X, y, sample_weight in chunks``, where y and sample_weight are None if there are none.
 
@@ -59,8 +64,9 @@ class Chunks:
         read: Callable[[], Iterable[Rows]],
         names: Sequence[str] | None = None,
         describe: Callable[[], str] = lambda: "made by hand",
+        origin: Callable[[], tuple[Sequence[str], Sequence[object]]] | None = None,
     ) -> None:
-        self._read, self._describe = read, describe
+        self._read, self._describe, self._origin = read, describe, origin
         self.names = None if names is None else tuple(names)
         self.read_ahead = True
 
@@ -215,76 +221,8 @@ def from_npy(
     >>> model.predict([[0.0, 0.0, 3.0, 0.0, 0.0]])
     array([2])
     """
-    X = _known(_mapped(X_path, (2,)), dtype, X_path)
-    y = None if y_path is None else _mapped(y_path, (1, 2))
-    s = None if sample_weight_path is None else _mapped(sample_weight_path, (1,))
-    offset = None if offset_path is None else _mapped(offset_path, (1, 2))
-    N = len(X)
-    arrays = [(X_path, X), (y_path, y), (sample_weight_path, s), (offset_path, offset)]
-    paths = [path for path, _ in arrays if path is not None]
-    for path, array in arrays:
-        if path is not None and len(array) != N:
-            raise ValueError(f"{os.fspath(path)} has {len(array)} rows, but {os.fspath(X_path)} has {N}")
-    computing = COMPUTES_IN.get(X.dtype.char, X.dtype)
-    most = MAPPED_BYTES if is_real(X.dtype) and is_native(X, read_as(X.dtype)) else CHUNK_BYTES
-    step = max(1, most // (X.shape[1] * computing.itemsize)) if rows is None else check_integer(rows, "rows")
-    sizes = [(path, os.stat(path).st_size) for path in paths]
-
-    def read() -> Iterator[Rows]:
-        for start in range(0, N, step):
-            stop = min(start + step, N)
-            for path, size in sizes:  # to touch a page behind the end of a file would be the end of the process
-                if os.stat(path).st_size < size:
-                    raise ValueError(
-                        f"{os.fspath(path)} has {os.stat(path).st_size} bytes, and had {size} when it was opened: "
-                        f"rows {start} to {stop - 1} cannot be read"
-                    )
-            _fetch(X, start, stop)
-            where = f"{os.fspath(X_path)}, rows {start} to {stop - 1}"
-            cut = slice(start, stop)
-            labels, weights, added = (None if array is None else array[cut] for array in (y, s, offset))
-            yield checked(np.asarray(X[cut]), labels, weights, where, added)
-
-    return Chunks(read, describe=lambda: f"{os.fspath(X_path)}, {N} rows x {X.shape[1]} columns of {X.dtype}")
-
-
-def _mapped(path: PathLike, dimensions: tuple[int, ...]) -> Any:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{os.fspath(path)} is not a whole .npy file: {error}") from error
-    if not isinstance(array, np.memmap) or array.ndim not in dimensions or 0 in array.shape:
-        raise ValueError(
-            f"{os.fspath(path)} must hold one array of {' or '.join(map(str, dimensions))} dimensions with rows in it, "
-            f"got {getattr(array, 'shape', type(array).__name__)}"
-        )
-    return array
-
-
-def _known(X: Any, dtype: npt.DTypeLike | None, path: PathLike) -> Any:
-    """Return the numbers of a file; where it has records of as many bytes, as what they are said to be."""
-    if dtype is None and X.dtype.kind != "V":
-        return X
-    if dtype is None:
-        raise ValueError(
-            f"{os.fspath(path)} holds records ({X.dtype}), as NumPy writes bfloat16: dtype=ml_dtypes.bfloat16 reads it"
-        )
-    given = np.dtype(dtype)
-    if X.dtype.kind != "V" or X.dtype.itemsize != given.itemsize:
-        raise ValueError(
-            f"dtype = {given} is for a file of records of {given.itemsize} bytes, {os.fspath(path)} has {X.dtype}"
-        )
-    return X.view(given)
-
-
-def _fetch(X: Any, start: int, stop: int) -> None:
-    """Ask the system for these rows of a mapped file, so that it reads them while others are computed."""
-    if isinstance(X.base, mmap.mmap) and hasattr(X.base, "madvise") and X.flags.c_contiguous:
-        first = X.offset % mmap.ALLOCATIONGRANULARITY + start * X.strides[0]
-        page = first // mmap.PAGESIZE * mmap.PAGESIZE
-        X.base.madvise(mmap.MADV_WILLNEED, page, first - page + (stop - start) * X.strides[0])
+    files = _arrays.npy((X_path, y_path, sample_weight_path, offset_path), rows, dtype)
+    return Chunks(files.read, describe=files.describe, origin=files.origin)
 
 
 def from_parquet(
@@ -309,8 +247,9 @@ def from_parquet(
     target : str, optional
         Name of the column with the labels; without, the chunks are for predictions only.
     columns : sequence of str, optional
-        Names of the features, in the order that they shall have; by default all other columns as they come. They are
-        computed in float32 if all of them are, else in float64.
+        Names of the features, in the order that they shall have; by default all other columns as they come. X has their
+        type, if it is float16, int8 or uint8 for all; else it is float32 if all of them are float16 or float32, and
+        float64 if not.
     sample_weight : str, optional
         Name of a column with weights.
     offset : str or sequence of str, optional
@@ -346,8 +285,173 @@ def from_parquet(
     >>> model.feature_names_in_
     array(['size', 'age'], dtype=object)
     """
-    files = Parquet(path, target, columns, sample_weight=sample_weight, offset=offset, rows=rows)
-    return Chunks(files.read, files.names, files.describe)
+    files = Columns("parquet", path, target, columns, sample_weight=sample_weight, offset=offset, rows=rows)
+    return Chunks(files.read, files.names, files.describe, files.origin)
+
+
+def from_arrow(
+    path: PathLike | Sequence[PathLike],
+    target: str | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    sample_weight: str | None = None,
+    offset: str | Sequence[str] | None = None,
+    rows: int | None = None,
+) -> Chunks:
+    """Chunks of an Arrow IPC file, which is what Feather is, or of many of them, through pyarrow.dataset.
+
+    A chunk is a record batch, or a part of one that is larger than 64 MiB.
+
+    Parameters
+    ----------
+    path, target, columns, sample_weight, offset, rows
+        As in `from_parquet`.
+
+    Returns
+    -------
+    Chunks
+        For `LogisticRegression.fit`, which takes `feature_names_in_` from it, or for `ChunksObjective`.
+
+    Raises
+    ------
+    ImportError, FileNotFoundError, ValueError
+        As `from_parquet`. Files of Feather's first version are refused.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import pandas as pd
+    >>> from softmax_ext import chunks
+    >>> from softmax_ext.linear_model import LogisticRegression
+    >>> table = pd.DataFrame({"size": [1.0, 2.0, 8.0, 9.0], "age": [1.0, 0.0, 1.0, 0.0], "kind": list("aabb")})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table.to_feather(os.path.join(folder, "table.arrow"))
+    ...     model = LogisticRegression().fit(chunks.from_arrow(folder, "kind"))
+    >>> model.feature_names_in_
+    array(['size', 'age'], dtype=object)
+    """
+    files = Columns("ipc", path, target, columns, sample_weight=sample_weight, offset=offset, rows=rows)
+    return Chunks(files.read, files.names, files.describe, files.origin)
+
+
+def from_hdf5(
+    path: PathLike,
+    X: str,
+    y: str | None = None,
+    rows: int | None = None,
+    *,
+    sample_weight: str | None = None,
+    offset: str | None = None,
+    dtype: npt.DTypeLike | None = None,
+) -> Chunks:
+    """Chunks of datasets in an HDF5 file, through h5py.
+
+    A dataset that lies in the file as it is in memory, neither cut nor packed, is mapped as a .npy file is.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    X : str
+        Name of the samples' dataset, (N, D), such as "train/images".
+    y : str, optional
+        That of the labels (N,), numbers or strings, or of probabilities (N, K) of a floating dtype; without, the chunks
+        are for predictions only.
+    rows : int, optional
+        Rows of a chunk; by default as in `from_npy`, but whole ones of the file's own chunks.
+    sample_weight : str, optional
+        Name of the weights' dataset, (N,).
+    offset : str, optional
+        That of what is added to the scores, (N, K), or (N,) for two classes.
+    dtype : dtype, optional
+        What X's numbers are if the file has records of their size, as in `from_npy`.
+
+    Returns
+    -------
+    Chunks
+        For `LogisticRegression.fit`, or for `ChunksObjective`.
+
+    Raises
+    ------
+    ImportError
+        Without h5py.
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a whole HDF5 file, has no such dataset, or the shapes do not fit together; in a fit, if it has
+        become shorter, has been written anew, or cannot be read. The message names the file, the dataset and the rows.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import h5py
+    >>> import numpy as np
+    >>> from softmax_ext import chunks
+    >>> from softmax_ext.linear_model import LogisticRegression
+    >>> X = np.random.default_rng(0).standard_normal((1000, 5))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "data.h5")
+    ...     with h5py.File(path, "w") as file:
+    ...         file["X"], file["y"] = X, X[:, :3].argmax(axis=1)
+    ...     model = LogisticRegression().fit(chunks.from_hdf5(path, "X", "y", rows=300))
+    >>> model.predict([[0.0, 0.0, 3.0, 0.0, 0.0]])
+    array([2])
+    """
+    file = _arrays.hdf5(path, (X, y, sample_weight, offset), rows, dtype)
+    return Chunks(file.read, describe=file.describe, origin=file.origin)
+
+
+def from_zarr(
+    path: PathLike,
+    X: str,
+    y: str | None = None,
+    rows: int | None = None,
+    *,
+    sample_weight: str | None = None,
+    offset: str | None = None,
+    dtype: npt.DTypeLike | None = None,
+) -> Chunks:
+    """Chunks of the arrays of a Zarr group in a folder, of either format, through zarr.
+
+    Parameters
+    ----------
+    path : path
+        The group's folder.
+    X, y, rows, sample_weight, offset, dtype
+        As in `from_hdf5`: names of arrays within.
+
+    Returns
+    -------
+    Chunks
+        For `LogisticRegression.fit`, or for `ChunksObjective`.
+
+    Raises
+    ------
+    ImportError
+        Without zarr.
+    FileNotFoundError
+        If there is no such folder.
+    ValueError
+        As `from_hdf5`; also if chunks have been lost since, which zarr would read as zeros.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import zarr
+    >>> from softmax_ext import chunks
+    >>> from softmax_ext.linear_model import LogisticRegression
+    >>> X = np.random.default_rng(0).standard_normal((1000, 5))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     group = zarr.open_group(os.path.join(folder, "data.zarr"), mode="w")
+    ...     for name, array in {"X": X, "y": X[:, :3].argmax(axis=1)}.items():
+    ...         _ = group.create_array(name, data=array, chunks=(300, *array.shape[1:]))
+    ...     model = LogisticRegression().fit(chunks.from_zarr(os.path.join(folder, "data.zarr"), "X", "y"))
+    >>> model.predict([[0.0, 0.0, 3.0, 0.0, 0.0]])
+    array([2])
+    """
+    folder = _arrays.zarr(path, (X, y, sample_weight, offset), rows, dtype)
+    return Chunks(folder.read, describe=folder.describe, origin=folder.origin)
 
 
 def looked_through(chunks: Chunks) -> tuple[Survey, Sample]:

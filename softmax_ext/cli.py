@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fit = command(
         "fit", _commands.fit, "cli", "fit a model to a table",
-        "Fit softmax regression to TRAIN: .csv, .tsv, .parquet, .npz or .svmlight.",
+        "Fit softmax regression to TRAIN: .csv, .tsv, .parquet, .arrow, .npz, .h5 or .svmlight.",
         "train.csv --target y --impute --one-hot --out m.npz",
     )  # fmt: skip
     fit.usage = "softmax-ext fit TRAIN --target COLUMN --out MODEL [options]"
@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("model", type=Path, metavar="MODEL", help="what fit has written")
     predict.add_argument("data", type=Path, metavar="DATA", help="a table, in which other columns do not matter")
     predict.add_argument(
-        "--out", required=True, type=Path, metavar="FILE", help="ending in .csv, .tsv, .parquet or .npz"
+        "--out", required=True, type=Path, metavar="FILE", help="ending in .csv, .tsv, .parquet, .arrow or .npz"
     )
 
     evaluate = command(

@@ -27,7 +27,8 @@ from softmax_ext.linear_model import LogisticRegression  # noqa: E402
 
 COLUMNS = ["sepal length", "sepal width", "petal length", "petal width"]
 SPECIES = np.array(["setosa", "versicolor", "virginica"])
-KINDS = {"csv": "species", "parquet": "species", "npz": "species", "svmlight": "label"}
+KINDS = {**dict.fromkeys(("csv", "parquet", "arrow", "npz", "h5"), "species"), "svmlight": "label"}
+BY_NAME = "csv", "parquet", "arrow"
 MODELS = ["npz", pytest.param("skops", marks=pytest.mark.skipif(not importlib.util.find_spec("skops"), reason="skops"))]
 
 
@@ -52,11 +53,15 @@ def store(name, X, y):
         dump_svmlight_file(X, y, name, zero_based=False)
     elif kind == "npz":
         np.savez(name, X=X, species=SPECIES[y])
+    elif kind == "h5":
+        with pytest.importorskip("h5py").File(name, "w") as file:
+            file["X"], file["species"] = X, SPECIES[y].tolist()
     else:
         frame = pd.DataFrame(X, columns=COLUMNS)
         frame.insert(2, "id", [f"n{i}" for i in range(len(X))])
         frame.insert(0, "species", SPECIES[y])
-        frame.to_csv(name, index=False) if kind == "csv" else frame.to_parquet(name)
+        write = {"csv": frame.to_csv, "parquet": frame.to_parquet, "arrow": frame.to_feather}[kind]
+        write(name, **{"index": False} if kind == "csv" else {})
 
 
 def run(*words, status=0):
@@ -64,7 +69,7 @@ def run(*words, status=0):
 
 
 def fit(kind="csv", model="model.npz", *options):
-    ignore = ["--ignore", "id"] if kind in ("csv", "parquet") else []
+    ignore = ["--ignore", "id"] if kind in BY_NAME else []
     run("fit", f"train.{kind}", "--target", KINDS[kind], "--out", model, *ignore, *options)
 
 
@@ -99,7 +104,7 @@ def test_from_a_file_to_predictions(kind, model, iris, capsys):
     assert sorted(os.listdir()) == sorted([f"train.{kind}", f"test.{kind}", f"model.{model}", "new.parquet"])
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
+@pytest.mark.parametrize("kind", [*BY_NAME, "npz"])
 def test_predictions_are_the_same_in_every_kind_of_file(kind, iris, capsys):
     store("train.csv", *iris)
     fit()
@@ -109,7 +114,8 @@ def test_predictions_are_the_same_in_every_kind_of_file(kind, iris, capsys):
         with np.load("p.npz", allow_pickle=False) as archive:
             got = dict(archive)
     else:
-        got = (pd.read_csv if kind == "csv" else pd.read_parquet)(f"p.{kind}").to_dict("list")
+        read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "arrow": pd.read_feather}[kind]
+        got = read(f"p.{kind}").to_dict("list")
     ours = LogisticRegression().fit(*iris)
     np.testing.assert_array_equal(got["prediction"], SPECIES[ours.predict(iris[0])])
     np.testing.assert_array_equal(got["probability_setosa"], ours.predict_proba(iris[0])[:, 0])
@@ -288,6 +294,7 @@ WRITERS = {
     "nullable.parquet": lambda frame: frame.astype(
         {"age": "Int64", "città": "category", "member": "boolean", "sex": "string"}
     ).to_parquet("train.nullable.parquet"),
+    "feather": lambda frame: frame.to_feather("train.feather"),
 }
 
 
@@ -499,6 +506,8 @@ DAMAGED = {
     "ragged.csv": b"a,b\n1,2\n3,4,5,6\n",
     "latin.csv": b"a,b\n\xe9\xff\xfe,2\n",
     "noise.parquet": b"PAR1 noise",
+    "noise.arrow": b"ARROW1 noise",
+    "noise.h5": b"\x89HDF noise",
     "noise.npz": b"noise",
     "cut.npz": b"PK\x03\x04 noise",
     "noise.svmlight": b"one two:three\n",
@@ -506,7 +515,7 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("name", [*DAMAGED, "absent.csv", "absent.npz", "absent.svmlight", "folder.csv"])
+@pytest.mark.parametrize("name", [*DAMAGED, "absent.csv", "absent.h5", "absent.npz", "absent.svmlight", "folder.csv"])
 def test_a_file_that_cannot_be_read_is_one_line(name, tmp_path, capsys):
     if name in DAMAGED:
         (tmp_path / name).write_bytes(DAMAGED[name])

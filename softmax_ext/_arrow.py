@@ -1,4 +1,4 @@
-"""Parquet files as pieces, through pyarrow.dataset: which columns all of them have, and their row groups in order."""
+"""Files of columns as pieces, through pyarrow.dataset: Parquet and Arrow IPC, which is Feather, one after the other."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._arrays import PathLike
 from ._pieces import CHUNK_BYTES, checked
 from ._rows import Rows
-from ._validation import check_integer
+from ._validation import COMPUTES_IN, NARROW, check_integer
 
 Array = npt.NDArray[Any]
-PathLike = str | os.PathLike[str]
 
 
-class Parquet:
+# What pyarrow calls a kind of file, with what messages call it and who asks for it.
+FORMATS = {"parquet": ("Parquet", "from_parquet"), "ipc": ("Arrow IPC", "from_arrow")}
+
+
+class Columns:
     """A file or many of them, whose columns are those of the first, and whose rows are read as often as asked for.
 
-    The parameters are those of `chunks.from_parquet`.
+    The parameters are a key of FORMATS and those of `chunks.from_parquet`.
     """
 
     def __init__(
         self,
+        kind: str,
         path: PathLike | Sequence[PathLike],
         target: str | None,
         columns: Sequence[str] | None,
@@ -38,11 +43,13 @@ class Parquet:
         try:
             import pyarrow as pa
         except ImportError as error:
-            raise ImportError(f"from_parquet needs pyarrow ({error}): pip install pyarrow") from error
+            raise ImportError(
+                f"{FORMATS[kind][1]} needs pyarrow ({error}): pip install 'softmax_ext[arrow]'"
+            ) from error
         if isinstance(columns, str):
             raise TypeError(f"columns must be a sequence of names, got the string {columns!r}")
         source = _found(path)
-        self.source, self.target, self.sample_weight = source, target, sample_weight
+        self.kind, self.source, self.target, self.sample_weight = kind, source, target, sample_weight
         self.offset = [offset] if isinstance(offset, str) else list(offset or ())
         self.called = source if isinstance(source, str) else source[0] if len(source) == 1 else f"{source[0]}, ..."
         self.damaged = (pa.ArrowException, OSError)  # what pyarrow raises for a file that it cannot read
@@ -54,18 +61,17 @@ class Parquet:
         self.names = list(columns) if columns is not None else [n for n in self.schema.names if n not in others]
         self.wanted = [*self.names, *(name for name in (target, sample_weight) if name is not None), *self.offset]
         self.kinds = self._kinds()
-        narrow = all(self.kinds[name] in (pa.float16(), pa.float32()) for name in self.names)
-        self.dtype = np.dtype(np.float32 if narrow else np.float64)
-        most = CHUNK_BYTES // (self.dtype.itemsize * len(self.names))
+        self.dtype = _common([self.kinds[name] for name in self.names])
+        most = CHUNK_BYTES // (COMPUTES_IN[self.dtype.char].itemsize * len(self.names))
         self.rows = max(1, most) if rows is None else check_integer(rows, "rows")
 
     def _opened(self) -> Any:
         from pyarrow import dataset
 
         try:
-            return dataset.dataset(self.source, format="parquet", partitioning="hive")
+            return dataset.dataset(self.source, format=self.kind, partitioning="hive")
         except self.damaged as error:
-            raise ValueError(f"{self.called} cannot be read as Parquet: {error}") from error
+            raise ValueError(f"{self.called} cannot be read as {FORMATS[self.kind][0]}: {error}") from error
 
     def _kinds(self) -> dict[str, Any]:
         """Return the types of the columns that are wanted; refuse what is not there, or cannot be a feature."""
@@ -87,7 +93,7 @@ class Parquet:
         return kinds
 
     def read(self) -> Iterator[Rows]:
-        """Yield the rows, a row group or a part of one at a time."""
+        """Yield the rows, a row group or record batch or a part of one at a time."""
         # Opened anew each time, since what a dataset remembers of its files would hide that one has changed.
         whole = self._opened()
         if gone := sorted(set(self.first.files) - set(whole.files)):
@@ -99,8 +105,8 @@ class Parquet:
             where = fragment.path
             try:
                 self._check_alike(fragment)
-                for group in fragment.split_by_row_group():
-                    where, start = f"{fragment.path}, row group {group.row_groups[0].id}", 0
+                for where, group in self._groups(fragment):
+                    start = 0
                     batches = group.to_batches(
                         schema=self.schema,
                         columns=self.wanted,
@@ -115,6 +121,14 @@ class Parquet:
             except (*self.damaged, ValueError) as error:
                 trouble = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
                 raise trouble(str(error) if str(error).startswith(str(where)) else f"{where}: {error}") from error
+
+    def _groups(self, fragment: Any) -> Iterator[tuple[str, Any]]:
+        """Yield the parts of a file that can be read by themselves, with their names."""
+        if self.kind == "parquet":
+            for group in fragment.split_by_row_group():
+                yield f"{fragment.path}, row group {group.row_groups[0].id}", group
+        else:
+            yield str(fragment.path), fragment  # which pyarrow goes through by its record batches
 
     def _check_alike(self, fragment: Any) -> None:
         """Refuse a file whose columns are not those of the first."""
@@ -152,6 +166,10 @@ class Parquet:
         offset = np.column_stack([column(name) for name in self.offset]) if self.offset else None
         return checked(X, y.astype(str) if y is not None and y.dtype.kind == "O" else y, s, where, offset)
 
+    def origin(self) -> tuple[Sequence[str], Sequence[object]]:
+        """Return the files that there are now, and what is taken of them."""
+        return self._opened().files, (self.kind, self.wanted, self.target, self.sample_weight, str(self.dtype))
+
     def describe(self) -> str:
         """Say how many rows there are, and of what."""
         try:
@@ -162,6 +180,14 @@ class Parquet:
         number = f"{len(files)} files, " if len(files) > 1 else ""
         labels = "" if target is None else f", target {target!r}"
         return f"{self.called}, {number}{rows} rows x {len(self.names)} columns of {self.dtype}{labels}"
+
+
+def _common(kinds: Sequence[Any]) -> np.dtype[Any]:
+    """Return the dtype of X: that of all columns where it is one that is computed as it is, else a floating one."""
+    dtypes: set[np.dtype[Any]] = {np.dtype(kind.to_pandas_dtype()) for kind in kinds}
+    if len(dtypes) == 1 and (only := next(iter(dtypes))).char in NARROW:
+        return only
+    return np.dtype(np.float32 if dtypes and all(dtype.char in "ef" for dtype in dtypes) else np.float64)
 
 
 def _is_number(kind: Any) -> bool:
