@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +24,11 @@ import numpy.typing as npt
 from . import _arrays
 from ._arrays import PathLike
 from ._arrow import Columns
+from ._look import Look, fingerprint
 from ._penalty import Penalty
-from ._pieces import PiecesObjective, Problem, Sample, Survey, checked, merged, survey, weighs
+from ._pieces import PiecesObjective, Problem, checked, weighs
 from ._rows import Rows
+from ._stream import check_folder
 from ._validation import class_weights, no_class_weights
 
 __all__ = [
@@ -67,6 +70,7 @@ class Chunks:
         origin: Callable[[], tuple[Sequence[str], Sequence[object]]] | None = None,
     ) -> None:
         self._read, self._describe, self._origin = read, describe, origin
+        self._kept: Path | None = None  # the file of the first look
         self.names = None if names is None else tuple(names)
         self.read_ahead = True
 
@@ -79,6 +83,62 @@ class Chunks:
         for piece in self.pieces():
             found = piece.X, piece.y if piece.Y is None else piece.Y, piece.s
             yield found if piece.offset is None else (*found, piece.offset)
+
+    def keep_look(self, path: PathLike) -> Self:
+        """Keep in a file what a fit looks for first, from which later fits take it: they have a pass less.
+
+        That is the classes and their weights, whether everything is finite, and a sample of the rows, up to some 128
+        MiB. If the data have changed since, it is looked for again and the file is written anew: their files' names,
+        sizes and dates tell it, some of their pages, and which columns or arrays are taken.
+
+        Parameters
+        ----------
+        path : path
+            The file, a .npz archive, which need not be there yet. It is there whole or not at all.
+
+        Returns
+        -------
+        Chunks
+            Themselves.
+
+        Raises
+        ------
+        FileNotFoundError
+            If its folder does not exist.
+        ValueError
+            If the chunks come from a function, of which nobody knows whether it still yields the same.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> from softmax_ext import chunks
+        >>> from softmax_ext.linear_model import LogisticRegression
+        >>> X = np.random.default_rng(0).standard_normal((1000, 5))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     X_path, y_path = os.path.join(folder, "X.npy"), os.path.join(folder, "y.npy")
+        ...     np.save(X_path, X)
+        ...     np.save(y_path, X[:, :3].argmax(axis=1))
+        ...     data = chunks.from_npy(X_path, y_path).keep_look(os.path.join(folder, "look.npz"))
+        ...     sweep = [LogisticRegression(C=C).fit(data) for C in (0.1, 1.0)]
+        """
+        if self._origin is None:
+            raise ValueError("the look at what a function yields cannot be kept: it may yield something else next time")
+        check_folder(Path(path))
+        self._kept = Path(path)
+        return self
+
+    def look(self) -> Look:
+        """Return the first look, from its file if it is of these data."""
+        if self._kept is None or self._origin is None:
+            return Look.at(self.pieces())
+        data = fingerprint(*self._origin())
+        found = Look.load(self._kept, data)
+        if found is None:
+            found = Look.at(self.pieces())
+            if fingerprint(*self._origin()) == data:  # else they have changed meanwhile
+                found.save(self._kept, data)
+        return found
 
     def pieces(self, prepare: Callable[[Rows], Rows] = lambda piece: piece) -> Iterator[Rows]:
         """Yield the chunks with their names, each prepared by whoever reads it."""
@@ -454,15 +514,6 @@ def from_zarr(
     return Chunks(folder.read, describe=folder.describe, origin=folder.origin)
 
 
-def looked_through(chunks: Chunks) -> tuple[Survey, Sample]:
-    """Read all chunks once: what is there, and a sample of the rows."""
-    sample, found = Sample(), []
-    for piece in chunks.pieces():
-        found.append(survey(piece))
-        sample.add(piece)
-    return merged(found), sample
-
-
 class ChunksObjective(PiecesObjective):
     """`SoftmaxObjective` over chunks: each method is one pass over them.
 
@@ -507,7 +558,7 @@ class ChunksObjective(PiecesObjective):
         fit_intercept: bool = True,
         n_threads: int | None = None,
     ) -> None:
-        found, sample = looked_through(chunks)
+        found, sample = chunks.look()
         c = None
         if class_weight is not None:
             if found.labels is None:
@@ -516,13 +567,13 @@ class ChunksObjective(PiecesObjective):
             c = class_weights(class_weight, np.arange(K), found.weights, K)
         self._take(chunks, found.problem(Penalty(l2), c, fit_intercept, n_threads), sample)
 
-    def _take(self, chunks: Chunks, problem: Problem, sample: Sample) -> None:
-        super().__init__(problem, problem.encoded(sample.rows()))
+    def _take(self, chunks: Chunks, problem: Problem, sample: Rows) -> None:
+        super().__init__(problem, problem.encoded(sample))
         self.chunks, self.classes = chunks, problem.classes
 
     @classmethod
-    def of(cls, chunks: Chunks, problem: Problem, sample: Sample) -> ChunksObjective:
-        """Return the objective of what `looked_through` has found."""
+    def of(cls, chunks: Chunks, problem: Problem, sample: Rows) -> ChunksObjective:
+        """Return the objective of what a look has found."""
         self = cls.__new__(cls)
         self._take(chunks, problem, sample)
         return self

@@ -695,4 +695,4 @@ def test_docstrings():
     pytest.importorskip("pandas")
     for library in ("pyarrow", "h5py", "zarr"):
         pytest.importorskip(library)
-    assert doctest.testmod(chunks) == (0, 47)
+    assert doctest.testmod(chunks) == (0, 56)

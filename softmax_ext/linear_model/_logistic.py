@@ -41,7 +41,7 @@ from .._stream import RULES, Stream, fingerprint, save
 from .._threads import effective
 from .._training_data import check_data, check_more_data, checked_weights, problem_of_pieces
 from .._validation import COMPUTES_IN
-from ..chunks import Chunks, ChunksObjective, looked_through
+from ..chunks import Chunks, ChunksObjective
 from ..inference import Inference
 from ..inference._estimate import inferred
 from ..objective import objective_of
@@ -581,12 +581,12 @@ class LogisticRegression(
     def _fit_pieces(self, chunks: Chunks, y: Any, sample_weight: Any, asked: Strength) -> Self:
         if y is not None or sample_weight is not None:
             raise TypeError("y and sample_weight are in the chunks: call fit(chunks), without them")
-        found, sample = looked_through(chunks)
+        found, sample = chunks.look()
         problem = self._pieces_problem(found, asked)
         if chunks.names is not None:
             self.feature_names_in_ = np.array(chunks.names, object)
         if self.solver in RULES:
-            return self._fit_batches(lambda: chunks.pieces(problem.encoded), problem, problem.encoded(sample.rows()))
+            return self._fit_batches(lambda: chunks.pieces(problem.encoded), problem, problem.encoded(sample))
         objective = ChunksObjective.of(chunks, problem, sample)
         return self._minimise_pieces(objective, lambda: Scaling.of_pieces(map(moments, chunks.pieces())))
 
