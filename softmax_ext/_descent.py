@@ -63,6 +63,17 @@ class Preconditioner(Protocol):
         ...
 
 
+class Stop:
+    """A callback that looks at nothing, and is only asked whether to stop: what others see is not made for it."""
+
+    def __init__(self, over: Callable[[], bool]) -> None:
+        self.over = over
+
+    def __call__(self, *_: object) -> bool:
+        """Tell whether to stop."""
+        return self.over()
+
+
 def takes(callback: Callable[..., object], name: str) -> bool:
     """Tell whether a callback has a parameter of this name."""
     if isinstance(callback, FunctionType) and not vars(callback):  # a signature takes 50 µs, a small fit 500
@@ -147,6 +158,7 @@ class Descent:
             )
         self.objective, self.tol, self.max_iter, self.space = objective, tol, max_iter, space
         self.callback = None if callback is None else seeing(callback)
+        self.watched = callback is not None and not isinstance(callback, Stop)
         self.evaluations = self.products = 0
         self.preconditioner: Any = np.copy
         self.dtype = np.dtype(getattr(objective, "dtype", np.float64))
@@ -204,7 +216,7 @@ class Descent:
         grad, self.exact = self.asked[1], exact or self.space is None
         if self.space is not None:
             if not exact:
-                return self.space.at_most(grad)
+                return self.space.bounds(grad)[1]
             (grad,) = self.space.lift(grad)
         return largest(grad)
 
@@ -242,11 +254,11 @@ class Descent:
     def move(self, w: Vector, asked: tuple[float, Vector], value: float, grad: Vector) -> None:
         """Take a step that a line search has found; everybody is told of the objective itself."""
         self.w, self.asked, self.value, self.grad = w, asked, value, grad
-        self.largest_gradient = self._largest(exact=self.callback is not None)
+        self.largest_gradient = self._largest(exact=self.watched)
         self.curve.append(asked[0])
         self.largest_gradients.append(self.largest_gradient)
         if self.callback is not None:
-            seen = w.view() if self.space is None else self.space.lift(w)[0]
+            seen = w.view() if self.space is None or not self.watched else self.space.lift(w)[0]
             seen.flags.writeable = False
             if self.callback(self.n_iter, asked[0], self.largest_gradient, seen):
                 self.reason = "the callback said so"
@@ -264,6 +276,9 @@ class Descent:
         if not self.predicted_decrease <= self.most_decrease or not self.trusted or self.extra is not None:
             return False
         if self.largest_gradient > self.tol and not self.exact:
+            assert self.space is not None
+            if self.space.bounds(self.asked[1])[0] > self.tol:
+                return False
             self.largest_gradient = self._largest(exact=True)
         return self.largest_gradient <= self.tol
 
@@ -301,8 +316,11 @@ class Descent:
     def solution(self) -> Solution:
         converged, w = self.converged, self.w
         if self.space is not None:
-            w, grad = self.space.lift(w, self.asked[1])
-            self.largest_gradient = largest(grad)
+            if self.exact:
+                (w,) = self.space.lift(w)
+            else:
+                w, grad = self.space.lift(w, self.asked[1])
+                self.largest_gradient = largest(grad)
         lines = [*self.lines, f"products with the Hessian: {self.products}"] if self.products else self.lines
         report = "\n".join([*lines, f"stopped: {self.reason}", self.where()])
         return Solution(

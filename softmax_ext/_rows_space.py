@@ -86,11 +86,12 @@ class RowsSpace:
     def _dense(self) -> bool:
         return isinstance(self.X, np.ndarray)
 
-    def at_most(self, grad: Vector) -> float:
-        """Return what the largest component of a gradient that is lifted is at most: a row's norm is no less."""
+    def bounds(self, grad: Vector) -> tuple[float, float]:
+        """Return what the largest component of a gradient that is lifted is at least, and at most: by rows' norms."""
         V, b = self.narrow.weights(grad), self.narrow.intercepts(grad)
         norm = float(np.sqrt(np.square(V).sum(axis=1).max()))
-        return norm if b is None else max(norm, float(np.abs(b).max()))
+        of_b = 0.0 if b is None else float(np.abs(b).max())
+        return max(norm / np.sqrt(self.wide.D), of_b), max(norm, of_b)
 
 
 def cholesky(gram: Vector) -> tuple[Vector, npt.NDArray[np.intp]]:

@@ -13,6 +13,7 @@ from ._descent import Callback, Descent, Preconditioner, Solution, has_l1
 from ._lbfgs import LBFGS
 from ._newton import FEW
 from ._proximal import ProximalDescent, follow
+from ._rows_space import RowsSpace
 
 Vector = npt.NDArray[np.float64]
 
@@ -28,6 +29,14 @@ def choose(size: int) -> str:
     return "newton" if size <= FEW else "lbfgs"
 
 
+def within(objective: Any, solver: str = "auto") -> tuple[RowsSpace | None, Any]:
+    """Return the space of the samples and the objective in it, where "auto" goes there; else None and the objective."""
+    found = None
+    if solver == "auto" and not has_l1(objective):
+        found = getattr(objective, "in_rows_space", lambda: None)()
+    return (None, objective) if found is None else found
+
+
 def minimize(
     objective: Any,
     w: Vector,
@@ -39,6 +48,7 @@ def minimize(
     preconditioner: Preconditioner | None = None,
     begun: Callable[[Descent], object] | None = None,
     asked: tuple[float, Vector] | None = None,
+    space: RowsSpace | None = None,
 ) -> Solution:
     """Minimise by `solver`: "lbfgs", "newton", or "auto"; with an L1 penalty by `proximal`, whatever it is.
 
@@ -51,7 +61,8 @@ def minimize(
       8 iterations.
 
     `begun` is called with the descent before its first step, for whoever wants to know how far it came if it is broken
-    off. `asked` is the value and the gradient at w, where they are known.
+    off. `asked` is the value and the gradient at w, where they are known. `space` is given where the objective and w
+    are in it already.
     """
     if has_l1(objective):
         descent = ProximalDescent(objective, w, tol, max_iter, callback, asked=asked)
@@ -59,10 +70,11 @@ def minimize(
             begun(descent)
         follow(descent)
         return descent.solution()
-    space, near = None, preconditioner is not None
-    if solver == "auto" and not near and (found := getattr(objective, "in_rows_space", lambda: None)()) is not None:
-        space, objective = found
-        w, asked = space.lower(np.asarray(w)), None
+    near = preconditioner is not None
+    if space is None and not near:
+        space, objective = within(objective, solver)
+        if space is not None:
+            w, asked = space.lower(np.asarray(w)), None
     run = Descent(objective, w, tol, max_iter, callback, space, asked)
     if begun is not None:
         begun(run)

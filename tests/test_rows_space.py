@@ -1,15 +1,18 @@
 """Fits of few samples with many features: the same problem in the space of the samples."""
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.sparse
 import threadpoolctl
+from sklearn.model_selection import StratifiedKFold
 
 from softmax_ext import SoftmaxObjective
 from softmax_ext._parameters import Parameters
 from softmax_ext._rows_space import RowsSpace, cholesky, is_wide
 from softmax_ext._solvers import minimize
-from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 from softmax_ext.objective import BinomialObjective
 
 N, D = 37, 700
@@ -53,14 +56,16 @@ def test_coordinates(kind, dtype):
 
 
 @pytest.mark.parametrize("K", [2, 3])
-def test_a_bound_of_the_largest_component_is_told_without_a_look_at_the_samples(K):
+def test_bounds_of_the_largest_component_are_told_without_a_look_at_the_samples(K):
     space, _ = wide_objective("dense", np.float64, K).in_rows_space()
     v, u = np.random.default_rng(0).standard_normal((2, space.narrow.size))
     for intercepts in (0.01, 100):
         space.narrow.intercepts(v)[:] = intercepts
         both = space.lift(v, u)
         np.testing.assert_array_equal(both[0], space.lift(v)[0])
-        assert abs(both[0]).max() <= space.at_most(v) <= np.sqrt(D) * abs(both[0]).max()
+        least, most = space.bounds(v)
+        assert least <= abs(both[0]).max() <= most
+        assert most <= np.sqrt(D) * least * (1 + 1e-12) and (intercepts < 1 or least == intercepts)
 
 
 @pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-6])
@@ -117,6 +122,34 @@ def test_no_number_of_threads_changes_a_bit(K, dtype):
     for model in fits[1:]:
         assert model.coef_.tobytes() == fits[0].coef_.tobytes()
         assert model.loss_curve_.tobytes() == fits[0].loss_curve_.tobytes()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_paths_and_folds_stay_there(kind, K, n_threads, monkeypatch):
+    """All fits share one factor, and end where each alone does."""
+    made, create = [], RowsSpace.__init__
+    monkeypatch.setattr(RowsSpace, "__init__", lambda space, *of: (made.append(1), create(space, *of))[1])
+    (X, y), Cs, tol = wide(kind, np.float64, K), [0.01, 1.0, 100.0], 1e-7
+    options = {"tol": tol, "max_iter": 500, "n_threads": n_threads}
+    path = logistic_regression_path(X, y, Cs=Cs, **options)
+    assert len(made) == 1 and (path.gaps <= 1e-2 * path.objectives).all()
+    for C, coef, objective in zip(Cs, path.coefs, path.objectives, strict=True):
+        alone = LogisticRegression(C=C, **options).fit(X, y)
+        np.testing.assert_allclose(coef, alone.coef_, atol=1e-2 * abs(alone.coef_).max())
+        assert objective == pytest.approx(alone.loss_curve_[-1], rel=2e-3)
+    made.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of scikit-learn's, about its legacy attributes
+        chosen = LogisticRegressionCV(Cs=Cs, cv=3, **options).fit(X, y)
+    assert len(made) == 1
+    for f, (train, _) in enumerate(StratifiedKFold(3).split(X, y)):
+        fold = LogisticRegression(C=100.0, **options).fit(X[train], y[train])
+        got = chosen.coefs_paths_[1][f, -1] if K == 2 else np.array([chosen.coefs_paths_[k][f, -1] for k in range(K)])
+        np.testing.assert_allclose(
+            got[..., :D], fold.coef_.reshape(got[..., :D].shape), atol=2e-2 * abs(fold.coef_).max()
+        )
 
 
 def test_samples_that_span_nothing():

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from .._descent import Callback, Solution
+from .._descent import Callback, Solution, Stop
 from .._parameters import Parameters
 from .._penalty import Penalty
 from .._scikit_learn import Strength
+from .._solvers import within
 from ._folds import Fold
 from ._trail import Ends, Trail
 
@@ -109,11 +110,14 @@ class Grid(NamedTuple):
 
         Small ones run side by side, each on one thread. Which fit begins where does not depend on that.
         """
+        objective.penalty = self.penalty(0, objective.m)
+        space, objective = within(objective, method)
+        options: dict[str, Any] = {"space": space, "solver": method, "tol": tol, "max_iter": max_iter}
         if objective.n_threads > 1 and objective.flops <= SIDE_BY_SIDE:
             alone = objective.weighing(self.s, 1)
-            yield from self._side_by_side(Trail(alone, solver=method, tol=tol, max_iter=max_iter), objective.n_threads)
+            yield from self._side_by_side(Trail(alone, **options), objective.n_threads)
             return
-        trail = Trail(objective, solver=method, tol=tol, max_iter=max_iter)
+        trail = Trail(objective, **options)
         ends = [Ends(objective.size) for _ in self.folds]
         for j in self._order:
             solution, curvature = self._whole(trail, j)
@@ -137,7 +141,7 @@ class Grid(NamedTuple):
         def fold(f: int, j: int, before: Future[Any] | None, beside: Future[Any]) -> Solution:
             if before is not None:
                 before.result()
-            return self._fold(trail, f, j, ends[f], beside.result()[1], lambda *_: over.is_set())
+            return self._fold(trail, f, j, ends[f], beside.result()[1], Stop(over.is_set))
 
         order = self._order
         wholes: list[Any] = []

@@ -16,6 +16,7 @@ from .._observers import FitObserver, fits_progress
 from .._parameters import Parameters
 from .._penalty import Penalty
 from .._scikit_learn import Strength
+from .._solvers import within
 from .._training_data import check_data
 from .._validation import check_nonnegative_number
 from ..chunks import Chunks
@@ -239,7 +240,9 @@ def logistic_regression_path(
     n = len(values)
     parts = np.empty((n, layout.count, layout.each), rows.dtype)
     objectives, losses, gaps, n_iters = np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.int32)
-    trail = Trail(objective, tol=tol, max_iter=max_iter, moving=True)
+    objective.penalty = like
+    space, objective = within(objective)
+    trail = Trail(objective, space=space, tol=tol, max_iter=max_iter, moving=True)
     if asked.l1_ratio:
         trail.ends.dual, trail.ends.w = start.dual, start.dual.null()
     with ExitStack() as stack:
@@ -296,5 +299,6 @@ class Start:
         """Return how far a solution lies above its minimum, at most."""
         if np.isfinite(solution.gap) or not (penalty.l1 or penalty.l2):
             return solution.gap if np.isfinite(solution.gap) else np.inf
+        self.objective.penalty = penalty  # of all features: the trail's may be in the space of the samples
         value, gradient = self.objective.value_and_grad(solution.w)
         return self.dual.gap(solution.w, value, gradient, penalty)

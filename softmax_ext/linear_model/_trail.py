@@ -30,6 +30,7 @@ from .._duality import Dual
 from .._newton import FEW, inverse_hessian
 from .._penalty import Penalty
 from .._proximal import Among, Model, ProximalDescent, follow
+from .._rows_space import RowsSpace
 from .._solvers import minimize
 
 Array = npt.NDArray[Any]
@@ -76,7 +77,7 @@ class Ends:
     def end(self, objective: Any, run: Descent) -> None:
         """Note where the fit of the objective has ended."""
         w, (value, grad) = run.w, run.asked
-        w, grad = (w, grad.copy()) if run.space is None else run.space.lift(w, grad)
+        grad = grad.copy()
         l2, weights = objective.penalty.l2, objective.parameters.weights
         self.velocity = None
         if 0 < l2 < self.l2:
@@ -92,12 +93,23 @@ class Trail:
 
     Where penalties are weak, a small change of one leaves the gradient within `tol`, and fits would not move. With
     `moving` each also brings the gradient to a tenth of what that change makes of it.
+
+    The objective, and where its fits end, may be in the space of the samples (`_solvers.within`): then solutions alone
+    have all features.
     """
 
     def __init__(
-        self, objective: Any, *, solver: str = "auto", tol: float = 1e-4, max_iter: int = 100, moving: bool = False
+        self,
+        objective: Any,
+        *,
+        space: RowsSpace | None = None,
+        solver: str = "auto",
+        tol: float = 1e-4,
+        max_iter: int = 100,
+        moving: bool = False,
     ) -> None:
         self.objective, self.solver, self.tol, self.max_iter, self.moving = objective, solver, tol, max_iter, moving
+        self.space, self.last = space, np.zeros(objective.size if space is None else space.wide.size)
         self.ends = Ends(objective.size)
         self.near: Shared | None = None  # the curvature near where the last fit has ended
         self.moved = True  # whether that is another place by now
@@ -112,7 +124,8 @@ class Trail:
         if penalty.l1:
             self.objective.penalty = penalty
             return self._follow_l1(self.objective, self.ends, callback)
-        tol, W = self.tol, self.objective.parameters.weights(self.w)
+        of = self.objective.parameters if self.space is None else self.space.wide
+        tol, W = self.tol, of.weights(self.last)
         if self.moving and W.any():
             change = np.zeros_like(W)
             penalty.add_gradient(W, change)
@@ -121,6 +134,7 @@ class Trail:
         self.objective.penalty = penalty
         solution = self._follow(self.objective, self.ends, self.near, tol, callback)
         self.moved |= solution.n_iter > 1
+        self.last = solution.w
         # It may have been asked for less than `self.tol`, and is converged if it is there.
         small = solution.largest_gradient <= self.tol
         predicted = solution.predicted_decrease <= most_decrease(solution.value, self.tol)
@@ -141,6 +155,7 @@ class Trail:
                 preconditioner=curvature,
                 begun=runs.append,
                 asked=asked,
+                space=self.space,
             )
         ends.end(objective, runs[0])
         return solution
@@ -160,15 +175,13 @@ class Trail:
     def curvature(self) -> Any:
         """Return what multiplies by an approximate inverse of the Hessian here; None for Newton's method and for L1.
 
-        The next fit begins with it too, but for one in the space of the samples.
+        The next fit begins with it too.
         """
         objective = self.objective
         if self.solver == "newton" or objective.penalty.l1:
             return None
         if self.w.size <= FEW:
             return inverse_hessian(objective, self.w)
-        if objective.in_rows_space() is not None:
-            return Shared(objective.preconditioner(self.w))
         if self.moved:
             self.near, self.moved = Shared(objective.preconditioner(self.w)), False
         return self.near
