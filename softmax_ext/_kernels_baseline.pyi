@@ -108,6 +108,9 @@ class HessianPlan(SlicedPlan):
         self, *args: Never, slices: int, sparse: bool, binary: bool, intercept: bool, **shape: Any
     ) -> None: ...
 
+class EntriesPlan(HessianPlan):
+    def __init__(self, *args: Never, binary: bool, intercept: bool, **shape: Any) -> None: ...
+
 @disjoint_base
 class CentredPlan(SlicedPlan):
     def __init__(self, *args: Never, slices: int, **shape: Any) -> None: ...

@@ -257,7 +257,8 @@ class SoftmaxObjective:
     def hessian(self, w: npt.ArrayLike) -> Vector:
         """Return the Hessian at w, (size, size) float64: for few parameters, since it costs N size² operations.
 
-        By one pass, which computes in double whatever X is; but two classes' Hessian of many samples in float32 has its
+        Of sparse X it costs the square of a row's entries for each row, so that some thousand parameters are few. By
+        one pass, which computes in double whatever X is; but two classes' Hessian of many samples in float32 has its
         digits, if sums in float32 lose nothing that matters to Newton's method.
         """
         w = self.parameters.vector(w)
@@ -275,7 +276,7 @@ class SoftmaxObjective:
             _dispatch.isa,
             intercept=parameters.intercept,
             binary=parameters.binary,
-            sparse=self._rows.stored is not None,
+            nnz=self._rows.stored,
         )
         assert _dispatch.kernels is not None
         run(_dispatch.kernels.Hessian(*parameters.views(w), H, self.m), way, self._curving, self.n_threads)

@@ -7,6 +7,7 @@
 #include "binomial.h"
 #include "fisher.h"
 #include "hessian.h"
+#include "hessian_entries.h"
 #include "centred.h"
 #include "coordinates.h"
 #include "vectors.h"

@@ -54,20 +54,32 @@ KERNEL void NAME(add_offsets)(const real *offset, ptrdiff_t n, ptrdiff_t count, 
 /* Rows of a tile: a panel of them, times c, stays in the first cache. */
 #define HESSIAN_ROWS 64
 
-/* c_i = s_i S_ik (delta_kl - S_il) from rows of K posteriors; 1 - S_ik as the sum of the others where it would lose digits. */
+/* S_k (delta_kl - S_l) of a row of K posteriors; 1 - S_k as the sum of the others where it would lose digits. */
+static inline double curvature_of_pair(const double *S, ptrdiff_t K, ptrdiff_t k, ptrdiff_t l)
+{
+    double other = -S[l];
+    if (k == l && S[k] <= 0.5) {
+        other = 1 - S[k];
+    } else if (k == l) {
+        other = 0;
+        for (ptrdiff_t j = 0; j < K; j++) other += j == k ? 0 : S[j];
+    }
+    return S[k] * other;
+}
+
+/* c_i = s_i S_ik (delta_kl - S_il) from rows of K posteriors. */
 static void curvatures_of_pair(const double *S, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, ptrdiff_t k, ptrdiff_t l,
                                const double *s, double *c)
 {
-    for (ptrdiff_t i = 0; i < n; i++, S += ldz) {
-        double other = -S[l];
-        if (k == l && S[k] <= 0.5) {
-            other = 1 - S[k];
-        } else if (k == l) {
-            other = 0;
-            for (ptrdiff_t j = 0; j < K; j++) other += j == k ? 0 : S[j];
-        }
-        c[i] = (s ? s[i] : 1) * S[k] * other;
-    }
+    for (ptrdiff_t i = 0; i < n; i++, S += ldz) c[i] = (s ? s[i] : 1) * curvature_of_pair(S, K, k, l);
+}
+
+/* The same of all pairs k <= l, side by side. */
+static void curvatures_of_rows(const double *S, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, const double *s, double *c)
+{
+    for (ptrdiff_t i = 0; i < n; i++, S += ldz)
+        for (ptrdiff_t k = 0; k < K; k++)
+            for (ptrdiff_t l = k; l < K; l++) *c++ = (s ? s[i] : 1) * curvature_of_pair(S, K, k, l);
 }
 
 /* c_i = s_i S_i0 S_i1 from the scores z of class 1, in place; z has room for whole groups. */

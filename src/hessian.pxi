@@ -5,6 +5,9 @@ cdef extern from "float_types.h" nogil:
         const double *S, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldz, Py_ssize_t k, Py_ssize_t other, const double *s,
         double *c,
     ) noexcept
+    void curvatures_of_rows(
+        const double *S, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldz, const double *s, double *c,
+    ) noexcept
     void curvatures_of_two(double *z, Py_ssize_t n, const double *s) noexcept
     void hessian_panel(
         const double *tile, Py_ssize_t n, Py_ssize_t P, Py_ssize_t ldt, const double *c, Py_ssize_t i,
@@ -239,22 +242,26 @@ cdef double hessian_run(
     return 0
 
 
-cdef Py_ssize_t place_of(HessianPlan p, Py_ssize_t rows, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
+cdef Py_ssize_t place_of(HessianPlan p, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
     """Where parameter j of a class is in the vector of all: the rows of W, then b."""
-    return k * p.D + j if j < p.D else rows * p.D + k
+    return k * p.D + j if j < p.D else p.scored * p.D + k
+
+
+cdef void fill_four(
+    HessianPlan p, Py_ssize_t k, Py_ssize_t m, Py_ssize_t i, Py_ssize_t j, double value, double *H,
+) noexcept nogil:
+    """What the parameters i and j have in the block of the classes k and m, and where symmetry has it too."""
+    cdef Py_ssize_t size = p.scored * p.P
+    cdef Py_ssize_t ki = place_of(p, k, i), kj = place_of(p, k, j), mi = place_of(p, m, i), mj = place_of(p, m, j)
+    H[ki * size + mj] = H[kj * size + mi] = H[mi * size + kj] = H[mj * size + ki] = value
 
 
 cdef void fill_hessian(HessianPlan p, const double *sums, double scale, double *H) noexcept nogil:
     """The symmetric matrix of all parameters from the triangles of its blocks."""
-    cdef Py_ssize_t rows = 1 if p.binary else p.K, size = rows * p.P, k, m, i, j, pair = 0
-    cdef double value
-    for k in range(rows):
-        for m in range(k, rows):
+    cdef Py_ssize_t k, m, i, j, pair = 0
+    for k in range(p.scored):
+        for m in range(k, p.scored):
             for i in range(p.P):
                 for j in range(i, p.P):
-                    value = sums[(pair * p.P + i) * p.ldt + j] * scale
-                    H[place_of(p, rows, k, i) * size + place_of(p, rows, m, j)] = value
-                    H[place_of(p, rows, k, j) * size + place_of(p, rows, m, i)] = value
-                    H[place_of(p, rows, m, i) * size + place_of(p, rows, k, j)] = value
-                    H[place_of(p, rows, m, j) * size + place_of(p, rows, k, i)] = value
+                    fill_four(p, k, m, i, j, sums[(pair * p.P + i) * p.ldt + j] * scale, H)
             pair += 1

@@ -265,8 +265,10 @@ static void N(check_two)(ptrdiff_t n, ptrdiff_t D)
     }
 
     const ptrdiff_t P = D + 1, ldt = vectors_f64(P) * lanes_f64, panels = parts_of(ldt / lanes_f64, MAX_V);
-    double *tile = room(n * ldt * 8), *H = room(P * ldt * 8);
+    double *tile = room(n * ldt * 8), *H = room(P * ldt * 8), *T = room(P * (P + 1) / 2 * 8);
     memset(H, 0, (size_t)(P * ldt) * 8);
+    memset(T, 0, (size_t)(P * (P + 1) / 2) * 8);
+    for (int own = 0; own < 3; own++) N(entry_products)(X, indices, 0, indptr, n, P, D, s, 1, own, 3, T);
     for (int csr = 0; csr < 2; csr++) {
         if (csr) N(widen_entries)(X, indices, 0, indptr, n, D, 1, tile, ldt);
         else N(widen_rows)(X, REAL, n, D, D, 1, X, tile, ldt);
@@ -280,8 +282,9 @@ static void N(check_two)(ptrdiff_t n, ptrdiff_t D)
                 c += 2 * term, most += 2 * fabs(term);
             }
             compare("Hessian of two", j, k, H[j * ldt + k], c, 2.3e-16 * (double)(n + 4) * most);
+            compare("Hessian of entries", j, k, 2 * T[N(triangle)(P, j) + k], c, 2.3e-16 * (double)(n + 4) * most);
         }
-    void *all[] = {X, w, z, q, r, S, Y, g, s, sums, score, y, indptr, indices, tile, H};
+    void *all[] = {X, w, z, q, r, S, Y, g, s, sums, score, y, indptr, indices, tile, H, T};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 #endif

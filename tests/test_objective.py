@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse
 
 from softmax_ext import SoftmaxObjective, _dispatch, loss_grad, reference
+from softmax_ext._plan import hessian_plan
 from softmax_ext.objective import BinomialObjective
 
 SHAPES = [(1, 1, 2), (5, 3, 1), (37, 10, 7), (150, 4, 3), (83, 250, 10), (301, 9, 65), (130, 40, 129), (70, 5, 1100)]
@@ -67,6 +68,11 @@ def of(objective, W, b):
     return flat(W[rows], None if b is None else b[rows])
 
 
+def of_one_row(X, y, W, b, keywords):
+    """The specification of two classes with one row of coefficients, at those of W (2, D) and b (2,)."""
+    return reference.binomial(X, y, W[1], None if b is None else b[1], keywords.get("sample_weight"))
+
+
 def close(got, want, tolerance, factor=1.0):
     np.testing.assert_allclose(got, want, rtol=0, atol=factor * tolerance.rtol * max(np.abs(want).max(), 1e-3))
 
@@ -87,6 +93,10 @@ def test_value_and_gradient(isa, tolerance, storage, shape, labels, intercept, m
     np.testing.assert_allclose([value, objective.value(w)], J + penalty, rtol=tolerance.rtol)
     assert objective.value(w) == value, "the loss alone is the same sum"
     close(grad, of(objective, dW + 0.3 * W, db), tolerance)
+    if shape[2] == "one row":
+        one, l2 = of_one_row(X, y, W, b, keywords), 0.3 * np.append(W[1], np.zeros(int(intercept)))
+        np.testing.assert_allclose(value, one.loss + penalty, rtol=tolerance.rtol)
+        close(grad, one.dw + l2, tolerance)
 
 
 @INTERCEPT
@@ -108,7 +118,7 @@ def test_hessian_product(isa, tolerance, storage, shape, intercept, make):
 @INTERCEPT
 @pytest.mark.parametrize("shape", [(37, 3, 4), (150, 4, 3), (9, 12, 2), (140, 2, 131), *ONE_ROW[:4]], ids=str)
 def test_hessian_is_the_matrix_of_its_products(isa, shape, tolerance, storage, intercept, make):
-    objective, w, _, (X, _, W, b), keywords = make(*shape, tolerance.dtype, intercept=intercept, storage=storage)
+    objective, w, _, (X, y, W, b), keywords = make(*shape, tolerance.dtype, intercept=intercept, storage=storage)
     H = objective.hessian(w)
     rows = np.array([objective.hessp(w, column) for column in np.eye(objective.size)])
     close(H, rows, tolerance, 10)
@@ -123,6 +133,10 @@ def test_hessian_is_the_matrix_of_its_products(isa, shape, tolerance, storage, i
         rtol=0,
         atol=1e-12 * H.max(),
     )
+    if shape[2] == "one row":
+        penalty = np.diag([0.3] * X.shape[1] + [0] * intercept)
+        one = of_one_row(X, y, W, b, keywords).hessian
+        np.testing.assert_allclose(H, one + penalty, rtol=0, atol=1e-12 * H.max())
 
 
 @pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
@@ -140,6 +154,44 @@ def test_hessian_of_many_samples(isa, tolerance, stored, N, D, Objective):
     np.testing.assert_array_equal(H, H.T)
     v = rng.standard_normal(len(w))
     close(H @ v, objectives[0].hessp(w, v), tolerance, 10)
+
+
+def few_entries(N, D, each, dtype, kind):
+    """CSR rows with few entries each; those of a row in order, in any, or several for one feature."""
+    rng = np.random.default_rng(D)
+    columns = np.array([rng.choice(D, each, replace=False) for _ in range(N)])
+    if kind == "ascending":
+        columns.sort(axis=1)
+    elif kind == "repeated":
+        columns[:, 1] = columns[:, 0]
+    index = np.int64 if kind == "in any order" else np.int32
+    X = scipy.sparse.csr_array((N, D), dtype=dtype)
+    keep = rng.random(columns.shape) < np.linspace(1, 0, N)[:, np.newaxis]  # down to none
+    X.data, X.indices = rng.standard_normal(columns.shape)[keep].astype(dtype), columns[keep].astype(index)
+    X.indptr = np.concatenate([[0], keep.sum(axis=1).cumsum()]).astype(index)
+    return X
+
+
+@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference makes an array of CSR rows")
+@INTERCEPT
+@pytest.mark.parametrize("kind", ["ascending", "in any order", "repeated"])
+@pytest.mark.parametrize("N, D, each, K", [(9, 40, 5, 3), (301, 130, 3, 9), (5003, 70, 7, "one row"), (140, 33, 4, 2)])
+def test_hessian_of_few_entries_a_row(isa, dtype, N, D, each, K, kind, intercept):
+    X, rng = few_entries(N, D, each, dtype, kind), np.random.default_rng(N)
+    Objective, K = (BinomialObjective, 2) if K == "one row" else (SoftmaxObjective, K)
+    options = {"sample_weight": rng.exponential(size=N), "fit_intercept": intercept, "K": K}
+    options["offset"] = rng.standard_normal(N if Objective is BinomialObjective else (N, K)).astype(dtype)
+    y = rng.integers(0, K, N)
+    found = [Objective(X, y, l2=0.1, n_threads=n, **options) for n in (1, 2, 3)]
+    dense = Objective(X.astype(float).toarray(), y, l2=0.1, **options)  # which adds up what is repeated, in double
+    w = rng.standard_normal(dense.size)
+    way = {"intercept": intercept, "binary": Objective is BinomialObjective, "nnz": X.nnz}
+    plan = hessian_plan(N, D, K, dtype.itemsize, isa, **way)
+    assert type(plan).__name__ == "EntriesPlan"
+    H, *others = [objective.hessian(w) for objective in found]
+    np.testing.assert_allclose(H, dense.hessian(w), rtol=0, atol=1e-13 * np.abs(H).max())
+    for other in [*others, H.T]:
+        np.testing.assert_array_equal(other, H)
 
 
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
