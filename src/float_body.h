@@ -19,6 +19,7 @@
 #undef bits
 #undef NAME
 #undef MANTISSA_BITS
+#undef WIDENING
 #undef EXPONENT_BIAS
 #undef SUBNORMAL_SHIFT
 #undef TWO_TO_MINUS_SHIFT

@@ -122,6 +122,7 @@ static const double log_coefficients_f64[] = {
 #define bits int32_t
 #define NAME(f) f##_f32
 #define MANTISSA_BITS 23
+#define WIDENING 1 /* whether samples may be of the types of widen.h */
 #define EXPONENT_BIAS 127
 #define SUBNORMAL_SHIFT 64
 #define TWO_TO_MINUS_SHIFT 0x1p-64f
@@ -164,6 +165,7 @@ static const double log_coefficients_f64[] = {
 #define bits int64_t
 #define NAME(f) f##_f64
 #define MANTISSA_BITS 52
+#define WIDENING 0
 #define EXPONENT_BIAS 1023
 #define SUBNORMAL_SHIFT 512
 #define TWO_TO_MINUS_SHIFT 0x1p-512
