@@ -68,12 +68,9 @@ cdef void add_offset(
     const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t K, Py_ssize_t ldz, floating *Z,
 ) noexcept nogil:
     """The offsets of n rows, rows `first` and on of the visit, to their scores of K classes."""
-    cdef Py_ssize_t i, k
-    cdef const floating *offset = <const floating *>d.x.offset + first * d.x.ldo
-    Z += K - d.x.offsets
-    for i in range(n):
-        for k in range(d.x.offsets):
-            Z[i * ldz + k] += offset[i * d.x.ldo + k]
+    add_to_scores(
+        <const floating *>d.x.offset + first * d.x.ldo, n, d.x.offsets, d.x.ldo, Z + K - d.x.offsets, ldz,
+    )
 
 
 cdef bint summing(const Batch *d) noexcept nogil:

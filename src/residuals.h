@@ -226,6 +226,22 @@ KERNEL double NAME(residuals)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, 
     return loss;
 }
 
+/* Offsets, `count` a row, to n rows of scores. */
+KERNEL void NAME(add_to_scores)(const real *offset, ptrdiff_t n, ptrdiff_t count, ptrdiff_t ldo, real *Z, ptrdiff_t ldz)
+{
+    if (count == 1 && ldo == 1 && ldz == 1) count = n, n = 1; /* one score a row: lanes along the rows */
+    for (ptrdiff_t i = 0; i < n; i++, offset += ldo, Z += ldz) {
+        ptrdiff_t k = 0;
+        for (; k + L <= count; k += L) NAME(store)(Z + k, NAME(load)(Z + k) + NAME(load)(offset + k));
+#ifdef SIMD_LOAD_SOME
+        if (k < count)
+            NAME(store_some)(Z + k, count - k, NAME(load_some)(Z + k, count - k) + NAME(load_some)(offset + k, count - k));
+#else
+        for (; k < count; k++) Z[k] += offset[k];
+#endif
+    }
+}
+
 /* z -> cap tanh(z / cap), and its derivative 1 - tanh^2 in rows like Z's unless `slopes` is NULL. */
 KERNEL void NAME(cap_scores)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, real cap, real *slopes)
 {
