@@ -20,7 +20,7 @@ from ._labels import numbered
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._rows import Rows
-from ._sparse import check_stored
+from ._sparse import check_stored, rows_of
 from ._validation import COMPUTES_IN, is_real, native, read_as
 from .objective import SoftmaxObjective, objective_of
 
@@ -56,7 +56,7 @@ def checked(X: Any, y: Any, s: Any, where: str, offset: Any = None) -> Rows:
         raise ValueError(f"{where}: sample_weight must be ({X.shape[0]},), got shape {s.shape}")
     if scipy.sparse.issparse(X):
         check_stored(X, f"{where}: X")
-        X = X.tocsr()
+        X = rows_of(X)
     offset = None if offset is None else _offset_of(offset, X.shape[0], where)
     return Rows(X, s=s, where=where, offset=offset) if y is None else Rows.of(X, y, s, where, offset=offset)
 

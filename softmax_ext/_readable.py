@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils.validation import assert_all_finite, validate_data
 
-from ._sparse import check_stored
+from ._sparse import check_stored, is_byte, rows_of
 from ._tensors import read
 from ._validation import NARROW, check_offset, check_offset_of_class_1, is_native, is_real, read_as
 
@@ -76,6 +76,7 @@ def readable(x: Any, name: str) -> Any:
     if scipy.sparse.issparse(x):
         if x.ndim == 2:
             check_stored(x, name)
+            return rows_of(x) if is_byte(x) else x
     elif isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise TypeError(f"{name} has masked entries, and the mask would be ignored: fill it, with {name}.filled(...)")
     return x

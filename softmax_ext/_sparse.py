@@ -25,7 +25,7 @@ class CSR:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
+        """float32 or float64; int8 or uint8, which compute in float32."""
         return self.data.dtype
 
     @property
@@ -101,7 +101,8 @@ def is_sparse(X: object) -> bool:
 def check_csr(X: Any, name: str, computes_in: Mapping[str, np.dtype[Any]]) -> CSR:
     """Return what a SciPy sparse array or matrix holds, once every index is known to be within it.
 
-    CSR of float32 or float64, with int32 or int64 indices, is taken as it is; other dtypes and formats are converted.
+    CSR of float32, float64, int8 or uint8, with int32 or int64 indices, is taken as it is; other dtypes and formats are
+    converted.
     """
     if type(X) is CSR:
         return X
@@ -113,12 +114,21 @@ def check_csr(X: Any, name: str, computes_in: Mapping[str, np.dtype[Any]]) -> CS
         raise TypeError(f"{name} must hold real numbers, got dtype {X.dtype}")
     dtype = computes_in[X.dtype.char]
     check_stored(X, name)
-    if X.format != "csr":
-        X = X.tocsr()
+    X = rows_of(X)
     with np.errstate(all="ignore"):
-        data = np.require(X.data, dtype, ["C", "A"])
+        data = np.require(X.data, X.dtype if is_byte(X) else dtype, ["C", "A"])
     indices = np.require(X.indices, np.int32 if X.indices.dtype.itemsize == 4 else np.int64, ["C", "A"])
     return CSR(data, indices, X.indptr.astype(np.intp), X.shape[1])
+
+
+def is_byte(X: Any) -> bool:
+    """Tell SciPy's arrays of int8 and uint8, which the kernels widen to float32."""
+    return X.dtype.char in "bB"
+
+
+def rows_of(X: Any) -> Any:
+    """Return SciPy's array in the format "csr"; what that adds up of one byte each, it adds up in float32."""
+    return X if X.format == "csr" else (X.astype(np.float32) if is_byte(X) else X).tocsr()
 
 
 def check_stored(X: Any, name: str) -> None:

@@ -67,9 +67,9 @@ def loss_grad(
         Samples, of any real dtype. Its dtype decides: float32, float16, bfloat16 (that of ml_dtypes), int8 and uint8
         compute in float32, with the bits that X.astype(float32) gives, all others in float64. An array of those five
         or of float64 whose columns are contiguous is read in place, whatever its row stride; any other
-        is converted a part at a time. So is CSR with int32 or int64 indices, sorted or not, with duplicates, which
-        are added, or without; other sparse formats are converted to it. What is not stored is 0, whatever it is
-        multiplied by.
+        is converted a part at a time. CSR of int8, uint8, float32 or float64 is read in place, with int32 or int64
+        indices, sorted or not, with duplicates, which are added, or without; other sparse formats are converted to it.
+        What is not stored is 0, whatever it is multiplied by.
     y : array_like, shape (N,) or (N, K)
         Labels in 0..K-1 of an integer dtype, or probabilities of a real dtype, which need not sum to one.
     W : array_like, shape (K, D)

@@ -460,7 +460,9 @@ class SoftmaxObjective:
         X = self._rows.X
         if self._rows.narrow and is_wide(self.N, self.D):
             X = X.astype(self.dtype)
-        if not is_wide(self.N, self.D) or X.dtype != self.dtype or _dispatch.kernels is None:
+        if not is_wide(self.N, self.D) or _dispatch.kernels is None:
+            return None
+        if not isinstance(X, CSR) and X.dtype != self.dtype:
             return None
         space = RowsSpace(X, self.parameters, self.n_threads)
         return space if len(space.kept) else None

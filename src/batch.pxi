@@ -13,7 +13,7 @@ cdef struct Samples:        # rows of an array, `ldx` elements apart,
     Py_ssize_t ldx
     int element             # of a type of widen.h,
     Py_ssize_t itemsize     # and so many bytes
-    const void *data        # or of CSR: stored numbers,
+    const void *data        # or of CSR: stored numbers, of `element` too,
     const void *indices     # their features,
     bint wide               # int64, not int32,
     const Py_ssize_t *indptr  # and where each row begins

@@ -356,10 +356,11 @@ KERNEL double NAME(sum_of)(const real *r, ptrdiff_t n)
 /* Entries ahead whose coefficients, or sums, are fetched: these are not in the second cache where features are many. */
 #define ONE_AHEAD 32
 
-#define ENTRIES_ARGUMENTS const real *data, const void *indices, const ptrdiff_t *indptr, ptrdiff_t n
+#define ENTRIES_ARGUMENTS                                                                                      \
+    const void *data, int element, const void *indices, const ptrdiff_t *indptr, ptrdiff_t n
 
 /* z = bias + sum_j x_ij w_j of CSR rows, in four sums a row: no entry waits for the one before. */
-INLINE void NAME(score_one_entries)(const int wide, ENTRIES_ARGUMENTS, const real *w, real bias, real *z)
+INLINE void NAME(score_one_entries)(const int wide, const int narrow, ENTRIES_ARGUMENTS, const real *w, real bias, real *z)
 {
     const ptrdiff_t last = indptr[n];
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -369,36 +370,45 @@ INLINE void NAME(score_one_entries)(const int wide, ENTRIES_ARGUMENTS, const rea
         for (; p + 4 <= end; p += 4)
             UNROLL for (int u = 0; u < 4; u++) {
                 if (p + ONE_AHEAD + u < last) PREFETCH(w + NAME(feature)(wide, indices, p + ONE_AHEAD + u));
-                sum[u] += data[p + u] * w[NAME(feature)(wide, indices, p + u)];
+                sum[u] += NAME(stored)(narrow, data, element, p + u) * w[NAME(feature)(wide, indices, p + u)];
             }
-        for (; p < end; p++) sum[end - p] += data[p] * w[NAME(feature)(wide, indices, p)];
+        for (; p < end; p++) sum[end - p] += NAME(stored)(narrow, data, element, p) * w[NAME(feature)(wide, indices, p)];
         z[i] = (sum[0] + sum[1]) + (sum[2] + sum[3]) + bias;
     }
 }
-KERNEL void NAME(one_sparse_scores)(const real *data, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n,
-                                    const real *w, real bias, real *z)
+/* A function of entries, for constants that say of which types they are. */
+#define OF_TYPES(function, ...)                                                                                \
+    do {                                                                                                       \
+        if (WIDENING && element != REAL) {                                                                     \
+            if (wide) function(1, 1, __VA_ARGS__);                                                             \
+            else function(0, 1, __VA_ARGS__);                                                                  \
+        } else if (wide) function(1, 0, __VA_ARGS__);                                                          \
+        else function(0, 0, __VA_ARGS__);                                                                      \
+    } while (0)
+
+KERNEL void NAME(one_sparse_scores)(const void *data, int element, const void *indices, int wide, const ptrdiff_t *indptr,
+                                    ptrdiff_t n, const real *w, real bias, real *z)
 {
-    if (wide) NAME(score_one_entries)(1, data, indices, indptr, n, w, bias, z);
-    else NAME(score_one_entries)(0, data, indices, indptr, n, w, bias, z);
+    OF_TYPES(NAME(score_one_entries), data, element, indices, indptr, n, w, bias, z);
 }
 
 /* g_j += x_ij r_i of CSR rows, in doubles. */
-INLINE void NAME(add_one_entries)(const int wide, ENTRIES_ARGUMENTS, const real *r, double *g)
+INLINE void NAME(add_one_entries)(const int wide, const int narrow, ENTRIES_ARGUMENTS, const real *r, double *g)
 {
     const ptrdiff_t last = indptr[n];
     for (ptrdiff_t i = 0; i < n; i++) {
         const double residual = (double)r[i];
         for (ptrdiff_t p = indptr[i]; p < indptr[i + 1]; p++) {
             if (p + ONE_AHEAD < last) PREFETCH(g + NAME(feature)(wide, indices, p + ONE_AHEAD));
-            g[NAME(feature)(wide, indices, p)] += residual * (double)data[p];
+            g[NAME(feature)(wide, indices, p)] += residual * (double)NAME(stored)(narrow, data, element, p);
         }
     }
 }
-KERNEL void NAME(one_sparse_gradient)(const real *data, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n,
-                                      const real *r, double *g)
+KERNEL void NAME(one_sparse_gradient)(const void *data, int element, const void *indices, int wide,
+                                      const ptrdiff_t *indptr, ptrdiff_t n, const real *r, double *g)
 {
-    if (wide) NAME(add_one_entries)(1, data, indices, indptr, n, r, g);
-    else NAME(add_one_entries)(0, data, indices, indptr, n, r, g);
+    OF_TYPES(NAME(add_one_entries), data, element, indices, indptr, n, r, g);
 }
+#undef OF_TYPES
 #undef ENTRIES_ARGUMENTS
 #undef ONE_AHEAD

@@ -68,7 +68,7 @@ cdef const char *score_tile(
     cdef Py_ssize_t row = d.x.ldx * d.x.itemsize
     if p.sparse:
         one_sparse_scores(
-            <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first, n, w, bias, z,
+            d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr + first, n, w, bias, z,
         )
         return NULL
     return one_scores(
@@ -126,7 +126,7 @@ cdef void binomial_slice(
             sums[p.losses] += sum_of(z, n)
         if p.sparse:
             one_sparse_gradient(
-                <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first - n, n, z, dW,
+                d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr + first - n, n, z, dW,
             )
             continue
         one_gradient(

@@ -13,15 +13,25 @@ cdef bint is_of(const Py_buffer *view, char kind, Py_ssize_t itemsize) noexcept:
     return code == b"f" or code == b"d" if kind == b"f" else code == b"l" or code == b"q" or code == b"i"
 
 
-cdef void *numbers(array, char kind, Py_ssize_t itemsize, Py_ssize_t count, bint written) except? NULL:
-    """Where a C-contiguous array of at least `count` floats or integers begins; NULL for None."""
+cdef void *numbers(
+    array, char kind, Py_ssize_t itemsize, Py_ssize_t count, bint written, int *element=NULL,
+) except? NULL:
+    """Where a C-contiguous array of at least `count` floats or integers begins; NULL for None.
+
+    `element`, if it is not NULL, gets the type of floats, which may then be int8 or uint8.
+    """
     cdef Py_buffer view
+    cdef int found = REAL
     if array is None:
         return NULL
     PyObject_GetBuffer(array, &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if written else 0))
     try:
-        if not is_of(&view, kind, itemsize):
+        if element != NULL and itemsize == sizeof(float) and view.itemsize == 1:
+            found = element_of(&view)
+        if found == REAL and not is_of(&view, kind, itemsize):
             refuse(array, view.format, itemsize)
+        if element != NULL:
+            element[0] = found
         if view.len < count * itemsize:
             raise ValueError(f"expected {count} numbers or more, got {view.len // itemsize}")
         return view.buf

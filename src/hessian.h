@@ -31,12 +31,14 @@ KERNEL void NAME(widen_rows)(const void *X, int element, ptrdiff_t n, ptrdiff_t 
 }
 
 /* The same of CSR rows, whose entries for one feature add up. */
-KERNEL void NAME(widen_entries)(const real *data, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n,
-                                ptrdiff_t D, int ones, double *to, ptrdiff_t ldt)
+KERNEL void NAME(widen_entries)(const real *kind, const void *data, int element, const void *indices, int wide,
+                                const ptrdiff_t *indptr, ptrdiff_t n, ptrdiff_t D, int ones, double *to, ptrdiff_t ldt)
 {
+    const int narrow = WIDENING && element != REAL;
     memset(to, 0, (size_t)(n * ldt) * sizeof *to);
     for (ptrdiff_t i = 0; i < n; i++, to += ldt) {
-        for (ptrdiff_t p = indptr[i]; p < indptr[i + 1]; p++) to[NAME(feature)(wide, indices, p)] += (double)data[p];
+        for (ptrdiff_t p = indptr[i]; p < indptr[i + 1]; p++)
+            to[NAME(feature)(wide, indices, p)] += (double)NAME(stored)(narrow, data, element, p);
         if (ones) to[D] = 1;
     }
 }

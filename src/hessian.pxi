@@ -122,7 +122,7 @@ cdef void widen_and_score(
     cdef bint ones = p.P > p.D
     if p.sparse:
         widen_entries(
-            <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first, n, p.D, ones, tile, p.ldt,
+            kind, d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr + first, n, p.D, ones, tile, p.ldt,
         )
     else:
         widen_rows(

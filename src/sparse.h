@@ -18,12 +18,19 @@ INLINE ptrdiff_t NAME(feature)(const int wide, const void *indices, ptrdiff_t p)
     return wide ? (ptrdiff_t)((const int64_t *)indices)[p] : (ptrdiff_t)((const int32_t *)indices)[p];
 }
 
+/* Stored number p; of another type than `real` if `narrow`, a constant: then `element` tells which. */
+INLINE real NAME(stored)(const int narrow, const void *data, int element, ptrdiff_t p)
+{
+    if (!narrow) return ((const real *)data)[p];
+    return element == INT8 ? (real)((const int8_t *)data)[p] : (real)((const uint8_t *)data)[p];
+}
+
 #define SCORE_ARGUMENTS                                                                                        \
-    const real *data, const void *indices, const ptrdiff_t *indptr, ptrdiff_t n, const real *W, ptrdiff_t ldw,  \
+    const void *data, int element, const void *indices, const ptrdiff_t *indptr, ptrdiff_t n, const real *W, ptrdiff_t ldw,  \
         const real *bias, real *Z, ptrdiff_t ldz
 typedef void (*NAME(score_function))(SCORE_ARGUMENTS);
 
-INLINE void NAME(score_entries)(const int V, const int wide, SCORE_ARGUMENTS)
+INLINE void NAME(score_entries)(const int V, const int wide, const int narrow, SCORE_ARGUMENTS)
 {
     const ptrdiff_t last = indptr[n];
     for (ptrdiff_t i = 0; i < n; i++, Z += ldz) {
@@ -40,7 +47,7 @@ INLINE void NAME(score_entries)(const int V, const int wide, SCORE_ARGUMENTS)
                     UNROLL for (int v = 0; v < V; v += 64 / (int)sizeof(vec)) PREFETCH(ahead + v * L);
                 }
                 const real *w = W + NAME(feature)(wide, indices, p) * ldw;
-                const vec x = NAME(set1)(data[p]);
+                const vec x = NAME(set1)(NAME(stored)(narrow, data, element, p));
                 UNROLL for (int v = 0; v < V; v++) sum[v] += x * NAME(load)(w + v * L);
             }
             UNROLL for (int v = 0; v < V; v++) total[v] += sum[v];
@@ -50,41 +57,50 @@ INLINE void NAME(score_entries)(const int V, const int wide, SCORE_ARGUMENTS)
 }
 
 #define SIZES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
-#define DEFINE(V)                                                                                              \
-    static void NAME(score_entries_##V)(SCORE_ARGUMENTS)                                                       \
+#define FUNCTION(kind, V, wide, narrow)                                                                        \
+    static void NAME(kind##_##V)(SCORE_ARGUMENTS)                                                              \
     {                                                                                                          \
-        NAME(score_entries)(V, 0, data, indices, indptr, n, W, ldw, bias, Z, ldz);                             \
-    }                                                                                                          \
-    static void NAME(score_wide_entries_##V)(SCORE_ARGUMENTS)                                                  \
-    {                                                                                                          \
-        NAME(score_entries)(V, 1, data, indices, indptr, n, W, ldw, bias, Z, ldz);                             \
+        NAME(score_entries)(V, wide, narrow, data, element, indices, indptr, n, W, ldw, bias, Z, ldz);         \
     }
+#define DEFINE(V) FUNCTION(score_entries, V, 0, 0) FUNCTION(score_wide_entries, V, 1, 0)
 SIZES(DEFINE)
 #undef DEFINE
-static const NAME(score_function) NAME(score_functions)[2][9] = {
-#define ENTRY(V) [0][V] = NAME(score_entries_##V), [1][V] = NAME(score_wide_entries_##V),
+#if WIDENING
+#define DEFINE(V) FUNCTION(score_narrow_entries, V, 0, 1) FUNCTION(score_wide_narrow_entries, V, 1, 1)
+SIZES(DEFINE)
+#undef DEFINE
+#endif
+static const NAME(score_function) NAME(score_functions)[1 + WIDENING][2][9] = {
+#define ENTRY(V) [0][0][V] = NAME(score_entries_##V), [0][1][V] = NAME(score_wide_entries_##V),
     SIZES(ENTRY)
 #undef ENTRY
+#if WIDENING
+#define ENTRY(V) [1][0][V] = NAME(score_narrow_entries_##V), [1][1][V] = NAME(score_wide_narrow_entries_##V),
+    SIZES(ENTRY)
+#undef ENTRY
+#endif
 };
+#undef FUNCTION
 
 /* Z = X W^T + bias for n rows and K classes; bias has every lane, and lanes beyond K get what it has there.  Z's rows
  * have `room`, which is less than a vector only for one of several groups of few classes. */
-KERNEL void NAME(sparse_scores)(const real *data, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n,
-                                const real *W, ptrdiff_t ldw, const real *bias, ptrdiff_t K, real *Z, ptrdiff_t ldz,
-                                ptrdiff_t room)
+KERNEL void NAME(sparse_scores)(const void *data, int element, const void *indices, int wide, const ptrdiff_t *indptr,
+                                ptrdiff_t n, const real *W, ptrdiff_t ldw, const real *bias, ptrdiff_t K, real *Z,
+                                ptrdiff_t ldz, ptrdiff_t room)
 {
     const ptrdiff_t nv = NAME(vectors)(K), panels = parts_of(nv, 8);
     if (room < nv * L) {
         for (ptrdiff_t i = 0; i < n; i++) {
             real z[NAME(lanes)];
-            NAME(sparse_scores)(data, indices, wide, indptr + i, 1, W, ldw, bias, K, z, L, L);
+            NAME(sparse_scores)(data, element, indices, wide, indptr + i, 1, W, ldw, bias, K, z, L, L);
             memcpy(Z + i * ldz, z, room * sizeof(real));
         }
         return;
     }
     for (ptrdiff_t i = 0; i < panels; i++) {
         const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
-        NAME(score_functions)[wide][V](data, indices, indptr, n, W + first * L, ldw, bias + first * L, Z + first * L, ldz);
+        NAME(score_functions)[WIDENING && element != REAL][wide][V](data, element, indices, indptr, n, W + first * L, ldw,
+                                                                    bias + first * L, Z + first * L, ldz);
     }
     if (ldw < nv * L)
         for (ptrdiff_t i = 0; i < n; i++)
@@ -179,10 +195,11 @@ static void NAME(add_list)(NAME(list) *list, ptrdiff_t count, const real *R, ptr
 
 /* dWt += X^T R of n rows, for the features whose places are from `own` to `end`: always in the order of the rows, so
  * that their owners' number changes no bit.  dW is of doubles, or of the data's type. */
-KERNEL void NAME(sparse_gradient)(const real *data, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n,
-                                  const real *R, ptrdiff_t ldr, ptrdiff_t K, void *dW, ptrdiff_t ldw, int doubles,
-                                  int regions, ptrdiff_t slots, ptrdiff_t own, ptrdiff_t end)
+KERNEL void NAME(sparse_gradient)(const void *data, int element, const void *indices, int wide, const ptrdiff_t *indptr,
+                                  ptrdiff_t n, const real *R, ptrdiff_t ldr, ptrdiff_t K, void *dW, ptrdiff_t ldw,
+                                  int doubles, int regions, ptrdiff_t slots, ptrdiff_t own, ptrdiff_t end)
 {
+    const int narrow = WIDENING && element != REAL;
     NAME(list) list;
     ptrdiff_t count = 0, p = indptr[0];
     for (ptrdiff_t i = 0; i < n; i++)
@@ -190,7 +207,7 @@ KERNEL void NAME(sparse_gradient)(const real *data, const void *indices, int wid
             const ptrdiff_t j = NAME(place)(NAME(feature)(wide, indices, p), regions, slots);
             list.j[count] = j;
             list.i[count] = i;
-            list.x[count] = data[p];
+            list.x[count] = NAME(stored)(narrow, data, element, p);
             count += (size_t)(j - own) < (size_t)(end - own);
             if (count == LISTED) {
                 NAME(add_list)(&list, count, R, ldr, K, dW, ldw, doubles);

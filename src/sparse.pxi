@@ -24,7 +24,7 @@ cdef int read_csr(X, Py_ssize_t itemsize, Batch *d) except -1:
     """Let d point at CSR rows: softmax_ext/_sparse.py."""
     d.N = len(X)
     d.x.indptr = <const Py_ssize_t *>numbers(X.indptr, b"i", sizeof(Py_ssize_t), d.N + 1, False)
-    d.x.data = numbers(X.data, b"f", itemsize, 0, False)
+    d.x.data = numbers(X.data, b"f", itemsize, 0, False, &d.x.element)
     d.x.wide = X.indices.itemsize == 8
     d.x.indices = numbers(X.indices, b"i", 8 if d.x.wide else 4, 0, False)
     return 0
@@ -159,7 +159,7 @@ cdef void sparse_visit(
 ) noexcept nogil:
     """Scores of the tile's rows r to r + n, for some classes."""
     sparse_scores(
-        <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first + r, n, packed + p.bias, p.ldw, packed,
+        d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr + first + r, n, packed + p.bias, p.ldw, packed,
         classes, Z + r * p.ldz + k, p.ldz, p.ldz - k,
     )
 
@@ -185,7 +185,7 @@ cdef void sparse_owner(
     """The gradient of a tile, for the features of one owner and some classes."""
     cdef Py_ssize_t slots = whole(p.D, 1 << regions) >> regions
     sparse_gradient(
-        <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first, n, Z + k, p.ldz, classes, dWt, p.ldw,
+        d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr + first, n, Z + k, p.ldz, classes, dWt, p.ldw,
         p.doubles, regions, slots, (own << regions) // parts * slots, ((own + 1) << regions) // parts * slots,
     )
 

@@ -218,7 +218,7 @@ static void N(check_two)(ptrdiff_t n, ptrdiff_t D)
     for (ptrdiff_t i = 0; i < rows; i++) q[i] = (number)draw();
     const double rounding = EPS * 8 * (double)(D + 2), soft = 4 * rounding + 16 * EPS;
     for (int csr = 0; csr < 2; csr++) {
-        if (csr) N(one_sparse_scores)(X, indices, 0, indptr, n, w, bias, z);
+        if (csr) N(one_sparse_scores)(X, REAL, indices, 0, indptr, n, w, bias, z);
         else N(one_scores)((char *)X, REAL, n, D, D * (ptrdiff_t)sizeof(number), (char *)(X + n * D), w, bias, NULL, 0, z);
         for (ptrdiff_t i = 0; i < n; i++) {
             score[i] = bias;
@@ -253,7 +253,7 @@ static void N(check_two)(ptrdiff_t n, ptrdiff_t D)
     }
     memset(g, 0, (size_t)row * sizeof *g), memset(sums, 0, (size_t)D * 8);
     N(one_gradient)((char *)X, REAL, n, D, D * (ptrdiff_t)sizeof(number), (char *)(X + n * D), r, NULL, 0, g);
-    N(one_sparse_gradient)(X, indices, 0, indptr, n, r, sums);
+    N(one_sparse_gradient)(X, REAL, indices, 0, indptr, n, r, sums);
     for (ptrdiff_t j = 0; j < D; j++) {
         double c = 0, most = 0;
         for (ptrdiff_t i = 0; i < n; i++) {
@@ -270,7 +270,7 @@ static void N(check_two)(ptrdiff_t n, ptrdiff_t D)
     memset(T, 0, (size_t)(P * (P + 1) / 2) * 8);
     for (int own = 0; own < 3; own++) N(entry_products)(X, indices, 0, indptr, n, P, D, s, 1, own, 3, T);
     for (int csr = 0; csr < 2; csr++) {
-        if (csr) N(widen_entries)(X, indices, 0, indptr, n, D, 1, tile, ldt);
+        if (csr) N(widen_entries)(X, X, REAL, indices, 0, indptr, n, D, 1, tile, ldt);
         else N(widen_rows)(X, REAL, n, D, D, 1, X, tile, ldt);
         for (ptrdiff_t i = 0; i < panels; i++) hessian_panel(tile, n, P, ldt, s, i, panels, NULL, 0, H);
     }

@@ -8,6 +8,8 @@ import scipy.sparse
 from sklearn.base import clone
 
 from softmax_ext import _prediction, chunks, linear_cross_entropy, loss_grad, optim, predict_proba
+from softmax_ext._sparse import check_csr
+from softmax_ext._validation import COMPUTES_IN
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 from softmax_ext.objective import BinomialObjective, SoftmaxObjective
 
@@ -237,15 +239,75 @@ def test_sparse_rows_of_two_bytes_are_refused(kind):
             call()
 
 
+def sparse_rows(X, indices):
+    """Return CSR with indices of this type, every third number in two parts, out of order."""
+    i, j = np.nonzero(X)
+    parts = X[i, j].copy()
+    parts[::3] = 1
+    i, j = np.append(i, i[::3]), np.append(j, j[::3])
+    values = np.append(parts, X[i[: len(parts)], j[: len(parts)]][::3] - 1)
+    order = np.lexsort((-j, i))
+    indptr = np.append(0, np.bincount(i, minlength=len(X)).cumsum())
+    found = scipy.sparse.csr_array((values[order], j[order].astype(indices), indptr.astype(indices)), shape=X.shape)
+    np.testing.assert_array_equal(widened(found).toarray(), X.astype(np.float32))
+    return found
+
+
+def widened(rows):
+    """Return the same entries in float32, where SciPy's astype adds those of one place."""
+    return scipy.sparse.csr_array((rows.data.astype(np.float32), rows.indices, rows.indptr), shape=rows.shape)
+
+
+@pytest.mark.parametrize("indices", [np.int32, np.int64])
+@pytest.mark.parametrize("shape", [(37, 23, 2), (700, 60, 10), (700, 2000, 37), (100, 50, 300)], ids=str)
 @pytest.mark.parametrize("kind", ["int8", "uint8"])
-@pytest.mark.parametrize("K", [2, 5])
-def test_sparse_rows_of_one_byte(isa, kind, K):
-    X, y, W, b = problem(kind, 37, 23, K)
-    rows, wide = scipy.sparse.csr_array(X), scipy.sparse.csr_array(X.astype(np.float32))
+def test_sparse_rows_of_one_byte(isa, kind, shape, indices):
+    X, y, W, b = problem(kind, *shape)
+    X = X * (np.random.default_rng(0).random(X.shape) < 0.2).astype(X.dtype)
+    rows = sparse_rows(X, indices)
+    wide = widened(rows)
+    assert check_csr(rows, "X", COMPUTES_IN).data is rows.data
     for function in (of_loss_grad, of_predict_proba):
         assert_same(function(rows, y, W, b), function(wide, y, W, b))
-    ours, theirs = (LogisticRegression().fit(rows, y) for rows in (rows, wide))
-    assert_same((ours.coef_, ours.predict_proba(rows)), (theirs.coef_, theirs.predict_proba(wide)))
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+@pytest.mark.parametrize("shape", [(700, 20, 2), (700, 20, 3), (60, 1500, 3)], ids=str)
+def test_fits_to_sparse_rows_of_one_byte(kind, shape):
+    X, y, _, _ = problem(kind, *shape)
+    rows = sparse_rows(X, np.int32)
+    wide, offset = widened(rows), np.random.default_rng(0).standard_normal((len(y), shape[2]))
+
+    def all_of(X):
+        found = []
+        for options in ({}, {"standardize": True}, {"solver": "newton-cg"}, {"solver": "sgd", "epochs": 2}):
+            model = LogisticRegression(C=1e-3, random_state=0, **options).fit(X, y)
+            found += [model.coef_, model.intercept_, model.decision_function(X), model.predict_proba(X, offset)]
+        for rows in np.array_split(np.arange(len(y)), 3):
+            model.partial_fit(X[rows], y[rows])
+        for Objective in [SoftmaxObjective] + [BinomialObjective] * (shape[2] == 2):
+            objective = Objective(X, y, l2=0.1)
+            w = np.random.default_rng(0).standard_normal(objective.size) * 0.01
+            found += [objective.hessp(w, w), objective.preconditioner(w)(w), *objective.evaluate(w)]
+            found += [objective.hessian(w)] if objective.size < 100 else []
+        return [*found, model.coef_]
+
+    assert_same(all_of(rows), all_of(wide))
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+@pytest.mark.parametrize("form", ["coo", "csc", "bsr", "lil", "dok", "dia"])
+def test_other_sparse_formats_of_one_byte(kind, form):
+    """Duplicates, of which COO may have some, are added in float32, not modulo 256."""
+    X, y, W, b = problem(kind, 37, 23, 5)
+    given = scipy.sparse.coo_array(X).asformat(form)
+    if form == "coo":
+        twice = [np.append(each, each) for each in (given.data, *given.coords)]
+        given, X = scipy.sparse.coo_array((twice[0], tuple(twice[1:])), shape=X.shape), X.astype(np.float32) * 2
+    wide = scipy.sparse.csr_array(X.astype(np.float32))
+    assert_same(of_loss_grad(given, y, W, b), of_loss_grad(wide, y, W, b))
+    ours, theirs = (LogisticRegression(C=1e-3).fit(each, y) for each in (given, wide))
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-5, atol=1e-7)
 
 
 def test_the_other_types_of_ml_dtypes_are_refused():
