@@ -6,8 +6,9 @@ The minimum of a loss with an L2 penalty is a combination of the samples, W = V 
 and Wahba, Journal of Mathematical Analysis and Applications 33, 1971): what is orthogonal to all of them changes no
 score, and only adds to the penalty. Scores X Wᵀ = Z Vᵀ and penalty |W|² = |V|² are the same, and so is the objective.
 
-The eigenvectors of X Xᵀ would do as well. Cholesky's columns are made here, since LAPACK's eigenvectors have other bits
-when BLAS has other threads; what is in no new direction leaves no column, so repeated samples are no trouble.
+The eigenvectors of X Xᵀ would do as well, but take ten times as long, and LAPACK's have other bits when BLAS has other
+threads. All of this is done in double by kernels of our own (src/gram.pxi); what is in no new direction leaves no
+column, so repeated samples are no trouble.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import _dispatch
 from ._parameters import Parameters
 from ._sparse import CSR
-from ._vectors import combine, dots
+from ._vectors import dots
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
 # Samples at most, and features for each at least, where X Xᵀ and its factor cost less than the passes that they save.
 MOST_ROWS, FEATURES_PER_ROW = 512, 16
-# Entries of X that are widened to float64 at a time.
-AT_ONCE = 2**20
+# Slices of the features that are summed up side by side, at most, and features of one, at least; and products between
+# two looks for Ctrl-C, some tenths of a second.
+SLICES, SLICE, AT_ONCE = 16, 1024, 2**32
 # Part of a sample's square that must be new for a direction of its own: beyond, a sum of squares is rounding.
 NEW = 1e-12
 
@@ -43,19 +46,21 @@ class RowsSpace:
     def __init__(self, X: Any, parameters: Parameters, n_threads: int) -> None:
         self.n_threads, self.wide = n_threads, parameters
         self.X: Any = X.scipy(np.float64) if isinstance(X, CSR) else np.require(X, X.dtype, ["C", "A"])
-        self.Z, self.kept = cholesky(self._gram())
-        self.inverse = inverted(self.Z[self.kept])
+        self.Z, self.R, self.kept = cholesky(self._gram())
         self.narrow = Parameters(parameters.K, self.Z.shape[1], parameters.intercept, parameters.binary)
 
     def _gram(self) -> Vector:
-        N, D = self.X.shape
-        if not isinstance(self.X, np.ndarray):
-            found: Vector = (self.X @ self.X.T).toarray()
-            return found
-        gram, at_once = np.zeros((N, N)), max(1, AT_ONCE // N)
+        kernels, (N, D) = _dispatch.kernels, self.X.shape
+        assert kernels is not None
+        ld, space = kernels.gram_space(N)
+        gram = np.zeros((N, ld))
+        if not self._dense:
+            gram[:, :N] = (self.X @ self.X.T).toarray()
+            return gram
+        work, at_once = np.empty((self.n_threads, space)), max(SLICE, AT_ONCE // N**2)
+        sums = np.empty((max(1, min(SLICES, min(D, at_once) // SLICE)), N, ld))
         for start in range(0, D, at_once):
-            part = self.X[:, start : start + at_once].astype(np.float64, copy=False)
-            gram += part @ part.T
+            kernels.gram_add(self.X[:, start : start + at_once], gram, work, sums, self.n_threads)
         return gram
 
     def lower(self, w: Array) -> Vector:
@@ -63,24 +68,30 @@ class RowsSpace:
         V = np.zeros((self.wide.count, len(self.kept)))
         if w.any():
             for v, row in zip(V, self.wide.weights(w).astype(np.float64), strict=True):
-                scores = dots(self.X, row, n_threads=self.n_threads) if self._dense else self.X @ row
-                v[:] = (self.inverse * scores[self.kept]).sum(axis=1)
+                v[:] = (dots(self.X, row, n_threads=self.n_threads) if self._dense else self.X @ row)[self.kept]
+            self._solve(V, True)
         return self.narrow.join(V, self.wide.intercepts(w))
 
     def lift(self, *vectors: Array) -> list[Vector]:
         """Return each v, or a gradient for it, in the coordinates of all features."""
-        return [self._lifted(v) for v in vectors]
-
-    def _lifted(self, v: Array) -> Vector:
-        V, shares = self.narrow.weights(v), np.zeros((self.wide.count, len(self.Z)))
-        for row, of_samples in zip(V, shares, strict=True):
-            of_samples[self.kept] = (self.inverse * row[:, np.newaxis]).sum(axis=0)
+        kernels, (N, D) = _dispatch.kernels, self.X.shape
+        assert kernels is not None
+        V = np.concatenate([self.narrow.weights(v) for v in vectors])
+        self._solve(V, False)
+        shares = np.zeros((N, len(V)))
+        shares[self.kept] = V.T
         if self._dense:
-            zero = np.zeros(self.wide.D)
-            W = np.stack([combine(0.0, zero, row, self.X, n_threads=self.n_threads) for row in shares])
+            W, work = np.empty((len(V), D)), np.empty((self.n_threads, kernels.combine_space(N)))
+            kernels.rows_combine(self.X, shares, W, work, self.n_threads)
         else:
-            W = np.stack([self.X.T @ row for row in shares])
-        return self.wide.join(W, self.narrow.intercepts(v))
+            W = (self.X.T @ shares).T
+        each = np.split(W, len(vectors))
+        return [self.wide.join(W, self.narrow.intercepts(v)) for W, v in zip(each, vectors, strict=True)]
+
+    def _solve(self, V: Vector, transposed: bool) -> None:
+        """Turn rows of V from coordinates into shares of the samples that are kept; transposed: from scores back."""
+        assert _dispatch.kernels is not None
+        _dispatch.kernels.triangle_solve(self.R, V, transposed)
 
     @property
     def _dense(self) -> bool:
@@ -94,23 +105,15 @@ class RowsSpace:
         return max(norm / np.sqrt(self.wide.D), of_b), max(norm, of_b)
 
 
-def cholesky(gram: Vector) -> tuple[Vector, npt.NDArray[np.intp]]:
-    """Return L (N, r) with L Lᵀ = gram, and the r rows that led to its columns. It is overwritten."""
-    columns, kept, squares = [], [], gram.diagonal().copy()
-    for i in range(len(gram)):
-        if gram[i, i] > NEW * squares[i]:
-            column = gram[:, i] / np.sqrt(gram[i, i])
-            column[:i] = 0
-            gram[i:, i:] -= np.multiply.outer(column[i:], column[i:])
-            columns.append(column)
-            kept.append(i)
-    return np.array(columns).reshape(-1, len(gram)).T.copy(), np.array(kept, np.intp)
+def cholesky(gram: Vector) -> tuple[Vector, Vector, npt.NDArray[np.intp]]:
+    """Return L (N, r) with L Lᵀ = gram, those of its rows that led to a column, transposed, and which they are.
 
-
-def inverted(L: Vector) -> Vector:
-    """Return the inverse of a lower triangular matrix."""
-    inverse = np.eye(len(L))
-    for i in range(len(L)):
-        inverse[i] /= L[i, i]
-        inverse[i + 1 :, : i + 1] -= np.multiply.outer(L[i + 1 :, i], inverse[i, : i + 1])
-    return inverse
+    The upper triangle of `gram` is read, and overwritten.
+    """
+    assert _dispatch.kernels is not None
+    N = len(gram)
+    inverse = np.empty(N)  # of the diagonal's root
+    _dispatch.kernels.gram_factor(gram, inverse, np.empty(_dispatch.kernels.gram_space(N)[1]), NEW)
+    U = np.triu(gram[:, :N]) / inverse
+    kept = np.flatnonzero(gram.diagonal())
+    return U[kept].T.copy(), U[np.ix_(kept, kept)], kept

@@ -40,8 +40,9 @@ KERNEL void NAME(weigh_rows)(const void *X, int element, ptrdiff_t D, ptrdiff_t 
     }
 }
 
-/* M -> T and U, in place; panel has room for PANEL rows. */
-KERNEL void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge, real *panel)
+/* M -> T and U, in place; panel has room for PANEL rows.  With `drop` there is no ridge: a row whose pivot is none above it
+ * depends on those before, and becomes 0. */
+KERNEL void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge, int drop, real *panel)
 {
     for (ptrdiff_t i = 0; i < P; i++) {
         const real size = (real)sqrt(U[i * ld + i]);
@@ -49,7 +50,7 @@ KERNEL void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge
     }
     for (ptrdiff_t i = 0; i < P; i++) {
         for (ptrdiff_t j = i; j < P; j++) U[i * ld + j] *= T[i] * T[j];
-        U[i * ld + i] += ridge;
+        if (!drop) U[i * ld + i] += ridge;
     }
     for (ptrdiff_t first = 0; first < P; first += PANEL) {
         const ptrdiff_t n = smaller(PANEL, P - first), next = first + n;
@@ -59,7 +60,7 @@ KERNEL void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge
                 const real *above = U + p * ld, share = above[i];
                 for (ptrdiff_t j = i; j < ld; j++) row[j] -= share * above[j];
             }
-            const real pivot = row[i] > ridge ? row[i] : ridge, scale = 1 / (real)sqrt(pivot);
+            const real pivot = row[i] > ridge ? row[i] : ridge, scale = drop && row[i] <= ridge ? 0 : 1 / (real)sqrt(pivot);
             for (ptrdiff_t j = i; j < ld; j++) row[j] *= scale;
             row[i] = pivot * scale;
         }
@@ -70,12 +71,10 @@ KERNEL void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge
     }
 }
 
-/* g <- M^-1 g, for R vectors that are ldg apart; R is a constant.  U does not fit into the caches, so two vectors share
- * each read of it. */
-INLINE void NAME(solve_block)(const int R, const real *U, ptrdiff_t P, ptrdiff_t ld, const real *T, real *g, ptrdiff_t ldg)
+/* g <- U^-T g and g <- U^-1 g, for R vectors that are ldg apart; R is a constant.  A Fisher block does not fit into the
+ * caches, so two vectors share each read of it. */
+INLINE void NAME(forth)(const int R, const real *U, ptrdiff_t P, ptrdiff_t ld, real *g, ptrdiff_t ldg)
 {
-    UNROLL for (int r = 0; r < R; r++)
-        for (ptrdiff_t i = 0; i < P; i++) g[r * ldg + i] *= T[i];
     for (ptrdiff_t i = 0; i < P; i++) {
         const real *row = U + i * ld;
         real share[2];
@@ -88,6 +87,10 @@ INLINE void NAME(solve_block)(const int R, const real *U, ptrdiff_t P, ptrdiff_t
         for (; j < P; j++)
             UNROLL for (int r = 0; r < R; r++) g[r * ldg + j] -= share[r] * row[j];
     }
+}
+
+INLINE void NAME(back)(const int R, const real *U, ptrdiff_t P, ptrdiff_t ld, real *g, ptrdiff_t ldg)
+{
     for (ptrdiff_t i = P - 1; i >= 0; i--) {
         const real *row = U + i * ld;
         vec sum[2] = {NAME(set1)(0), NAME(set1)(0)};
@@ -102,6 +105,15 @@ INLINE void NAME(solve_block)(const int R, const real *U, ptrdiff_t P, ptrdiff_t
             g[r * ldg + i] = (g[r * ldg + i] - rest) / row[i];
         }
     }
+}
+
+/* g <- M^-1 g */
+INLINE void NAME(solve_block)(const int R, const real *U, ptrdiff_t P, ptrdiff_t ld, const real *T, real *g, ptrdiff_t ldg)
+{
+    UNROLL for (int r = 0; r < R; r++)
+        for (ptrdiff_t i = 0; i < P; i++) g[r * ldg + i] *= T[i];
+    NAME(forth)(R, U, P, ld, g, ldg);
+    NAME(back)(R, U, P, ld, g, ldg);
     UNROLL for (int r = 0; r < R; r++)
         for (ptrdiff_t i = 0; i < P; i++) g[r * ldg + i] *= T[i];
 }
@@ -111,4 +123,13 @@ KERNEL void NAME(solve)(const real *U, ptrdiff_t P, ptrdiff_t ld, const real *T,
 {
     for (; count >= 2; count -= 2, g += 2 * ldg) NAME(solve_block)(2, U, P, ld, T, g, ldg);
     if (count) NAME(solve_block)(1, U, P, ld, T, g, ldg);
+}
+
+/* g <- U^-T g if `transposed`, else U^-1 g, for any number of vectors. */
+KERNEL void NAME(solve_triangle)(const real *U, ptrdiff_t P, ptrdiff_t ld, int transposed, real *g, ptrdiff_t count,
+                                 ptrdiff_t ldg)
+{
+    for (; count > 0; count--, g += ldg)
+        if (transposed) NAME(forth)(1, U, P, ld, g, ldg);
+        else NAME(back)(1, U, P, ld, g, ldg);
 }

@@ -56,7 +56,7 @@ cdef void fisher_block(
             for j in range(i):
                 U[i * ld + j] = U[j * ld + i]
     else:
-        factor(U, P, ld, T, <floating>x.ridge, work)
+        factor(U, P, ld, T, <floating>x.ridge, False, work)
 
 
 cdef void fisher_blocks(

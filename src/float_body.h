@@ -6,6 +6,7 @@
 #include "sparse.h"
 #include "binomial.h"
 #include "fisher.h"
+#include "gram.h"
 #include "hessian.h"
 #include "hessian_entries.h"
 #include "centred.h"

@@ -20,7 +20,7 @@ import ctypes, itertools, mmap, sys
 import numpy as np
 import softmax_ext
 from softmax_ext import SoftmaxObjective, _two_classes, functional, losses, objective, optim, special
-from softmax_ext import _fisher, _parameters, _scores, _sparse, _workspace
+from softmax_ext import _fisher, _parameters, _rows_space, _scores, _sparse, _workspace
 from softmax_ext import cross_entropy_grad, loss_grad, predict_proba
 from softmax_ext.objective import BinomialObjective
 
@@ -55,8 +55,8 @@ class Guarding:
         array = np.empty_like(like, dtype, subok=False)
         return place(array.shape, array.dtype, array.strides)
 
-modules = _fisher, _parameters, _scores, _sparse, _two_classes, _workspace, functional, losses, objective, special
-for module in modules:
+makers = _fisher, _parameters, _rows_space, _scores, _sparse, _two_classes, _workspace
+for module in (*makers, functional, losses, objective, special):
     module.np = Guarding()
 
 def forget():
@@ -75,6 +75,9 @@ def all_of(f):
             vars(f).pop("_centre", None)
             f.hessian(w)
             forget()
+    if f.in_rows_space() is not None:
+        space, narrow = f.in_rows_space()
+        space.lower(space.lift(guarded(rng.random(narrow.size)))[0])
 
 def two_classes(X, y, Y, s, n_threads):
     "One row of coefficients."
@@ -143,7 +146,7 @@ for dtype, at_end in itertools.product(("f4", "f8"), (True, False)):
     # One for each way through the kernels: slices, transposed, owned; several tiles, with two threads.
     for shape in ((1003, 54, 7), (300, 784, 10), (700, 10, 300), (130, 200, 1000), (9, 1050, 2100)):
         passes(*shape, dtype, 2)
-    for shape in ((500, 54, 7), (400, 10, 130), (1000, 65, 900)):
+    for shape in ((500, 54, 7), (400, 10, 130), (1000, 65, 900), (2, 33, 2), (7, 117, 3), (13, 3001, 5)):
         objectives(*shape, dtype, 2)
     for shape in ((40_000, 9), (3000, 300), (5, 20_000)):
         binomial(*shape, dtype, 2)

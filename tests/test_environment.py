@@ -16,6 +16,8 @@ from threadpoolctl import threadpool_info
 
 import softmax_ext
 from softmax_ext import SoftmaxObjective, _dispatch, optim
+from softmax_ext._parameters import Parameters
+from softmax_ext._rows_space import RowsSpace
 
 MODULES = ["_cpu", *(f"_kernels_{isa}" for isa in _dispatch.built())]
 
@@ -28,6 +30,7 @@ def calls(dtype):
     y, Z = rng.integers(0, 9, len(X)), X[1:, :9]
     objective = SoftmaxObjective(X[1:], y[1:], l2=1.0)
     w = np.concatenate([W.ravel(), b]).astype(float)
+    wide = X[1:41].reshape(2, -1)
     return {
         "loss_grad": lambda: softmax_ext.loss_grad(X, y, W, b, n_threads=2),
         "predict_proba": lambda: softmax_ext.predict_proba(X, W, b, n_threads=2),
@@ -40,6 +43,7 @@ def calls(dtype):
         "linear_cross_entropy": lambda: softmax_ext.linear_cross_entropy(X, W, y, linear_bias=b),
         "evaluate": lambda: objective.evaluate(w),
         "lbfgs": lambda: optim.lbfgs(objective, 0 * w, max_iter=3),
+        "rows_space": lambda: RowsSpace(wide, Parameters(3, 800, False, False), 2).lift(np.ones(6), np.ones(6)),
     }
 
 
@@ -138,6 +142,7 @@ def test_flags_stay(isa, dtype, raised, monkeypatch):
             call()
     passes = {f"{name}.visit" for name in ("LossGrad", "Probabilities", "HessianProduct", "Hessian")}
     used = passes | {"special", "cross_entropy", "Factors.factor", "Factors.solve"}
+    used |= {"gram_add", "gram_factor", "triangle_solve", "rows_combine"}
     assert used <= watched.called
 
 

@@ -8,9 +8,9 @@ import scipy.sparse
 import threadpoolctl
 from sklearn.model_selection import StratifiedKFold
 
-from softmax_ext import SoftmaxObjective
+from softmax_ext import SoftmaxObjective, _rows_space
 from softmax_ext._parameters import Parameters
-from softmax_ext._rows_space import RowsSpace, cholesky, is_wide
+from softmax_ext._rows_space import RowsSpace, is_wide
 from softmax_ext._solvers import minimize
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 from softmax_ext.objective import BinomialObjective
@@ -36,7 +36,7 @@ def wide_objective(kind, dtype, K, C=1.0, **options):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_coordinates(kind, dtype):
+def test_coordinates(kind, dtype, isa):
     X, _ = wide(kind, dtype)
     objective = SoftmaxObjective(X, wide()[1])
     space, narrow = objective.in_rows_space()
@@ -159,11 +159,32 @@ def test_samples_that_span_nothing():
     np.testing.assert_allclose(model.predict_proba(X)[0], [0.4, 0.4, 0.2], atol=1e-3)
 
 
-def test_a_factor_of_a_matrix_of_any_rank():
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("N", "D"), [(1, 1), (2, 33), (9, 300), (40, 1027), (65, 9001)])
+def test_samples_of_any_rank(N, D, dtype, isa):
+    """Sizes that divide nothing, in several slices; every third sample depends on the others."""
     rng = np.random.default_rng(0)
-    B = rng.standard_normal((12, 5))
-    L, kept = cholesky(B @ B.T)
-    assert L.shape == (12, 5) and len(kept) == 5
-    np.testing.assert_allclose(L @ L.T, B @ B.T, atol=1e-12)
-    assert not np.triu(L[kept], 1).any()
-    assert RowsSpace(B @ rng.standard_normal((5, 300)), Parameters(2, 300, True, True), 1).Z.shape == (12, 5)
+    X = rng.standard_normal((N, D)).astype(dtype)
+    X[2::3] = -2 * X[1::3][: len(X[2::3])]
+    X[-1] = 0 if N > 2 else X[-1]
+    space = RowsSpace(X, Parameters(4, D, True, False), 2)
+    rank, whole = np.linalg.matrix_rank(X.astype(np.float64)), X.astype(np.float64)
+    assert space.Z.shape == (N, rank) and len(space.kept) == rank
+    gram = whole @ whole.T
+    np.testing.assert_allclose(space.Z @ space.Z.T, gram, atol=1e-12 * gram.max())
+    V = rng.standard_normal((4, rank))
+    v = space.narrow.join(V, np.arange(4.0))
+    for w, u in zip(space.lift(v, -2 * v), (v, -2 * v), strict=True):
+        W = space.wide.weights(w)
+        np.testing.assert_allclose(W @ whole.T, space.narrow.weights(u) @ space.Z.T, atol=1e-9 * gram.max())
+        np.testing.assert_allclose(W @ W.T, space.narrow.weights(u) @ space.narrow.weights(u).T, atol=1e-9)
+        np.testing.assert_allclose(space.lower(w), u, atol=1e-9 * gram.max())
+
+
+def test_many_features_are_taken_in_several_goes(monkeypatch):
+    """Between them Python looks for Ctrl-C."""
+    X = np.random.default_rng(0).standard_normal((40, 5000))
+    of = Parameters(3, 5000, True, False)
+    Z = RowsSpace(X, of, 2).Z
+    monkeypatch.setattr(_rows_space, "AT_ONCE", 1)
+    np.testing.assert_allclose(RowsSpace(X, of, 2).Z, Z, atol=1e-10)
