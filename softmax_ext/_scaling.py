@@ -26,7 +26,7 @@ from ._rows import Rows
 from ._solvers import minimize
 from ._sparse import CSR
 from ._vectors import combine, dots
-from .objective import SoftmaxObjective
+from .objective import SoftmaxObjective, objective_of
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -147,6 +147,14 @@ class StandardisedObjective:
         self.N, self.D, self.K, self.m = inner.N, inner.parameters.D, inner.parameters.K, inner.m
         self.dtype, self.n_threads = inner.dtype, inner.n_threads
 
+    def weighing(self, s: Vector, n_threads: int | None = None) -> Self:
+        """Return the objective of the same rows, moved and scaled as they are, with other complete weights."""
+        assert isinstance(self.inner, SoftmaxObjective)
+        other = copy.copy(self)
+        other.inner = self.inner.weighing(s, n_threads)
+        other.m, other.n_threads = other.inner.m, other.inner.n_threads
+        return other
+
     @property
     def size(self) -> int:
         """Entries of v."""
@@ -251,6 +259,16 @@ class StandardisedObjective:
         squares = np.ones(self.parameters.each)
         squares[: self.D] = self.scaling.inverse > 0
         return squares
+
+
+def standardised(
+    rows: Rows, parameters: Parameters, weights: Array | None = None, n_threads: int | None = None
+) -> StandardisedObjective:
+    """Return the objective of rows in memory, without a penalty yet; their moments are by the weights, (N,)."""
+    wide = Parameters(parameters.K, parameters.D, True, parameters.binary)
+    inner = objective_of(rows, wide, Penalty(), n_threads=n_threads)
+    scaling = Scaling.of(rows.X, weights, inner.n_threads)
+    return StandardisedObjective(inner, Penalty(), scaling, intercept=parameters.intercept)
 
 
 def _raw_views(parameters: Parameters, w: Vector) -> tuple[Array, Array]:

@@ -16,7 +16,7 @@ from softmax_ext._scaling import Scaling, StandardisedObjective
 from softmax_ext._sparse import check_csr
 from softmax_ext._validation import COMPUTES_IN
 from softmax_ext.chunks import from_iterable
-from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 from softmax_ext.objective import objective_of
 
 
@@ -188,6 +188,56 @@ def test_what_is_not_finite_is_refused():
     X[7, 0] = np.nan
     with pytest.raises(ValueError, match="Input X contains NaN"):
         LogisticRegression(standardize=True).fit(X, y)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("l1_ratio", [0, 0.5])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("storage", ["C order", "csr"])
+def test_cross_validation_is_that_of_a_pipeline(storage, K, intercept, l1_ratio, weighted):
+    X, y, s = problem(K=K)
+    weights = {"sample_weight": s + 1} if weighted else {}
+    options = {"Cs": [1e-3, 1e-1, 10.0], "cv": 3, "l1_ratios": (l1_ratio,), "scoring": "neg_log_loss"}
+    model = LogisticRegressionCV(
+        **options,
+        solver="saga" if l1_ratio else "lbfgs",
+        tol=1e-7 if l1_ratio else 1e-9,
+        max_iter=500,
+        fit_intercept=intercept,
+        use_legacy_attributes=False,
+    )
+    scaler = StandardScaler().fit(X, **weights)
+    want = clone(model).fit(scaler.transform(X), y, **weights)
+    found = clone(model).set_params(standardize=True).fit(in_storage(X, storage), y, **weights)
+    np.testing.assert_allclose(found.scores_, want.scores_, rtol=1e-4 if l1_ratio else 1e-6)
+    assert found.C_ == want.C_ and found.converged_
+    close = 1e-4 if l1_ratio else 1e-6
+    np.testing.assert_allclose(found.coef_ * scaler.scale_, want.coef_, atol=close)
+    np.testing.assert_allclose(found.predict_proba(X), want.predict_proba(scaler.transform(X)), atol=close)
+    np.testing.assert_allclose(found.mean_, scaler.mean_, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(found.scale_, scaler.scale_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5])
+@pytest.mark.parametrize("storage", ["C order", "csr"])
+def test_a_path_is_that_of_scaled_samples(storage, l1_ratio, K, intercept):
+    X, y, s = problem(K=K)
+    options = {"Cs": 7, "tol": 1e-7, "max_iter": 500, "fit_intercept": intercept, "sample_weight": s}
+    options["l1_ratio"] = l1_ratio
+    scaler = StandardScaler().fit(X, sample_weight=s)
+    found = logistic_regression_path(in_storage(X, storage), y, standardize=True, **options)
+    want = logistic_regression_path(scaler.transform(X), y, **{**options, "Cs": found.Cs})
+    np.testing.assert_allclose(found.coefs * scaler.scale_, want.coefs, atol=1e-4)
+    np.testing.assert_allclose(found.objectives, want.objectives, rtol=1e-7)
+    assert (found.gaps < 1e-6).all()
+    Z = X @ found.coefs.transpose(0, 2, 1) + found.intercepts[:, np.newaxis]
+    scaled = scaler.transform(X) @ want.coefs.transpose(0, 2, 1) + want.intercepts[:, np.newaxis]
+    if K > 2:  # intercepts sum to 0 over the classes, which moves all scores of a sample alike
+        Z, scaled = (each - each.mean(axis=2, keepdims=True) for each in (Z, scaled))
+    np.testing.assert_allclose(Z, scaled, atol=1e-3)
 
 
 def test_where_it_is_not_there():

@@ -34,11 +34,16 @@ from .._pieces import PiecesObjective, Problem, Survey
 from .._prediction import PredictionMixin
 from .._readable import check_finite, finite_offset
 from .._rows import Rows
-from .._scaling import Scaling, StandardisedObjective, minimize_standardised, moments
+from .._scaling import (
+    Scaling,
+    StandardisedObjective,
+    minimize_standardised,
+    moments,
+    standardised,
+)
 from .._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, Strength, check_once, strength, warn_of_the_end
 from .._solvers import minimize
 from .._stream import RULES, Stream, fingerprint, save
-from .._threads import effective
 from .._training_data import check_data, check_more_data, checked_weights, problem_of_pieces
 from .._validation import COMPUTES_IN
 from ..chunks import Chunks, ChunksObjective
@@ -361,10 +366,10 @@ class LogisticRegression(
             return self._fit_batches(lambda: [rows], problem, rows)
         objective: Any = None
         if self.standardize:
-            scaling = Scaling.of(X, checked_weights(sample_weight, X), effective(self.n_threads))
-            self.mean_, self.scale_ = scaling.mean, scaling.scale
-            inner = objective_of(rows, self._layout(), Penalty(), n_threads=self.n_threads)
-            objective = StandardisedObjective(inner, penalty, scaling, intercept=bool(self.fit_intercept))
+            layout = Parameters.of_model(len(self.classes_), rows.D, bool(self.fit_intercept))
+            objective = standardised(rows, layout, checked_weights(sample_weight, X), self.n_threads)
+            objective.penalty = penalty
+            self.mean_, self.scale_ = objective.scaling.mean, objective.scaling.scale
         else:
             objective = objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
         return self._minimise(objective, X.dtype, X, y, sample_weight)

@@ -15,9 +15,10 @@ from .._duality import Dual
 from .._observers import FitObserver, fits_progress
 from .._parameters import Parameters
 from .._penalty import Penalty
+from .._scaling import standardised
 from .._scikit_learn import Strength
 from .._solvers import within
-from .._training_data import check_data
+from .._training_data import check_data, checked_weights
 from .._validation import check_nonnegative_number
 from ..chunks import Chunks
 from ..objective import objective_of
@@ -150,6 +151,7 @@ def logistic_regression_path(
     tol: float = 1e-4,
     max_iter: int = 100,
     fit_intercept: bool = True,
+    standardize: bool = False,
     class_weight: dict[Any, float] | str | None = None,
     sample_weight: Any = None,
     n_threads: int | None = None,
@@ -186,6 +188,9 @@ def logistic_regression_path(
         Most iterations of each fit. There is no warning: see `gaps`.
     fit_intercept : bool, default True
         Whether there are intercepts.
+    standardize : bool, default False
+        As in `LogisticRegression`: penalties, and the grid that follows from the data, are for features of mean 0 and
+        variance 1, coefficients for X as it lies.
     class_weight, sample_weight : optional
         As in `LogisticRegression`.
     n_threads : int, optional
@@ -232,13 +237,18 @@ def logistic_regression_path(
     rows, classes, _ = check_data(named, X, y, sample_weight, class_weight=class_weight, solver="lbfgs")
     X = rows.X
     layout = Parameters.of_model(len(classes), X.shape[1], bool(fit_intercept))
-    objective = objective_of(rows, layout, Penalty(), n_threads=n_threads)
-    like = asked.penalty(objective.m, grouped=grouped, weights=penalty_weights)
+    like = asked.penalty(rows.total, grouped=grouped, weights=penalty_weights)
     fixed = like.fixes(layout.D)
+    objective: Any
+    if standardize:
+        objective = standardised(rows, layout, checked_weights(sample_weight, X), n_threads)
+        raw = objective.inner.parameters
+    else:
+        objective, raw = objective_of(rows, layout, Penalty(), n_threads=n_threads), layout
     start = Start(objective, asked, like)
     values = start.grid(int(Cs)) if isinstance(Cs, Integral) else check_values_of_C(Cs)
     n = len(values)
-    parts = np.empty((n, layout.count, layout.each), rows.dtype)
+    parts = np.empty((n, raw.count, raw.each), rows.dtype)
     objectives, losses, gaps, n_iters = np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.int32)
     objective.penalty = like
     space, objective = within(objective)
@@ -252,13 +262,14 @@ def logistic_regression_path(
         for done, j in enumerate(np.argsort(values, kind="stable").tolist(), start=1):
             penalty = like.with_strengths(like.l2 / values[j], like.l1 / values[j])
             solution = trail.to(penalty)
-            parts[j] = layout.by_class(layout.centred(solution.w, fixed), rows.dtype)
+            w = objective.raw(solution.w) if standardize else solution.w
+            parts[j] = raw.by_class(raw.centred(w, fixed), rows.dtype)
             objectives[j], n_iters[j] = solution.value, solution.n_iter
             losses[j] = solution.value - penalty.value(layout.weights(solution.w))
             gaps[j] = start.gap(solution, penalty)
             for observe in observers:
                 observe(done, n)
-    b = parts[:, :, layout.D] if fit_intercept else np.zeros(parts.shape[:2], rows.dtype)
+    b = parts[:, :, layout.D] if raw.intercept else np.zeros(parts.shape[:2], rows.dtype)
     path = Path(values, parts[:, :, : layout.D], b.copy(), objectives, n_iters, gaps)
     path.losses, path.null_loss, path.classes = losses, start.dual.loss, classes
     path.feature_names = getattr(named, "feature_names_in_", None)

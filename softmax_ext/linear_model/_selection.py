@@ -36,7 +36,7 @@ from .._parameters import Parameters
 from .._penalty import Penalty
 from .._prediction import PredictionMixin
 from .._readable import are_probabilities
-from .._rows import Rows
+from .._scaling import standardised
 from .._scikit_learn import CONSTRAINTS, SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
 from .._training_data import check_data
 from .._warning import warn
@@ -111,6 +111,9 @@ class LogisticRegressionCV(
         warns where nothing is said.
     n_threads : int, optional
         Threads to use, which never changes a bit of the result; see `loss_grad`. Small fits run side by side.
+    standardize : bool, default False
+        As in `LogisticRegression`, with the moments of all rows in each fold too: the model of a StandardScaler before
+        it in a pipeline.
     callback : callable, optional
         Called after each fit with how many there have been, and how many there will be.
 
@@ -136,6 +139,8 @@ class LogisticRegressionCV(
     coefs_paths_ : ndarray, shape (folds, n_l1, n_cs, K or 1, D + 1)
         Coefficients of all models, the intercept last if there is one. Legacy: a dict likewise of (folds, n_cs, n_l1,
         D + 1).
+    mean_, scale_ : ndarray, shape (D,)
+        With ``standardize=True``: what StandardScaler has under these names.
     n_iter_ : ndarray of int32, shape (folds, n_l1, n_cs)
         Iterations of each fit; 1 also of one that begins within `tol`. Legacy: (1, folds, n_cs, n_l1).
     n_features_in_ : int
@@ -205,6 +210,7 @@ class LogisticRegressionCV(
         "solver": [StrOptions(set(SOLVERS))],
         "refit": ["boolean", StrOptions({"one_se"})],
         "use_legacy_attributes": ["boolean", Hidden(StrOptions({"warn"}))],
+        "standardize": ["boolean"],
     }
 
     def __init__(
@@ -228,6 +234,7 @@ class LogisticRegressionCV(
         random_state: int | np.random.RandomState | None = None,
         use_legacy_attributes: bool | str = "warn",
         n_threads: int | None = None,
+        standardize: bool = False,
         callback: FitObserver | None = None,
     ) -> None:
         self.Cs = Cs
@@ -248,6 +255,7 @@ class LogisticRegressionCV(
         self.random_state = random_state
         self.use_legacy_attributes = use_legacy_attributes
         self.n_threads = n_threads
+        self.standardize = standardize
         self.callback = callback
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -303,6 +311,13 @@ class LogisticRegressionCV(
         grid = Grid(Cs, len(ratios), folds, rows.s)
         different = list(dict.fromkeys(ratios))
         layout = Parameters.of_model(len(self.classes_), X.shape[1], bool(self.fit_intercept))
+        objective: Any
+        if self.standardize:
+            objective = standardised(rows, layout, bare_weight, self.n_threads)
+            layout = objective.inner.parameters
+            self.mean_, self.scale_ = objective.scaling.mean, objective.scaling.scale
+        else:
+            objective = objective_of(rows, layout, Penalty(), n_threads=self.n_threads)
         with ExitStack() as stack:
             observers = [self.callback] if self.callback is not None else []
             if self.verbose:
@@ -312,7 +327,7 @@ class LogisticRegressionCV(
                     stack.enter_context(fits_callbacks(self, X, y, sample_weight, grid.fits * len(different)))
                 )
             found = {
-                r: self._fit_all(grid._replace(l1_ratio=r), rows, layout, observers, (i, len(different)))
+                r: self._fit_all(grid._replace(l1_ratio=r), objective, layout, observers, (i, len(different)))
                 for i, r in enumerate(different)
             }
         paths = np.stack([found[r].parts(layout, rows.dtype, r > 0) for r in ratios], axis=1)
@@ -399,19 +414,19 @@ class LogisticRegressionCV(
         return {}, params if sample_weight is None else {**params, "sample_weight": sample_weight}
 
     def _fit_all(
-        self, grid: Grid, rows: Rows, layout: Parameters, observers: list[FitObserver], part: tuple[int, int]
+        self, grid: Grid, objective: Any, layout: Parameters, observers: list[FitObserver], part: tuple[int, int]
     ) -> Fits:
         """Fit each fold and all rows at each C; warn once of all fits that did not converge.
 
         `part` is the number of the l1 ratio, and how many there are.
         """
         method, not_converged = SOLVERS[self.solver]
-        objective = objective_of(rows, layout, Penalty(), n_threads=self.n_threads)
+        objective.penalty = Penalty()
         found = Fits.empty(grid, layout)
         failed: list[str] = []
         with closing(grid.fit(objective, method, self.tol, self.max_iter)) as fits:  # Ctrl-C ends those that run
             for done, (j, f, solution) in enumerate(fits, start=1):
-                found.keep(j, f, solution)
+                found.keep(j, f, solution._replace(w=objective.raw(solution.w)) if self.standardize else solution)
                 if not solution.converged and solution.n_iter >= self.max_iter:
                     where = "all rows" if f is None else f"fold {f}"
                     failed.append(f"that of {where} at C={grid.Cs[j]:.3g} at {solution.largest_gradient:.1e}")
@@ -454,7 +469,7 @@ class LogisticRegressionCV(
             parameters = _check_method_params(X=X, params=score_params, indices=fold.test)
             for a in range(grid.n_l1):
                 W, b = paths[f, a, ..., :D], np.zeros(paths.shape[2:4])
-                if self.fit_intercept:
+                if paths.shape[-1] > D:
                     b = paths[f, a, ..., D]
                 scored = fold_scores(
                     fold,
@@ -495,7 +510,7 @@ class LogisticRegressionCV(
             mean = float(np.mean([ratios[a] for a in at])) if self._mixed else 0.0
             chosen = float(np.mean(grid.Cs[best])), mean
         self.coef_ = coefficients[:, :D].copy()
-        self.intercept_ = coefficients[:, D].copy() if self.fit_intercept else np.zeros(layout.count, dtype)
+        self.intercept_ = coefficients[:, D].copy() if layout.intercept else np.zeros(layout.count, dtype)
         all_of = list(found.values())
         failed = sum(int(np.count_nonzero(~fits.converged)) for fits in all_of)
         self.converged_ = not failed
