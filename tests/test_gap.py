@@ -5,9 +5,10 @@ import pytest
 import scipy.sparse
 
 from softmax_ext import reference
+from softmax_ext._duality import Dual, DualOfOne
 from softmax_ext.chunks import from_iterable
 from softmax_ext.linear_model import LogisticRegression
-from softmax_ext.objective import SoftmaxObjective
+from softmax_ext.objective import BinomialObjective, SoftmaxObjective
 
 
 def problem(K, N=120, D=7):
@@ -77,3 +78,15 @@ def test_it_takes_one_pass_with_intercepts_and_none_without(intercept, monkeypat
     passes.clear()
     model.fit(X, y, s)
     assert with_it - len(passes) == intercept
+
+
+@pytest.mark.parametrize("K", [2, 4])
+def test_its_pass_has_the_gradient_of_constant_probabilities(K):
+    X, y, s = problem(K)
+    Objective = BinomialObjective if K == 2 else SoftmaxObjective
+    objective = Objective(X, y, sample_weight=s)
+    value, grad = objective.value_and_grad(np.zeros(objective.size))
+    q = np.random.default_rng(0).dirichlet(np.ones(K))
+    one = DualOfOne(objective, value, objective.parameters.intercepts(grad))
+    np.testing.assert_allclose(one.gradient_of(q), Dual(objective).gradient_of(q), atol=1e-12)
+    np.testing.assert_allclose(one.frequencies, s @ reference.one_hot(y, K) / s.sum())
