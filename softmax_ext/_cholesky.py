@@ -21,7 +21,7 @@ class Factor:
         A = H * self.scale * self.scale[:, np.newaxis]
         ridge, self.failed = 1e-13, 1  # collinear columns, or no penalty, make it singular
         while self.failed and ridge < 1:
-            A.flat[:: len(A) + 1] += ridge
+            A.reshape(-1)[:: len(A) + 1] += ridge
             self.L, self.failed = dpotrf(A, lower=True)  # scipy.linalg.cho_factor takes 40 µs more
             ridge *= 100
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ._rows_space import RowsSpace
 from ._threads import effective
-from ._vectors import combine, dots
+from ._vectors import combine, largest, product, steady
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -95,11 +95,6 @@ def seeing(callback: Callback) -> Callback:
 def most_decrease(value: float, tol: float) -> float:
     """Return the decrease that may still be predicted where a fit stops."""
     return PART * max(value, tol)
-
-
-def largest(grad: Vector) -> float:
-    """Return the largest absolute component."""
-    return float(max(grad.max(initial=0.0), -grad.min(initial=0.0)))
 
 
 def has_l1(objective: Any) -> bool:
@@ -224,7 +219,7 @@ class Descent:
         """Return value and gradient of the objective itself."""
         self.evaluations += 1
         value, grad = self.objective.value_and_grad(w)
-        return value, np.require(grad, np.float64, ["C", "A"])
+        return value, steady(np.asarray(grad))
 
     def refresh(self) -> None:
         """Bring the objective's preconditioner to this point, in the memory that it has where it can."""
@@ -238,14 +233,14 @@ class Descent:
         """Multiply each by the preconditioner."""
         if hasattr(self.preconditioner, "together"):
             return list(self.preconditioner.together(vectors))
-        return [np.require(self.preconditioner(v), np.float64, ["C", "A"]) for v in vectors]
+        return [steady(np.asarray(self.preconditioner(v))) for v in vectors]
 
     def invert(self, v: Vector) -> Vector:
         """Multiply by the preconditioner."""
         return self.precondition(v)[0]
 
     def dot(self, a: Vector, b: Vector) -> float:
-        return float(dots(a[np.newaxis], b, n_threads=self.n_threads)[0])
+        return product(a, b, self.n_threads)
 
     def at(self, t: float, direction: Vector) -> Vector:
         """Return w + t direction."""

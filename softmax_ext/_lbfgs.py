@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ._descent import Callback, Descent, Objective, Solution
+from ._history import History
 from ._line_search import search
-from ._vectors import combine, dots, subtract
 
-Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
 # Times that which L-BFGS may have gained in its last step: where it was more, its model has not seen the function yet.
@@ -164,67 +163,3 @@ class LBFGS:
         slope = run.dot(run.grad, direction)
         run.judge(slope, trusted=run.gained <= GAINED * run.most_decrease or run.largest_gradient == 0)
         return direction, slope
-
-
-class History:
-    """The last steps s and changes of the gradient y, in the objective's dtype, and the direction that they give.
-
-    The two-loop recursion (Nocedal and Wright 2006, algorithm 7.4) in four sweeps, each over half of the history: its
-    products with what changes from pair to pair follow from s_iᵀ g, s_iᵀ y_j and y_iᵀ H0 q, as in the compact form of
-    Byrd, Nocedal and Schnabel (1994). Each of these is summed as it is. To get them from differences of products with
-    gradients would save sweeps, and digits too: at a condition of 1000 that came to an end at a gradient of 3e-7.
-    """
-
-    def __init__(self, memory: int, run: Descent) -> None:
-        self.run, size = run, run.w.size
-        self.S, self.Y = np.empty((memory, size), run.dtype), np.empty((memory, size), run.dtype)
-        self.SY = np.zeros((memory, memory))  # s_iᵀ y_j, where j is not older than i
-        self.q = np.empty(size)
-        self.pairs: list[int] = []  # their rows, oldest first
-        self.free = list(range(memory))[::-1]
-
-    def add(self, w: Vector, grad: Vector) -> None:
-        """Add the pair from an earlier point to the present, unless the objective does not curve upwards there."""
-        run, row = self.run, self.free.pop() if self.free else self.pairs.pop(0)
-        subtract(run.w, w, self.S[row], run.n_threads)
-        subtract(run.grad, grad, self.Y[row], run.n_threads)
-        self.pairs.append(row)
-        used = slice(max(self.pairs) + 1)
-        self.Sg, self.SY[used, row] = dots(self.S[used], run.grad, self.Y[row], run.n_threads)
-        if not self.SY[row, row] > 0:
-            self.free.append(self.pairs.pop())
-
-    def forget(self) -> None:
-        """Be without pairs again."""
-        self.pairs, self.free = [], list(range(len(self.S)))[::-1]
-
-    def ease(self, change: Vector) -> None:
-        """Follow the objective to another penalty: each y of a pair changes by as much as the diagonal times s."""
-        run = self.run
-        for row in self.pairs:
-            self.Y[row] += change * self.S[row]
-        if self.pairs:
-            used = slice(max(self.pairs) + 1)
-            for row in self.pairs:
-                self.Sg, self.SY[used, row] = dots(self.S[used], run.grad, self.Y[row], run.n_threads)
-
-    def direction(self) -> Vector:
-        """Return -H g."""
-        run, pairs, SY = self.run, self.pairs, self.SY
-        if not pairs:
-            (z,) = run.precondition(run.grad)
-            return np.negative(z, out=z)
-        used, newest = slice(max(pairs) + 1), pairs[-1]
-        S, Y, n_threads = self.S[used], self.Y[used], run.n_threads
-        alpha, shares = np.zeros(len(S)), np.zeros(len(S))
-        for i in reversed(pairs):
-            alpha[i] = (self.Sg[i] - SY[i, used] @ alpha) / SY[i, i]
-        q = combine(1.0, run.grad, -alpha, Y, out=self.q, n_threads=n_threads)
-        z, Hy = run.precondition(q, Y[newest])
-        # H0 is the preconditioner times what makes it fit the last pair: Nocedal and Wright's (7.20), in its metric.
-        curvature = float(dots(Y[newest : newest + 1], Hy, n_threads=n_threads)[0])
-        gamma = SY[newest, newest] / max(curvature, np.finfo(float).tiny)
-        yz = gamma * dots(Y, z, n_threads=n_threads)
-        for i in pairs:
-            shares[i] = alpha[i] - (yz[i] + shares @ SY[used, i]) / SY[i, i]
-        return combine(-gamma, z, -shares, S, out=z, n_threads=n_threads)

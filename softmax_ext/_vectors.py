@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from . import _dispatch
 from ._dispatch import KIND
+from ._validation import is_native
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -40,6 +41,38 @@ def dots(rows: Array, v: Vector, u: Array | None = None, n_threads: int = 1) -> 
         _dispatch.kernels.vectors_dot[KIND[rows.dtype]](rows, v, u, each, _team(rows.size, n_threads))
         sums = each[0].reshape(-1, count)
     return sums[0] if u is None else sums
+
+
+def steady(v: Array) -> Vector:
+    """Return a vector as a kernel reads it, since a message may hold it at any address, as Dask's do."""
+    return v if v.flags.carray and v.dtype == np.float64 else np.require(v, np.float64, ["C", "A"])
+
+
+def product(a: Vector, b: Vector, n_threads: int = 1) -> float:
+    """Return the inner product of two vectors."""
+    if _dispatch.kernels is None or a.size >= PARALLEL:
+        return float(dots(a[np.newaxis], b, n_threads=n_threads)[0])
+    return float(_dispatch.kernels.vectors_product(a, b))
+
+
+def largest(v: Vector) -> float:
+    """Return the largest absolute component; NaN if there is one."""
+    if _dispatch.kernels is None:
+        return float(np.abs(v).max(initial=0.0))
+    return float(_dispatch.kernels.vectors_largest(v))
+
+
+def squares(X: Array) -> Vector:
+    """Return the sum of each column's squares, (D,), in the order of the rows (n, D)."""
+    sums = np.zeros(X.shape[1])
+    if _dispatch.kernels is None or not (X.dtype in KIND and is_native(X, X.dtype)):
+        X = X.astype(np.float64, order="C", copy=False)
+    if _dispatch.kernels is None:
+        with np.errstate(over="ignore"):
+            sums += np.square(X, order="C").sum(axis=0)
+    else:
+        _dispatch.kernels.vectors_squares(X, sums)
+    return sums
 
 
 def combine(

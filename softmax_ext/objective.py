@@ -19,6 +19,7 @@ import numpy.typing as npt
 from . import _dispatch, _threads, reference
 from ._centred import LOOK, Centre
 from ._fisher import POOL, Easing, Fisher, easing
+from ._function import Function
 from ._parameters import Parameters
 from ._penalty import Penalty
 from ._plan import binomial_plan, centred_plan, hessian_plan, plan
@@ -36,6 +37,7 @@ from ._validation import (
     count_classes,
     native,
 )
+from ._vectors import squares, steady
 from .functional import predict_proba
 
 if TYPE_CHECKING:
@@ -161,6 +163,7 @@ class SoftmaxObjective:
         added = None if added is None else native(added, given.dtype)
         self._rows = Rows(given.X, given.y, Y, given.s, offset=added)
         self._curving = self._rows.curving()
+        self._functions: list[tuple[object, Function]] = []  # one at most, kept from call to call
         self._part = 1.0  # Σ s of these samples over that of the whole that they are a part of
         if m is not None:
             self._part, self.m = self.m / check_positive_number(m, "m"), float(m)
@@ -169,6 +172,10 @@ class SoftmaxObjective:
         penalty.factors(self.D)  # which refuses another number of weights
         self.penalty = penalty
         self.n_threads = _threads.effective(n_threads)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the arrays of a pass, which copies and other processes make anew."""
+        return vars(self) | {"_functions": []}
 
     def _count_classes(self, y: npt.ArrayLike) -> int:
         return count_classes(y)
@@ -213,30 +220,41 @@ class SoftmaxObjective:
 
     def value_and_grad(self, w: npt.ArrayLike) -> tuple[float, Vector]:
         """Return f(w) and its gradient, (size,) float64."""
-        w, parameters = self.parameters.vector(w), self.parameters
-        if self._transposing:
-            loss, grad = self._transposed(w, None)
-            return loss + self._penalty_at(w), grad
-        W, b = parameters.split(w, self.dtype)
-        loss, dW, db = 0.0, np.empty_like(W), None if b is None else np.empty_like(b)
+        w, parameters, penalty = steady(self.parameters.vector(w)), self.parameters, self.penalty
         if _dispatch.kernels is None:
-            rows = self._rows
-            loss, dW, db = reference.loss_grad(
-                rows.X, rows.targets, W, b, sample_weight=rows.s, offset=self._both_offsets(rows)
-            )
-            loss, dW, db = loss * self._part, dW * self._part, None if db is None else db * self._part
+            value, grad = self._reference_value_and_grad(w)
         else:
-            loss = self._run(_dispatch.kernels.LossGrad(W, b, dW, db, self.m))
-        grad = parameters.gradient(dW, db)
-        self.penalty.add_gradient(parameters.weights(w), parameters.weights(grad))
-        return loss + self._penalty_at(w), grad
+            key = _dispatch.isa, self.n_threads
+            try:
+                known, function = self._functions.pop()  # atomic: no other thread gets this one
+            except IndexError:
+                known = None
+            if known != key:
+                function = self._function()
+            value, grad = function(w, penalty.l2 if penalty.uniform else 0.0)
+            self._functions[:] = [(key, function)]
+            if penalty.uniform:
+                return value + penalty.l1_part(parameters.weights(w)) if penalty.l1 else value, grad
+        penalty.add_gradient(parameters.weights(w), parameters.weights(grad))
+        return value + self._penalty_at(w), grad
+
+    def _function(self) -> Function:
+        way, doubles = self._plan(False), self._transposing
+        return Function(self._rows, self.parameters, way, self.m, n_threads=self.n_threads, doubles=doubles)
+
+    def _reference_value_and_grad(self, w: Vector) -> tuple[float, Vector]:
+        """Return the loss without the penalty, and its gradient."""
+        W, b = self.parameters.split(w, self.dtype)
+        rows, part, offset = self._rows, self._part, self._both_offsets(self._rows)
+        loss, dW, db = reference.loss_grad(rows.X, rows.targets, W, b, sample_weight=rows.s, offset=offset)
+        return loss * part, self.parameters.gradient(dW, db) * part
 
     def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
         """Return the Hessian at w times v, (size,) float64, by one pass of three products."""
         parameters = self.parameters
         w, v = parameters.vector(w), parameters.vector(v)
         if self._transposing:
-            return self._transposed(w, v)[1]
+            return self._transposed(w, v)
         W, b = parameters.split(w, self.dtype)
         V, c = parameters.split(v, self.dtype)
         dV, dc = np.empty_like(W), None if b is None else np.empty_like(b)
@@ -262,7 +280,7 @@ class SoftmaxObjective:
         digits, if sums in float32 lose nothing that matters to Newton's method.
         """
         w = self.parameters.vector(w)
-        H = self._reference_hessian(w) if _dispatch.kernels is None else self._whole_hessian(_steady(w))
+        H = self._reference_hessian(w) if _dispatch.kernels is None else self._whole_hessian(steady(w))
         self.penalty.add_hessian(self.parameters, H)
         return H
 
@@ -346,20 +364,17 @@ class SoftmaxObjective:
         """Whether the pass takes w and leaves the gradient itself, in double: it transposes W and dW anyway."""
         return isinstance(self._rows.X, CSR) and _dispatch.kernels is not None
 
-    def _transposed(self, w: Array, v: Array | None) -> tuple[float, Vector]:
-        """Return the loss and the penalised gradient at w; or 0 and the penalised Hessian times v."""
+    def _transposed(self, w: Array, v: Array) -> Vector:
+        """Return the penalised Hessian at w times v."""
         assert _dispatch.kernels is not None
-        w, v = _steady(w), None if v is None else _steady(v)
-        kernels, views, grad = _dispatch.kernels, self.parameters.views, np.empty(self.size)
+        w, v = steady(w), steady(v)
+        views, product = self.parameters.views, np.empty(self.size)
         l2 = self.penalty.l2 if self.penalty.uniform else 0.0  # the pass adds one that is the same for all features
-        if v is None:
-            asked: Pass = kernels.LossGrad(*views(w), *views(grad), self.m, l2=l2)
-        else:
-            asked = kernels.HessianProduct(*views(w), *views(v), *views(grad), self.m, l2)
-        loss = self._run(asked, hessian=v is not None)
+        asked = _dispatch.kernels.HessianProduct(*views(w), *views(v), *views(product), self.m, l2)
+        self._run(asked, hessian=True)
         if not self.penalty.uniform:
-            self.penalty.add_gradient(self.parameters.weights(w if v is None else v), self.parameters.weights(grad))
-        return loss, grad
+            self.penalty.add_product(self.parameters.weights(v), self.parameters.weights(product))
+        return product
 
     def _penalty_at(self, w: Array) -> float:
         return self.penalty.value(self.parameters.weights(w), self.n_threads)
@@ -388,12 +403,10 @@ class SoftmaxObjective:
         """The mean of each feature's square, over some thousand rows, or all if X is sparse; 1 for the intercept."""
         X, means = self._some, np.ones(self.parameters.each)
         if isinstance(X, CSR):
-            sums = X.sums(np.square)
+            means[: self.D] = X.sums(np.square)
         else:
-            # In rows side by side, for the order of the sums depends on how they lie. einsum took five times as long.
-            with np.errstate(over="ignore"):
-                sums = np.square(X.astype(np.float64, order="C", copy=False), order="C").sum(axis=0)
-        means[: self.D] = sums / len(X)
+            means[: self.D] = squares(X)
+        means[: self.D] /= len(X)
         return means
 
     @cached_property
@@ -526,11 +539,6 @@ class SoftmaxObjective:
             whole=whole,
             means=means,
         )
-
-
-def _steady(w: Array) -> Vector:
-    """Return a vector as a kernel reads it, since a message may hold it at any address, as Dask's do."""
-    return np.require(w, np.float64, ["C", "A"])
 
 
 def objective_of(

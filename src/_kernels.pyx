@@ -30,6 +30,7 @@ from cpython.buffer cimport (
 from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange, threadid
+from libc.float cimport DBL_MIN
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
@@ -90,6 +91,8 @@ include "gram.pxi"
 include "coordinates.pxi"
 include "support.pxi"
 include "vectors.pxi"
+include "history.pxi"
+include "function.pxi"
 include "logits.pxi"
 include "cross_entropy.pxi"
 

@@ -76,6 +76,40 @@ cdef void solve_blocks(
         solve(U + own * k * P * ld, P, ld, T + own * k * P, G + k * P, count, classes * P)
 
 
+cdef int by_class(vector, floating *G, Py_ssize_t classes, Py_ssize_t P, Py_ssize_t biases) except -1:
+    """Rows (W_k, b_k) of a vector [W, row after row; b] of floats or doubles."""
+    cdef Py_ssize_t k, j, D = P - biases
+    cdef const float *narrow
+    cdef const double *wide
+    if vector.itemsize == sizeof(float):
+        narrow = <const float *>numbers(vector, b"f", sizeof(float), classes * P, False)
+        for k in range(classes):
+            for j in range(D):
+                G[k * P + j] = narrow[k * D + j]
+            if biases:
+                G[k * P + D] = narrow[classes * D + k]
+    else:
+        wide = <const double *>numbers(vector, b"f", sizeof(double), classes * P, False)
+        for k in range(classes):
+            for j in range(D):
+                G[k * P + j] = <floating>wide[k * D + j]
+            if biases:
+                G[k * P + D] = <floating>wide[classes * D + k]
+    return 0
+
+
+cdef void by_layout(
+    const floating *G, double *vector, Py_ssize_t classes, Py_ssize_t P, Py_ssize_t biases,
+) noexcept nogil:
+    """The vector of rows (W_k, b_k)."""
+    cdef Py_ssize_t k, j, D = P - biases
+    for k in range(classes):
+        for j in range(D):
+            vector[k * D + j] = G[k * P + j]
+        if biases:
+            vector[classes * D + k] = G[k * P + D]
+
+
 cdef class Factors:
     """The factors of the blocks M_k = T (U^T U) T of some classes, or one of them for all."""
 
@@ -133,6 +167,33 @@ cdef class Factors:
                 fisher_blocks(
                     &x, self.count, self.ld, <double *>self.U, <double *>self.T, <double *>self.work, n_threads,
                 )
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+    def apply(
+        self,
+        vectors,                # IN     each (classes D, row after row; classes), of floats or doubles
+        G,                      # WORK   (vectors, classes, P)
+        out,                    # OUT    (vectors, size), float64
+        Py_ssize_t biases,      # 1 where a class's last parameter is among those at the vectors' end, 0 without
+        int n_threads,
+    ):
+        """Solve M_k z = g for each class of some vectors, in the order of `Parameters`."""
+        cdef Py_ssize_t v, classes = G.shape[1], size = classes * self.P
+        cdef void *g = numbers(G, b"f", self.itemsize, len(vectors) * size, True)
+        cdef double *to = <double *>numbers(out, b"f", sizeof(double), len(vectors) * size, True)
+        cdef fexcept_t flags
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        for v in range(len(vectors)):
+            if self.itemsize == sizeof(float):
+                by_class(vectors[v], <float *>g + v * size, classes, self.P, biases)
+            else:
+                by_class(vectors[v], <double *>g + v * size, classes, self.P, biases)
+        self.solve(G[:len(vectors)], n_threads)
+        for v in range(len(vectors)):
+            if self.itemsize == sizeof(float):
+                by_layout(<float *>g + v * size, to + v * size, classes, self.P, biases)
+            else:
+                by_layout(<double *>g + v * size, to + v * size, classes, self.P, biases)
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
     def solve(

@@ -15,15 +15,27 @@ cdef class Pass:
 
         The work space is the same for all visits: what `plan` says for so many threads.
         """
-        cdef Batch d = self.d
-        cdef Py_ssize_t counted
+        cdef Batch d
         cdef void *work
         cdef double *sums
         cdef double loss
         cdef fexcept_t flags
+        self.see(rows, plan, visit, &d)
+        work = numbers(space.work, b"f", plan.itemsize, plan.shared + n_threads * plan.work, True)
+        sums = <double *>numbers(space.sums, b"f", sizeof(double), plan.sums if self.summing else 0, True)
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        with nogil:
+            loss = plan.run(&d, aligned(work), sums, n_threads)
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
+        return loss
+
+    cdef int see(self, rows, Plan plan, Visit visit, Batch *d) except -1:
+        """Let d point at all that a visit reads and writes."""
+        cdef Py_ssize_t counted
+        d[0] = self.d
         d.row, d.offset, d.block, d.begin, d.end = visit.row, visit.offset, visit.block, visit.begin, visit.end
         d.first, d.last = visit.first, visit.last
-        plan.read(rows.X, &d)
+        plan.read(rows.X, d)
         if rows.offset is not None:
             d.x.offsets = rows.offset.shape[1]
             d.x.offset = rows_of(rows.offset, plan.itemsize, d.x.offsets, &counted, &d.x.ldo)
@@ -37,13 +49,7 @@ cdef class Pass:
                     d.t.Y = rows_of(rows.Y, plan.itemsize, plan.K, &counted, &d.t.ldy)
                     if counted < d.N:
                         raise ValueError(f"expected {d.N} rows of targets, got {counted}")
-        work = numbers(space.work, b"f", plan.itemsize, plan.shared + n_threads * plan.work, True)
-        sums = <double *>numbers(space.sums, b"f", sizeof(double), plan.sums if self.summing else 0, True)
-        fegetexceptflag(&flags, FE_ALL_EXCEPT)
-        with nogil:
-            loss = plan.run(&d, aligned(work), sums, n_threads)
-        fesetexceptflag(&flags, FE_ALL_EXCEPT)
-        return loss
+        return 0
 
 
 cdef class LossGrad(Pass):

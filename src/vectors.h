@@ -31,3 +31,45 @@ KERNEL void NAME(widen)(const real *a, ptrdiff_t n, double *to)
 {
     for (ptrdiff_t j = 0; j < n; j++) to[j] = a[j];
 }
+
+/* The largest |a_j|; NaN if there is one. */
+KERNEL double NAME(largest)(const real *a, ptrdiff_t n)
+{
+    enum { MOSTS = 16 };
+    real most[MOSTS] = {0};
+    int odd[MOSTS] = {0};
+    ptrdiff_t j = 0;
+    for (; j + MOSTS <= n; j += MOSTS)
+        UNROLL for (int l = 0; l < MOSTS; l++) {
+            const real size = a[j + l] < 0 ? -a[j + l] : a[j + l];
+            most[l] = size > most[l] ? size : most[l];
+            odd[l] |= size != size;
+        }
+    for (; j < n; j++) {
+        const real size = a[j] < 0 ? -a[j] : a[j];
+        most[0] = size > most[0] ? size : most[0];
+        odd[0] |= size != size;
+    }
+    for (int l = 1; l < MOSTS; l++) {
+        most[0] = most[l] > most[0] ? most[l] : most[0];
+        odd[0] |= odd[l];
+    }
+    return odd[0] ? NAN : (double)most[0];
+}
+
+KERNEL void NAME(rounded)(const double *a, ptrdiff_t n, real *to)
+{
+    for (ptrdiff_t j = 0; j < n; j++) to[j] = (real)a[j];
+}
+
+/* to = a + share b */
+KERNEL void NAME(widen_and_add)(const real *a, double share, const double *b, ptrdiff_t n, double *to)
+{
+    for (ptrdiff_t j = 0; j < n; j++) to[j] = a[j] + share * b[j];
+}
+
+/* to += a^2, by number */
+KERNEL void NAME(sum_squares)(const real *a, ptrdiff_t n, double *to)
+{
+    for (ptrdiff_t j = 0; j < n; j++) to[j] += (double)a[j] * a[j];
+}

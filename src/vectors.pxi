@@ -27,6 +27,29 @@ cdef void inner_products(
             sums[count + i] = dot(rows + i * ld, second, n)
 
 
+cdef void all_products(
+    const floating *rows, Py_ssize_t count, Py_ssize_t size, const double *v, const floating *u, double *sums,
+    int n_threads,
+) noexcept nogil:
+    """Each row's product with v, and with u; `sums` has room for those of each chunk."""
+    cdef Py_ssize_t i, c, chunks = (size + CHUNK - 1) // CHUNK, each = count if u == NULL else 2 * count
+    if n_threads == 1:  # a team of one costs libgomp half a microsecond
+        for i in range(chunks):
+            inner_products(
+                rows + i * CHUNK, count, size, v + i * CHUNK, NULL if u == NULL else u + i * CHUNK,
+                min(CHUNK, size - i * CHUNK), sums + i * each,
+            )
+    else:
+        for i in prange(chunks, schedule="static", num_threads=n_threads):
+            inner_products(
+                rows + i * CHUNK, count, size, v + i * CHUNK, NULL if u == NULL else u + i * CHUNK,
+                min(CHUNK, size - i * CHUNK), sums + i * each,
+            )
+    for i in range(1, chunks):
+        for c in range(each):
+            sums[c] += sums[i * each + c]
+
+
 def vectors_dot(
     const floating[:, ::1] rows,    # IN     (count, size)
     const double[::1] v,            # IN
@@ -35,22 +58,46 @@ def vectors_dot(
     int n_threads,
 ):
     """Inner products of each row with v, and with u."""
-    cdef Py_ssize_t i, c, count = rows.shape[0], size = rows.shape[1], chunks = sums.shape[0], each = sums.shape[1]
-    cdef const floating *first = &rows[0, 0]
     cdef const floating *second = NULL if u is None else &u[0]
-    cdef double *to = &sums[0, 0]
     cdef fexcept_t flags
     fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
-        for i in prange(chunks, schedule="static", num_threads=n_threads):
-            inner_products(
-                first + i * CHUNK, count, size, &v[0] + i * CHUNK, NULL if second == NULL else second + i * CHUNK,
-                min(CHUNK, size - i * CHUNK), to + i * each,
-            )
-        for i in range(1, chunks):
-            for c in range(each):
-                to[c] += to[i * each + c]
+        all_products(&rows[0, 0], rows.shape[0], rows.shape[1], &v[0], second, &sums[0, 0], n_threads)
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
+cdef double product(const double *a, const double *b, Py_ssize_t n) noexcept nogil:
+    """Inner product, of one thread."""
+    cdef Py_ssize_t i
+    cdef double sum = 0
+    for i in range((n + CHUNK - 1) // CHUNK):
+        sum += dot(a + i * CHUNK, b + i * CHUNK, min(CHUNK, n - i * CHUNK))
+    return sum
+
+
+def vectors_product(
+    a,                              # IN     (size,), float64
+    b,                              # IN     (size,)
+):
+    """The inner product of two vectors that are too short for a team, with the bits of vectors_dot."""
+    cdef Py_ssize_t size = a.size
+    cdef const double *first = <const double *>numbers(a, b"f", sizeof(double), size, False)
+    cdef const double *second = <const double *>numbers(b, b"f", sizeof(double), size, False)
+    cdef double found
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    found = product(first, second, size)
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+    return found
+
+
+def vectors_largest(
+    v,                              # IN     (size,), float64
+):
+    """The largest absolute component, or NaN if there is one; 0 of none."""
+    cdef Py_ssize_t size = v.size
+    cdef const double *at = <const double *>numbers(v, b"f", sizeof(double), size, False)
+    return largest(at, size)
 
 
 cdef void add_shares(
@@ -64,6 +111,26 @@ cdef void add_shares(
         add_share(shares[i], rows + i * ld, n, out)
 
 
+cdef void all_shares(
+    double share, const double *v, const double *shares, const floating *rows, Py_ssize_t count, Py_ssize_t size,
+    double *out, int n_threads,
+) noexcept nogil:
+    """share v + sum_i shares_i rows_i; out may be v."""
+    cdef Py_ssize_t i, chunks = (size + CHUNK - 1) // CHUNK
+    if n_threads == 1:
+        for i in range(chunks):
+            add_shares(
+                share, v + i * CHUNK, shares, rows + i * CHUNK, count, size, min(CHUNK, size - i * CHUNK),
+                out + i * CHUNK,
+            )
+    else:
+        for i in prange(chunks, schedule="static", num_threads=n_threads):
+            add_shares(
+                share, v + i * CHUNK, shares, rows + i * CHUNK, count, size, min(CHUNK, size - i * CHUNK),
+                out + i * CHUNK,
+            )
+
+
 def vectors_combine(
     double share,
     const double[::1] v,            # IN
@@ -73,15 +140,41 @@ def vectors_combine(
     int n_threads,
 ):
     """share v + sum_i shares_i rows_i."""
-    cdef Py_ssize_t i, count = rows.shape[0], size = rows.shape[1], chunks = (size + CHUNK - 1) // CHUNK
     cdef fexcept_t flags
     fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
-        for i in prange(chunks, schedule="static", num_threads=n_threads):
-            add_shares(
-                share, &v[0] + i * CHUNK, &shares[0], &rows[0, 0] + i * CHUNK, count, size,
-                min(CHUNK, size - i * CHUNK), &out[0] + i * CHUNK,
-            )
+        all_shares(share, &v[0], &shares[0], &rows[0, 0], rows.shape[0], rows.shape[1], &out[0], n_threads)
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
+cdef void difference(
+    const double *a, const double *b, Py_ssize_t size, floating *out, int n_threads,
+) noexcept nogil:
+    """a - b, rounded to the result's type."""
+    cdef Py_ssize_t i
+    if n_threads == 1:
+        subtract(a, b, size, out)
+    else:
+        for i in prange((size + CHUNK - 1) // CHUNK, schedule="static", num_threads=n_threads):
+            subtract(a + i * CHUNK, b + i * CHUNK, min(CHUNK, size - i * CHUNK), out + i * CHUNK)
+
+
+def vectors_squares(
+    X,                              # IN     (n, D), columns contiguous
+    out,                            # INOUT  (D,), float64: to which the squares of all rows are added
+):
+    """Sums of the squares of each column, in the order of the rows."""
+    cdef Py_ssize_t i, n, ldx, itemsize = X.itemsize, D = X.shape[1]
+    cdef const void *at = rows_of(X, itemsize, D, &n, &ldx)
+    cdef double *to = <double *>numbers(out, b"f", sizeof(double), D, True)
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    with nogil:
+        for i in range(n):
+            if itemsize == sizeof(float):
+                sum_squares(<const float *>at + i * ldx, D, to)
+            else:
+                sum_squares(<const double *>at + i * ldx, D, to)
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
@@ -92,10 +185,8 @@ def vectors_subtract(
     int n_threads,
 ):
     """a - b, rounded to the result's type."""
-    cdef Py_ssize_t i, size = a.shape[0], chunks = (size + CHUNK - 1) // CHUNK
     cdef fexcept_t flags
     fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
-        for i in prange(chunks, schedule="static", num_threads=n_threads):
-            subtract(&a[0] + i * CHUNK, &b[0] + i * CHUNK, min(CHUNK, size - i * CHUNK), &out[0] + i * CHUNK)
+        difference(&a[0], &b[0], a.shape[0], &out[0], n_threads)
     fesetexceptflag(&flags, FE_ALL_EXCEPT)

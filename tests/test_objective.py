@@ -1,5 +1,8 @@
 """SoftmaxObjective and BinomialObjective against the reference, finite differences and each other."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -7,6 +10,7 @@ import scipy.sparse
 from softmax_ext import SoftmaxObjective, _dispatch, loss_grad, reference
 from softmax_ext._plan import hessian_plan
 from softmax_ext.objective import BinomialObjective
+from softmax_ext.optim import Penalty
 
 SHAPES = [(1, 1, 2), (5, 3, 1), (37, 10, 7), (150, 4, 3), (83, 250, 10), (301, 9, 65), (130, 40, 129), (70, 5, 1100)]
 OWNED = (40, 2000, 100)  # beyond what a gradient for each slice may take: the classes are cut
@@ -362,3 +366,38 @@ def test_one_row_of_features_beyond_number(isa, dtype):
     np.testing.assert_allclose(wide.value(w), narrow.value(w[at]), rtol=tolerance)
     for ask in (lambda f, w: f.value_and_grad(w)[1], lambda f, w: f.hessp(w, w)):
         np.testing.assert_allclose(ask(wide, w)[at], ask(narrow, w[at]), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", [(37, 10, 7), (40, 17, "one row")], ids=str)
+def test_a_kept_pass_follows_what_changes(dtype, storage, shape, make):
+    def fresh():
+        return make(*shape, dtype, storage=storage)[:2]
+
+    def same(objective, other):
+        for got, want in zip(objective.value_and_grad(w), other.value_and_grad(w), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+    objective, w = fresh()
+    for level in [*_dispatch.available(), _dispatch.REFERENCE]:
+        with _dispatch.using(level):
+            same(objective, fresh()[0])
+    objective.l2, objective.n_threads = 0.7, 2
+    other = make(*shape, dtype, storage=storage, l2=0.7)[0]
+    same(objective, other)
+    s = np.random.default_rng(0).random(objective.N)
+    same(objective.weighing(s), other.weighing(s))
+    same(objective, other)  # whose weights are as they were
+    objective.penalty = Penalty(0.7, weights=np.arange(objective.D))
+    assert objective.value_and_grad(w)[0] == objective.value(w)
+    again = pickle.loads(pickle.dumps(other))
+    same(again, other)
+
+
+def test_calls_at_the_same_time_have_arrays_of_their_own(dtype, storage, make):
+    objective, w = make(150, 4, 3, dtype, storage=storage)[:2]
+    points = [w * t for t in np.linspace(-2, 2, 64)]
+    want = [objective.value_and_grad(point) for point in points]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            for (value, grad), (value_, grad_) in zip(pool.map(objective.value_and_grad, points), want, strict=True):
+                assert value == value_ and (grad == grad_).all()

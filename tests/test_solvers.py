@@ -14,8 +14,9 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 
 from softmax_ext import SoftmaxObjective, _dispatch, optim
 from softmax_ext._descent import Descent
-from softmax_ext._fisher import ROWS, priority_sample
-from softmax_ext._lbfgs import LBFGS, History
+from softmax_ext._fisher import LEAST_ROWS, priority_sample
+from softmax_ext._history import History
+from softmax_ext._lbfgs import LBFGS
 from softmax_ext._newton import FEW
 from softmax_ext._solvers import minimize
 from softmax_ext.objective import BinomialObjective
@@ -115,21 +116,23 @@ def two_loops(g, S, Y, scale):
     return -r
 
 
+@pytest.mark.parametrize("level", [*_dispatch.available(), _dispatch.REFERENCE])
 @pytest.mark.parametrize("memory", [1, 3, 10])
 @pytest.mark.parametrize("size", [1, 5, 300])
-def test_direction_is_that_of_the_two_loop_recursion(dtype, size, memory):
-    rng = np.random.default_rng(size)
-    scale = rng.uniform(0.5, 2, size)
-    run = Points(size, dtype, scale)
-    history, S, Y = History(memory, run), [], []
-    np.testing.assert_array_equal(history.direction(), -scale * run.grad)
-    for _ in range(7):  # more than the shorter memories hold
-        w, grad = run.move(run.w + rng.standard_normal(size))
-        history.add(w, grad)
-        S, Y = [*S, (run.w - w).astype(dtype)][-memory:], [*Y, (run.grad - grad).astype(dtype)][-memory:]
-        want = two_loops(run.grad, [s.astype(float) for s in S], [y.astype(float) for y in Y], scale)
-        # Both round in double, whatever the dtype of the pairs, and many pairs of few coefficients cancel each other.
-        np.testing.assert_allclose(history.direction(), want, rtol=0, atol=1e-9 * np.abs(want).max())
+def test_direction_is_that_of_the_two_loop_recursion(level, dtype, size, memory):
+    with _dispatch.using(level):
+        rng = np.random.default_rng(size)
+        scale = rng.uniform(0.5, 2, size)
+        run = Points(size, dtype, scale)
+        history, S, Y = History(memory, run), [], []
+        np.testing.assert_array_equal(history.direction(), -scale * run.grad)
+        for _ in range(7):  # more than the shorter memories hold
+            w, grad = run.move(run.w + rng.standard_normal(size))
+            history.add(w, grad)
+            S, Y = [*S, (run.w - w).astype(dtype)][-memory:], [*Y, (run.grad - grad).astype(dtype)][-memory:]
+            want = two_loops(run.grad, [s.astype(float) for s in S], [y.astype(float) for y in Y], scale)
+            # Both round in double, whatever the dtype, and many pairs of few coefficients cancel each other.
+            np.testing.assert_allclose(history.direction(), want, rtol=0, atol=1e-9 * np.abs(want).max())
 
 
 def test_pair_that_curves_downwards_is_left_out():
@@ -290,7 +293,7 @@ def blocks(objective, w, D):
 @pytest.mark.parametrize("D", [1, 3, 15, 16, 31, 32, 33, 47, 100, 130])
 def test_preconditioner_solves_with_the_blocks(isa, dtype, D, kind):
     rng = np.random.default_rng(D)
-    N = ROWS - 1  # all are taken
+    N = LEAST_ROWS - 1  # all are taken
     X, y = rng.standard_normal((N, D)).astype(dtype), rng.integers(0, 2 if kind is BinomialObjective else 3, N)
     objective = kind(X, y, l2=0.1, sample_weight=rng.random(N))
     w, g = rng.standard_normal(objective.size) / D, rng.standard_normal(objective.size)

@@ -58,3 +58,27 @@ def test_every_number_of_threads_gives_the_same_bits(isa, dtype):
     for n_threads in (2, 3, 5):
         for got, want in zip(all_of_it(n_threads), all_of_it(1), strict=True):
             np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("size", [0, *SIZES])
+def test_a_product_alone_is_that_of_a_row(level, size):
+    a, b = np.random.default_rng(size).standard_normal((2, size))
+    if size:
+        assert _vectors.product(a, b) == _vectors.dots(a[np.newaxis], b)[0]
+    assert _vectors.largest(a) == np.abs(a).max(initial=0.0)
+
+
+@pytest.mark.parametrize("place", [0, 15, 16, 37])
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_the_largest_of_what_is_not_finite(level, place, odd):
+    v = np.linspace(-1, 1, 38)
+    v[place] = odd
+    np.testing.assert_equal(_vectors.largest(v), abs(odd))
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8", "f2", "i1", "F"])
+def test_squares_of_columns(level, kind):
+    X = np.random.default_rng(0).integers(-9, 9, (103, 37)).astype("f8" if kind == "F" else kind)
+    want = np.square(X, dtype=float).sum(axis=0)
+    for given in (X, np.asfortranarray(X), np.hstack([X, X])[:, :37], X[::-1]):
+        np.testing.assert_array_equal(_vectors.squares(given), want)

@@ -1,0 +1,127 @@
+# The penalised loss of samples as a function of one vector of doubles, w = [W, row after row; b], and its gradient.
+
+cdef class Function:
+    """A pass with the arrays of its model and its gradient, into which each w is rounded and which are widened again.
+
+    Where class 1 alone has parameters and the pass is over both, the first row of the model stays 0.
+    """
+
+    cdef Pass asked
+    cdef Batch d            # of the only visit, if there is one,
+    cdef Plan plan          # with what `over` was told
+    cdef object rows
+    cdef int n_threads
+    cdef char *model
+    cdef char *gradient
+    cdef Py_ssize_t itemsize    # of these two
+    cdef Py_ssize_t weights, biases     # of w,
+    cdef Py_ssize_t before, between     # and the numbers of other classes before each
+    cdef tuple held         # the arrays, which must live as long
+
+    def __init__(
+        self,
+        Pass asked,
+        model,                  # IN     W and b of all classes of the pass, one after the other: zeros
+        gradient,               # OUT    likewise
+        *,
+        Py_ssize_t weights,     # entries of w that are weights
+        Py_ssize_t biases,      # and that are biases
+        Py_ssize_t before,      # numbers of the model before the first of these weights
+        Py_ssize_t between,     # and between the last of them and the first of these biases
+    ):
+        self.asked, self.held, self.itemsize = asked, (model, gradient), model.itemsize
+        self.weights, self.biases, self.before, self.between = weights, biases, before, between
+        self.model = <char *>numbers(model, b"f", self.itemsize, self.entries(), True)
+        self.gradient = <char *>numbers(gradient, b"f", self.itemsize, self.entries(), True)
+
+    cdef Py_ssize_t entries(self):
+        return self.before + self.weights + self.between + self.biases
+
+    def over(self, rows, Plan plan, int n_threads):
+        """Take samples that one visit reads in place."""
+        if plan.single is None:
+            raise ValueError("the plan has more than one visit")
+        self.asked.see(rows, plan, plan.single, &self.d)
+        self.rows, self.plan, self.n_threads = rows, plan, n_threads
+
+    def set(self, w, double l2):
+        """Round w, (size,) float64, into the model of the next pass."""
+        cdef fexcept_t flags
+        self.asked.d.loss.l2 = l2
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        round_in(self, <const double *>numbers(w, b"f", sizeof(double), self.weights + self.biases, False))
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+    def get(self, w, grad, double l2, double loss):
+        """Leave the gradient, (size,) float64, of the last pass and of a penalty; return the value.
+
+        It is a sum of Python's numbers: a compiler would round it once together with the product in the penalty, and
+        the loss without a gradient would be another.
+        """
+        cdef const double *at = <const double *>numbers(w, b"f", sizeof(double), self.weights + self.biases, False)
+        cdef double *to = <double *>numbers(grad, b"f", sizeof(double), self.weights + self.biases, True)
+        cdef double penalty
+        cdef fexcept_t flags
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        penalty = widen_out(self, l2, at, to)
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
+        return <object>loss + penalty
+
+    def at(self, w, grad, double l2, space):
+        """The value at w, (size,) float64, and its gradient, by the visit of which `over` was told.
+
+        l2: the strength of the penalty: half of it times the sum of the weights' squares is added.
+        """
+        cdef const double *v = <const double *>numbers(w, b"f", sizeof(double), self.weights + self.biases, False)
+        cdef double *to = <double *>numbers(grad, b"f", sizeof(double), self.weights + self.biases, True)
+        cdef void *work
+        cdef double *sums
+        cdef double loss, penalty
+        cdef fexcept_t flags
+        if self.plan is None:
+            raise ValueError("there are no samples")
+        self.d.loss.l2 = l2
+        work = numbers(
+            space.work, b"f", self.plan.itemsize, self.plan.shared + self.n_threads * self.plan.work, True,
+        )
+        sums = <double *>numbers(space.sums, b"f", sizeof(double), self.plan.sums, True)
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        with nogil:
+            round_in(self, v)
+            loss = self.plan.run(&self.d, aligned(work), sums, self.n_threads)
+            penalty = widen_out(self, l2, v, to)
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
+        return <object>loss + penalty  # see `get`
+
+
+cdef void round_in(Function f, const double *w) noexcept nogil:
+    """w into the model."""
+    if f.itemsize == sizeof(float):
+        rounded(w, f.weights, <float *>f.model + f.before)
+        rounded(w + f.weights, f.biases, <float *>f.model + f.before + f.weights + f.between)
+    else:
+        rounded(w, f.weights, <double *>f.model + f.before)
+        rounded(w + f.weights, f.biases, <double *>f.model + f.before + f.weights + f.between)
+
+
+cdef double widen_out(Function f, double l2, const double *w, double *grad) noexcept nogil:
+    """The gradient of the model, with that of the penalty, to grad; and the penalty."""
+    cdef Py_ssize_t bias = f.before + f.weights + f.between
+    cdef double share = 0 if f.asked.d.model.doubles else l2  # of doubles the pass adds it to the gradient
+    if f.itemsize == sizeof(float):
+        widen_weights(<float *>f.gradient + f.before, share, w, f.weights, grad)
+        widen(<float *>f.gradient + bias, f.biases, grad + f.weights)
+    else:
+        widen_weights(<double *>f.gradient + f.before, share, w, f.weights, grad)
+        widen(<double *>f.gradient + bias, f.biases, grad + f.weights)
+    return 0.5 * l2 * product(w, w, f.weights) if l2 > 0 else 0
+
+
+cdef void widen_weights(
+    const floating *gradient, double share, const double *w, Py_ssize_t n, double *grad,
+) noexcept nogil:
+    """The gradient for the weights, and share w if it is not 0: w may be infinite."""
+    if share > 0:
+        widen_and_add(gradient, share, w, n, grad)
+    else:
+        widen(gradient, n, grad)
