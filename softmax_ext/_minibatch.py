@@ -251,10 +251,11 @@ def seed_of(random_state: Any) -> int:
 def warn_of_idle_options(solver: str, *, checkpoint: object, early_stopping: bool) -> None:
     """Warn of options that a solver which is none of mini-batches does not know."""
     asked = {"checkpoint": checkpoint is not None, "early_stopping": early_stopping}
+    more = ", or fit to chunks" if checkpoint is not None and not early_stopping else ""
     if idle := [name for name, given in asked.items() if given]:
         warn(
             f"{' and '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect with solver={solver!r}: "
-            f"use a solver of mini-batches, {', '.join(RULES)}"
+            f"use a solver of mini-batches, {', '.join(RULES)}{more}"
         )
 
 

@@ -7,9 +7,9 @@ order, by one thread: neither reading ahead nor the number of workers changes a 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -278,6 +278,14 @@ def weighs(piece: Rows) -> bool:
     return bool(len(piece)) and (piece.s is None or bool(piece.s.any()))
 
 
+class Journal(Protocol):
+    """What keeps the results of passes: _journal.py."""
+
+    def passed(self, method: str, vectors: Sequence[Vector], compute: Callable[[], Vector]) -> Vector:
+        """Return what this pass returned, or let it be computed, and keep that."""
+        ...
+
+
 class PiecesObjective:
     """f(w) = Σ over the pieces + l2/2 Σ_kd W_kd²: `SoftmaxObjective` for data in pieces.
 
@@ -287,7 +295,9 @@ class PiecesObjective:
     def __init__(self, problem: Problem, sample: Rows) -> None:
         self.problem, self.parameters, self.penalty = problem, problem.parameters, problem.penalty
         self.sample = problem.objective(sample, m=sample.total, penalty=problem.penalty)
+        self.some = sample
         self.best: tuple[float, Vector] | None = None  # the least value so far, and where
+        self.journal: Journal | None = None  # what keeps the results of passes, for a fit that is killed
 
     def bare(self) -> Self:
         """Return the same without its penalty."""
@@ -325,22 +335,35 @@ class PiecesObjective:
         """Yield what the method of each piece's objective returns, in the order of the pieces."""
         raise NotImplementedError
 
+    def _passed(self, method: str, entries: int, *vectors: Vector) -> Vector:
+        """Return the sum of what a method of the pieces returns, flat; of a value and a gradient the value is last."""
+
+        def add_up() -> Vector:
+            total = np.zeros(entries)
+            for part in self._partials(method, *vectors):
+                if isinstance(part, tuple):
+                    value, grad = part
+                    total[:-1] += grad
+                    total[-1] += value
+                else:
+                    total += np.reshape(part, -1)
+            return total
+
+        return add_up() if self.journal is None else self.journal.passed(method, vectors, add_up)
+
     def _penalty_at(self, w: Vector) -> float:
         return self.penalty.value(self.parameters.weights(w), self.sample.n_threads)
 
     def value(self, w: npt.ArrayLike) -> float:
         """Return f(w)."""
         w = np.asarray(w, np.float64)
-        return float(sum(self._partials("value", w), start=self._penalty_at(w)))
+        return float(self._passed("value", 1, w)[0]) + self._penalty_at(w)
 
     def value_and_grad(self, w: npt.ArrayLike) -> tuple[float, Vector]:
         """Return f(w) and its gradient, (size,) float64."""
         w = np.asarray(w, np.float64)
-        value, grad = 0.0, np.zeros(self.size)
-        for part, dpart in self._partials("value_and_grad", w):
-            value += part
-            grad += dpart
-        value += self._penalty_at(w)
+        total = self._passed("value_and_grad", self.size + 1, w)
+        value, grad = float(total[-1]) + self._penalty_at(w), total[:-1]
         self.penalty.add_gradient(self.parameters.weights(w), self.parameters.weights(grad))
         if self.best is None or value < self.best[0]:
             self.best = value, w.copy()
@@ -349,18 +372,14 @@ class PiecesObjective:
     def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
         """Return the Hessian at w times v, (size,) float64."""
         w, v = np.asarray(w, np.float64), np.asarray(v, np.float64)
-        product = np.zeros(self.size)
-        for part in self._partials("hessp", w, v):
-            product += part
+        product = self._passed("hessp", self.size, w, v)
         self.penalty.add_product(self.parameters.weights(v), self.parameters.weights(product))
         return product
 
     def hessian(self, w: npt.ArrayLike) -> Vector:
         """Return the Hessian at w, (size, size) float64: for few parameters."""
         w = np.asarray(w, np.float64)
-        matrix = np.zeros((self.size, self.size))
-        for part in self._partials("hessian", w):
-            matrix += part
+        matrix = self._passed("hessian", self.size**2, w).reshape(self.size, self.size)
         self.penalty.add_hessian(self.parameters, matrix)
         return matrix
 

@@ -23,7 +23,7 @@ from sklearn.base import clone  # noqa: E402
 
 from softmax_ext import _partitions, _threads, chunks, linear_model  # noqa: E402
 from softmax_ext import dask as ours  # noqa: E402
-from softmax_ext.dask import LogisticRegression  # noqa: E402
+from softmax_ext.dask import DaskObjective, LogisticRegression  # noqa: E402
 
 pytestmark = pytest.mark.thread_unsafe(reason="Dask has one default client in a process")
 
@@ -203,6 +203,18 @@ def test_same_bits_as_in_chunks_on_any_workers(client, threads):
         on_one = [client.persist(split(array, sizes), workers=first) for array in (X, y)]
         fits.append(LogisticRegression(client=client, max_iter=15, tol=1e-3).fit(*on_one))
     assert len({model.coef_.tobytes() + model.loss_curve_.tobytes() for model in fits}) == 1
+
+
+def test_a_fit_goes_on_elsewhere(client, threads, tmp_path, monkeypatch):
+    """From its checkpoint, on another cluster, without the passes that were made already."""
+    (X, y), path, passes, partials = problem(), tmp_path / "fit.journal", [], DaskObjective._partials
+    monkeypatch.setattr(DaskObjective, "_partials", lambda *args: passes.append(1) or partials(*args))
+    whole = tight(client, checkpoint=path).fit(split(X), split(y))
+    made, content = len(passes), path.read_bytes()
+    path.write_bytes(content[: 2 * len(content) // 3])
+    again = tight(threads, checkpoint=path).fit(split(X), split(y))
+    assert again.coef_.tobytes() == whole.coef_.tobytes() and path.read_bytes() == content
+    assert 0 < len(passes) - made < made / 2
 
 
 def test_float32_stays(client):

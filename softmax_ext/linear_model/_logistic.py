@@ -26,6 +26,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._descent import Solution
 from .._duality import gap_of
+from .._journal import Journal, course
 from .._minibatch import Checkpoint, MiniBatches, continued, problem_of, seed_of, warn_of_idle_options
 from .._observers import Course, Observer, observing, scikit_learn_callbacks
 from .._parameters import Parameters
@@ -145,8 +146,10 @@ class LogisticRegression(
         Not for mini-batches and `inference`.
     checkpoint : path, optional
         A file to which a mini-batch fit saves its state after each epoch, and within one every ten seconds where the
-        data are chunks. If it is there already, the fit goes on from it, to the same bits as without the break. One of
-        other data, parameters or another `random_state` is refused.
+        data are chunks; and with any other solver a fit to chunks or on Dask the result of each of its passes, of K D
+        numbers mostly. If it is there already, the fit goes on from it, to the same bits as without the break;
+        `callback` sees the iterations before it once more. One of other data, parameters or another `random_state` is
+        refused; `tol` and `max_iter` may be others.
     grouped : bool, default False
         Whether the L1 part takes the coefficients of a feature together, in all classes: in the place of ``Σ_k |W_kd|``
         is the norm ``(Σ_k W_kd²)^½``, so that a feature is used by all classes or by none. glmnet's
@@ -344,7 +347,8 @@ class LogisticRegression(
         """
         asked = self._strength()
         if self.solver not in RULES:
-            warn_of_idle_options(self.solver, checkpoint=self.checkpoint, early_stopping=self.early_stopping)
+            idle = None if isinstance(X, Chunks) else self.checkpoint
+            warn_of_idle_options(self.solver, checkpoint=idle, early_stopping=self.early_stopping)
         if self.solver not in RULES or not getattr(self, "_goes_on", False):
             self._stream = None
         if isinstance(X, Chunks):
@@ -613,10 +617,17 @@ class LogisticRegression(
         return problem._replace(smoothing=self.label_smoothing)
 
     def _minimise_pieces(self, objective: PiecesObjective, scaling: Callable[[], Scaling]) -> Self:
-        """Minimise; where that ends in an error or Ctrl-C, keep the best coefficients so far.
+        """Minimise, from where a checkpoint is; at an error or Ctrl-C keep the best coefficients so far.
 
         `scaling` is called for the moments of all pieces, if features are to be standardised.
         """
+        with ExitStack() as stack:
+            if self.checkpoint is not None:
+                journal = Journal(self.checkpoint, course(objective, self.solver, standardize=bool(self.standardize)))
+                objective.journal = stack.enter_context(journal)
+            return self._minimise_kept(objective, scaling)
+
+    def _minimise_kept(self, objective: PiecesObjective, scaling: Callable[[], Scaling]) -> Self:
         if self.standardize:
             found, scaled = scaling(), objective.penalty
             self.mean_, self.scale_ = found.mean, found.scale

@@ -1,0 +1,191 @@
+"""Full-batch fits over chunks that are killed and go on: to the same bits, without a pass that was made already."""
+
+import subprocess
+import sys
+import textwrap
+from signal import SIGKILL
+
+import numpy as np
+import pytest
+
+from softmax_ext import chunks
+from softmax_ext._journal import HEAD
+
+pytest.importorskip("sklearn", "1.6")
+
+from softmax_ext.linear_model import LogisticRegression
+
+pytestmark = pytest.mark.thread_unsafe(reason="two threads would write the same files")
+
+
+def problem(N=600, D=40, K=5):
+    rng = np.random.default_rng([N, D, K])
+    X = rng.standard_normal((N, D)) * 3.0 ** rng.integers(-3, 3, D)
+    return X, (X @ (rng.standard_normal((D, K)) / X.std(axis=0)[:, np.newaxis]) + rng.gumbel(size=(N, K))).argmax(
+        axis=1
+    )
+
+
+class Data:
+    """Chunks that count how often they are gone through."""
+
+    def __init__(self, X, y):
+        self.X, self.y, self.passes = X, y, 0
+
+    def __call__(self):
+        self.passes += 1
+        for i in range(0, len(self.X), 101):
+            yield self.X[i : i + 101], self.y[i : i + 101]
+
+
+# By the way that a fit takes: L-BFGS, then Newton's method; Newton's alone; products with the Hessian; coordinates.
+WAYS = {
+    "lbfgs": ((600, 40, 5), {"C": 0.1, "tol": 1e-8}),
+    "eased": ((600, 40, 5), {"C": 1e5}),
+    "newton": ((600, 6, 3), {"tol": 1e-10}),
+    "newton-cg": ((600, 40, 5), {"solver": "newton-cg"}),
+    "l1": ((600, 6, 3), {"solver": "saga", "l1_ratio": 0.7, "C": 0.1}),
+    "standardised": ((600, 6, 3), {"standardize": True}),
+    "two classes": ((600, 6, 2), {"label_smoothing": 0.1, "class_weight": {0: 2.0}}),
+}
+
+
+def fit(data, checkpoint=None, **parameters):
+    before = data.passes
+    model = LogisticRegression(checkpoint=checkpoint, **parameters).fit(chunks.from_iterable(data))
+    state = [model.coef_, model.intercept_, model.loss_curve_, model.n_iter_, model.gap_, model.predicted_decrease_]
+    return b"".join(np.asarray(each).tobytes() for each in state), model.convergence_report_, data.passes - before
+
+
+def records(path):
+    """Where each record ends, the first line first."""
+    content = path.read_bytes()
+    ends = [content.index(b"\n") + 1]
+    while ends[-1] < len(content):
+        (head,) = np.frombuffer(content[ends[-1] : ends[-1] + HEAD.itemsize], HEAD)
+        ends.append(ends[-1] + HEAD.itemsize + 8 * int(head["numbers"]))
+    return content, ends
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_fit_goes_on_from_every_pass(way, tmp_path):
+    shape, parameters = WAYS[way]
+    data, path = Data(*problem(*shape)), tmp_path / "fit.journal"
+    *whole, passes = fit(data, **parameters)
+    assert fit(data, path, **parameters) == (*whole, passes)
+    content, ends = records(path)
+    more = passes - (len(ends) - 1)  # looks, which are no questions of an optimiser
+    assert more == (2 if way == "standardised" else 1)
+    for kept, end in enumerate(ends):
+        if kept % max(1, len(ends) // 8) in (0, 1) or kept == len(ends) - 1:
+            path.write_bytes(content[: end + (5 if kept % 2 else 0)])  # also with the next one begun
+            *again, made = fit(data, path, **parameters)
+            assert again == whole and made == passes - kept
+            assert path.read_bytes() == content
+
+
+def test_what_is_damaged_is_computed_again(tmp_path):
+    shape, parameters = WAYS["lbfgs"]
+    data, path = Data(*problem(*shape)), tmp_path / "fit.journal"
+    *whole, passes = fit(data, path, **parameters)
+    content, ends = records(path)
+    for place, kept in ((ends[3] + 3, 3), (ends[3] + HEAD.itemsize + 77, 3), (ends[5] + QUESTIONS, 5)):
+        damaged = bytearray(content)
+        damaged[place] ^= 255
+        path.write_bytes(damaged)
+        *again, made = fit(data, path, **parameters)
+        assert again == whole and made == passes - kept and path.read_bytes() == content
+
+
+QUESTIONS = HEAD.fields["numbers"][1] + 6  # where a number of numbers that no file has begins
+
+
+def test_more_iterations_go_on(tmp_path):
+    shape, parameters = WAYS["lbfgs"]
+    data, path = Data(*problem(*shape)), tmp_path / "fit.journal"
+    *whole, passes = fit(data, **parameters)
+    with pytest.warns(UserWarning, match="failed to converge"):
+        *_, some = fit(data, path, **parameters, max_iter=4)
+    *again, made = fit(data, path, **parameters)
+    assert again == whole and made <= passes - some + 3 < passes
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"C": 0.2}, "another penalty"),
+        ({"fit_intercept": False}, "another fit_intercept"),
+        ({"class_weight": {1: 3.0}}, "another sum of weights"),
+        ({"label_smoothing": 0.1}, "another label_smoothing"),
+        ({"solver": "newton-cg"}, "another solver"),
+        ({"standardize": True}, "another standardize"),
+        ("data", "another set of data"),
+        ("noise", "is not the checkpoint of such a fit"),
+    ],
+)
+def test_a_checkpoint_of_another_fit_is_refused(change, says, tmp_path):
+    (X, y), path = problem(600, 6, 3), tmp_path / "fit.journal"
+    fit(Data(X, y), path)
+    if change == "data":
+        X = X + 1
+    if change == "noise":
+        path.write_bytes(b"noise")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=rf"fit.journal is .*{says.removeprefix('is ')}.*remove it"):
+        fit(Data(X, y), path, **change if isinstance(change, dict) else {})
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        fit(Data(*problem(600, 6, 3)), tmp_path / "no" / "fit.journal")
+
+
+PROGRAM = """
+    import os, signal, sys
+    import numpy as np
+    from test_journal import Data, WAYS, fit, problem
+
+    shape, parameters = WAYS[sys.argv[1]]
+    kill = sys.argv[3:]
+
+    class Killed(Data):
+        def __call__(self):
+            for i, piece in enumerate(super().__call__()):
+                if kill == ["pass", str(self.passes)] and i == 3:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield piece
+
+    def callback(iteration, value, gradient):
+        if kill == ["iteration", str(iteration)]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    state, report, passes = fit(Killed(*problem(*shape)), sys.argv[2], callback=callback, **parameters)
+    print(state.hex(), report, passes)
+"""
+
+
+@pytest.mark.parametrize("way", ["lbfgs", "l1"])
+def test_killed_and_started_again(way, tmp_path):
+    """Twice, by SIGKILL: behind an iteration, and later in the middle of a pass."""
+    program, path = tmp_path / "program.py", tmp_path / "fit.journal"
+    folder = repr(__file__.rpartition("/")[0])
+    program.write_text(f"import sys\nsys.path.insert(0, {folder})\n" + textwrap.dedent(PROGRAM))
+    shape, parameters = WAYS[way]
+    *whole, passes = fit(Data(*problem(*shape)), **parameters)
+
+    def start(*kill):
+        command = [sys.executable, program, way, path, *kill]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    for kill in (("iteration", "2"), ("pass", "4")):
+        before = len(records(path)[1]) if path.exists() else 0
+        killed = start(*kill)
+        assert killed.returncode == -SIGKILL, killed.stderr
+        assert len(records(path)[1]) > before
+    again = start()
+    assert again.returncode == 0, again.stderr
+    state, report = again.stdout.split(" ", 1)
+    assert bytes.fromhex(state) == whole[0] and report.startswith(whole[1])
+    assert int(report.split()[-1]) < passes - 3
