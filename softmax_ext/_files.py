@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,3 +32,29 @@ def save_npz(path: Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
     given: dict[str, Any] = dict(arrays)
     with whole(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **given)
+
+
+def save(path: str | os.PathLike[str], arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Write arrays as .npz: whoever reads the file finds all of it, or what was there before."""
+    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise TypeError(f"{objects[0]} holds Python objects, which would have to be pickled")
+    target = Path(path)
+    check_folder(target)
+    save_npz(target, arrays)
+
+
+def check_folder(path: Path) -> None:
+    """Raise FileNotFoundError under the user's name of a file whose folder does not exist."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}, create it first")
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
+    """Read what `save` has written."""
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{os.fspath(path)} is not a whole state: {error}") from error

@@ -18,9 +18,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ._files import whole
+from ._files import check_folder, whole
 from ._pieces import PiecesObjective
-from ._stream import check_folder, fingerprint
+from ._stream import fingerprint
 
 Vector = npt.NDArray[np.float64]
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from ._files import load, save
 from ._pieces import Sample, Survey, merged, survey
 from ._rows import Rows
-from ._stream import load, save
 
 Array = npt.NDArray[Any]
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._batches import batches
+from ._files import check_folder, load, save
 from ._observers import Observer
 from ._optimizers import Optimizer
 from ._parameters import Parameters
@@ -31,11 +32,8 @@ from ._stream import (
     Epochs,
     Prints,
     Stream,
-    check_folder,
-    load,
     rate_of,
     rule_of,
-    save,
     scales,
 )  # fmt: skip
 from ._warning import warn

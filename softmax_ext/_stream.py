@@ -7,12 +7,9 @@ drawn from (seed, epoch, piece), so that where a run stands is a few numbers bes
 from __future__ import annotations
 
 import math
-import os
-import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +18,6 @@ import scipy.sparse
 
 from . import _batches, _optimizers
 from ._batches import batches
-from ._files import save_npz
 from ._penalty import Penalty
 from ._pieces import Problem, weighs
 from ._rows import Rows
@@ -243,29 +239,3 @@ class Epochs:
                     total += self.problem.objective(part, m=1.0).value(w)
                     weight += part.total
         stream.validation.append(total / weight if weight else math.nan)
-
-
-def save(path: str | os.PathLike[str], arrays: dict[str, Array]) -> None:
-    """Write arrays as .npz: whoever reads the file finds all of it, or what was there before."""
-    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
-        raise TypeError(f"{objects[0]} holds Python objects, which would have to be pickled")
-    target = Path(path)
-    check_folder(target)
-    save_npz(target, arrays)
-
-
-def check_folder(path: Path) -> None:
-    """Raise FileNotFoundError under the user's name of a file whose folder does not exist."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}, create it first")
-
-
-def load(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Read what `save` has written."""
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return dict(file)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{os.fspath(path)} is not a whole state: {error}") from error

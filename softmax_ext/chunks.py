@@ -24,11 +24,11 @@ import numpy.typing as npt
 from . import _arrays
 from ._arrays import PathLike
 from ._arrow import Columns
+from ._files import check_folder
 from ._look import Look, fingerprint
 from ._penalty import Penalty
 from ._pieces import PiecesObjective, Problem, checked, weighs
 from ._rows import Rows
-from ._stream import check_folder
 from ._validation import class_weights, no_class_weights
 
 __all__ = [

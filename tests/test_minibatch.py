@@ -12,7 +12,8 @@ import pytest
 import scipy.sparse
 
 from softmax_ext import SoftmaxObjective, chunks, optim
-from softmax_ext._stream import load, rate_of, save, scales
+from softmax_ext._files import load, save
+from softmax_ext._stream import rate_of, scales
 from softmax_ext.objective import BinomialObjective
 
 pytest.importorskip("sklearn", "1.6")

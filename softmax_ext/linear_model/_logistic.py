@@ -26,6 +26,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._descent import Solution
 from .._duality import gap_of
+from .._files import save
 from .._journal import Journal, course
 from .._minibatch import Checkpoint, MiniBatches, continued, problem_of, seed_of, warn_of_idle_options
 from .._observers import Course, Observer, observing, scikit_learn_callbacks
@@ -44,7 +45,7 @@ from .._scaling import (
 )
 from .._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, Strength, check_once, strength, warn_of_the_end
 from .._solvers import minimize
-from .._stream import RULES, Stream, fingerprint, save
+from .._stream import RULES, Stream, fingerprint
 from .._training_data import check_data, check_more_data, checked_weights, problem_of_pieces
 from .._validation import COMPUTES_IN
 from ..chunks import Chunks, ChunksObjective
