@@ -161,5 +161,7 @@ class LBFGS:
         """Return the direction and the slope along it, and tell the run whether that is the end."""
         run, direction = self.run, self.history.direction()
         slope = run.dot(run.grad, direction)
-        run.judge(slope, trusted=run.gained <= GAINED * run.most_decrease or run.largest_gradient == 0)
+        # Separable classes may come to a loss of 1e-118 in one step, from where no more can be gained than that.
+        nothing_left = run.largest_gradient == 0 or abs(run.value) <= run.most_decrease
+        run.judge(slope, trusted=run.gained <= GAINED * run.most_decrease or nothing_left)
         return direction, slope
