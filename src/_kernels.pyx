@@ -34,6 +34,8 @@ from libc.float cimport DBL_MIN
 from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
+import sys
+
 
 cdef extern from "<fenv.h>" nogil:
     ctypedef struct fexcept_t:

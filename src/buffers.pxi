@@ -5,10 +5,22 @@ cdef int refuse(array, const char *format, Py_ssize_t itemsize) except -1:
     raise ValueError(f"expected numbers of {itemsize} bytes, got {array.dtype} (format {format.decode()!r})")
 
 
+# NumPy says the byte order of a dtype that was made with one, as h5py's are, though it be this machine's.
+cdef char NATIVE = b"<" if sys.byteorder == "little" else b">"
+
+
+cdef char code_of(const Py_buffer *view) noexcept:
+    """The letter of native numbers; 0 for anything else."""
+    cdef const char *format = view.format
+    if format[0] == NATIVE or format[0] == b"=":
+        format += 1
+    return format[0] if format[0] != 0 and format[1] == 0 else 0
+
+
 cdef bint is_of(const Py_buffer *view, char kind, Py_ssize_t itemsize) noexcept:
     """Whether these are native floats ('f') or integers ('i') of this size."""
-    cdef char code = view.format[0]
-    if view.itemsize != itemsize or view.format[1] != 0:
+    cdef char code = code_of(view)
+    if view.itemsize != itemsize:
         return False
     return code == b"f" or code == b"d" if kind == b"f" else code == b"l" or code == b"q" or code == b"i"
 
@@ -41,9 +53,7 @@ cdef void *numbers(
 
 cdef int element_of(const Py_buffer *view) noexcept:
     """Which of widen.h's types these are, or REAL: bfloat16 comes as the bits of its numbers, uint16."""
-    cdef char code = view.format[0]
-    if view.format[1] != 0:
-        return REAL
+    cdef char code = code_of(view)
     return FLOAT16 if code == b"e" else BFLOAT16 if code == b"H" else INT8 if code == b"b" else (
         UINT8 if code == b"B" else REAL
     )

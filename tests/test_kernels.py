@@ -3,6 +3,8 @@
 Sizes divide nothing, because the kernels work on tiles, vectors and register blocks whose ends must come out right.
 """
 
+import sys
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -141,6 +143,11 @@ def misaligned(X):
     return np.frombuffer(b"-" + X.tobytes(), X.dtype, offset=1).reshape(X.shape)
 
 
+def said(array):
+    """A dtype that says this machine's byte order, as those of h5py do."""
+    return array.astype(array.dtype.newbyteorder("<" if sys.byteorder == "little" else ">"))
+
+
 # The same values in memory of another shape.
 LAYOUTS = {
     "Fortran order": np.asfortranarray,
@@ -151,6 +158,7 @@ LAYOUTS = {
     "every second row": lambda X: X.repeat(2, axis=0)[::2],
     "every third column": lambda X: X.repeat(3, axis=1)[:, ::3],
     "other byte order": lambda X: X.astype(X.dtype.newbyteorder()),
+    "byte order said": said,
     "misaligned": misaligned,
     "misaligned Fortran order": lambda X: misaligned(X.T.copy()).T,
     "read only": read_only,
