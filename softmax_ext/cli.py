@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fit = command(
         "fit", _commands.fit, "cli", "fit a model to a table",
-        "Fit softmax regression to TRAIN: .csv, .tsv, .parquet, .arrow, .npz, .h5 or .svmlight.",
+        "Fit a model to TRAIN: .csv, .tsv, .parquet, .arrow, .npz, .h5, .svmlight.",
         "train.csv --target y --impute --one-hot --out m.npz",
     )  # fmt: skip
     fit.usage = "softmax-ext fit TRAIN --target COLUMN --out MODEL [options]"

@@ -64,8 +64,9 @@ cdef class Function:
         cdef fexcept_t flags
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
         penalty = widen_out(self, l2, at, to)
+        value = <object>loss + penalty
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
-        return <object>loss + penalty
+        return value
 
     def at(self, w, grad, double l2, space):
         """The value at w, (size,) float64, and its gradient, by the visit of which `over` was told.
@@ -90,8 +91,9 @@ cdef class Function:
             round_in(self, v)
             loss = self.plan.run(&self.d, aligned(work), sums, self.n_threads)
             penalty = widen_out(self, l2, v, to)
+        value = <object>loss + penalty  # see `get`
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
-        return <object>loss + penalty  # see `get`
+        return value
 
 
 cdef void round_in(Function f, const double *w) noexcept nogil:

@@ -141,7 +141,7 @@ def test_flags_stay(isa, dtype, raised, monkeypatch):
         for call in calls(dtype).values():
             call()
     passes = {f"{name}.visit" for name in ("LossGrad", "Probabilities", "HessianProduct", "Hessian")}
-    used = passes | {"special", "cross_entropy", "Factors.factor", "Factors.solve"}
+    used = passes | {"special", "cross_entropy", "Factors.factor", "Factors.apply", "Function.at"}
     used |= {"gram_add", "gram_factor", "triangle_solve", "rows_combine"}
     assert used <= watched.called
 
