@@ -27,9 +27,9 @@ def lint(session: nox.Session) -> None:
     session.run("cython-lint", "src")
     session.run("codespell")
     session.run("mypy", "--strict", "softmax_ext")
-    code = "from softmax_ext._dispatch import available; print(*available())"
+    code = "from softmax_ext._core.dispatch import available; print(*available())"
     levels = str(session.run("python", "-c", code, silent=True)).split()  # those that this processor can import
-    modules = ["softmax_ext._cpu", *(f"softmax_ext._kernels_{isa}" for isa in levels)]
+    modules = ["softmax_ext._core.cpu", *(f"softmax_ext._core.kernels_{isa}" for isa in levels)]
     session.run("stubtest", *modules, "--mypy-config-file", "pyproject.toml")
 
 

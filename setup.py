@@ -16,10 +16,12 @@ from setuptools import Extension, setup
 from setuptools.command import build_ext as command
 from setuptools.errors import CCompilerError, PlatformError
 
-sys.path.insert(0, "src")  # a build backend does not look where setup.py lies
+sys.path.insert(0, "src/setup")  # a build backend does not look where setup.py lies
 from declare import declarations, digest, write
 from flags import DEBUG, DIRECTIVES, LEVELS, OPENMP, find_clang_cl, flags
 
+FOLDERS = sorted(str(path) for path in Path("src").iterdir() if path.is_dir())
+HEADERS = sorted(map(str, Path("src").rglob("*.h")))
 OMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() > _OPENMP; }\n"
 PROBE = "#include <Python.h>\n" + (OMP_PROBE if OPENMP else "int main(void) { return 0; }\n")
 HELP = """{error}
@@ -45,8 +47,11 @@ class build_ext(command.build_ext):
         self.force = self.force or changed or too
         sources, _ = write(self.build_temp, "build_sources", f"SOURCES = {digest(Path('src'))!r}\n")
         for ext in self.extensions:
-            isa = ext.name.rpartition("_")[2]  # or cpu
-            options = {"build_dir": f"build/cython/{isa}{'-debug' * DEBUG}", "include_path": ["src", self.build_temp]}
+            isa = ext.name.rpartition(".")[2].removeprefix("kernels_")  # or cpu
+            options = {
+                "build_dir": f"build/cython/{isa}{'-debug' * DEBUG}",
+                "include_path": [*FOLDERS, self.build_temp],
+            }
             ext.sources = cythonize([ext], force=self.force, compiler_directives=DIRECTIVES, **options)[0].sources
             ext.depends += [record, *([sources] if isa == "cpu" else [declared])]
             ext.extra_compile_args, ext.extra_link_args = compile_args.get(isa, compile_args["baseline"]), link
@@ -80,11 +85,14 @@ class build_ext(command.build_ext):
 
 def extension(name, source):
     """Name the sources as they lie in src/, so that the sdist holds them and not what Cython makes of them."""
-    return Extension(f"softmax_ext.{name}", [f"src/{source}"], ["src"], depends=[*map(str, Path("src").glob("*.h"))])
+    return Extension(f"softmax_ext.{name}", [f"src/{source}"], FOLDERS, depends=HEADERS)
 
 
 setup(
-    ext_modules=[*(extension(f"_kernels_{isa}", "_kernels.pyx") for isa in LEVELS), extension("_cpu", "_cpu.pyx")],
+    ext_modules=[
+        *(extension(f"_core.kernels_{isa}", "entry/kernels.pyx") for isa in LEVELS),
+        extension("_core.cpu", "cpu/cpu.pyx"),
+    ],
     cmdclass={"build_ext": build_ext},
     options={"build_ext": {"parallel": True}},
 )

@@ -19,7 +19,8 @@ from roofline import processor, save
 from suite.common import PINS
 
 import softmax_ext
-from softmax_ext import SoftmaxObjective, _datasets
+from softmax_ext import SoftmaxObjective
+from softmax_ext._data import datasets
 from softmax_ext.linear_model import LogisticRegression
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "solvers.png"
@@ -81,9 +82,9 @@ def main():
         sys.exit(f"{' and '.join(PINS)} would slow scikit-learn down: run under env -u {' -u '.join(PINS)}")
     data = {"26 classes of 16 raw counts, 20000 samples": letters()}
     try:
-        fashion = _datasets.fashion_mnist(0)
+        fashion = datasets.fashion_mnist(0)
         data["Fashion-MNIST, 60000 x 784, 10 classes, float32"] = fashion.X_train, fashion.y_train
-    except _datasets.DatasetError as error:
+    except datasets.DatasetError as error:
         print(f"Fashion-MNIST is left out: {error}")
     config = softmax_ext.show_config()
     figure = Figure(figsize=(11, 4.8), layout="constrained")

@@ -13,7 +13,15 @@ import subprocess
 from pathlib import Path
 
 SRC = Path(__file__).parents[1] / "src"
-FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-w", f"-I{SRC}"]
+FLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-w",
+    *(f"-I{folder}" for folder in SRC.iterdir()),
+]
 KEPT = [f"{name}_{real}" for name in ("scores", "dots", "outer") for real in ("f32", "f64")]
 PROGRAM = '#include "float_types.h"\n' + "".join(f"void *keep_{name} = (void *){name};\n" for name in KEPT)
 LARGEST = "along_8x3", "down_8x3", "along_12x2", "dots_2x10", "dots_2x13"

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from roofline import processor, save
 
-from softmax_ext import _datasets
+from softmax_ext._data import datasets
 from softmax_ext.linear_model import CVDisplay, LogisticRegressionCV
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "probes.png"
@@ -47,7 +47,7 @@ def main():
     parser.add_argument("--theirs", type=int, nargs="*", default=[8, 20, 32], help="values of C for scikit-learn")
     parser.add_argument("--output", type=Path, default=PICTURE, help="default: docs/probes.png")
     args = parser.parse_args()
-    data, rng = _datasets.DATASETS["fashion-mnist"](0), np.random.default_rng(0)
+    data, rng = datasets.DATASETS["fashion-mnist"](0), np.random.default_rng(0)
     rows, at = rng.integers(0, len(data.X_train), 2000), rng.integers(0, 28 - SIDE, (2000, 2))
     some = np.stack([
         image.reshape(28, 28)[i : i + SIDE, j : j + SIDE].ravel()

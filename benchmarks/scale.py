@@ -238,12 +238,12 @@ def measure_stream(folder, quick):
     from sklearn.linear_model import SGDClassifier
     from sklearn.metrics import log_loss
 
-    from softmax_ext import _datasets
+    from softmax_ext._data import datasets
     from softmax_ext.linear_model import LogisticRegression
 
     try:
-        fashion = _datasets.fashion_mnist(0)
-    except _datasets.DatasetError as error:
+        fashion = datasets.fashion_mnist(0)
+    except datasets.DatasetError as error:
         print(f"stream is left out: {error}", file=sys.stderr)
         return
     X, y = fashion.X_train, fashion.y_train

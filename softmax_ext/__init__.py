@@ -1,11 +1,12 @@
 """Softmax classification (multinomial logistic regression) at the speed of memory."""
 
-from . import _dispatch as _dispatch  # first, so that its warning points at the line that imports the package
+from ._core import dispatch as _dispatch  # noqa: F401 - first, so that its warning points at the line that imports us
 
 # isort: split
 from . import optim, reference
-from ._config import show_config
-from ._plan import explain_plan
+from ._core.config import show_config
+from ._objective.memory import SoftmaxObjective
+from ._optim.explanation import explain_plan
 from ._version import __version__ as __version__
 from .functional import (
     CrossEntropyGrad,
@@ -20,7 +21,6 @@ from .functional import (
     predict_proba,
     softmax,
 )
-from .objective import SoftmaxObjective
 
 __all__ = [
     "CrossEntropyGrad",

@@ -21,15 +21,15 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from . import _arrays
-from ._arrays import PathLike
-from ._arrow import Columns
-from ._files import check_folder
-from ._look import Look, fingerprint
-from ._penalty import Penalty
-from ._pieces import PiecesObjective, Problem, checked, weighs
-from ._rows import Rows
-from ._validation import class_weights, no_class_weights
+from ._chunks import arrays
+from ._chunks.arrays import PathLike
+from ._chunks.arrow import Columns
+from ._chunks.look import Look, fingerprint
+from ._data.files import check_folder
+from ._inputs.rows import Rows
+from ._inputs.validation import class_weights, no_class_weights
+from ._objective.penalty import Penalty
+from ._objective.pieces import PiecesObjective, Problem, checked, weighs
 
 __all__ = [
     "Chunks",
@@ -281,7 +281,7 @@ def from_npy(
     >>> model.predict([[0.0, 0.0, 3.0, 0.0, 0.0]])
     array([2])
     """
-    files = _arrays.npy((X_path, y_path, sample_weight_path, offset_path), rows, dtype)
+    files = arrays.npy((X_path, y_path, sample_weight_path, offset_path), rows, dtype)
     return Chunks(files.read, describe=files.describe, origin=files.origin)
 
 
@@ -457,7 +457,7 @@ def from_hdf5(
     >>> model.predict([[0.0, 0.0, 3.0, 0.0, 0.0]])
     array([2])
     """
-    file = _arrays.hdf5(path, (X, y, sample_weight, offset), rows, dtype)
+    file = arrays.hdf5(path, (X, y, sample_weight, offset), rows, dtype)
     return Chunks(file.read, describe=file.describe, origin=file.origin)
 
 
@@ -510,7 +510,7 @@ def from_zarr(
     >>> model.predict([[0.0, 0.0, 3.0, 0.0, 0.0]])
     array([2])
     """
-    folder = _arrays.zarr(path, (X, y, sample_weight, offset), rows, dtype)
+    folder = arrays.zarr(path, (X, y, sample_weight, offset), rows, dtype)
     return Chunks(folder.read, describe=folder.describe, origin=folder.origin)
 
 

@@ -31,12 +31,14 @@ except ImportError as error:
         f"softmax_ext.dask needs dask and distributed ({error}): pip install 'softmax_ext[dask]'"
     ) from error
 
-from . import _partitions, _threads, linear_model
-from ._pieces import PiecesObjective, Problem, checked, every, merged, most_of_a_sample, plain, survey
-from ._rows import Rows
-from ._scaling import Scaling, moments
-from ._stream import RULES
-from ._validation import COMPUTES_IN
+from . import linear_model
+from ._chunks import partitions
+from ._core import threads
+from ._fit.scaling import Scaling, moments
+from ._fit.stream import RULES
+from ._inputs.rows import Rows
+from ._inputs.validation import COMPUTES_IN
+from ._objective.pieces import PiecesObjective, Problem, checked, every, merged, most_of_a_sample, plain, survey
 
 __all__ = ["LogisticRegression"]
 
@@ -173,7 +175,7 @@ class LogisticRegression(linear_model.LogisticRegression):
             except ValueError:
                 cluster = distributed.LocalCluster(
                     n_workers=1,
-                    threads_per_worker=_threads.share,
+                    threads_per_worker=threads.share,
                     processes=False,
                     dashboard_address="127.0.0.1:0",
                 )
@@ -225,11 +227,11 @@ class LogisticRegression(linear_model.LogisticRegression):
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         blocks = _delayed_blocks(X=X, y=y, **weights)
         predicted = self._lazily("predict", X, self.classes_.dtype, blocks=blocks["X"])
-        right = da.map_blocks(_partitions.right, *_alike(predicted, _array(y, blocks["y"]), "y"), dtype=bool)
+        right = da.map_blocks(partitions.right, *_alike(predicted, _array(y, blocks["y"]), "y"), dtype=bool)
         if sample_weight is None:
             return right.mean()
         right, s = _alike(right, _array(sample_weight, blocks["sample_weight"]), "sample_weight")
-        return da.map_blocks(_partitions.weighted, right, s, dtype=np.float64).sum() / s.sum()
+        return da.map_blocks(partitions.weighted, right, s, dtype=np.float64).sum() / s.sum()
 
     def _lazily(
         self,
@@ -251,12 +253,12 @@ class LogisticRegression(linear_model.LogisticRegression):
             shape: dict[str, Any] = {"drop_axis": 1} if columns is None else {"chunks": (X.chunks[0], (columns,))}
             meta = np.empty((0,) if columns is None else (0, columns), dtype)
             return _in_one_column(X).map_blocks(
-                _partitions.call, delayed(model), method, columns, dtype, meta=meta, **shape
+                partitions.call, delayed(model), method, columns, dtype, meta=meta, **shape
             )
         model = delayed(model)
         parts = [
             da.from_delayed(
-                delayed(_partitions.call, pure=False)(block, model, method, columns, dtype),
+                delayed(partitions.call, pure=False)(block, model, method, columns, dtype),
                 (math.nan,) if columns is None else (math.nan, columns),
                 dtype,
             )
@@ -277,7 +279,7 @@ class LogisticRegression(linear_model.LogisticRegression):
         rows: list[float] = [*_rows(X)] or [math.nan] * len(blocks["X"])
         parts = [
             da.from_delayed(
-                delayed(_partitions.call, pure=False)(block, model, method, columns, dtype, added),
+                delayed(partitions.call, pure=False)(block, model, method, columns, dtype, added),
                 (n,) if columns is None else (n, columns),
                 dtype,
             )
@@ -298,7 +300,7 @@ class DaskObjective(PiecesObjective):
         firsts = np.cumsum([0, *counts[:-1]]).tolist()
         sample = _gathered(client, client.map(every, pieces, firsts, [stride] * len(pieces), pure=False))
         super().__init__(problem, problem.encoded(Rows.joined([piece for piece in sample if len(piece)])))
-        parts = client.map(_partitions.objective_of, pieces, [problem] * len(pieces), pure=False)
+        parts = client.map(partitions.objective_of, pieces, [problem] * len(pieces), pure=False)
         self.parts = [part for part, one in zip(parts, surveys, strict=True) if one.rows]
 
     def _partials(self, method: str, *vectors: Vector) -> Iterator[Any]:
@@ -307,7 +309,7 @@ class DaskObjective(PiecesObjective):
             sent = client.scatter(list(vectors), broadcast=True, hash=False)
         tasks = [
             client.submit(
-                _partitions.evaluate, method, numbers, [self.parts[i] for i in numbers], self.problem.n_threads, *sent,
+                partitions.evaluate, method, numbers, [self.parts[i] for i in numbers], self.problem.n_threads, *sent,
                 workers=[worker], allow_other_workers=True, pure=False,
             )
             for worker, numbers in self._placed().items()
@@ -435,7 +437,7 @@ def _delayed_blocks(**collections: Any) -> dict[str, list[Any]]:
     if len(frames) > 1 and len({data.npartitions for data in frames.values()}) == 1:
         first, *others = frames.values()
         together = first.map_partitions(
-            _partitions.together, *others, meta=(None, object), enforce_metadata=False, align_dataframes=False
+            partitions.together, *others, meta=(None, object), enforce_metadata=False, align_dataframes=False
         ).to_delayed()
         return blocks | {name: [parts[i] for parts in together] for i, name in enumerate(frames)}
     return blocks | {name: list(data.to_delayed()) for name, data in frames.items()}
@@ -448,7 +450,7 @@ def _rows(data: Any) -> list[int]:
 
 
 def _lengths(client: Any, blocks: list[Any]) -> list[int]:
-    return [int(n) for n in _gathered(client, client.map(_partitions.length, blocks, pure=False))]
+    return [int(n) for n in _gathered(client, client.map(partitions.length, blocks, pure=False))]
 
 
 def _cut(client: Any, blocks: list[Any], old: list[int], new: list[int]) -> list[Any]:
@@ -462,7 +464,7 @@ def _cut(client: Any, blocks: list[Any], old: list[int], new: list[int]) -> list
         ]
         here = [block for block, _, _ in parts] or blocks[:1]
         bounds = [(begin, end) for _, begin, end in parts] or [(0, 0)]
-        made.append(client.submit(_partitions.rejoined, here, bounds, pure=False))
+        made.append(client.submit(partitions.rejoined, here, bounds, pure=False))
         first += rows
     return made
 

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _dispatch, _threads, reference
-from ._plan import plan
-from ._rows import Rows
-from ._run import run
-from ._sparse import CSR
-from ._tensors import is_tensor, on_arrays
-from ._validation import check_linear, check_offset, check_problem, check_scoring
+from . import reference
+from ._core import dispatch
+from ._core import threads as _threads
+from ._core.plan import plan
+from ._core.run import run
+from ._inputs.csr import CSR
+from ._inputs.rows import Rows
+from ._inputs.tensors import is_tensor, on_arrays
+from ._inputs.validation import check_linear, check_offset, check_problem, check_scoring
 from .losses import CrossEntropyGrad, cross_entropy, cross_entropy_grad, label_weights, reduce_losses, weigh_losses
 from .reference import LinearCrossEntropy, LossGrad
 from .special import log_softmax, logsumexp, softmax
@@ -137,7 +139,7 @@ def loss_grad(
             n_threads=n_threads,
         )
     threads = _threads.effective(n_threads)
-    kernels = _dispatch.kernels
+    kernels = dispatch.kernels
     samples, dtype, labels, targets, weights, bias, s, m, smoothing = check_problem(
         X, y, W, b, sample_weight, class_weight, label_smoothing
     )
@@ -157,7 +159,7 @@ def loss_grad(
     K = weights.shape[0]
     added = None if offset is None else check_offset(offset, N, K)
     rows = Rows(samples, labels, targets, s, "X", added)
-    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, copied=rows.narrow, nnz=rows.stored)
+    way = plan(N, D, K, dtype.itemsize, dispatch.isa, copied=rows.narrow, nnz=rows.stored)
     dW = np.empty((K, D), dtype)
     db = None if bias is None else np.empty(K, dtype)
     loss = run(kernels.LossGrad(weights, bias, dW, db, m, smoothing), way, rows, threads, checked=False)
@@ -213,7 +215,7 @@ def predict_proba(
     if type(X) is not np.ndarray and is_tensor(X):
         return on_arrays(predict_proba, X, W, b, offset=offset, out=out, n_threads=n_threads)
     threads = _threads.effective(n_threads)
-    kernels = _dispatch.kernels
+    kernels = dispatch.kernels
     samples, dtype, weights, bias, checked = check_scoring(X, W, b, out)
     if isinstance(samples, CSR) and samples.nnz * FEW_ENTRIES < samples.shape[1]:
         samples, weights = samples.narrowed(weights)
@@ -224,7 +226,7 @@ def predict_proba(
         S[...] = _rounded(reference.predict_proba(X, W, b, offset=offset), dtype)
         return S if out is None else out
     rows = Rows(samples, offset=check_offset(offset, N, K))
-    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, copied=rows.narrow, nnz=rows.stored)
+    way = plan(N, D, K, dtype.itemsize, dispatch.isa, copied=rows.narrow, nnz=rows.stored)
     run(kernels.Probabilities(weights, bias, S), way, rows, threads)
     return S if out is None else out
 
@@ -336,7 +338,7 @@ def linear_cross_entropy(
     )
     X, dtype, W, b, y, Y, kept, c, smoothing, z_scale, cap, shape = given
     (N, D), K = X.shape, W.shape[0]
-    if _dispatch.kernels is None:
+    if dispatch.kernels is None:
         return _all_rounded(reference.linear_cross_entropy_of(given, reduction, grad, grad_input), dtype)
     w, m = label_weights(y, kept, c, N)
     n = N if kept is None else np.count_nonzero(kept)
@@ -359,9 +361,9 @@ def linear_cross_entropy(
     dX = np.empty((N, D), dtype) if grad_input else None
     losses = np.empty((N, 2))
     rows, second = Rows(X, y, Y, s), cap > 0 and (grad or grad_input)
-    way = plan(N, D, K, dtype.itemsize, _dispatch.isa, second=second, copied=grad_input or rows.narrow)
+    way = plan(N, D, K, dtype.itemsize, dispatch.isa, second=second, copied=grad_input or rows.narrow)
     divisor = m if reduction == "mean" else 1.0
-    asked = _dispatch.kernels.LossGrad(
+    asked = dispatch.kernels.LossGrad(
         W, b, dW, db, divisor, smoothing, z_loss=z_scale, cap=cap, weight=spread, dX=dX, losses=losses
     )
     run(asked, way, rows, threads)

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import _dispatch, _threads, _workspace, reference
-from ._tensors import is_tensor, on_arrays
-from ._validation import Scores, check_result, check_scores
+from . import reference
+from ._core import dispatch, workspace
+from ._core import threads as _threads
+from ._inputs.tensors import is_tensor, on_arrays
+from ._inputs.validation import Scores, check_result, check_scores
 
 __all__ = ["CrossEntropyGrad", "cross_entropy", "cross_entropy_grad"]
 
@@ -177,7 +179,7 @@ def _run(
     spread = c if c is not None and (Y is not None or smoothing > 0) else None
     losses = np.empty(Z.size // Z.shape[axis])  # summed by NumPy, in pairs, in double
     if losses.size:
-        if _dispatch.kernels is None:
+        if dispatch.kernels is None:
             exact, R = reference.cross_entropy(given, spread)
             losses[:] = exact
             if dlogits is not None:
@@ -262,11 +264,11 @@ def _kernel(
     threads: int,
 ) -> None:
     """Run the kernel on the scores as they lie, or on a copy of them where it could not go through them."""
-    assert _dispatch.kernels is not None
-    run = _dispatch.kernels.cross_entropy
+    assert dispatch.kernels is not None
+    run = dispatch.kernels.cross_entropy
     Z, dtype, axis, y, Y, _, _, smoothing = given
-    asked = _dispatch.kernels.LogitLoss(y, s, spread, smoothing, scale, losses)
-    space = _workspace.take(threads * _dispatch.kernels.logits_space(Z.shape[axis], dtype.itemsize), dtype, 0)
+    asked = dispatch.kernels.LogitLoss(y, s, spread, smoothing, scale, losses)
+    space = workspace.take(threads * dispatch.kernels.logits_space(Z.shape[axis], dtype.itemsize), dtype, 0)
     try:
         native = Z.dtype == dtype and Z.flags.aligned
         if dlogits is not None and np.may_share_memory(Z, dlogits):
@@ -281,4 +283,4 @@ def _kernel(
         if dlogits is not None:
             np.copyto(dlogits, copy)
     finally:
-        _workspace.give(space)
+        workspace.give(space)

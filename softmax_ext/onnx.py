@@ -24,7 +24,7 @@ except ImportError as error:
 
 from sklearn.utils.validation import check_is_fitted
 
-from ._features import Features
+from ._data.features import Features
 from ._version import __version__
 from .linear_model import LogisticRegression, LogisticRegressionCV
 

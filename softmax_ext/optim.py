@@ -22,11 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._batches import batches, step
-from ._descent import Solution, takes
-from ._lbfgs import lbfgs
-from ._newton import newton
-from ._optimizers import (
+from ._inputs.rows import Rows
+from ._inputs.validation import Inputs, check_block, check_integer, check_problem, count_classes
+from ._objective.penalty import Penalty
+from ._optim.batches import batches, step
+from ._optim.descent import Solution, takes
+from ._optim.lbfgs import lbfgs
+from ._optim.newton import newton
+from ._optim.optimizers import (
     AdamState,
     AveragedState,
     MomentumState,
@@ -39,11 +42,8 @@ from ._optimizers import (
     nesterov,
     sgd,
 )
-from ._penalty import Penalty
-from ._proximal import proximal
-from ._rows import Rows
-from ._schedules import constant, cosine_decay, exponential_decay, inverse_time_decay
-from ._validation import Inputs, check_block, check_integer, check_problem, count_classes
+from ._optim.proximal import proximal
+from ._optim.schedules import constant, cosine_decay, exponential_decay, inverse_time_decay
 from .functional import loss_grad
 
 __all__ = [

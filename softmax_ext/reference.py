@@ -23,8 +23,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ._sparse import CSR
-from ._validation import F8, Linear, Scores, check_block, check_linear, check_offset, check_problem, check_scoring
+from ._inputs.csr import CSR
+from ._inputs.validation import (
+    F8,
+    Linear,
+    Scores,
+    check_block,
+    check_linear,
+    check_offset,
+    check_problem,
+    check_scoring,
+)
 
 Array = npt.NDArray[Any]
 quiet = np.errstate(all="ignore")

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _dispatch, _threads
-from ._tensors import is_tensor, on_arrays, stays_with_scipy
-from ._validation import check_result
+from ._core import dispatch
+from ._core import threads as _threads
+from ._inputs.tensors import is_tensor, on_arrays, stays_with_scipy
+from ._inputs.validation import check_result
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -219,9 +220,9 @@ def _scores(x: Any) -> tuple[Any, Callable[..., int] | None]:
         if type(x) is not list and type(x) is not tuple:
             return x, None
         x = np.asarray(x)
-    if x.dtype not in COMPUTED or not x.size or not x.ndim or not x.flags.aligned or _dispatch.kernels is None:
+    if x.dtype not in COMPUTED or not x.size or not x.ndim or not x.flags.aligned or dispatch.kernels is None:
         return x, None
-    return x, _dispatch.kernels.special
+    return x, dispatch.kernels.special
 
 
 def _bits(axis: Any, ndim: int) -> int:

@@ -18,7 +18,8 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn import functional
 
-from . import _dispatch, _torch
+from ._autograd import functions
+from ._core import dispatch
 
 __all__ = ["CrossEntropyLoss", "LinearCrossEntropyLoss", "cross_entropy", "linear_cross_entropy"]
 
@@ -102,7 +103,7 @@ def cross_entropy(
         return functional.cross_entropy(
             input, target, weight, size_average, ignore_index, reduce, reduction, label_smoothing
         )
-    loss: torch.Tensor = _torch.cross_entropy(
+    loss: torch.Tensor = functions.cross_entropy(
         input, target, weight, reduction, ignore_index, label_smoothing, _result(input.dtype)
     )
     return loss
@@ -189,7 +190,7 @@ def linear_cross_entropy(
             ignore_index=ignore_index, label_smoothing=label_smoothing, options=options,
         )  # fmt: skip
     asked = [torch.is_grad_enabled() and x is not None and x.requires_grad for x in (input, linear_weight, linear_bias)]
-    loss: torch.Tensor = _torch.linear_cross_entropy(
+    loss: torch.Tensor = functions.linear_cross_entropy(
         input, linear_weight, target, linear_bias, weight, reduction, known, label_smoothing, _result(input.dtype),
         *([False] * 3 if reduction == "none" else asked),
     )[0]  # fmt: skip
@@ -259,7 +260,7 @@ class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):  # type: ignore[misc]
 def _ours(needed: Any, optional: Any, ignore_index: Any, reduction: Any, label_smoothing: Any) -> bool:
     """Tell whether the operators take these, each for itself; whether they fit together is asked by `_fit`."""
     tensors = [*needed, *(x for x in optional if x is not None)]
-    if _dispatch.kernels is None or any(type(x) not in TENSORS for x in tensors):
+    if dispatch.kernels is None or any(type(x) not in TENSORS for x in tensors):
         return False
     if any(x.device.type != "cpu" or x.layout is not torch.strided for x in tensors):
         return False

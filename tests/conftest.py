@@ -16,7 +16,8 @@ import pytest
 import scipy.sparse
 
 import softmax_ext
-from softmax_ext import _dispatch, reference
+from softmax_ext import reference
+from softmax_ext._core import dispatch
 
 hypothesis.settings.register_profile("dev", max_examples=100, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("ci", max_examples=1000, deadline=None, derandomize=True)
@@ -53,7 +54,7 @@ def pytest_configure(config):
     """Tell pytest-run-parallel, where it is, which tests must not run in two threads at once."""
     if not config.pluginmanager.hasplugin("run-parallel"):
         return
-    shared = ["softmax_ext._dispatch.using", "tracemalloc.start", "doctest.testmod"]  # change what all have
+    shared = ["softmax_ext._core.dispatch.using", "tracemalloc.start", "doctest.testmod"]  # change what all have
     processes = ["signal.raise_signal", "os.kill", "os.fork", "subprocess.run", "subprocess.Popen"]
     for name in shared + processes:
         config.addinivalue_line("thread_unsafe_functions", name)
@@ -67,7 +68,7 @@ def pytest_generate_tests(metafunc):
 
 def pytest_collection_modifyitems(items):
     """Leave out what measures time, memory or machine code where it is not ours, and what would take hours."""
-    debug = "SOFTMAX_EXT_DEBUG" in softmax_ext.show_config().flags.get(_dispatch.isa, "")
+    debug = "SOFTMAX_EXT_DEBUG" in softmax_ext.show_config().flags.get(dispatch.isa, "")
     reasons = {}
     if debug or "libasan" in os.environ.get("LD_PRELOAD", ""):
         reasons = {"optimised": "would measure AddressSanitizer or the debug build"}
@@ -79,10 +80,10 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(params=_dispatch.available() or (_dispatch.REFERENCE,))
+@pytest.fixture(params=dispatch.available() or (dispatch.REFERENCE,))
 def isa(request):
     """Every ISA level that runs here, one after the other in this process."""
-    with _dispatch.using(request.param):
+    with dispatch.using(request.param):
         yield request.param
 
 

@@ -7,7 +7,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from softmax_ext import _dispatch, _two_classes, loss_grad, predict_proba, reference, softmax
+from softmax_ext import loss_grad, predict_proba, reference, softmax
+from softmax_ext._core import dispatch
+from softmax_ext._fit import two_classes
 from softmax_ext.objective import BinomialObjective
 
 inf, nan = np.inf, np.nan
@@ -16,9 +18,9 @@ inf, nan = np.inf, np.nan
 @pytest.fixture
 def exp(isa):
     """The exp of one ISA level, on arrays of either dtype."""
-    if isa == _dispatch.REFERENCE:
+    if isa == dispatch.REFERENCE:
         pytest.skip("the reference has NumPy's")
-    kernels = _dispatch.kernels
+    kernels = dispatch.kernels
 
     def exp(x):
         out = np.empty_like(x)
@@ -61,7 +63,7 @@ def test_exp_f32_within_2_ulp(exp, seed):
 @pytest.mark.parametrize("dtype, most", [(np.float32, 43), (np.float64, 353)])
 def test_tanh_and_its_derivative(isa, dtype, most, seed):
     """Against tanh and exp of the next longer type; beyond `most` the derivative is no normal number."""
-    if isa == _dispatch.REFERENCE:
+    if isa == dispatch.REFERENCE:
         pytest.skip("the reference has NumPy's")
     exact = np.float64 if dtype == np.float32 else np.longdouble
     if exact is np.longdouble and np.finfo(exact).eps > 1e-18:
@@ -69,7 +71,7 @@ def test_tanh_and_its_derivative(isa, dtype, most, seed):
     x = bits_between(-most, -1e-30, dtype, 300_000, seed)
     x = np.concatenate([x, -x, np.linspace(-most, most, 300_000, dtype=dtype), [0, -0.0, inf, -inf, nan]]).astype(dtype)
     tanh, slope = np.empty_like(x), np.empty_like(x)
-    (_dispatch.kernels.tanh_f32 if dtype == np.float32 else _dispatch.kernels.tanh_f64)(x, tanh, slope)
+    (dispatch.kernels.tanh_f32 if dtype == np.float32 else dispatch.kernels.tanh_f64)(x, tanh, slope)
     want, e = np.tanh(x.astype(exact)), np.exp(-2 * np.abs(x.astype(exact)))
     assert np.nanmax(ulps(tanh, want)) <= 3
     assert np.nanmax(ulps(slope, 4 * e / (1 + e) ** 2)) <= 5
@@ -169,7 +171,7 @@ def test_posteriors_against_mpmath(isa, dtype, stored, K, seed):
         assert max(errors) <= bound
 
 
-@pytest.mark.skipif(len(_dispatch.available()) < 2, reason="there is one ISA level here")
+@pytest.mark.skipif(len(dispatch.available()) < 2, reason="there is one ISA level here")
 @pytest.mark.parametrize("K", [2, 3, 10, 17, 67, 129, 1000])
 def test_levels_agree(dtype, stored, K, seed):
     """From the same scores to 4 ULP; beyond 128 classes the sum of a row, in another order, adds to that."""
@@ -177,8 +179,8 @@ def test_levels_agree(dtype, stored, K, seed):
     Z = (10 * rng.standard_normal((200, K))).astype(dtype)
     X, W, y = stored(np.eye(200, dtype=dtype)), np.ascontiguousarray(Z.T), rng.integers(0, K, 200)
     results = []
-    for level in _dispatch.available():
-        with _dispatch.using(level):
+    for level in dispatch.available():
+        with dispatch.using(level):
             results.append((softmax(Z, 1), predict_proba(X, W), loss_grad(X, y, W).loss))
     for S, P, J in results[1:]:
         for ours, theirs in ((S, results[0][0]), (P, results[0][1])):
@@ -248,7 +250,7 @@ def test_posteriors_sum_to_one(isa, dtype, storage, K, seed, make_problem):
         predict_proba(X, W, b),
         softmax(Z, axis=1),
         softmax(Z.T.copy(), axis=0).T,
-        _two_classes.posteriors(X, W[:1], b[:1]),
+        two_classes.posteriors(X, W[:1], b[:1]),
     ):
         assert np.abs(1 - S.astype(np.longdouble).sum(axis=1)).max() <= bound
 
@@ -304,7 +306,7 @@ def exact_of_two(z, Y):
     return losses.astype(float), S.astype(float), (S[:, 1] * Y[:, 0] - S[:, 0] * Y[:, 1]).astype(float)
 
 
-@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference adds in another order")
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference adds in another order")
 @pytest.mark.parametrize("N", [1, 15, 67])
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 def test_one_row_is_the_softmax_of_zero_and_its_score(isa, dtype, stored, labels, N):
@@ -324,7 +326,7 @@ def test_one_row_is_the_softmax_of_zero_and_its_score(isa, dtype, stored, labels
         objective = BinomialObjective(X, y if labels == "labels" else Y, sample_weight=np.arange(N) % 3 + 1.0)
         got = objective.evaluate([1, 0]).losses
         np.testing.assert_allclose(got, losses, rtol=1e-5 if float32 else 1e-12, atol=2 * smallest)
-        posteriors = _two_classes.posteriors(X, np.ones((1, 1), dtype), np.zeros(1, dtype))
+        posteriors = two_classes.posteriors(X, np.ones((1, 1), dtype), np.zeros(1, dtype))
         np.testing.assert_allclose(posteriors, S, rtol=5e-7 if float32 else 1e-14, atol=2 * smallest)
         s = (np.arange(N) % 3 + 1) / objective.m
         terms = np.nansum(s * (S[:, 1] * Y[:, 0] + S[:, 0] * Y[:, 1]))  # of labels these are the residuals' own size

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softmax_ext import _dispatch, logsumexp, loss_grad, predict_proba, reference, softmax
-from softmax_ext._plan import plan
+from softmax_ext import logsumexp, loss_grad, predict_proba, reference, softmax
+from softmax_ext._core import dispatch
+from softmax_ext._core.plan import plan
 
 pytestmark = [
     pytest.mark.native,
-    pytest.mark.skipif(_dispatch.kernels is None, reason="the reference holds N x K scores"),
+    pytest.mark.skipif(dispatch.kernels is None, reason="the reference holds N x K scores"),
 ]
 
 LIMIT = 2**31
@@ -83,7 +84,7 @@ def test_rows_beyond_2_31_elements(K, layout):
 @pytest.mark.parametrize("D, K", [(54, 3), (100, 1000)], ids=["slices", "owned"])
 def test_rows_far_apart(D, K, step):
     """One call of the kernel goes over the whole distance."""
-    N = min(plan(2**40, D, K, 4, _dispatch.isa).block, 2**19)
+    N = min(plan(2**40, D, K, 4, dispatch.isa).block, 2**19)
     X = zeros(N, LIMIT * 5 // 4 // N)[::step, :D]  # a fifth of the rows lies beyond
     some = np.array([0, 1, N - 2, N - 1])
     X[some] = np.arange(1, 5)[:, np.newaxis] + np.linspace(0, 1, D)

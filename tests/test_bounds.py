@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from softmax_ext import _dispatch
+from softmax_ext._core import dispatch
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX"),
-    pytest.mark.skipif(_dispatch.kernels is None, reason="NumPy keeps its own bounds"),
+    pytest.mark.skipif(dispatch.kernels is None, reason="NumPy keeps its own bounds"),
 ]
 
 # The arrays of the package itself are guarded by taking NumPy's place in the modules that make them.
@@ -19,8 +19,15 @@ GUARD = """
 import ctypes, itertools, mmap, sys
 import numpy as np
 import softmax_ext
-from softmax_ext import SoftmaxObjective, _two_classes, functional, losses, objective, optim, special
-from softmax_ext import _fisher, _parameters, _rows_space, _scores, _sparse, _workspace
+from softmax_ext import SoftmaxObjective, functional, losses, optim, special
+from softmax_ext._fit import two_classes as _two_classes
+from softmax_ext._objective import memory as objective
+from softmax_ext._objective import fisher as _fisher
+from softmax_ext._objective import parameters as _parameters
+from softmax_ext._objective import rows_space as _rows_space
+from softmax_ext._fit import scores as _scores
+from softmax_ext._inputs import csr as _sparse
+from softmax_ext._core import workspace as _workspace
 from softmax_ext import cross_entropy_grad, loss_grad, predict_proba
 from softmax_ext.objective import BinomialObjective
 
@@ -267,18 +274,18 @@ def test_the_guard_ends_a_process_that_goes_beyond(which, run_python):
         run_python(OUTSIDE, which, "yes")
 
 
-@pytest.mark.parametrize("level", _dispatch.available())
+@pytest.mark.parametrize("level", dispatch.available())
 def test_passes_touch_nothing_else(level, seed, run_python):
     """Every K and D of 1..70 and N of 1..9, in another pairing for every seed, and larger ones."""
     assert run_python(PASSES, seed, timeout=600, SOFTMAX_EXT_ISA=level) == "untouched"
 
 
-@pytest.mark.parametrize("level", _dispatch.available())
+@pytest.mark.parametrize("level", dispatch.available())
 def test_sparse_rows_touch_nothing_else(level, seed, run_python):
     assert run_python(SPARSE, seed, timeout=600, SOFTMAX_EXT_ISA=level) == "untouched"
 
 
-@pytest.mark.parametrize("level", _dispatch.available())
+@pytest.mark.parametrize("level", dispatch.available())
 def test_functions_of_scores_touch_nothing_else(level, run_python):
     assert run_python(SCORES, timeout=600, SOFTMAX_EXT_ISA=level) == "untouched"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import softmax_ext
-from softmax_ext import _dispatch
+from softmax_ext._core import dispatch
 
 ROOT, PACKAGE = Path(__file__).parents[1], Path(softmax_ext.__file__).parent
 
@@ -20,14 +20,14 @@ def test_the_package_is_in_the_checkout_or_was_installed():
 
 
 def test_the_kernels_are_there():
-    assert _dispatch.built(), f"{PACKAGE} is not compiled: pip install -e '.[all]'"
+    assert dispatch.built(), f"{PACKAGE} is not compiled: pip install -e '.[all]'"
 
 
 @pytest.mark.skipif(not (ROOT / "src").exists(), reason="the sources are not here")
 def test_the_kernels_were_built_from_these_sources():
     files = sorted(path for path in (ROOT / "src").rglob("*") if path.suffix in (".h", ".pxi", ".pyx"))
     digest = hashlib.sha256(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)).hexdigest()
-    assert _dispatch.cpu.SOURCES == digest, "built from other sources: python setup.py build_ext --inplace"
+    assert dispatch.cpu.SOURCES == digest, "built from other sources: python setup.py build_ext --inplace"
 
 
 @pytest.mark.skipif(not (ROOT / "softmax_ext").exists(), reason="the sources are not here")

@@ -16,7 +16,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from softmax_ext import calibration
-from softmax_ext._rows import Rows
+from softmax_ext._inputs.rows import Rows
 from softmax_ext.calibration import (
     MatrixScaling,
     TemperatureScaling,

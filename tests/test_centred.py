@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from softmax_ext import SoftmaxObjective, _dispatch, objective, optim
+from softmax_ext import SoftmaxObjective, optim
+from softmax_ext._core import dispatch
+from softmax_ext._objective import memory as objective
 from softmax_ext.objective import BinomialObjective
 
-pytestmark = pytest.mark.skipif(_dispatch.kernels is None, reason="NumPy makes its Hessian in double")
+pytestmark = pytest.mark.skipif(dispatch.kernels is None, reason="NumPy makes its Hessian in double")
 
 RAW = {
     "plain": lambda X: X,

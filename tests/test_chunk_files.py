@@ -163,7 +163,7 @@ def test_hdf5_behind_a_block_of_the_users(folders):
 @pytest.mark.parametrize("together", [7, 2000])
 def test_chunks_are_whole_ones_of_the_file(together, folders, monkeypatch):
     h5py, (X, y, *_) = pytest.importorskip("h5py"), problem(N=5000)
-    monkeypatch.setattr("softmax_ext._arrays.CHUNK_BYTES", 48 * 100)
+    monkeypatch.setattr("softmax_ext._chunks.arrays.CHUNK_BYTES", 48 * 100)
     with h5py.File(folders[1] / "a.h5", "w") as file:
         file.create_dataset("X", data=X, chunks=(together, 6))
         file["y"] = y

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softmax_ext import SoftmaxObjective, chunks, optim, softmax
-from softmax_ext._penalty import Penalty
-from softmax_ext._pieces import POOL, Sample, merged, survey
-from softmax_ext._rows import Rows
+from softmax_ext._inputs.rows import Rows
+from softmax_ext._objective.penalty import Penalty
+from softmax_ext._objective.pieces import POOL, Sample, merged, survey
 
 pytest.importorskip("sklearn", "1.6")
 

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 
 import softmax_ext
-from softmax_ext import _bench, _datasets, _demo, _dispatch, cli, optim
+from softmax_ext import _cli, optim
+from softmax_ext._cli import bench, demo
+from softmax_ext._cli import main as cli
+from softmax_ext._core import dispatch
+from softmax_ext._data import datasets
 
 pytest.importorskip("sklearn")
 pytest.importorskip("rich")
@@ -26,7 +30,7 @@ PLOTS = ["confusion.png", "loss.png", "weights.png"]
 @pytest.fixture(autouse=True)
 def quick_and_plain(monkeypatch):
     """Time in one burst instead of seven, whose pauses take longer than the training; no colours, even if CI asks."""
-    monkeypatch.setattr(_bench, "ROUNDS", 1)
+    monkeypatch.setattr(bench, "ROUNDS", 1)
     for name in ("FORCE_COLOR", "PYTHON_COLORS", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -60,7 +64,7 @@ def accuracy(printed):
     return float(re.search(r"accuracy (\S+)", printed["held out"])[1])
 
 
-@pytest.mark.parametrize("optimizer", _demo.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", demo.OPTIMIZERS)
 def test_demo_learns_the_digits(optimizer, capsys):
     assert cli.main(["demo", "--optimizer", optimizer]) == 0
     out, err = capsys.readouterr()
@@ -72,7 +76,7 @@ def test_demo_learns_the_digits(optimizer, capsys):
     ours, theirs = (float(printed[name].split()[0]) for name in ("one pass", "reference"))
     ratio = float(re.search(r"(\S+) times", printed["reference"])[1])
     assert ours > 0 and theirs > 0 and ratio == pytest.approx(theirs / ours, rel=0.1, abs=0.06)
-    assert printed["kernels"] == f"ISA level {_dispatch.isa}, threads {softmax_ext.show_config().threads}"
+    assert printed["kernels"] == f"ISA level {dispatch.isa}, threads {softmax_ext.show_config().threads}"
 
 
 def test_demo_repeats_and_obeys_its_options(capsys):
@@ -87,9 +91,9 @@ def test_demo_repeats_and_obeys_its_options(capsys):
 
 
 def test_the_seed_splits_the_digits_by_class():
-    first, second = _datasets.digits(seed=0), _datasets.digits(seed=1)
+    first, second = datasets.digits(seed=0), datasets.digits(seed=1)
     assert (first.y_test != second.y_test).any()
-    np.testing.assert_equal(_datasets.digits(seed=1), second)
+    np.testing.assert_equal(datasets.digits(seed=1), second)
     X, y = np.vstack([first.X_train, first.X_test]), np.concatenate([first.y_train, first.y_test])
     assert X.shape == (1797, 64) and X.dtype == np.float32 and (X.min(), X.max()) == (0, 1)
     np.testing.assert_allclose(np.bincount(first.y_test), np.bincount(y) / 4, atol=1)
@@ -114,37 +118,37 @@ def test_demo_draws_three_pictures(tmp_path, capsys):
 
 
 def test_a_picture_appears_whole_or_not_at_all(tmp_path):
-    from softmax_ext import _plots
+    from softmax_ext._cli import plots
 
     (tmp_path / "loss.png").write_text("old")
-    figure = _plots.loss_curve(np.array([1.0, 0.5]), 0.6, "title")
+    figure = plots.loss_curve(np.array([1.0, 0.5]), 0.6, "title")
     figure.savefig = lambda path, **options: path.write_text("half") and 1 / 0
     with pytest.raises(ZeroDivisionError):
-        _plots.save(figure, tmp_path / "loss.png")
+        plots.save(figure, tmp_path / "loss.png")
     assert os.listdir(tmp_path) == ["loss.png"] and (tmp_path / "loss.png").read_text() == "old"
 
 
 def test_a_picture_takes_the_place_of_an_old_one(tmp_path):
     """By renaming: whoever has the old one open keeps it whole."""
-    from softmax_ext import _plots
+    from softmax_ext._cli import plots
 
     path = tmp_path / "loss.png"
     path.write_text("old")
     with path.open() as reader:
-        _plots.save(_plots.loss_curve(np.array([1.0, 0.5]), 0.6, "title"), path)
+        plots.save(plots.loss_curve(np.array([1.0, 0.5]), 0.6, "title"), path)
         assert reader.read() == "old"
     assert image.imread(path).any()
 
 
 def test_the_pictures_show_the_numbers():
-    from softmax_ext import _plots
+    from softmax_ext._cli import plots
 
     history, y, predicted = np.array([1.0, 0.5, 0.25]), np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])
-    (axes,) = _plots.loss_curve(history, 0.6, "title").axes
+    (axes,) = plots.loss_curve(history, 0.6, "title").axes
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [(1, 1), (2, 0.5), (3, 0.25)])
     np.testing.assert_array_equal(axes.lines[1].get_ydata(), [0.6, 0.6])
 
-    axes, _ = _plots.confusion_matrix(y, predicted, ("a", "b", "c"), "title").axes
+    axes, _ = plots.confusion_matrix(y, predicted, ("a", "b", "c"), "title").axes
     np.testing.assert_array_equal(axes.images[0].get_array(), [[0.5, 0.5, 0], [0, 1, 0], [0, 0, 1]])
     assert {text.get_position(): text.get_text() for text in axes.texts} == dict.fromkeys(
         [(0, 0), (1, 0), (1, 1), (2, 2)], "1"
@@ -152,7 +156,7 @@ def test_the_pictures_show_the_numbers():
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
 
     W = np.arange(12.0).reshape(3, 4)
-    figure = _plots.weights(W, (2, 2), ("a", "b", "c"), "title")
+    figure = plots.weights(W, (2, 2), ("a", "b", "c"), "title")
     shown = [axes for axes in figure.axes if axes.images and axes.get_title()]
     assert [axes.get_title() for axes in shown] == ["a", "b", "c"]
     np.testing.assert_array_equal(np.ravel([axes.images[0].get_array() for axes in shown]), W.ravel())
@@ -169,12 +173,12 @@ def test_demo_on_fashion_mnist(fashion, capsys):
 
 
 def test_files_without_gz_are_read_too(fashion):
-    before = _datasets.fashion_mnist(seed=0)
+    before = datasets.fashion_mnist(seed=0)
     for name in FILES:
         packed = fashion / f"{name}.gz"
         (fashion / name).write_bytes(gzip.decompress(packed.read_bytes()))
         packed.unlink()
-    np.testing.assert_equal(_datasets.fashion_mnist(seed=0), before)
+    np.testing.assert_equal(datasets.fashion_mnist(seed=0), before)
     assert before.X_train.shape == (200, 784) and before.X_train.dtype == np.float32
     assert 0.5 < before.X_train.max() <= 1 and before.classes[before.y_test[9]] == "Ankle boot"
 
@@ -196,10 +200,10 @@ def test_demo_tells_how_to_get_fashion_mnist(fashion, name, capsys):
 
 
 def test_the_folder_of_debians_package_is_the_default(fashion, monkeypatch):
-    monkeypatch.setattr(_datasets, "FASHION_MNIST_FOLDER", str(fashion))
+    monkeypatch.setattr(datasets, "FASHION_MNIST_FOLDER", str(fashion))
     for value in ("", None):
         monkeypatch.setenv("FASHION_MNIST", "") if value == "" else monkeypatch.delenv("FASHION_MNIST")
-        assert len(_datasets.fashion_mnist(seed=0).X_test) == 50
+        assert len(datasets.fashion_mnist(seed=0).X_test) == 50
 
 
 IMAGES = idx(np.zeros((200, 28, 28)))
@@ -247,8 +251,8 @@ def hide(package, monkeypatch):
 @pytest.mark.parametrize("package", ["matplotlib", "rich", "sklearn"])
 def test_a_missing_package_is_named_before_the_work(package, monkeypatch, tmp_path, capsys):
     hide(package, monkeypatch)
-    monkeypatch.delitem(sys.modules, "softmax_ext._plots", raising=False)
-    monkeypatch.delattr(softmax_ext, "_plots", raising=False)
+    monkeypatch.delitem(sys.modules, "softmax_ext._cli.plots", raising=False)
+    monkeypatch.delattr(_cli, "plots", raising=False)
     assert cli.main(["demo", "--plot", str(tmp_path)]) == 2
     assert assert_one_line(capsys, package, "pip install 'softmax_ext[demo]'") == ""
 

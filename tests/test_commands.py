@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from softmax_ext import _bench, _commands, _report, cli, loss_grad
+from softmax_ext import loss_grad
+from softmax_ext._cli import bench, commands, report
+from softmax_ext._cli import main as cli
 
 sklearn = pytest.importorskip("sklearn")
 pd = pytest.importorskip("pandas")
@@ -196,7 +198,7 @@ def test_evaluate_counts_as_scikit_learn_does():
     y, Z = rng.integers(4, size=200), rng.standard_normal((200, 5))
     Z[:, 2] -= 9  # never predicted, and class 4 never there
     log_S = Z - np.log(np.exp(Z).sum(axis=1, keepdims=True))
-    got = _commands.scores(y, log_S.argmax(axis=1), log_S, list("abcde"))
+    got = commands.scores(y, log_S.argmax(axis=1), log_S, list("abcde"))
     theirs = metrics.precision_recall_fscore_support(y, log_S.argmax(axis=1), labels=range(5), zero_division=np.nan)
     for k, name in enumerate("abcde"):
         each = got["classes"][name]
@@ -224,14 +226,14 @@ def test_evaluate_prints_a_table_and_draws(iris, capsys):
 
 
 def test_the_pictures_show_the_numbers():
-    from softmax_ext import _plots
+    from softmax_ext._cli import plots
 
     S = np.array([[0.95, 0.05], [0.05, 0.95], [0.35, 0.65], [0.31, 0.69]])
-    axes, counts = _plots.reliability(S, np.array([0, 1, 1, 0]), "title").axes
+    axes, counts = plots.reliability(S, np.array([0, 1, 1, 0]), "title").axes
     np.testing.assert_allclose(axes.lines[1].get_xydata(), [(0.67, 0.5), (0.95, 1)])
     assert "error 0.110" in axes.lines[1].get_label()  # (2 * 0.17 + 2 * 0.05) / 4
     np.testing.assert_array_equal([bar.get_height() for bar in counts.patches], [0] * 6 + [2, 0, 0, 2])
-    (axes,) = _plots.top_weights(np.array([[1.0, -3.0, 2.0]]), ["a", "b", "c"], ["no", "yes"], "title", most=2).axes
+    (axes,) = plots.top_weights(np.array([[1.0, -3.0, 2.0]]), ["a", "b", "c"], ["no", "yes"], "title", most=2).axes
     assert axes.get_title() == "yes" and [text.get_text() for text in axes.get_yticklabels()] == ["c", "b"]
     np.testing.assert_array_equal([bar.get_width() for bar in axes.patches], [2, -3])
 
@@ -469,16 +471,16 @@ def test_a_target_of_many_classes_is_warned_of(target, many, capsys):
 
 def test_weights_are_drawn_for_one_standard_deviation(passengers, capsys):
     """And all classes on one axis: per unit of its column a driver in large units has no bar."""
-    from softmax_ext import _plots
+    from softmax_ext._cli import plots
 
     X = np.random.default_rng(0).random((50, 3)) * [1000, 1, 0]
-    np.testing.assert_allclose(_commands.deviations(X), X.std(axis=0))
-    np.testing.assert_allclose(_commands.deviations(scipy.sparse.csr_array(X)), X.std(axis=0), atol=1e-10)
+    np.testing.assert_allclose(commands.deviations(X), X.std(axis=0))
+    np.testing.assert_allclose(commands.deviations(scipy.sparse.csr_array(X)), X.std(axis=0), atol=1e-10)
     W = np.array([[1.0, -3.0, 2.0], [0.1, 0.2, 0.3], [0.0, 1.0, 0.0]])
-    figure = _plots.top_weights(W, ["a", "b", "c"], ["u", "v", "w"], "title")
+    figure = plots.top_weights(W, ["a", "b", "c"], ["u", "v", "w"], "title")
     assert len({axes.get_xlim() for axes in figure.axes}) == 1
     assert "standard deviation" in figure.get_supxlabel()
-    matrix = _plots.confusion_matrix(np.array([0, 1]), np.array([0, 1]), ("a", "b"), "title")
+    matrix = plots.confusion_matrix(np.array([0, 1]), np.array([0, 1]), ("a", "b"), "title")
     assert "square-root" in matrix.axes[1].get_ylabel()
 
 
@@ -661,7 +663,7 @@ def test_a_terminal_sees_objective_and_gradient(iris, monkeypatch, capsys):
 
 
 def test_bench(capsys, monkeypatch):
-    monkeypatch.setattr(_bench, "ROUNDS", 1)
+    monkeypatch.setattr(bench, "ROUNDS", 1)
     run("bench", "--shapes", "iris", "digits", "--threads", "1")
     lines = capsys.readouterr().out.splitlines()
     assert "threads 1" in lines[0] and "NumPy" in lines[1] and "scikit-learn" in lines[1]
@@ -679,7 +681,7 @@ def test_all_contenders_compute_the_same():
     rng = np.random.default_rng(0)
     X, y, W = rng.standard_normal((50, 4)), rng.integers(3, size=50), rng.standard_normal((3, 4))
     ours = loss_grad(X, y, W)
-    for make in (_bench._numpy, _bench._sklearn, _bench._torch):
+    for make in (bench._numpy, bench._sklearn, bench._torch):
         try:
             loss, gradient = make(X, y, W)()
         except ImportError:
@@ -689,7 +691,7 @@ def test_all_contenders_compute_the_same():
 
 
 def test_a_table_is_aligned():
-    lines = _report.rows_of(["a", "bc"], [["long", "1"], ["x", "234"]]).splitlines()
+    lines = report.rows_of(["a", "bc"], [["long", "1"], ["x", "234"]]).splitlines()
     assert lines == ["| a    |  bc |", "|------|----:|", "| long |   1 |", "| x    | 234 |"]
 
 

@@ -21,8 +21,10 @@ import dask  # noqa: E402
 import dask.array as da  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 
-from softmax_ext import _partitions, _threads, chunks, linear_model  # noqa: E402
+from softmax_ext import chunks, linear_model  # noqa: E402
 from softmax_ext import dask as ours  # noqa: E402
+from softmax_ext._chunks import partitions  # noqa: E402
+from softmax_ext._core import threads as _threads  # noqa: E402
 from softmax_ext.dask import DaskObjective, LogisticRegression  # noqa: E402
 
 pytestmark = pytest.mark.thread_unsafe(reason="Dask has one default client in a process")
@@ -126,7 +128,7 @@ def test_optimum_in_memory(form, K, weights, client):
 
 @pytest.mark.parametrize(("K", "grouped", "few"), [(2, False, 0), (3, False, 1000), (3, True, 0)])
 def test_l1_as_in_memory_and_in_chunks(K, grouped, few, client, monkeypatch):
-    monkeypatch.setattr("softmax_ext._proximal.FEW", few)
+    monkeypatch.setattr("softmax_ext._optim.proximal.FEW", few)
     X, y = problem(K)
     options = {
         "solver": "saga",
@@ -232,7 +234,7 @@ def test_one_task_a_worker_and_partitions_stay(client, monkeypatch):
     submit, partials = client.submit, ours.DaskObjective._partials
 
     def counted(function, *arguments, **keywords):
-        if function is _partitions.evaluate:
+        if function is partitions.evaluate:
             calls.append((keywords["workers"], arguments[1]))
         return submit(function, *arguments, **keywords)
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import softmax_ext
-from softmax_ext import _dispatch, _threads
+from softmax_ext._core import dispatch, threads
 
 PACKAGE = Path(softmax_ext.__file__).parent
 CALL = "import numpy as np; softmax_ext.loss_grad(np.eye(3), np.arange(3), np.eye(3))"
-needs_kernels = pytest.mark.skipif(not _dispatch.available(), reason="nothing is compiled")
+needs_kernels = pytest.mark.skipif(not dispatch.available(), reason="nothing is compiled")
 
 
 def run_python(code, folder=PACKAGE.parent, isa=None):
@@ -60,16 +60,19 @@ def package(tmp_path):
 
 def compiled(package, name):
     """File of one of the package's compiled modules."""
-    (path,) = (package / f"{name}{suffix}" for suffix in EXTENSION_SUFFIXES if (package / f"{name}{suffix}").exists())
+    paths = (package / f"_core/{name}{suffix}" for suffix in EXTENSION_SUFFIXES)
+    (path,) = (path for path in paths if path.exists())
     return path
 
 
-WHAT_RUNS = "import softmax_ext; from softmax_ext import _dispatch as d; print(d.isa, d.kernels and d.kernels.__name__)"
+WHAT_RUNS = (
+    "import softmax_ext; from softmax_ext._core import dispatch as d; print(d.isa, d.kernels and d.kernels.__name__)"
+)
 
 
-@pytest.mark.parametrize("isa", _dispatch.available())
+@pytest.mark.parametrize("isa", dispatch.available())
 def test_environment_chooses_the_level(isa):
-    assert output(f"{WHAT_RUNS}; {CALL}", PACKAGE.parent, isa) == f"{isa} softmax_ext._kernels_{isa}"
+    assert output(f"{WHAT_RUNS}; {CALL}", PACKAGE.parent, isa) == f"{isa} softmax_ext._core.kernels_{isa}"
 
 
 def test_environment_chooses_the_reference():
@@ -79,7 +82,7 @@ def test_environment_chooses_the_reference():
 @needs_kernels
 @pytest.mark.parametrize("isa", [None, ""])
 def test_best_level_is_the_default(isa):
-    assert output(WHAT_RUNS, PACKAGE.parent, isa).split()[0] == _dispatch.available()[0]
+    assert output(WHAT_RUNS, PACKAGE.parent, isa).split()[0] == dispatch.available()[0]
 
 
 @pytest.mark.parametrize("isa", ["sse9", "AVX2", "avx2 "])
@@ -87,18 +90,18 @@ def test_unknown_level_is_an_error_that_lists_the_names(isa):
     message = error("import softmax_ext", PACKAGE.parent, isa)
     assert message.startswith("ValueError: SOFTMAX_EXT_ISA")
     assert repr(isa) in message
-    assert ", ".join((*_dispatch.available(), "reference")) in message
+    assert ", ".join((*dispatch.available(), "reference")) in message
 
 
 @needs_kernels
 def test_processor_without_a_level(package):
-    """A processor that has the baseline only, as `_cpu` tells it, never sees another level's code."""
-    compiled(package, "_cpu").unlink()
-    (package / "_cpu.py").write_text(
+    """A processor that has the baseline only, as `_core.cpu` tells it, never sees another level's code."""
+    compiled(package, "cpu").unlink()
+    (package / "_core/cpu.py").write_text(
         "supported, has_openmp, openmp_max_threads = lambda: ('baseline',), lambda: False, lambda: 1"
     )
-    assert output(WHAT_RUNS, package.parent) == "baseline softmax_ext._kernels_baseline"
-    for isa in set(_dispatch.built()) - {"baseline"}:
+    assert output(WHAT_RUNS, package.parent) == "baseline softmax_ext._core.kernels_baseline"
+    for isa in set(dispatch.built()) - {"baseline"}:
         message = error("import softmax_ext", package.parent, isa)
         assert message.startswith(f"RuntimeError: SOFTMAX_EXT_ISA: this processor lacks the ISA level {isa!r}")
         assert message.endswith("baseline, reference")
@@ -106,7 +109,7 @@ def test_processor_without_a_level(package):
 
 @pytest.mark.optimised
 @pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")
-@pytest.mark.skipif(len(_dispatch.available()) < 2, reason="there is one ISA level here")
+@pytest.mark.skipif(len(dispatch.available()) < 2, reason="there is one ISA level here")
 @pytest.mark.parametrize(
     "model, best",
     [("Nehalem", "baseline"), ("SandyBridge", "baseline"), ("Haswell", "avx2"), ("Haswell,-fma", "baseline")],
@@ -115,10 +118,11 @@ def test_emulated_processor(model, best):
     """Processors of 2008 to 2013: an instruction that they lack ends the process."""
     code = f"""
 import softmax_ext
-from softmax_ext import SoftmaxObjective, _dispatch, cross_entropy_grad, optim, predict_proba, reference
+from softmax_ext import SoftmaxObjective, cross_entropy_grad, optim, predict_proba, reference
+from softmax_ext._core import dispatch
 import numpy as np
 rng = np.random.default_rng(0)
-assert _dispatch.available()[0] == _dispatch.isa == {best!r}, _dispatch.available()
+assert dispatch.available()[0] == dispatch.isa == {best!r}, dispatch.available()
 for dtype, rtol in (("f4", 1e-4), ("f8", 1e-12)):
     for N, D, K in ((70, 11, 3), (100, 9, 70), (300, 200, 10)):
         X, W, b = (rng.standard_normal(shape).astype(dtype) for shape in ((N, D), (K, D), K))
@@ -145,8 +149,8 @@ print("computed")
 
 @needs_kernels
 def test_level_that_was_not_built(package):
-    best, *others = _dispatch.available()
-    compiled(package, f"_kernels_{best}").unlink()
+    best, *others = dispatch.available()
+    compiled(package, f"kernels_{best}").unlink()
     message = error("import softmax_ext", package.parent, best)
     assert message.startswith(f"RuntimeError: SOFTMAX_EXT_ISA: softmax_ext was built without the ISA level {best!r}")
     if others:
@@ -157,7 +161,7 @@ def test_level_that_was_not_built(package):
 def source_only(package):
     """The package as a checkout has it before anything is built."""
     for suffix in EXTENSION_SUFFIXES:
-        for path in package.glob(f"*{suffix}"):
+        for path in package.glob(f"_core/*{suffix}"):
             path.unlink()
     return package
 
@@ -182,32 +186,32 @@ def test_without_kernels_the_reference_can_be_asked_for(source_only):
 
 @needs_kernels
 def test_file_that_cannot_be_loaded_is_an_error(package):
-    best = _dispatch.available()[0]
-    compiled(package, f"_kernels_{best}").write_bytes(b"no machine code")
+    best = dispatch.available()[0]
+    compiled(package, f"kernels_{best}").write_bytes(b"no machine code")
     assert error("import softmax_ext", package.parent).startswith("ImportError")
 
 
 @needs_kernels
 def test_kernels_without_cpu_module_are_an_error(package):
-    compiled(package, "_cpu").unlink()
-    assert error("import softmax_ext", package.parent) == "ModuleNotFoundError: No module named 'softmax_ext._cpu'"
+    compiled(package, "cpu").unlink()
+    assert error("import softmax_ext", package.parent) == "ModuleNotFoundError: No module named 'softmax_ext._core.cpu'"
 
 
-@pytest.mark.parametrize("isa", [*_dispatch.available(), "reference"])
+@pytest.mark.parametrize("isa", [*dispatch.available(), "reference"])
 def test_using_swaps_and_restores(isa):
-    before = _dispatch.isa, _dispatch.kernels
-    with pytest.raises(ZeroDivisionError), _dispatch.using(isa) as kernels:
-        assert (_dispatch.isa, _dispatch.kernels) == (isa, kernels)
-        assert kernels is _dispatch.load(isa)
+    before = dispatch.isa, dispatch.kernels
+    with pytest.raises(ZeroDivisionError), dispatch.using(isa) as kernels:
+        assert (dispatch.isa, dispatch.kernels) == (isa, kernels)
+        assert kernels is dispatch.load(isa)
         1 / 0  # noqa: B018
-    assert (_dispatch.isa, _dispatch.kernels) == before
+    assert (dispatch.isa, dispatch.kernels) == before
 
 
 def test_using_an_unknown_level_changes_nothing():
-    before = _dispatch.isa, _dispatch.kernels
-    with pytest.raises(ValueError, match="sse9"), _dispatch.using("sse9"):
+    before = dispatch.isa, dispatch.kernels
+    with pytest.raises(ValueError, match="sse9"), dispatch.using("sse9"):
         pytest.fail("entered")
-    assert (_dispatch.isa, _dispatch.kernels) == before
+    assert (dispatch.isa, dispatch.kernels) == before
 
 
 @pytest.mark.optimised
@@ -218,9 +222,9 @@ def test_using_an_unknown_level_changes_nothing():
 )
 def test_level_is_that_levels_machine_code(isa, has, lacks):
     """Levels that agree in every result may still be one and the same code (faiss#5210 ran scalar code everywhere)."""
-    if "avx2" not in _dispatch.built() or isa not in _dispatch.built():
+    if "avx2" not in dispatch.built() or isa not in dispatch.built():
         pytest.skip("only one level is built for this kind of processor")
-    path = find_spec(f"softmax_ext._kernels_{isa}").origin
+    path = find_spec(f"softmax_ext._core.kernels_{isa}").origin
     code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", path], capture_output=True, text=True, check=True)
     assert [word for word in has if code.stdout.count(word) < 100] == []
     assert [word for word in lacks if word in code.stdout] == []
@@ -229,8 +233,8 @@ def test_level_is_that_levels_machine_code(isa, has, lacks):
 def test_show_config():
     config = softmax_ext.show_config()
     assert (config.version, config.numpy) == (softmax_ext.__version__, np.__version__)
-    assert (config.isa, config.isa_built) == (_dispatch.isa, _dispatch.built())
-    assert config.threads == _threads.effective()
+    assert (config.isa, config.isa_built) == (dispatch.isa, dispatch.built())
+    assert config.threads == threads.effective()
     assert str(config) == repr(config)
     for fact in (config.version, config.isa, config.compiler, str(config.threads), config.flags.get(config.isa, "")):
         assert fact in str(config)
@@ -254,8 +258,8 @@ def test_caches_from_sysfs(tmp_path):
         for name, value in zip(("level", "type", "size"), row.split(), strict=True):
             (folder / name).write_text(f"{value}\n")
     (tmp_path / "index7").mkdir()  # without files
-    unknown = _dispatch.caches(tmp_path / "nothing here")
-    assert _dispatch.caches(tmp_path) == (48 * 1024, 2048 * 1024, unknown.l3)
+    unknown = dispatch.caches(tmp_path / "nothing here")
+    assert dispatch.caches(tmp_path) == (48 * 1024, 2048 * 1024, unknown.l3)
 
 
 def test_import_takes_no_optional_package():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from softmax_ext import cli
+from softmax_ext._cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -15,11 +15,12 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import softmax_ext
-from softmax_ext import SoftmaxObjective, _dispatch, optim
-from softmax_ext._parameters import Parameters
-from softmax_ext._rows_space import RowsSpace
+from softmax_ext import SoftmaxObjective, optim
+from softmax_ext._core import dispatch
+from softmax_ext._objective.parameters import Parameters
+from softmax_ext._objective.rows_space import RowsSpace
 
-MODULES = ["_cpu", *(f"_kernels_{isa}" for isa in _dispatch.built())]
+MODULES = ["_core.cpu", *(f"_core.kernels_{isa}" for isa in dispatch.built())]
 
 
 def calls(dtype):
@@ -84,7 +85,7 @@ assert 0 not in before[0][3] and before[0][2]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its C library is not one that ctypes finds by the name m")
-@pytest.mark.parametrize("level", _dispatch.available())
+@pytest.mark.parametrize("level", dispatch.available())
 def test_rounding_and_subnormals_stay(level, run_python):
     """In every direction of rounding that a program may have chosen."""
     names = {"libm": ctypes.util.find_library("m"), "tests": str(Path(__file__).parent)}
@@ -133,10 +134,10 @@ class Watched:
 @pytest.mark.parametrize("raised", [0, 0xFF], ids=["none", "all"])
 def test_flags_stay(isa, dtype, raised, monkeypatch):
     """Of the calling thread; NumPy's own functions clear them at their start."""
-    if isa == _dispatch.REFERENCE:
+    if isa == dispatch.REFERENCE:
         pytest.skip("it is NumPy")
-    watched = Watched(_dispatch.kernels, ctypes.CDLL(ctypes.util.find_library("m")), raised)
-    monkeypatch.setattr(_dispatch, "kernels", watched)
+    watched = Watched(dispatch.kernels, ctypes.CDLL(ctypes.util.find_library("m")), raised)
+    monkeypatch.setattr(dispatch, "kernels", watched)
     with np.errstate(all="ignore"):
         for call in calls(dtype).values():
             call()

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 
 from softmax_ext import reference
-from softmax_ext._duality import Dual, DualOfOne
+from softmax_ext._optim.duality import Dual, DualOfOne
 from softmax_ext.chunks import from_iterable
 from softmax_ext.linear_model import LogisticRegression
 from softmax_ext.objective import BinomialObjective, SoftmaxObjective

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from softmax_ext import _dispatch
+from softmax_ext._core import dispatch
 
 TESTS = Path(__file__).parent
 SRC = TESTS.parent / "src"
@@ -34,14 +34,23 @@ def test_headers_compute_what_plain_loops_do(target, tmp_path, tmp_path_factory)
     compiler, flags, runner = TARGETS[target]
     if target.startswith("windows"):
         isa = target.split()[1]
-        if isa not in _dispatch.available():
+        if isa not in dispatch.available():
             pytest.skip(f"this processor lacks {isa}")
-        flags = [*flags, *runpy.run_path(str(SRC / "flags.py"))["ISA"][isa][0].split()]
+        flags = [*flags, *runpy.run_path(str(SRC / "setup/flags.py"))["ISA"][isa][0].split()]
     for program in [compiler, *runner]:
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
     program = str(tmp_path / "headers.exe")
-    build = compiler, *FLAGS, *flags, f"-I{SRC}", str(TESTS / "headers.c"), "-o", program, "-lm"
+    build = (
+        compiler,
+        *FLAGS,
+        *flags,
+        *(f"-I{folder}" for folder in SRC.iterdir()),
+        str(TESTS / "headers.c"),
+        "-o",
+        program,
+        "-lm",
+    )
     built = subprocess.run(build, capture_output=True, text=True, timeout=300)
     assert built.returncode == 0, built.stderr
     env = {**os.environ, "WINEDEBUG": "-all", "WINEPREFIX": str(tmp_path_factory.getbasetemp() / "wine")}
@@ -57,7 +66,7 @@ def test_clang_cl_knows_what_it_is_told(tmp_path, monkeypatch):
         pytest.skip("clang-19 is not installed")
     (tmp_path / "clang-cl").symlink_to(clang)  # by this name it takes MSVC's arguments
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    compile_args, link = runpy.run_path(str(SRC / "flags.py"))["flags"]("clang-cl")
+    compile_args, link = runpy.run_path(str(SRC / "setup/flags.py"))["flags"]("clang-cl")
     assert link[0] == "libomp.lib"
     source = tmp_path / "levels.c"
     source.write_text("#if !defined(_MSC_VER) || !defined(_OPENMP) || FMA != defined(__FMA__)\n#error\n#endif\n")

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from softmax_ext import _dispatch, loss_grad, predict_proba
-from softmax_ext._plan import plan
+from softmax_ext import loss_grad, predict_proba
+from softmax_ext._core import dispatch
+from softmax_ext._core.plan import plan
 
-needs_kernels = pytest.mark.skipif(not _dispatch.available(), reason="the reference runs in NumPy")
+needs_kernels = pytest.mark.skipif(not dispatch.available(), reason="the reference runs in NumPy")
 needs_sigint = pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent SIGINT there")
 
 SECONDS = 1.0  # from the signal to KeyboardInterrupt
@@ -24,8 +25,9 @@ LONG = """
 import sys
 import numpy as np
 import scipy.sparse
-from softmax_ext import _dispatch, loss_grad, optim, predict_proba, reference
-from softmax_ext._plan import plan
+from softmax_ext import loss_grad, optim, predict_proba, reference
+from softmax_ext._core import dispatch as _dispatch
+from softmax_ext._core.plan import plan
 
 call, layout, dtype = sys.argv[1:4]
 N, D, K, n_threads = map(int, sys.argv[4:])
@@ -136,7 +138,7 @@ def interrupt(isa, case, n_threads):
 @pytest.mark.optimised
 @needs_sigint
 @needs_kernels
-@pytest.mark.parametrize("level", dict.fromkeys((*_dispatch.available()[:1], *_dispatch.available()[-1:])))
+@pytest.mark.parametrize("level", dict.fromkeys((*dispatch.available()[:1], *dispatch.available()[-1:])))
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_interrupt(level, case):
     """On the fastest level and the slowest, whose blocks take longest."""
@@ -153,7 +155,7 @@ def test_a_block_takes_less_than_a_second(shape, storage, dtype):
 
     Of CSR rows by a whole one, since turning W and dW, which is once in a pass, takes as long as an eighth.
     """
-    level = _dispatch.available()[-1]
+    level = dispatch.available()[-1]
     D, K = shape
     entries = min(D, 20)
     block = plan(2**40, D, K, dtype.itemsize, level, nnz=2**40 * entries if storage == "csr" else None).block
@@ -163,7 +165,7 @@ def test_a_block_takes_less_than_a_second(shape, storage, dtype):
         columns = np.random.default_rng(0).integers(0, D, N * entries)
         X = scipy.sparse.csr_array((np.ones(N * entries, dtype), columns, np.arange(N + 1) * entries), shape=(N, D))
     y, W = np.arange(N) % K, np.ones((K, D), dtype)
-    with _dispatch.using(level):
+    with dispatch.using(level):
         begin = time.perf_counter()
         loss_grad(X, y, W, n_threads=1)
         seconds = time.perf_counter() - begin
@@ -188,7 +190,7 @@ def no_switches():
 
 
 @pytest.mark.optimised
-@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference runs in NumPy")
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference runs in NumPy")
 @pytest.mark.parametrize("layout", ["in place", "strided"])
 @pytest.mark.parametrize("call, way", CALLS)
 def test_other_threads_run_during_a_pass(call, way, layout, no_switches):

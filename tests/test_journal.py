@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from softmax_ext import chunks
-from softmax_ext._journal import HEAD
+from softmax_ext._fit.journal import HEAD
 
 pytest.importorskip("sklearn", "1.6")
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from softmax_ext import _dispatch, loss_grad, predict_proba, reference
-from softmax_ext._plan import plan
-from softmax_ext._scores import scores
+from softmax_ext import loss_grad, predict_proba, reference
+from softmax_ext._core import dispatch
+from softmax_ext._core.plan import plan
+from softmax_ext._fit.scores import scores
 
 TARGETS = [(y, w) for y in ("labels", "probabilities") for w in ("unweighted", "sample_weight")]
 TARGETS += [("labels", "class_weight"), ("labels", "both")]
@@ -109,7 +110,7 @@ def test_scores(isa, tolerance, storage, shape, bias, n_threads, seed, make_prob
 def test_the_public_functions_run_on_the_reference(dtype, storage, make_problem):
     arguments, keywords = make_problem(20, 7, 5, dtype, weights="both", storage=storage)
     X, _, W, b = arguments
-    with _dispatch.using("reference"):
+    with dispatch.using("reference"):
         got, S = loss_grad(*arguments, **keywords), predict_proba(X, W, b)
         out = np.empty_like(S)
         assert predict_proba(X, W, b, out=out) is out

@@ -6,12 +6,13 @@ import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softmax_ext import SoftmaxObjective, _coordinates, _dispatch, optim, reference
-from softmax_ext._coordinates import Entries, Quadratic
-from softmax_ext._penalty import Penalty
+from softmax_ext import SoftmaxObjective, optim, reference
+from softmax_ext._core import coordinates, dispatch
+from softmax_ext._core.coordinates import Entries, Quadratic
+from softmax_ext._objective.penalty import Penalty
 from softmax_ext.objective import BinomialObjective
 
-needs_kernels = pytest.mark.skipif(_dispatch.kernels is None, reason="there are no compiled kernels")
+needs_kernels = pytest.mark.skipif(dispatch.kernels is None, reason="there are no compiled kernels")
 
 
 @st.composite
@@ -116,8 +117,8 @@ def checked(found, X, y, s, K, penalty, intercept=True, *, binary=False):
 @pytest.mark.parametrize("K", [2, 3, 5])
 def test_fits_end_at_the_minimum(K, kind, storage, intercept, model, monkeypatch):
     """By the specification's optimality conditions and duality gap."""
-    monkeypatch.setattr("softmax_ext._proximal.FEW", 1000 if model == "whole" else 0)
-    monkeypatch.setattr("softmax_ext._support.MOST", 0 if model == "blocks" else 1000)
+    monkeypatch.setattr("softmax_ext._optim.proximal.FEW", 1000 if model == "whole" else 0)
+    monkeypatch.setattr("softmax_ext._objective.support.MOST", 0 if model == "blocks" else 1000)
     X, y, s = problem(K, storage == "csr")
     D = X.shape[1]
     weights = {"weights": np.linspace(0.5, 2, D), "free": np.arange(D) % 3}.get(kind)
@@ -164,11 +165,11 @@ def test_the_kernel_sweeps_as_its_twin_in_numpy(seed, blocks, grouped):
     Q = 0.1 * rng.standard_normal((n, r))
     model = Quadratic(M, diagonal, 1.3, Q, 0.5 * Q, rng.standard_normal(n), np.full(n, 0.4) * rng.integers(0, 2))
     w = rng.standard_normal(n) * rng.integers(0, 2, n)
-    u, z = _coordinates.descend(model, entries, w, 1e-11)
+    u, z = coordinates.descend(model, entries, w, 1e-11)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_dispatch, "kernels", None)
-        twin, _ = _coordinates.descend(model, entries, w, 1e-11)
-        patch.setattr(_coordinates, "WORK", 1.0)
+        patch.setattr(dispatch, "kernels", None)
+        twin, _ = coordinates.descend(model, entries, w, 1e-11)
+        patch.setattr(coordinates, "WORK", 1.0)
     np.testing.assert_allclose(u, twin, atol=1e-8)
     whole = np.diag(diagonal) if M is None else np.asarray(scipy.sparse.block_diag(M).todense())
     np.testing.assert_allclose(z, whole @ (u - w), atol=1e-9)
@@ -186,7 +187,7 @@ def test_a_descent_that_comes_back_for_ctrl_c_goes_on_where_it_was(monkeypatch):
     X, y, _ = problem(4)
     ends = []
     for work in (1e8, 50.0):
-        monkeypatch.setattr(_coordinates, "WORK", work)
+        monkeypatch.setattr(coordinates, "WORK", work)
         objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.02))
         ends.append(optim.proximal(objective, np.zeros(objective.size)).w)
     np.testing.assert_array_equal(*ends)
@@ -197,7 +198,7 @@ def test_a_descent_that_comes_back_for_ctrl_c_goes_on_where_it_was(monkeypatch):
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_no_bit_of_an_l1_fit_depends_on_threads(storage, dtype, few, monkeypatch):
-    monkeypatch.setattr("softmax_ext._proximal.FEW", few)
+    monkeypatch.setattr("softmax_ext._optim.proximal.FEW", few)
     X, y, s = problem(5, storage == "csr", dtype, N=3000, raw=False)
     ends = []
     for n_threads in (1, 2, 3):
@@ -217,8 +218,8 @@ def test_without_kernels_the_minimum_is_the_same(monkeypatch):
     X, y, _ = problem(3, N=40, D=6)
     for grouped in (False, True):
         ends = []
-        for kernels in (_dispatch.kernels, None):
-            monkeypatch.setattr(_dispatch, "kernels", kernels)
+        for kernels in (dispatch.kernels, None):
+            monkeypatch.setattr(dispatch, "kernels", kernels)
             objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.05, grouped=grouped))
             ends.append(optim.proximal(objective, np.zeros(objective.size), tol=1e-7).w[:18])
             monkeypatch.undo()
@@ -305,7 +306,7 @@ def test_an_estimator_takes_every_kind_of_samples(kind):
 @pytest.mark.parametrize("K", [2, 4])
 def test_what_belongs_to_samples_counts(K, kind, grouped, few, monkeypatch):
     """By the optimality conditions of the specification, to which it is spelt out."""
-    monkeypatch.setattr("softmax_ext._proximal.FEW", few)
+    monkeypatch.setattr("softmax_ext._optim.proximal.FEW", few)
     rng = np.random.default_rng(K)
     X = rng.integers(-5, 6, (150, 12)).astype(float)
     y = np.append((X[:, :K] + 4 * rng.standard_normal((150, K))).argmax(axis=1)[K:], np.arange(K))

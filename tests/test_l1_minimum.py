@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from softmax_ext import SoftmaxObjective, optim, reference
-from softmax_ext._penalty import Penalty
+from softmax_ext._objective.penalty import Penalty
 from softmax_ext.linear_model import LogisticRegression
 from softmax_ext.objective import BinomialObjective
 
@@ -79,7 +79,7 @@ def test_fits_end_where_coordinate_descent_does(K, kind, monkeypatch):
     W, _, best = minimum(X, y, s, K, l1)
     assert 0 < np.count_nonzero(W) < W.size
     for few in (0, 1000):  # blocks and then the Hessian of the support, and the whole Hessian
-        monkeypatch.setattr("softmax_ext._proximal.FEW", few)
+        monkeypatch.setattr("softmax_ext._optim.proximal.FEW", few)
         for tol in (1e-4, 1e-8):
             objective = SoftmaxObjective(X, y, penalty=Penalty(l1=l1), sample_weight=s)
             found = optim.proximal(objective, np.zeros(objective.size), tol=tol, max_iter=1000)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softmax_ext import _dispatch, cross_entropy_grad, linear_cross_entropy, loss_grad, reference
-from softmax_ext._plan import plan
+from softmax_ext import cross_entropy_grad, linear_cross_entropy, loss_grad, reference
+from softmax_ext._core import dispatch
+from softmax_ext._core.plan import plan
 
 VECTORS = Path(__file__).with_name("torch_vectors.npz")
 inf, nan = np.inf, np.nan
@@ -98,9 +99,9 @@ def stored():
     return vectors
 
 
-@pytest.mark.parametrize("level", (*_dispatch.available(), _dispatch.REFERENCE))
+@pytest.mark.parametrize("level", (*dispatch.available(), dispatch.REFERENCE))
 def test_like_stored_pytorch(level, stored):
-    with _dispatch.using(level):
+    with dispatch.using(level):
         for case in TORCHS:
             arguments, keywords = problem(case)
             check(linear_cross_entropy(*arguments, **keywords, grad_input=True), stored[case], 1e-5)
@@ -120,7 +121,7 @@ def test_reference_like_pytorch():
 def test_like_reference(isa, tolerance, shape, reduction):
     """Every option; the same bits for every number of threads, and for what is left out."""
     dtype = tolerance.dtype
-    if isa != _dispatch.REFERENCE:
+    if isa != dispatch.REFERENCE:
         assert (plan(*shape, dtype.itemsize, isa).cut == "owned") == (shape == OWNED)
     step = {SLICED[0]: 3, OWNED: 29}.get(shape, 13)  # which divide no number of options
     chosen = OPTIONS[REDUCTIONS.index(reduction) :: step]
@@ -215,7 +216,7 @@ SPOILT_CASES = list(itertools.product([[0, 1, 2], [-100, 1, 2], [-100] * 3], [Fa
 
 
 @pytest.mark.parametrize("value", SPOILT.values(), ids=SPOILT)
-@pytest.mark.parametrize("level", (*_dispatch.available(), _dispatch.REFERENCE))
+@pytest.mark.parametrize("level", (*dispatch.available(), dispatch.REFERENCE))
 def test_values_that_are_not_finite(level, value):
     """In the first row's scores of class 0, by way of the bias's weight in it; without a warning."""
     pytest.importorskip("torch")
@@ -226,7 +227,7 @@ def test_values_that_are_not_finite(level, value):
             "linear_bias": np.zeros(3), "weight": np.array([0.5, 1.0, 2.0]) if weighted else None, "reduction": "none",
             "ignore_index": -100, "label_smoothing": smoothing, "z_loss": z_loss, "softcap": None,
         }  # fmt: skip
-        with _dispatch.using(level), warnings.catch_warnings():
+        with dispatch.using(level), warnings.catch_warnings():
             warnings.simplefilter("error")
             got = linear_cross_entropy(X, W, np.array(target), **keywords)
         want = torchs((X, W, np.array(target)), keywords)
@@ -258,7 +259,7 @@ def test_dtypes(isa, kind):
     check(got, want, 1e-6)
 
 
-@pytest.mark.skipif(not _dispatch.available(), reason="the reference holds the scores")
+@pytest.mark.skipif(not dispatch.available(), reason="the reference holds the scores")
 @pytest.mark.parametrize("keywords", [{}, {"softcap": 20.0}, {"grad_input": True, "softcap": 20.0}], ids=str)
 def test_the_scores_never_exist(dtype, keywords):
     """Beside the gradients and some numbers a row, 64 MiB; the scores would take 210 or 420."""

@@ -29,10 +29,10 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 from sklearn.utils.validation import validate_data  # noqa: E402
 
-from softmax_ext._descent import Descent  # noqa: E402
-from softmax_ext._observers import Course, observing  # noqa: E402
-from softmax_ext._solvers import minimize  # noqa: E402
-from softmax_ext._training_data import check_data, encoded  # noqa: E402
+from softmax_ext._fit.observers import Course, observing  # noqa: E402
+from softmax_ext._fit.training_data import check_data, encoded  # noqa: E402
+from softmax_ext._optim.descent import Descent  # noqa: E402
+from softmax_ext._optim.solvers import minimize  # noqa: E402
 from softmax_ext.chunks import from_iterable  # noqa: E402
 from softmax_ext.linear_model import LogisticRegression, _logistic  # noqa: E402
 from softmax_ext.linear_model._logistic import RULES, SOLVERS  # noqa: E402

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from softmax_ext import chunks
-from softmax_ext._look import Look
+from softmax_ext._chunks.look import Look
 
 pytest.importorskip("sklearn", "1.6")
 
@@ -86,7 +86,7 @@ def test_the_sample_stays_narrow(dtype, tmp_path, looks):
 def test_sparse_samples(tmp_path):
     import scipy.sparse
 
-    from softmax_ext._rows import Rows
+    from softmax_ext._inputs.rows import Rows
 
     sparse = scipy.sparse.csr_array(X * (X > 0))
     look = Look.at([Rows(sparse[:500], Y[:500]), Rows(sparse[500:], Y[500:])])

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softmax_ext import _dispatch, cross_entropy, cross_entropy_grad, losses, reference
-from softmax_ext._validation import check_scores
+from softmax_ext import cross_entropy, cross_entropy_grad, losses, reference
+from softmax_ext._core import dispatch
+from softmax_ext._inputs.validation import check_scores
 
 VECTORS = Path(__file__).with_name("torch_vectors.npz")
 inf, nan = np.inf, np.nan
@@ -73,10 +74,10 @@ def check(got, loss, dlogits, rtol):
     np.testing.assert_allclose(got.dlogits, dlogits, rtol=0, atol=rtol * max(1, np.abs(dlogits).max(initial=0)))
 
 
-@pytest.mark.parametrize("level", (*_dispatch.available(), _dispatch.REFERENCE))
+@pytest.mark.parametrize("level", (*dispatch.available(), dispatch.REFERENCE))
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_like_stored_pytorch(level, shape, tolerance, stored):
-    with _dispatch.using(level):
+    with dispatch.using(level):
         for case in (case for case in CASES if case[0] == shape):
             Z, target, *rest = problem(case)
             got = cross_entropy_grad(Z.astype(tolerance.dtype), target, *rest)
@@ -115,10 +116,10 @@ SPOILT_PROBLEMS = {
 
 
 @pytest.mark.parametrize("case", SPOILT_PROBLEMS, ids=str)
-@pytest.mark.parametrize("level", (*_dispatch.available(), _dispatch.REFERENCE))
+@pytest.mark.parametrize("level", (*dispatch.available(), dispatch.REFERENCE))
 def test_values_that_are_not_finite(level, case, stored):
     """Without a warning, as PyTorch."""
-    with _dispatch.using(level), warnings.catch_warnings():
+    with dispatch.using(level), warnings.catch_warnings():
         warnings.simplefilter("error")
         got = cross_entropy_grad(*SPOILT_PROBLEMS[case])
     check(got, *stored[case], 1e-12)
@@ -155,7 +156,7 @@ def test_like_reference(isa, tolerance, shape, kind, layout):
     Z, target, *rest = problem((*case[:-1], "probabilities") if kind == "probabilities" else case)
     Z = Z.astype(tolerance.dtype)
     target = target.astype(tolerance.dtype) if kind == "probabilities" else target
-    with _dispatch.using(_dispatch.REFERENCE):
+    with dispatch.using(dispatch.REFERENCE):
         want = cross_entropy_grad(Z, target, *rest)
     Z = LAYOUTS[layout](Z)
     target = LAYOUTS[layout](target) if kind == "probabilities" else target

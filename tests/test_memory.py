@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from softmax_ext import _dispatch
+from softmax_ext._core import dispatch
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and RLIMIT_AS holds there")
 
@@ -12,7 +12,8 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, a
 CALLS = """
 import gc, os, resource, sys
 import numpy as np
-from softmax_ext import SoftmaxObjective, _workspace, cross_entropy_grad, log_softmax, logsumexp, loss_grad, optim
+from softmax_ext import SoftmaxObjective, cross_entropy_grad, log_softmax, logsumexp, loss_grad, optim
+from softmax_ext._core import workspace as _workspace
 from softmax_ext import predict_proba, softmax
 
 PAGE = resource.getpagesize()
@@ -139,7 +140,8 @@ PEAK = """
 import sys
 import numpy as np
 import softmax_ext
-from softmax_ext import _workspace, loss_grad, predict_proba
+from softmax_ext import loss_grad, predict_proba
+from softmax_ext._core import workspace as _workspace
 
 N, D, K = map(int, sys.argv[1:4])
 layout, dtype, function = sys.argv[4:7]
@@ -183,7 +185,7 @@ def test_a_result_that_fits_nowhere_is_a_memory_error(run_python):
 
 @pytest.mark.optimised
 @needs_linux
-@pytest.mark.parametrize("level", [*_dispatch.available()[:1], _dispatch.REFERENCE])
+@pytest.mark.parametrize("level", [*dispatch.available()[:1], dispatch.REFERENCE])
 def test_a_hundred_thousand_calls_keep_nothing(level, run_python):
     """Refused ones included; nor a reference to an argument."""
     assert int(run_python(GROWTH, timeout=600, SOFTMAX_EXT_ISA=level)) < 64 * 1024
@@ -191,7 +193,7 @@ def test_a_hundred_thousand_calls_keep_nothing(level, run_python):
 
 @pytest.mark.optimised
 @needs_linux
-@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference holds all scores")
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference holds all scores")
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("layout", ["in place", "converted"])
 @pytest.mark.parametrize("function", ["loss_grad", "predict_proba"])

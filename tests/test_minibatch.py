@@ -12,8 +12,8 @@ import pytest
 import scipy.sparse
 
 from softmax_ext import SoftmaxObjective, chunks, optim
-from softmax_ext._files import load, save
-from softmax_ext._stream import rate_of, scales
+from softmax_ext._data.files import load, save
+from softmax_ext._fit.stream import rate_of, scales
 from softmax_ext.objective import BinomialObjective
 
 pytest.importorskip("sklearn", "1.6")
@@ -239,7 +239,8 @@ def test_killed_and_started_again(tmp_path):
         textwrap.dedent("""
         import os, signal, sys
         import numpy as np
-        from softmax_ext import _minibatch, chunks
+        from softmax_ext import chunks
+        from softmax_ext._fit import minibatch as _minibatch
         from softmax_ext.linear_model import LogisticRegression
 
         _minibatch.BETWEEN_CHECKPOINTS = 0

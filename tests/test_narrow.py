@@ -7,9 +7,10 @@ import pytest
 import scipy.sparse
 from sklearn.base import clone
 
-from softmax_ext import _prediction, chunks, linear_cross_entropy, loss_grad, optim, predict_proba
-from softmax_ext._sparse import check_csr
-from softmax_ext._validation import COMPUTES_IN
+from softmax_ext import chunks, linear_cross_entropy, loss_grad, optim, predict_proba
+from softmax_ext._fit import prediction
+from softmax_ext._inputs.csr import check_csr
+from softmax_ext._inputs.validation import COMPUTES_IN
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 from softmax_ext.objective import BinomialObjective, SoftmaxObjective
 
@@ -338,7 +339,7 @@ def test_a_file_of_bfloat16_is_told_what_it_is(K, tmp_path):
 @pytest.mark.parametrize("K", [2, 3])
 def test_a_model_of_wide_numbers_widens_some_rows_at_a_time(kind, K, monkeypatch):
     X, y, _, _ = problem(kind, 700, 20, K)
-    monkeypatch.setattr(_prediction, "WIDENED_BYTES", 20 * 8 * 50)
+    monkeypatch.setattr(prediction, "WIDENED_BYTES", 20 * 8 * 50)
     wide = X.astype(np.float64)
     model, offset = LogisticRegression(C=0.01).fit(wide, y), np.random.default_rng(0).standard_normal((700, K))
     for method in (model.predict_proba, model.decision_function, model.predict):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from softmax_ext import SoftmaxObjective, _dispatch, loss_grad, reference
-from softmax_ext._plan import hessian_plan
+from softmax_ext import SoftmaxObjective, loss_grad, reference
+from softmax_ext._core import dispatch
+from softmax_ext._core.plan import hessian_plan
 from softmax_ext.objective import BinomialObjective
 from softmax_ext.optim import Penalty
 
@@ -58,7 +59,7 @@ def make(make_problem):
 
 @pytest.fixture
 def level(request):
-    with _dispatch.using(request.param):
+    with dispatch.using(request.param):
         yield
 
 
@@ -176,7 +177,7 @@ def few_entries(N, D, each, dtype, kind):
     return X
 
 
-@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference makes an array of CSR rows")
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference makes an array of CSR rows")
 @INTERCEPT
 @pytest.mark.parametrize("kind", ["ascending", "in any order", "repeated"])
 @pytest.mark.parametrize("N, D, each, K", [(9, 40, 5, 3), (301, 130, 3, 9), (5003, 70, 7, "one row"), (140, 33, 4, 2)])
@@ -240,7 +241,7 @@ def test_evaluate(isa, tolerance, storage, labels, K, make):
         assert np.isnan(got.accuracy)
 
 
-@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference has no threads")
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference has no threads")
 @pytest.mark.parametrize("shape", [(3000, 30, 10), (1500, 10, 200), OWNED, (40_000, 9, "one row")], ids=str)
 def test_every_number_of_threads_gives_the_same_bits(isa, dtype, storage, shape, make):
     results = []
@@ -326,7 +327,7 @@ def test_w_of_another_size_is_refused(method):
         getattr(objective, method)(np.zeros(9))
 
 
-@pytest.mark.parametrize("level", [_dispatch.REFERENCE, *_dispatch.available()[-1:]], indirect=True)
+@pytest.mark.parametrize("level", [dispatch.REFERENCE, *dispatch.available()[-1:]], indirect=True)
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 def test_parts_add_up(tolerance, storage, level, labels, make_problem):
     """With the m of the whole, and K where the labels do not tell it."""
@@ -378,8 +379,8 @@ def test_a_kept_pass_follows_what_changes(dtype, storage, shape, make):
             np.testing.assert_array_equal(got, want)
 
     objective, w = fresh()
-    for level in [*_dispatch.available(), _dispatch.REFERENCE]:
-        with _dispatch.using(level):
+    for level in [*dispatch.available(), dispatch.REFERENCE]:
+        with dispatch.using(level):
             same(objective, fresh()[0])
     objective.l2, objective.n_threads = 0.7, 2
     other = make(*shape, dtype, storage=storage, l2=0.7)[0]

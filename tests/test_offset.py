@@ -9,7 +9,7 @@ from sklearn.model_selection import cross_validate
 
 import softmax_ext
 from softmax_ext import loss_grad, predict_proba, reference
-from softmax_ext._rows import Rows
+from softmax_ext._inputs.rows import Rows
 from softmax_ext.linear_model import LogisticRegression
 from softmax_ext.objective import BinomialObjective, SoftmaxObjective
 
@@ -86,7 +86,7 @@ def test_minus_infinity_takes_a_class_out():
 def test_objectives(monkeypatch, compiled, Objective, storage):
     """All that an objective tells is that of the extra columns of offsets, whose weights are 1."""
     if not compiled:
-        monkeypatch.setattr(softmax_ext._dispatch, "kernels", None)
+        monkeypatch.setattr(softmax_ext._core.dispatch, "kernels", None)
     K = 2 if Objective is BinomialObjective else 3
     X, y, _, _, offset = problem(203, 5, K)
     ours = Objective(stored(X, storage), y, l2=0.1, offset=offset)

@@ -19,7 +19,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import softmax_ext.onnx
-from softmax_ext import _models, cli
+from softmax_ext._cli import main as cli
+from softmax_ext._cli import models
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV
 from softmax_ext.onnx import OPSETS, to_onnx
 
@@ -176,7 +177,7 @@ def test_export_of_a_model_that_prepares_its_table(dtype, K, asked, suffix, tmp_
     assert (told["classes"], told["dtype"], told["opset"]) == (K, kind, 13)
     if words:
         table.loc[:3, "X"] = "of no row that was fitted"
-    estimator, features = _models.load(model)
+    estimator, features = models.load(model)
     expected = estimator.predict_proba(features.transformer.transform(table[features.columns]))
     inputs = {name: table[[name]].to_numpy(object if name in words else f"f{8 if kind == 'double' else 4}")
               for name in features.columns}  # fmt: skip

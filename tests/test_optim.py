@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softmax_ext import _optimizers, _schedules, loss_grad, optim
+from softmax_ext import loss_grad, optim
+from softmax_ext._optim import optimizers, schedules
 
 VECTORS = Path(__file__).with_name("torch_vectors.npz")
 
@@ -517,7 +518,7 @@ def test_averaged_checks_when_it_begins(after):
         optim.averaged(optim.sgd(0.1), after)
 
 
-@pytest.mark.parametrize("module, examples", [(optim, 6), (_optimizers, 32), (_schedules, 4)])
+@pytest.mark.parametrize("module, examples", [(optim, 6), (optimizers, 32), (schedules, 4)])
 def test_docstring_examples(module, examples):
     assert doctest.testmod(module) == (0, examples)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import softmax_ext
-from softmax_ext import _dispatch
+from softmax_ext._core import dispatch
 
 ROOT = Path(__file__).parents[1]
 NAME = f"softmax_ext-{softmax_ext.__version__}"
@@ -109,7 +109,7 @@ def test_wheel_holds_the_package_and_nothing_else(source, wheel):
     assert all(Path(name).suffix in (".py", ".pyi") or Path(name).name == "py.typed" for name in python_files)
     compiled = {name for name in names(wheel, "softmax_ext") if Path(name).suffix in (".so", ".pyd")}
     assert names(wheel, "softmax_ext") == python_files | compiled
-    modules = {"_cpu", *(f"_kernels_{isa}" for isa in _dispatch.built())}
+    modules = {"cpu", *(f"kernels_{isa}" for isa in dispatch.built())}
     assert {Path(name).name.partition(".")[0] for name in compiled} == modules
     assert {path.name for path in wheel.iterdir()} == {"softmax_ext", f"{NAME}.dist-info"}
 
@@ -121,10 +121,10 @@ def test_wheel_metadata(wheel):
     assert (fields["License-Expression"], fields["Requires-Python"]) == ("BSD-3-Clause", ">=3.11")
     assert {"sklearn", "demo", "test", "bench", "docs", "all"} <= set(fields.get_all("Provides-Extra"))
     assert (info / "licenses" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
-    assert "softmax-ext = softmax_ext.cli:main" in (info / "entry_points.txt").read_text()
+    assert "softmax-ext = softmax_ext._cli.main:main" in (info / "entry_points.txt").read_text()
 
 
-@pytest.mark.parametrize("isa", _dispatch.available())
+@pytest.mark.parametrize("isa", dispatch.available())
 def test_wheel_runs(isa, wheel):
     """On every level, with the bounds checks and assertions that it was built with."""
     code = """
@@ -135,7 +135,7 @@ config = softmax_ext.show_config()
 print(softmax_ext.__file__, config.isa, *config.isa_built)
 """
     printed = run_python(code, wheel, SOFTMAX_EXT_ISA=isa)
-    assert printed == [str(wheel / "softmax_ext" / "__init__.py"), isa, *_dispatch.built()]
+    assert printed == [str(wheel / "softmax_ext" / "__init__.py"), isa, *dispatch.built()]
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_build_without_openmp_runs_on_one_thread(compiler_without_openmp, source
     assert run(*command, folder=source, **switches).returncode == 0
     code = """
 import softmax_ext
-from softmax_ext import _threads
+from softmax_ext._core import threads as _threads
 print(softmax_ext.show_config().openmp, _threads.effective(), _threads.effective(7))
 """
     assert run_python(code, source) == ["False", "1", "1"]

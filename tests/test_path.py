@@ -13,8 +13,8 @@ sklearn = pytest.importorskip("sklearn", "1.6")
 from sklearn.exceptions import NotFittedError  # noqa: E402
 
 from softmax_ext import SoftmaxObjective, loss_grad, reference  # noqa: E402
-from softmax_ext._descent import Descent, Solution  # noqa: E402
-from softmax_ext._penalty import Penalty  # noqa: E402
+from softmax_ext._objective.penalty import Penalty  # noqa: E402
+from softmax_ext._optim.descent import Descent, Solution  # noqa: E402
 from softmax_ext.chunks import from_iterable  # noqa: E402
 from softmax_ext.linear_model import (  # noqa: E402
     CVDisplay,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import softmax_ext
-from softmax_ext import cli
+from softmax_ext._cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md"]

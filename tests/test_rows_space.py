@@ -8,10 +8,11 @@ import scipy.sparse
 import threadpoolctl
 from sklearn.model_selection import StratifiedKFold
 
-from softmax_ext import SoftmaxObjective, _rows_space
-from softmax_ext._parameters import Parameters
-from softmax_ext._rows_space import RowsSpace, is_wide
-from softmax_ext._solvers import minimize
+from softmax_ext import SoftmaxObjective
+from softmax_ext._objective import rows_space
+from softmax_ext._objective.parameters import Parameters
+from softmax_ext._objective.rows_space import RowsSpace, is_wide
+from softmax_ext._optim.solvers import minimize
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 from softmax_ext.objective import BinomialObjective
 
@@ -186,5 +187,5 @@ def test_many_features_are_taken_in_several_goes(monkeypatch):
     X = np.random.default_rng(0).standard_normal((40, 5000))
     of = Parameters(3, 5000, True, False)
     Z = RowsSpace(X, of, 2).Z
-    monkeypatch.setattr(_rows_space, "AT_ONCE", 1)
+    monkeypatch.setattr(rows_space, "AT_ONCE", 1)
     np.testing.assert_allclose(RowsSpace(X, of, 2).Z, Z, atol=1e-10)

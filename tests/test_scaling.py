@@ -9,15 +9,15 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from softmax_ext._parameters import Parameters
-from softmax_ext._penalty import Penalty
-from softmax_ext._rows import Rows
-from softmax_ext._scaling import Scaling, StandardisedObjective
-from softmax_ext._sparse import check_csr
-from softmax_ext._validation import COMPUTES_IN
+from softmax_ext._fit.scaling import Scaling, StandardisedObjective
+from softmax_ext._inputs.csr import check_csr
+from softmax_ext._inputs.rows import Rows
+from softmax_ext._inputs.validation import COMPUTES_IN
+from softmax_ext._objective.memory import objective_of
+from softmax_ext._objective.parameters import Parameters
+from softmax_ext._objective.penalty import Penalty
 from softmax_ext.chunks import from_iterable
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
-from softmax_ext.objective import objective_of
 
 
 def problem(N=203, D=9, K=3, dtype=np.float64):
@@ -112,7 +112,7 @@ def test_a_fit_is_that_of_a_pipeline(storage, K, intercept, weighted):
 @pytest.mark.parametrize("storage", ["C order", "csr"])
 @pytest.mark.parametrize("kind", ["l1", "elastic net", "grouped", "weights", "weights of L2"])
 def test_a_fit_with_l1_is_that_of_a_pipeline(kind, storage, K, intercept, few, monkeypatch):
-    monkeypatch.setattr("softmax_ext._proximal.FEW", few)
+    monkeypatch.setattr("softmax_ext._optim.proximal.FEW", few)
     X, y, s = problem(K=K)
     model = LogisticRegression(
         C=0.1,
@@ -139,7 +139,7 @@ def test_a_fit_with_l1_is_that_of_a_pipeline(kind, storage, K, intercept, few, m
 
 @pytest.mark.parametrize("few", [0, 1000], ids=["support", "whole"])
 def test_chunks_with_l1_are_as_in_memory(few, monkeypatch):
-    monkeypatch.setattr("softmax_ext._proximal.FEW", few)
+    monkeypatch.setattr("softmax_ext._optim.proximal.FEW", few)
     X, y, s = problem(K=4)
     model = LogisticRegression(C=0.1, l1_ratio=1.0, solver="saga", standardize=True, tol=1e-5, max_iter=500)
     want = clone(model).fit(X, y, s)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from softmax_ext import _dispatch
+from softmax_ext._core import dispatch
 
 sklearn = pytest.importorskip("sklearn", "1.6")
 
@@ -24,11 +24,7 @@ from sklearn.model_selection import GroupKFold, KFold, LeaveOneGroupOut, Stratif
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
 from softmax_ext.chunks import from_iterable  # noqa: E402
-from softmax_ext.linear_model import (  # noqa: E402
-    LogisticRegression,
-    LogisticRegressionCV,
-    _selection,
-)
+from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, _selection  # noqa: E402
 from softmax_ext.linear_model._grid import one_standard_error  # noqa: E402
 from softmax_ext.linear_model._trail import Ends  # noqa: E402
 
@@ -88,7 +84,7 @@ def test_rows_named_twice_count_twice_and_masks_are_rows():
 
 def test_fits_share_curvature(monkeypatch):
     """Fits beside that of all rows take no more iterations than fits of their own would, and few preconditioners."""
-    from softmax_ext._fisher import Fisher
+    from softmax_ext._objective.fisher import Fisher
 
     refreshes, refresh = [], Fisher.refresh
     monkeypatch.setattr(Fisher, "refresh", lambda fisher, *at: (refreshes.append(1), refresh(fisher, *at))[1])
@@ -170,7 +166,7 @@ def test_float32_and_memory_maps_stay_what_they_are(K, tmp_path):
     np.testing.assert_allclose(model.scores_, wide.scores_, atol=0.02)
 
 
-@pytest.mark.skipif(not _dispatch.available(), reason="the reference converts X")
+@pytest.mark.skipif(not dispatch.available(), reason="the reference converts X")
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.optimised
 @pytest.mark.thread_unsafe(reason="measures memory")

@@ -12,13 +12,14 @@ import scipy.optimize
 import scipy.sparse
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 
-from softmax_ext import SoftmaxObjective, _dispatch, optim
-from softmax_ext._descent import Descent
-from softmax_ext._fisher import LEAST_ROWS, priority_sample
-from softmax_ext._history import History
-from softmax_ext._lbfgs import LBFGS
-from softmax_ext._newton import FEW
-from softmax_ext._solvers import minimize
+from softmax_ext import SoftmaxObjective, optim
+from softmax_ext._core import dispatch
+from softmax_ext._objective.fisher import LEAST_ROWS, priority_sample
+from softmax_ext._optim.descent import Descent
+from softmax_ext._optim.history import History
+from softmax_ext._optim.lbfgs import LBFGS
+from softmax_ext._optim.newton import FEW
+from softmax_ext._optim.solvers import minimize
 from softmax_ext.objective import BinomialObjective
 
 DATA = {"iris": load_iris, "wine": load_wine, "digits": load_digits, "breast cancer": load_breast_cancer}
@@ -116,11 +117,11 @@ def two_loops(g, S, Y, scale):
     return -r
 
 
-@pytest.mark.parametrize("level", [*_dispatch.available(), _dispatch.REFERENCE])
+@pytest.mark.parametrize("level", [*dispatch.available(), dispatch.REFERENCE])
 @pytest.mark.parametrize("memory", [1, 3, 10])
 @pytest.mark.parametrize("size", [1, 5, 300])
 def test_direction_is_that_of_the_two_loop_recursion(level, dtype, size, memory):
-    with _dispatch.using(level):
+    with dispatch.using(level):
         rng = np.random.default_rng(size)
         scale = rng.uniform(0.5, 2, size)
         run = Points(size, dtype, scale)
@@ -262,7 +263,7 @@ def test_odd_data(name, l2, solver):
         assert found.converged, found.report
 
 
-@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference has no threads")
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference has no threads")
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_number_of_threads_gives_the_same_bits(solver):
     X, y = load_digits(return_X_y=True)
@@ -288,7 +289,7 @@ def blocks(objective, w, D):
     return [(X.T * (s * S_k * (1 - S_k))) @ X + np.diag([objective.l2] * D + [0]) for S_k in S.T]
 
 
-@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference has diagonals")
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference has diagonals")
 @pytest.mark.parametrize("kind", [SoftmaxObjective, BinomialObjective])
 @pytest.mark.parametrize("D", [1, 3, 15, 16, 31, 32, 33, 47, 100, 130])
 def test_preconditioner_solves_with_the_blocks(isa, dtype, D, kind):
@@ -439,7 +440,7 @@ def of_two_classes(kind, n_threads=None):
     return BinomialObjective(X, y, l2=1 / len(y), sample_weight=s, n_threads=n_threads)
 
 
-@pytest.mark.skipif(_dispatch.kernels is None, reason="the reference's Hessians of so many samples take a minute")
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference's Hessians of so many samples take a minute")
 @pytest.mark.parametrize("kind", ["usual", "raw", "one-hot", "weights of 0", "in no sample"])
 def test_newtons_method_begins_with_hessians_of_fewer_rows(kind, monkeypatch):
     objective, hessian, rows = of_two_classes(kind), BinomialObjective.hessian, []

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from softmax_ext import _dispatch, _plan, loss_grad, predict_proba, reference
+from softmax_ext import loss_grad, predict_proba, reference
+from softmax_ext._core import dispatch, plan
 
 MiB = 2**20
 KINDS = ["csr", "csc", "coo", "lil", "dok", "dia", "bsr"]
@@ -148,11 +149,11 @@ def small(monkeypatch):
 
     def change(**constants):
         for name, value in constants.items():
-            monkeypatch.setattr(_plan, name, value)
-        _plan.plan.cache_clear()
+            monkeypatch.setattr(plan, name, value)
+        plan.plan.cache_clear()
 
     yield change
-    _plan.plan.cache_clear()
+    plan.plan.cache_clear()
 
 
 @pytest.mark.parametrize("labels, weights", [("labels", "sample_weight"), ("probabilities", "unweighted")])
@@ -171,12 +172,12 @@ def small(monkeypatch):
 def test_groups_tiles_and_blocks(
     isa, tolerance, constants, shape, labels, weights, small, make_problem, assert_like_reference
 ):
-    if _dispatch.kernels is None:
+    if dispatch.kernels is None:
         pytest.skip("the reference has none")
     small(**constants, PARALLEL_FLOPS=0)
     arguments, keywords = make_problem(*shape, tolerance.dtype, labels=labels, weights=weights, storage="csr")
     N, D, K = shape
-    way = _plan.plan(N, D, K, tolerance.dtype.itemsize, isa, nnz=arguments[0].nnz)
+    way = plan.plan(N, D, K, tolerance.dtype.itemsize, isa, nnz=arguments[0].nnz)
     assert way.tile < N
     if K > 16:
         assert (way.classes < K) == ("SPARSE_BYTES" in constants)

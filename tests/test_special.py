@@ -16,11 +16,11 @@ import pytest
 from scipy import special
 
 import softmax_ext
-from softmax_ext import _dispatch
+from softmax_ext._core import dispatch
 from softmax_ext.special import _rearranged
 
 NAMES = ["softmax", "log_softmax", "logsumexp"]
-needs_kernels = pytest.mark.skipif(_dispatch.kernels is None, reason="all is SciPy's")
+needs_kernels = pytest.mark.skipif(dispatch.kernels is None, reason="all is SciPy's")
 inf, nan = np.inf, np.nan
 # What SciPy warns of in one order of a row's scores and not in another.
 BY_ORDER = {"log_softmax": {(RuntimeWarning, "overflow encountered in reduce")}}
@@ -113,13 +113,13 @@ def arrays(draw):
 
 
 @pytest.mark.thread_unsafe  # the level is every thread's
-@pytest.mark.parametrize("level", _dispatch.available() or (_dispatch.REFERENCE,))
+@pytest.mark.parametrize("level", dispatch.available() or (dispatch.REFERENCE,))
 @pytest.mark.parametrize("name", NAMES)
 @hypothesis.settings(max_examples=max(200, hypothesis.settings().max_examples))  # of nine functions and levels
 @hypothesis.given(arrays())
 def test_like_scipy(level, name, drawn):
     x, axis = drawn
-    with _dispatch.using(level):
+    with dispatch.using(level):
         assert_like_scipy(name, x, axis)
 
 
@@ -444,7 +444,7 @@ except KeyboardInterrupt:
 ])  # fmt: skip
 def test_interrupt(name, K):
     """A long call ends within a second of Ctrl-C, on the slowest level."""
-    env = os.environ | {"SOFTMAX_EXT_ISA": _dispatch.available()[-1]}
+    env = os.environ | {"SOFTMAX_EXT_ISA": dispatch.available()[-1]}
     command = [sys.executable, "-c", LONG, name, str(K)]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline().strip() == "running"

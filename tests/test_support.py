@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from softmax_ext import SoftmaxObjective, _dispatch, _support, optim
-from softmax_ext._curvature import Blocks, Diagonal, Pairs
-from softmax_ext._parameters import Parameters
-from softmax_ext._penalty import Penalty
-from softmax_ext._rows import Rows
-from softmax_ext._support import Support
+from softmax_ext import SoftmaxObjective, optim
+from softmax_ext._core import dispatch
+from softmax_ext._inputs.rows import Rows
+from softmax_ext._objective import support
+from softmax_ext._objective.curvature import Blocks, Diagonal, Pairs
+from softmax_ext._objective.parameters import Parameters
+from softmax_ext._objective.penalty import Penalty
+from softmax_ext._objective.support import Support
 from softmax_ext.objective import BinomialObjective
 
-pytestmark = pytest.mark.skipif(_dispatch.kernels is None, reason="there are no compiled kernels")
+pytestmark = pytest.mark.skipif(dispatch.kernels is None, reason="there are no compiled kernels")
 
 
 def problem(K, storage="dense", N=151, D=19, **options):
@@ -57,7 +59,7 @@ def test_many_rows_are_in_pieces_and_no_bit_depends_on_threads(storage, monkeypa
     whole = objective.hessian(w)[np.ix_(kept, kept)]
     np.testing.assert_allclose(ends[0], whole, atol=2e-6 * abs(whole).max())
     assert len({H.tobytes() for H in ends}) == 1
-    monkeypatch.setattr(_support, "BYTES", 0)  # which leaves one piece
+    monkeypatch.setattr(support, "BYTES", 0)  # which leaves one piece
     np.testing.assert_allclose(objective.hessian_among(w, kept, objective.N), ends[0], rtol=1e-9, atol=1e-9)
 
 
@@ -133,8 +135,8 @@ def test_fits_take_fewer_passes_with_it(grouped, storage, monkeypatch):
     X = scipy.sparse.csr_array(X) if storage == "csr" else X
     objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.05, grouped=grouped))
     counts, values = [], []
-    for most in (0, _support.MOST):
-        monkeypatch.setattr(_support, "MOST", most)
+    for most in (0, support.MOST):
+        monkeypatch.setattr(support, "MOST", most)
         found = optim.proximal(objective, np.zeros(objective.size), tol=1e-5, max_iter=1000)
         assert found.converged, found.report
         counts.append(found.n_iter)
@@ -146,21 +148,21 @@ def test_fits_take_fewer_passes_with_it(grouped, storage, monkeypatch):
 def test_it_is_not_there_where_it_is_too_dear():
     objective = problem(3)
     kept = np.arange(objective.size)
-    assert _support.rows_for(objective, kept) == objective.N
-    assert not _support.rows_for(objective, kept[:0])
-    assert not _support.rows_for(objective, np.arange(_support.MOST + 1))
+    assert support.rows_for(objective, kept) == objective.N
+    assert not support.rows_for(objective, kept[:0])
+    assert not support.rows_for(objective, np.arange(support.MOST + 1))
 
     class Large:
         available, flops, hessian_among = 10**6, 10**6, None
 
-    assert not _support.rows_for(Large(), np.arange(1000))
-    assert _support.rows_for(Large(), np.arange(10)) == 10**6
-    assert not _support.rows_for(object(), kept)
+    assert not support.rows_for(Large(), np.arange(1000))
+    assert support.rows_for(Large(), np.arange(10)) == 10**6
+    assert not support.rows_for(object(), kept)
 
 
 def test_standardised_features_have_theirs():
-    from softmax_ext._scaling import Scaling, StandardisedObjective
-    from softmax_ext.objective import objective_of
+    from softmax_ext._fit.scaling import Scaling, StandardisedObjective
+    from softmax_ext._objective.memory import objective_of
 
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((90, 7)) * [1, 10, 100, 1, 1, 1, 1] + 5, rng.integers(0, 3, 90)
@@ -177,7 +179,7 @@ def test_standardised_features_have_theirs():
 
 
 def _as_rows(X):
-    from softmax_ext._sparse import check_csr
-    from softmax_ext._validation import COMPUTES_IN
+    from softmax_ext._inputs.csr import check_csr
+    from softmax_ext._inputs.validation import COMPUTES_IN
 
     return check_csr(X, "X", COMPUTES_IN) if scipy.sparse.issparse(X) else X

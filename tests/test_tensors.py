@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import softmax_ext
-from softmax_ext import _tensors
+from softmax_ext._inputs import tensors
 
 N, D, K = 7, 5, 3
 
@@ -212,5 +212,5 @@ def test_estimators_take_tensors(kind):
 
 
 def test_arrays_are_no_tensors():
-    assert not any(map(_tensors.is_tensor, (np.zeros(2), np.float32(1), [1.0], 1.0, None, np.ma.zeros(2))))
-    assert _tensors.read([1, 2], "x") == [1, 2]
+    assert not any(map(tensors.is_tensor, (np.zeros(2), np.float32(1), [1.0], 1.0, None, np.ma.zeros(2))))
+    assert tensors.read([1, 2], "x") == [1, 2]

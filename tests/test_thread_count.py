@@ -10,10 +10,11 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import softmax_ext
-from softmax_ext import _dispatch, _threads
+from softmax_ext._core import dispatch
+from softmax_ext._core import threads as _threads
 
 needs_openmp = pytest.mark.skipif(
-    not (_dispatch.cpu and _dispatch.cpu.has_openmp()), reason="built without OpenMP: there is one thread"
+    not (dispatch.cpu and dispatch.cpu.has_openmp()), reason="built without OpenMP: there is one thread"
 )
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 
@@ -151,7 +152,7 @@ def test_affinity():
 # The parent has a team of two, forks, and the child computes with two again; a hang ends by SIGALRM.
 FORK = """
 import os, signal, threading, numpy as np, softmax_ext
-from softmax_ext import _threads
+from softmax_ext._core import threads as _threads
 
 rng = np.random.default_rng(0)
 X, y, W = rng.standard_normal((20000, 64)), rng.integers(0, 10, 20000), rng.standard_normal((10, 64))

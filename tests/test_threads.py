@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from softmax_ext import loss_grad, predict_proba
-from softmax_ext._scores import scores
+from softmax_ext._fit.scores import scores
 
 # One shape or more for every way of cutting the work: by slices of rows, by classes within a tile, not at all.
 SHAPES = [

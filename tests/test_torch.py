@@ -11,19 +11,20 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from softmax_ext import _dispatch, _vjp
+from softmax_ext._autograd import vjp
+from softmax_ext._core import dispatch
 
 torch = pytest.importorskip("torch", minversion="2.13")
 from torch import nn  # noqa: E402
 from torch.nn import functional as theirs  # noqa: E402
 
-from softmax_ext import _torch  # noqa: E402
 from softmax_ext import torch as ours  # noqa: E402
+from softmax_ext._autograd import functions  # noqa: E402
 
 pytestmark = [
     pytest.mark.thread_unsafe,  # counts the kernels' runs
     pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning"),  # PyTorch's own use of it
-    pytest.mark.skipif(_dispatch.kernels is None, reason="without kernels all is PyTorch's own function"),
+    pytest.mark.skipif(dispatch.kernels is None, reason="without kernels all is PyTorch's own function"),
 ]
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 EPS = {dtype: torch.finfo(dtype).eps for dtype in DTYPES}
@@ -45,9 +46,9 @@ def runs(monkeypatch):
     """One entry for each time that our kernels ran: a test that compares PyTorch with itself shows nothing."""
     entries = []
     for name in ("of_scores", "of_linear"):
-        run = getattr(_vjp, name)
+        run = getattr(vjp, name)
         monkeypatch.setattr(
-            _vjp, name, lambda *args, run=run, name=name, **options: (entries.append(name), run(*args, **options))[1]
+            vjp, name, lambda *args, run=run, name=name, **options: (entries.append(name), run(*args, **options))[1]
         )
     return entries
 
@@ -97,7 +98,7 @@ def assert_like_double(function, exact, leaves, target, options):
         assert mine.dtype == dtype and mine.shape == theirs_.shape
         theirs_ = theirs_.to(dtype).double()  # a sum may be beyond float16
         scale = float(theirs_.abs().nan_to_num().max())
-        tolerance = EPS[dtype] / 2 + 32 * EPS[_torch._computed(dtype)]
+        tolerance = EPS[dtype] / 2 + 32 * EPS[functions._computed(dtype)]
         torch.testing.assert_close(mine.double(), theirs_, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
 
 
@@ -210,10 +211,8 @@ def test_all_ignored(function):
 
 def test_nothing_is_computed_that_needs_no_gradient(runs, monkeypatch):
     asked = []
-    run = _vjp.of_linear
-    monkeypatch.setattr(
-        _vjp, "of_linear", lambda *a, **k: (asked.append((k["grad_input"], k["grad"])), run(*a, **k))[1]
-    )
+    run = vjp.of_linear
+    monkeypatch.setattr(vjp, "of_linear", lambda *a, **k: (asked.append((k["grad_input"], k["grad"])), run(*a, **k))[1])
     x, W, y = torch.randn(6, 4), torch.randn(5, 4), torch.randint(0, 5, (6,))
     leaf = {False: lambda t: t.detach(), True: lambda t: t.detach().requires_grad_()}
     for needs in itertools.product((False, True), repeat=2):
@@ -280,11 +279,11 @@ def test_opcheck(dtype, reduction):
     for target, ignored in ((y, -100), (Y, -100)):
         options = w, reduction, ignored, 0.1
         plain = Z.detach(), x.detach(), W.detach(), b.detach()
-        torch.library.opcheck(_torch.cross_entropy, (Z, target, *options, dtype))
-        torch.library.opcheck(_torch.cross_entropy_vjp, (grad, plain[0], target, *options))
-        torch.library.opcheck(_torch.linear_cross_entropy, (x, W, target, b, *options, dtype, *asked))
+        torch.library.opcheck(functions.cross_entropy, (Z, target, *options, dtype))
+        torch.library.opcheck(functions.cross_entropy_vjp, (grad, plain[0], target, *options))
+        torch.library.opcheck(functions.linear_cross_entropy, (x, W, target, b, *options, dtype, *asked))
         torch.library.opcheck(
-            _torch.linear_cross_entropy_vjp, (grad, *plain[1:3], target, plain[3], *options, True, False, True)
+            functions.linear_cross_entropy_vjp, (grad, *plain[1:3], target, plain[3], *options, True, False, True)
         )
 
 
@@ -428,11 +427,9 @@ def test_a_gradient_scaler_saves_small_gradients_in_float16():
 def test_threads_are_the_fewer_of_both(function, monkeypatch):
     seen = []
     for name in ("of_scores", "of_linear"):
-        run = getattr(_vjp, name)
-        monkeypatch.setattr(
-            _vjp, name, lambda *a, run=run, **k: (seen.append(k.get("threads", a[-1])), run(*a, **k))[1]
-        )
-    monkeypatch.setattr(_torch._threads, "effective", lambda: 3)
+        run = getattr(vjp, name)
+        monkeypatch.setattr(vjp, name, lambda *a, run=run, **k: (seen.append(k.get("threads", a[-1])), run(*a, **k))[1])
+    monkeypatch.setattr(functions._threads, "effective", lambda: 3)
     before, results = torch.get_num_threads(), []
     x, W, y = torch.randn(3000, 40), torch.randn(90, 40), torch.randint(0, 40, (3000,))
     try:
@@ -447,7 +444,7 @@ def test_threads_are_the_fewer_of_both(function, monkeypatch):
 FORKS = """
 import torch
 from softmax_ext import torch as ours
-from softmax_ext._threads import effective
+from softmax_ext._core.threads import effective
 
 Z, y = torch.randn(5000, 300), torch.randint(0, 300, (5000,))
 

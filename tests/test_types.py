@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import softmax_ext
 from softmax_ext import SoftmaxObjective
-from softmax_ext._parameters import Parameters
-from softmax_ext._penalty import Penalty
-from softmax_ext._rows import Rows
-from softmax_ext._sparse import CSR
-from softmax_ext._validation import COMPUTES_IN, check_csr
+from softmax_ext._inputs.csr import CSR
+from softmax_ext._inputs.rows import Rows
+from softmax_ext._inputs.validation import COMPUTES_IN, check_csr
+from softmax_ext._objective.parameters import Parameters
+from softmax_ext._objective.penalty import Penalty
 
 layouts = st.builds(Parameters, st.integers(1, 5), st.integers(1, 6), st.booleans()) | st.builds(
     Parameters, st.just(2), st.integers(1, 6), st.booleans(), st.just(True)
@@ -124,7 +124,7 @@ def test_a_penalty_is_given_once():
 
 
 # What is imported within a function, and the optional package that it needs.
-NEEDS = {"_models": "sklearn", "_plots": "matplotlib", "linear_model": "sklearn", "onnx": "onnx"}
+NEEDS = {"_cli.models": "sklearn", "_cli.plots": "matplotlib", "linear_model": "sklearn", "onnx": "onnx"}
 
 
 def imports(tree, package, modules):
@@ -157,15 +157,46 @@ def modules():
 
 def test_modules_import_in_one_direction(modules):
     graph = {name: anywhere for name, (_, anywhere, _) in modules.items()}
-    assert {"_fisher", "_parameters", "_rows"} <= graph["objective"]
+    assert {"_objective.fisher", "_objective.parameters", "_inputs.rows"} <= graph["_objective.memory"]
     assert "linear_model._logistic" in graph["linear_model._selection"] & graph["linear_model"]
     list(graphlib.TopologicalSorter(graph).static_order())  # CycleError names the circle
+
+
+# From the ground up; what stands in one line may know of each other.
+LAYERS = [
+    {"_version"},
+    {"_data"},
+    {"_inputs"},
+    {"reference"},
+    {"_core"},
+    {"special", "losses", "functional"},
+    {"_objective"},
+    {"objective"},
+    {"_chunks", "chunks"},
+    {"_optim"},
+    {"optim"},
+    {"_fit"},
+    {"inference"},
+    {"calibration", "discrete", "linear_model"},
+    {"_autograd", "dask", "onnx"},
+    {"torch"},
+    {"_cli"},
+    {"", "__main__"},
+]
+
+
+def test_a_layer_imports_from_those_below_it(modules):
+    rank = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+    assert {name.partition(".")[0] for name in modules} == rank.keys()
+    for name, (_, found, _) in modules.items():
+        above = {other for other in found if other and rank[other.partition(".")[0]] > rank[name.partition(".")[0]]}
+        assert not above, f"{name} imports {above}"
 
 
 def test_what_is_imported_late_needs_an_optional_package(modules):
     """An import within a function may hide that a module asks for one above it."""
     late = {name: found for name, (_, _, found) in modules.items() if found}
-    assert late.keys() == {"_commands", "_demo"} and set().union(*late.values()) == NEEDS.keys()
+    assert late.keys() == {"_cli.commands", "_cli.demo"} and set().union(*late.values()) == NEEDS.keys()
     for name, package in NEEDS.items():
         nodes = [node for part in (name, *modules[name][1]) for node in ast.walk(modules[part][0])]
         asked = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
@@ -181,4 +212,4 @@ def test_no_call_passes_more_than_eight_arguments_by_their_places(modules):
         for node in ast.walk(code)
         if isinstance(node, ast.Call) and len(node.args) > 8
     }
-    assert long == {("torch", "_torch.linear_cross_entropy")}
+    assert long == {("torch", "functions.linear_cross_entropy")}

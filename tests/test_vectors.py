@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from softmax_ext import _dispatch, _vectors
+from softmax_ext._core import dispatch, vectors
 
 SIZES = [1, 31, 33, 2047, 2048, 2049, 70001]
 
@@ -14,9 +14,9 @@ def problem(size, dtype, count=3):
     return rows, rng.standard_normal(size), rng.standard_normal(size).astype(dtype), rng.standard_normal(count)
 
 
-@pytest.fixture(params=[*_dispatch.available(), _dispatch.REFERENCE])
+@pytest.fixture(params=[*dispatch.available(), dispatch.REFERENCE])
 def level(request):
-    with _dispatch.using(request.param):
+    with dispatch.using(request.param):
         yield request.param
 
 
@@ -24,36 +24,36 @@ def level(request):
 def test_inner_products(level, dtype, size):
     rows, v, u, _ = problem(size, dtype)
     bound = 1e-15 * (np.abs(rows) @ np.abs(v) + np.abs(rows) @ np.abs(u)) * 10
-    both = _vectors.dots(rows, v, u)
+    both = vectors.dots(rows, v, u)
     wide = rows.astype(np.longdouble)
     assert (np.abs(both[0] - wide @ v) <= bound).all() and (np.abs(both[1] - wide @ u) <= bound).all()
-    np.testing.assert_array_equal(_vectors.dots(rows, v), both[0])
+    np.testing.assert_array_equal(vectors.dots(rows, v), both[0])
     # A row alone has the same product, so that a history may grow without changing what is in it.
-    np.testing.assert_allclose([_vectors.dots(rows[i : i + 1], v)[0] for i in range(3)], both[0], rtol=1e-12)
+    np.testing.assert_allclose([vectors.dots(rows[i : i + 1], v)[0] for i in range(3)], both[0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_combinations_and_differences(level, dtype, size):
     rows, v, _, shares = problem(size, dtype)
     want = 0.5 * v + shares @ rows.astype(float)
-    got = _vectors.combine(0.5, v, shares, rows)
+    got = vectors.combine(0.5, v, shares, rows)
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-15 * 30)
-    assert _vectors.combine(0.5, v, shares, rows, out=v) is v
+    assert vectors.combine(0.5, v, shares, rows, out=v) is v
     np.testing.assert_array_equal(v, got)
     out = np.empty(size, dtype)
-    _vectors.subtract(v, want, out)
+    vectors.subtract(v, want, out)
     np.testing.assert_array_equal(out, (v - want).astype(dtype))
 
 
 def test_every_number_of_threads_gives_the_same_bits(isa, dtype):
-    rows, v, u, shares = problem(_vectors.PARALLEL // 2 + 77, dtype)
-    assert rows.size > _vectors.PARALLEL
+    rows, v, u, shares = problem(vectors.PARALLEL // 2 + 77, dtype)
+    assert rows.size > vectors.PARALLEL
 
     def all_of_it(n_threads):
         out = np.empty_like(u)
-        _vectors.subtract(v, v / 3, out, n_threads)
-        combined = _vectors.combine(0.5, v, shares, rows, n_threads=n_threads)
-        return _vectors.dots(rows, v, u, n_threads), combined, out
+        vectors.subtract(v, v / 3, out, n_threads)
+        combined = vectors.combine(0.5, v, shares, rows, n_threads=n_threads)
+        return vectors.dots(rows, v, u, n_threads), combined, out
 
     for n_threads in (2, 3, 5):
         for got, want in zip(all_of_it(n_threads), all_of_it(1), strict=True):
@@ -64,8 +64,8 @@ def test_every_number_of_threads_gives_the_same_bits(isa, dtype):
 def test_a_product_alone_is_that_of_a_row(level, size):
     a, b = np.random.default_rng(size).standard_normal((2, size))
     if size:
-        assert _vectors.product(a, b) == _vectors.dots(a[np.newaxis], b)[0]
-    assert _vectors.largest(a) == np.abs(a).max(initial=0.0)
+        assert vectors.product(a, b) == vectors.dots(a[np.newaxis], b)[0]
+    assert vectors.largest(a) == np.abs(a).max(initial=0.0)
 
 
 @pytest.mark.parametrize("place", [0, 15, 16, 37])
@@ -73,7 +73,7 @@ def test_a_product_alone_is_that_of_a_row(level, size):
 def test_the_largest_of_what_is_not_finite(level, place, odd):
     v = np.linspace(-1, 1, 38)
     v[place] = odd
-    np.testing.assert_equal(_vectors.largest(v), abs(odd))
+    np.testing.assert_equal(vectors.largest(v), abs(odd))
 
 
 @pytest.mark.parametrize("kind", ["f4", "f8", "f2", "i1", "F"])
@@ -81,4 +81,4 @@ def test_squares_of_columns(level, kind):
     X = np.random.default_rng(0).integers(-9, 9, (103, 37)).astype("f8" if kind == "F" else kind)
     want = np.square(X, dtype=float).sum(axis=0)
     for given in (X, np.asfortranarray(X), np.hstack([X, X])[:, :37], X[::-1]):
-        np.testing.assert_array_equal(_vectors.squares(given), want)
+        np.testing.assert_array_equal(vectors.squares(given), want)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from softmax_ext import SoftmaxObjective, _working_set, optim, reference
-from softmax_ext._penalty import Penalty
-from softmax_ext._working_set import WorkingSet, chosen
+from softmax_ext import SoftmaxObjective, optim, reference
+from softmax_ext._objective.penalty import Penalty
+from softmax_ext._optim import working_set
+from softmax_ext._optim.working_set import WorkingSet, chosen
 from softmax_ext.linear_model import LogisticRegression, logistic_regression_path
 from softmax_ext.objective import BinomialObjective
 
@@ -46,7 +47,7 @@ def test_an_objective_of_some_features_is_that_of_all_where_others_weigh_nothing
 @pytest.mark.parametrize("storage", ["csr", "dense"])
 @pytest.mark.parametrize("K", [2, 4])
 def test_a_fit_ends_where_one_among_all_features_does(K, storage, kind, monkeypatch):
-    monkeypatch.setattr(_working_set, "LEAST", 10)
+    monkeypatch.setattr(working_set, "LEAST", 10)
     X, y, s = text(K, storage)
     D = X.shape[1]
     weights = {"weights": np.linspace(0.5, 2, D), "free": (np.arange(D) > 1) + 0.0}.get(kind)
@@ -55,7 +56,7 @@ def test_a_fit_ends_where_one_among_all_features_does(K, storage, kind, monkeypa
     objective = Objective(X, y, penalty=penalty, sample_weight=s)
     want = optim.proximal(objective, np.zeros(objective.size), tol=1e-6, max_iter=1000)
     assert "working sets" not in want.report
-    monkeypatch.setattr(_working_set, "WIDE", 100)
+    monkeypatch.setattr(working_set, "WIDE", 100)
     found = optim.proximal(objective, np.zeros(objective.size), tol=1e-6, max_iter=1000)
     assert "working sets" in found.report and found.n_iter > 1
     assert found.converged and want.converged, found.report
@@ -89,7 +90,7 @@ def test_paths_and_estimators_go_among_some_features(storage, monkeypatch):
     X, y, s = text(4, storage)
     options = {"Cs": 12, "l1_ratio": 1.0, "tol": 1e-5, "sample_weight": s}
     want = logistic_regression_path(X, y, **options)
-    monkeypatch.setattr(_working_set, "WIDE", 100)
+    monkeypatch.setattr(working_set, "WIDE", 100)
     found = logistic_regression_path(X, y, **options)
     np.testing.assert_allclose(found.objectives, want.objectives, rtol=2e-6)
     assert (found.gaps <= 1.001e-6 * np.maximum(found.objectives, 1e-5)).all()
@@ -108,7 +109,7 @@ def test_paths_and_estimators_go_among_some_features(storage, monkeypatch):
 
 def test_iterations_among_features_count(monkeypatch):
     X, y, s = text(4)
-    monkeypatch.setattr(_working_set, "WIDE", 100)
+    monkeypatch.setattr(working_set, "WIDE", 100)
     objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.005), sample_weight=s)
     found = optim.proximal(objective, np.zeros(objective.size), max_iter=3)
     assert not found.converged and "max_iter" in found.report
@@ -117,7 +118,7 @@ def test_iterations_among_features_count(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_no_bit_depends_on_threads(dtype, monkeypatch):
-    monkeypatch.setattr(_working_set, "WIDE", 100)
+    monkeypatch.setattr(working_set, "WIDE", 100)
     X, y, s = text(5, N=1203, dtype=dtype)
     ends = []
     for n_threads in (1, 2, 3):
@@ -127,7 +128,7 @@ def test_no_bit_depends_on_threads(dtype, monkeypatch):
 
 
 def test_float32_ends_by_rounding_at_most(monkeypatch):
-    monkeypatch.setattr(_working_set, "WIDE", 100)
+    monkeypatch.setattr(working_set, "WIDE", 100)
     X, y, _ = text(4, dtype=np.float32)
     objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.01))
     found = optim.proximal(objective, np.zeros(objective.size), tol=1e-10, max_iter=500)

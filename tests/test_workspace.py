@@ -7,19 +7,21 @@ import threading
 import numpy as np
 import pytest
 
-from softmax_ext import _dispatch, _run, _workspace, loss_grad, predict_proba
-from softmax_ext._plan import plan
-from softmax_ext._workspace import MOST, give, take
+from softmax_ext import loss_grad, predict_proba
+from softmax_ext._core import dispatch, workspace
+from softmax_ext._core import run as _run
+from softmax_ext._core.plan import plan
+from softmax_ext._core.workspace import MOST, give, take
 
 F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
-needs_kernels = pytest.mark.skipif(not _dispatch.available(), reason="the reference needs no work space")
+needs_kernels = pytest.mark.skipif(not dispatch.available(), reason="the reference needs no work space")
 
 
 @pytest.fixture(autouse=True)
 def kept(monkeypatch):
     """The spaces that are kept: none at first."""
     spaces = []
-    monkeypatch.setattr(_workspace, "_kept", spaces)
+    monkeypatch.setattr(workspace, "_kept", spaces)
     return spaces
 
 
@@ -87,7 +89,7 @@ def test_threads_that_have_no_slice_take_no_space(isa, dtype, make_problem, monk
     assert plan(*shape, dtype.itemsize, isa).slices == 2
     (X, y, W, b), _ = make_problem(*shape, dtype)
     sizes = []
-    monkeypatch.setattr(_workspace, "take", lambda *size: sizes.append(size) or take(*size))
+    monkeypatch.setattr(workspace, "take", lambda *size: sizes.append(size) or take(*size))
     for n_threads in (2, 7):
         loss_grad(X, y, W, b, n_threads=n_threads)
         predict_proba(X, W, b, n_threads=n_threads)
@@ -112,7 +114,7 @@ def test_threads_at_once_never_share_it(isa, dtype, make_problem, monkeypatch):
         together.wait()
         return space
 
-    monkeypatch.setattr(_workspace, "take", observe)
+    monkeypatch.setattr(workspace, "take", observe)
 
     def run(problem):
         X, y, W, b = problem

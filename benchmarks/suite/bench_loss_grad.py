@@ -2,7 +2,8 @@
 
 from contextlib import ExitStack
 
-from softmax_ext import _dispatch, loss_grad
+from softmax_ext import loss_grad
+from softmax_ext._core import dispatch
 
 from .common import LEVELS, LONG, PINS, SHAPES, SHORT, interleaved, make, typical
 from .contenders import CONTENDERS, numpy
@@ -13,10 +14,10 @@ class _Kernel:
 
     def setup(self, shape, isa="avx512", n_threads=1):
         self.level = ExitStack()  # first, since asv calls teardown even if this raises
-        if isa not in _dispatch.available():
+        if isa not in dispatch.available():
             raise NotImplementedError(f"no {isa} here")
         self.X, self.y, self.W = make(SHAPES[shape])
-        self.level.enter_context(_dispatch.using(isa))
+        self.level.enter_context(dispatch.using(isa))
 
     def teardown(self, *params):
         self.level.close()

@@ -121,10 +121,10 @@ def training(model: str, way: str) -> tuple[Step, Step]:
 
 def fashion_mnist(N: int) -> tuple[np.ndarray, np.ndarray]:
     """The first images, as numbers from 0 to 1, and their labels."""
-    from softmax_ext import _datasets
+    from softmax_ext._data import datasets
 
     try:
-        data = _datasets.fashion_mnist(0)
+        data = datasets.fashion_mnist(0)
     except FileNotFoundError as error:
         raise NotImplementedError(str(error)) from None
     return np.ascontiguousarray(data.X_train[:N], np.float32), data.y_train[:N].astype(np.int64)

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.calibration import CalibrationDisplay
 
-from .._tensors import read
-from .._training_data import encoded
+from .._fit.training_data import encoded
+from .._inputs.tensors import read
 
 __all__ = ["expected_calibration_error", "reliability_display"]
 

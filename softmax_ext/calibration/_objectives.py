@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._rows import Rows
+from .._inputs.rows import Rows
+from .._objective.memory import SoftmaxObjective
 from ..losses import cross_entropy_grad
-from ..objective import SoftmaxObjective
 from ..special import softmax
 
 Array = npt.NDArray[Any]

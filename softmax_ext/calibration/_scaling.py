@@ -27,8 +27,8 @@ try:
 except ImportError:  # before 1.6
     FrozenEstimator = None
 
-from .._readable import readable
-from .._rows import Rows
+from .._fit.readable import readable
+from .._inputs.rows import Rows
 from ..optim import newton
 from ..special import log_softmax, softmax
 from ._measures import numbered

@@ -17,7 +17,7 @@ from statsmodels.tools.sm_exceptions import (
     PerfectSeparationWarning,
 )
 
-from .._cholesky import Factor
+from .._core.cholesky import Factor
 from ..inference._identified import Separation, collinear, covariance, separation
 from ..inference._likelihood import gram
 from ..inference._maximum import Maximum, newton, rough_start

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from statsmodels.tools import tools
 
-from .._cholesky import Factor
+from .._core.cholesky import Factor
 from ..functional import predict_proba
 from ..inference._likelihood import Likelihood, beside_first, gram
 from ._fitting import fitted

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from .._cholesky import Factor
-from .._lbfgs import lbfgs
-from .._rows import Rows
-from .._sparse import CSR
-from .._stream import RULES
-from .._warning import warn
+from .._core.cholesky import Factor
+from .._fit.stream import RULES
+from .._fit.warning import warn
+from .._inputs.csr import CSR
+from .._inputs.rows import Rows
+from .._optim.lbfgs import lbfgs
 from ._identified import PART, Separation, collinear, null_space, separation
 from ._likelihood import Likelihood
 from ._maximum import newton

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from .._objective.memory import BinomialObjective, SoftmaxObjective
 from ..functional import predict_proba
-from ..objective import BinomialObjective, SoftmaxObjective
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]

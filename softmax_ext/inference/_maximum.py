@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._cholesky import Factor
-from .._lbfgs import lbfgs
+from .._core.cholesky import Factor
+from .._optim.lbfgs import lbfgs
 
 Vector = npt.NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from sklearn.metrics import make_scorer
 from sklearn.metrics._scorer import _Scorer
 from sklearn.utils._indexing import _safe_indexing
 
-from .._scores import scores
+from .._fit.scores import scores
 from ..special import softmax
 
 Array = npt.NDArray[Any]

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from .._descent import Callback, Solution, Stop
-from .._parameters import Parameters
-from .._penalty import Penalty
-from .._scikit_learn import Strength
-from .._solvers import within
+from .._fit.scikit_learn import Strength
+from .._objective.parameters import Parameters
+from .._objective.penalty import Penalty
+from .._optim.descent import Callback, Solution, Stop
+from .._optim.solvers import within
 from ._folds import Fold
 from ._trail import Ends, Trail
 

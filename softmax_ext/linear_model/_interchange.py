@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from sklearn.base import clone
 
-from .._scikit_learn import SOLVERS
+from .._fit.scikit_learn import SOLVERS
 
 # What a fit leaves in both, in the same shapes.
 FITTED = (

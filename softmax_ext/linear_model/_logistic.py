@@ -1,9 +1,9 @@
 """`LogisticRegression` with scikit-learn's interface: its parameters, and how a fit goes.
 
-`_scikit_learn.py` reads the parameters as scikit-learn does, and warns in its words; `_training_data.py` checks what is
-fitted, `_minibatch.py` fits it by mini-batches, `_parameters.py` knows how coefficients lie, `_prediction.py` has what
-a fitted model is asked for, and `_observers.py` who is told of each iteration. Only what a fitted model is asked
-for is inherited; the others are given what they need.
+`parameters.py` in `_objective` knows how coefficients lie. In `_fit`, `scikit_learn.py` reads the parameters as
+scikit-learn does, and warns in its words; `training_data.py` checks what is fitted, `minibatch.py` fits it by
+mini-batches, `prediction.py` has what a fitted model is asked for, and `observers.py` who is told of each iteration.
+Only what a fitted model is asked for is inherited; the others are given what they need.
 """
 
 from __future__ import annotations
@@ -24,34 +24,36 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._descent import Solution
-from .._duality import gap_of
-from .._files import save
-from .._journal import Journal, course
-from .._minibatch import Checkpoint, MiniBatches, continued, problem_of, seed_of, warn_of_idle_options
-from .._observers import Course, Observer, observing, scikit_learn_callbacks
-from .._parameters import Parameters
-from .._penalty import Penalty
-from .._pieces import PiecesObjective, Problem, Survey
-from .._prediction import PredictionMixin
-from .._readable import check_finite, finite_offset
-from .._rows import Rows
-from .._scaling import (
-    Scaling,
-    StandardisedObjective,
-    minimize_standardised,
-    moments,
-    standardised,
+from .._data.files import save
+from .._fit.journal import Journal, course
+from .._fit.minibatch import Checkpoint, MiniBatches, continued, problem_of, seed_of, warn_of_idle_options
+from .._fit.observers import Course, Observer, observing, scikit_learn_callbacks
+from .._fit.prediction import PredictionMixin
+from .._fit.readable import check_finite, finite_offset
+from .._fit.scaling import Scaling, StandardisedObjective, minimize_standardised, moments, standardised
+from .._fit.scikit_learn import (
+    CONSTRAINTS,
+    SOLVERS,
+    CallbackSupportMixin,
+    Strength,
+    check_once,
+    strength,
+    warn_of_the_end,
 )
-from .._scikit_learn import CONSTRAINTS, SOLVERS, CallbackSupportMixin, Strength, check_once, strength, warn_of_the_end
-from .._solvers import minimize
-from .._stream import RULES, Stream, fingerprint
-from .._training_data import check_data, check_more_data, checked_weights, problem_of_pieces
-from .._validation import COMPUTES_IN
+from .._fit.stream import RULES, Stream, fingerprint
+from .._fit.training_data import check_data, check_more_data, checked_weights, problem_of_pieces
+from .._inputs.rows import Rows
+from .._inputs.validation import COMPUTES_IN
+from .._objective.memory import objective_of
+from .._objective.parameters import Parameters
+from .._objective.penalty import Penalty
+from .._objective.pieces import PiecesObjective, Problem, Survey
+from .._optim.descent import Solution
+from .._optim.duality import gap_of
+from .._optim.solvers import minimize
 from ..chunks import Chunks, ChunksObjective
 from ..inference import Inference
 from ..inference._estimate import inferred
-from ..objective import objective_of
 from ._interchange import InterchangeMixin
 
 __all__ = ["LogisticRegression"]

@@ -10,18 +10,18 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
-from .._descent import Solution
-from .._duality import Dual
-from .._observers import FitObserver, fits_progress
-from .._parameters import Parameters
-from .._penalty import Penalty
-from .._scaling import standardised
-from .._scikit_learn import Strength
-from .._solvers import within
-from .._training_data import check_data, checked_weights
-from .._validation import check_nonnegative_number
+from .._fit.observers import FitObserver, fits_progress
+from .._fit.scaling import standardised
+from .._fit.scikit_learn import Strength
+from .._fit.training_data import check_data, checked_weights
+from .._inputs.validation import check_nonnegative_number
+from .._objective.memory import objective_of
+from .._objective.parameters import Parameters
+from .._objective.penalty import Penalty
+from .._optim.descent import Solution
+from .._optim.duality import Dual
+from .._optim.solvers import within
 from ..chunks import Chunks
-from ..objective import objective_of
 from ._displays import PathDisplay
 from ._grid import check_values_of_C
 from ._trail import Trail

@@ -31,17 +31,17 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import _check_method_params, _check_sample_weight, _deprecate_positional_args
 
-from .._observers import FitObserver, fits_callbacks, fits_progress
-from .._parameters import Parameters
-from .._penalty import Penalty
-from .._prediction import PredictionMixin
-from .._readable import are_probabilities
-from .._scaling import standardised
-from .._scikit_learn import CONSTRAINTS, SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
-from .._training_data import check_data
-from .._warning import warn
+from .._fit.observers import FitObserver, fits_callbacks, fits_progress
+from .._fit.prediction import PredictionMixin
+from .._fit.readable import are_probabilities
+from .._fit.scaling import standardised
+from .._fit.scikit_learn import CONSTRAINTS, SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
+from .._fit.training_data import check_data
+from .._fit.warning import warn
+from .._objective.memory import objective_of
+from .._objective.parameters import Parameters
+from .._objective.penalty import Penalty
 from ..chunks import Chunks
-from ..objective import objective_of
 from ._folds import Fold, Models, fold_scores, with_classes
 from ._grid import Fits, Grid, check_values_of_C, one_standard_error
 from ._interchange import InterchangeMixin

@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._descent import Callback, Descent, Solution, most_decrease
-from .._duality import Dual
-from .._newton import FEW, inverse_hessian
-from .._penalty import Penalty
-from .._proximal import Among, Model, ProximalDescent, follow
-from .._rows_space import RowsSpace
-from .._solvers import minimize
+from .._objective.penalty import Penalty
+from .._objective.rows_space import RowsSpace
+from .._optim.descent import Callback, Descent, Solution, most_decrease
+from .._optim.duality import Dual
+from .._optim.newton import FEW, inverse_hessian
+from .._optim.proximal import Among, Model, ProximalDescent, follow
+from .._optim.solvers import minimize
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -94,7 +94,7 @@ class Trail:
     Where penalties are weak, a small change of one leaves the gradient within `tol`, and fits would not move. With
     `moving` each also brings the gradient to a tenth of what that change makes of it.
 
-    The objective, and where its fits end, may be in the space of the samples (`_solvers.within`): then solutions alone
+    The objective, and where its fits end, may be in the space of the samples (`solvers.within`): then solutions alone
     have all features.
     """
 

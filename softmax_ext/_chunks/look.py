@@ -1,0 +1,101 @@
+"""The first look at data in pieces, which is one pass over them, and a file that keeps what it has found."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+
+from .._data.files import load, save
+from .._inputs.rows import Rows
+from .._objective.pieces import Sample, Survey, merged, survey
+
+Array = npt.NDArray[Any]
+
+VERSION = 1  # of a file
+# Pages that lie apart are read of the data's files: what was overwritten under the old date is likely to show there.
+PAGE, PAGES = 4096, 4096
+SPARSE = "data", "indices", "indptr"
+
+
+class Look(NamedTuple):
+    """What there is, and a sample of the rows."""
+
+    survey: Survey
+    sample: Rows
+
+    @classmethod
+    def at(cls, pieces: Iterable[Rows]) -> Look:
+        """Read all pieces once; refuse what cannot be fitted."""
+        sample, found = Sample(), []
+        for piece in pieces:
+            found.append(survey(piece))
+            sample.add(piece)
+        whole = merged(found)
+        if not sample.pieces:
+            raise ValueError(f"Sample weights must contain at least one non-zero number: they sum to {whole.total()}")
+        return cls(whole, sample.rows())
+
+    def save(self, path: Path, data: str) -> None:
+        """Write it, whole or not at all, with the fingerprint of the data."""
+        X, some = self.sample.X, self.sample
+        arrays = {"X": X} if not scipy.sparse.issparse(X) else {name: getattr(X.tocsr(), name) for name in SPARSE}
+        arrays |= {name: getattr(some, name) for name in ("y", "Y", "s", "offset")}
+        arrays |= self.survey._asdict() | {"dtype": self.survey.dtype.name, "shape": X.shape}
+        arrays |= {"version": VERSION, "fingerprint": data}
+        save(path, {name: np.asarray(array) for name, array in arrays.items() if array is not None})
+
+    @classmethod
+    def load(cls, path: Path, data: str) -> Look | None:
+        """Return what was written; None if it was of other data, by another version, or is damaged: one looks again."""
+        try:
+            arrays = load(path)
+            if arrays["version"] != VERSION or arrays["fingerprint"] != data:
+                return None
+            dtype = np.dtype(str(arrays["dtype"]))
+            X: Any = arrays.get("X")
+            if X is None:
+                X = scipy.sparse.csr_array(tuple(arrays[name] for name in SPARSE), shape=tuple(arrays["shape"]))
+            elif X.dtype.kind == "V":  # as NumPy writes bfloat16
+                X = X.view(dtype)
+            more = {name: arrays.get(name) for name in ("y", "Y", "s", "offset")}
+            rows = Rows(X, where="a sample of the rows", **more)
+            found = Survey(
+                int(arrays["rows"]), int(arrays["D"]), dtype, arrays.get("labels"), arrays["weights"],
+                arrays["counts"], str(arrays["where"]), int(arrays["offsets"]),
+            )  # fmt: skip
+            return cls(found, rows)
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
+
+
+def fingerprint(files: Sequence[str], taken: Sequence[object]) -> str:
+    """Return what tells other data from these: what is taken of the files, their names, sizes and dates, some pages.
+
+    Of a folder all files count.
+    """
+    found = hashlib.sha256(repr(tuple(taken)).encode())
+    each = [name for file in files for name in _within(file)]
+    pages = max(1, PAGES // max(1, len(each)))
+    for name in each:
+        with open(name, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            found.update(repr((os.path.basename(name), status.st_size, status.st_mtime_ns)).encode())
+            for i in range(pages):
+                file.seek(max(0, status.st_size - PAGE) * i // max(1, pages - 1))
+                found.update(file.read(PAGE))
+                if status.st_size <= PAGE:
+                    break
+    return found.hexdigest()
+
+
+def _within(file: str) -> list[str]:
+    if not os.path.isdir(file):
+        return [file]
+    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(file) for name in names)

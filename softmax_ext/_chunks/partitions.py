@@ -1,0 +1,77 @@
+"""What runs on the workers of a cluster (dask.py): without scikit-learn, which takes seconds to import there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core import threads
+from .._inputs.rows import Rows
+from .._objective.memory import SoftmaxObjective
+from .._objective.pieces import Problem, plain, weighs
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+
+def length(block: Any) -> int:
+    """Return the rows of a block."""
+    return int(block.shape[0])
+
+
+def together(*parts: Any) -> tuple[Any, ...]:
+    """Return a partition of each of some data frames as one object."""
+    return parts
+
+
+def rejoined(blocks: list[Any], bounds: list[tuple[int, int]]) -> Array:
+    """Return some rows of some blocks as one."""
+    return np.concatenate([np.asarray(block)[a:b] for block, (a, b) in zip(blocks, bounds, strict=True)])
+
+
+def objective_of(piece: Rows, problem: Problem) -> SoftmaxObjective | None:
+    """Return the part of a piece in the whole; None if nothing in it counts."""
+    if not len(piece):
+        return None
+    encoded = problem.encoded(piece)
+    return problem.objective(encoded) if weighs(encoded) else None
+
+
+def evaluate(
+    method: str, numbers: list[int], parts: list[Any], n_threads: int | None, *vectors: Vector
+) -> list[tuple[int, Any]]:
+    """Return what the method of each part returns: one after the other, each on all threads of the worker."""
+    from distributed import get_worker
+
+    n_threads = threads.effective(get_worker().state.nthreads if n_threads is None else n_threads)
+    found = []
+    for number, part in zip(numbers, parts, strict=True):
+        if part is not None:
+            part.n_threads = n_threads
+        found.append((number, None if part is None else getattr(part, method)(*vectors)))
+    return found
+
+
+def call(block: Any, model: Any, method: str, columns: int | None, dtype: Any, offset: Any = None) -> Array:
+    """Return what the method of a plain estimator says of a block, which may be empty."""
+    if not block.shape[0]:
+        return np.empty((0,) if columns is None else (0, columns), dtype)
+    found: Array = getattr(model, method)(block, None if offset is None else np.asarray(offset))
+    return found
+
+
+def right(predicted: Array, y: Any) -> Array:
+    """Return which labels are as predicted."""
+    if len(predicted) != len(y):
+        raise ValueError(f"a partition of X has {len(predicted)} rows, that of y or sample_weight {len(y)}")
+    found: Array = predicted == plain(y)
+    return found
+
+
+def weighted(right: Array, s: Any) -> Array:
+    """Return the weights of those that are."""
+    if len(right) != len(s):
+        raise ValueError(f"a partition of X has {len(right)} rows, that of sample_weight {len(s)}")
+    return np.asarray(right * np.asarray(s, np.float64))

@@ -1,0 +1,132 @@
+"""The ``bench`` command: one pass on this machine, beside what else is installed, in turns in one process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core import dispatch, threads
+from ..functional import loss_grad
+from .report import row, rows_of
+
+Array = npt.NDArray[Any]
+Run = Callable[[], object]
+
+SHAPES: dict[str, tuple[int, int, int, str]] = {
+    "iris": (150, 4, 3, "float64"),
+    "digits": (1797, 64, 10, "float32"),
+    "mnist": (60_000, 784, 10, "float32"),
+    "covtype": (581_012, 54, 7, "float32"),
+    "embeddings": (100_000, 384, 100, "float32"),
+    "manyclass": (100_000, 10, 1000, "float32"),
+}
+ROUNDS = 7  # of which the median counts
+
+
+def bench(args: argparse.Namespace) -> None:
+    """Time loss and gradient of random data of each shape."""
+    names = args.shapes or list(SHAPES)
+    contenders: dict[str, None] = dict.fromkeys(["softmax_ext"])
+    results = {}
+    if not args.json:
+        row("kernels", f"ISA level {dispatch.isa}, threads {threads.effective(args.threads)}")
+    for name in names:
+        runs = passes(*SHAPES[name], n_threads=args.threads)
+        contenders |= dict.fromkeys(runs)
+        results[name] = interleaved(runs)
+    if args.json:
+        print(json.dumps({"isa": dispatch.isa, "threads": threads.effective(args.threads), "seconds": results}))
+        return
+    body = []
+    for name, seconds in results.items():
+        N, D, K, dtype = SHAPES[name]
+        ours = seconds["softmax_ext"]
+        times = (f"{seconds[each] / ours:.1f}x" if each in seconds else "" for each in [*contenders][1:])
+        body.append((f"{N} x {D} x {K}, {dtype} ({name})", duration(ours), *times))
+    print(rows_of(["N x D x K", *contenders], body))
+    print("\nOne pass, loss and gradient; under the others, how many times as long they take.")
+
+
+def duration(seconds: float) -> str:
+    """Write a time in the unit that it has three digits in."""
+    return f"{seconds * 1e6:.0f} µs" if seconds < 1e-3 else f"{seconds * 1e3:.3g} ms"
+
+
+def passes(N: int, D: int, K: int, dtype: str, n_threads: int | None = None) -> dict[str, Run]:
+    """Return the same pass by each package that is installed."""
+    rng = np.random.default_rng([N, D, K])
+    X = rng.standard_normal((N, D), np.dtype(dtype))
+    y, W = rng.integers(K, size=N), 0.1 * rng.standard_normal((K, D), np.dtype(dtype))
+    runs: dict[str, Run] = {"softmax_ext": lambda: loss_grad(X, y, W, n_threads=n_threads)}
+    for name, make in {"NumPy": _numpy, "scikit-learn": _sklearn, "PyTorch": _torch}.items():
+        try:
+            runs[name] = make(X, y, W)
+        except ImportError:
+            continue
+    return runs
+
+
+def _numpy(X: Array, y: Array, W: Array) -> Run:
+    i = np.arange(len(y))
+
+    def run() -> tuple[float, Array]:
+        Z = X @ W.T
+        Z -= Z.max(axis=1, keepdims=True)
+        S = np.exp(Z)
+        S /= S.sum(axis=1, keepdims=True)
+        J = -np.log(S[i, y]).mean()
+        S[i, y] -= 1
+        return J, S.T @ X / len(X)
+
+    return run
+
+
+def _sklearn(X: Array, y: Array, W: Array) -> Run:
+    """Take what its LogisticRegression minimises, on one thread as there; from private modules, which may move."""
+    from sklearn._loss import HalfMultinomialLoss
+    from sklearn.linear_model._linear_loss import LinearModelLoss
+
+    objective = LinearModelLoss(base_loss=HalfMultinomialLoss(n_classes=len(W)), fit_intercept=False)
+    labels, coef = y.astype(X.dtype), np.asfortranarray(W)
+    return lambda: objective.loss_gradient(coef, X, labels, n_threads=1)
+
+
+def _torch(X: Array, y: Array, W: Array) -> Run:
+    import torch
+
+    samples, labels = torch.from_numpy(X), torch.from_numpy(y)
+
+    def run() -> tuple[float, Any]:
+        weight = torch.from_numpy(W).requires_grad_()
+        loss = torch.nn.functional.cross_entropy(torch.nn.functional.linear(samples, weight), labels)
+        loss.backward()
+        return loss.item(), weight.grad
+
+    return run
+
+
+def interleaved(runs: Mapping[str, Run]) -> dict[str, float]:
+    """Return the median seconds of each, timed in turns.
+
+    The pause lets OpenBLAS's threads, which spin for tens of milliseconds after a product, leave the processor to the
+    next contender; a short pass is timed in a burst.
+    """
+    medians: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            time.sleep(0.05)
+            run()  # wakes the threads
+            burst: list[float] = []
+            while sum(burst) < 0.02:
+                start = time.perf_counter()
+                run()
+                burst.append(time.perf_counter() - start)
+            medians[name].append(statistics.median(burst))
+    return {name: statistics.median(seconds) for name, seconds in medians.items()}

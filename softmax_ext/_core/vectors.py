@@ -1,0 +1,103 @@
+"""Sweeps over the history of L-BFGS: inner products and linear combinations of long vectors, on all threads.
+
+Rows are float32 or float64, everything else is float64. Every number of threads gives the same bits; BLAS's inner
+products would not, for more than some thousand entries.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._inputs.validation import is_native
+from . import dispatch
+from .dispatch import KIND
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+# Entries below which one thread reads them sooner than a team is called.
+PARALLEL = 2**18
+# Entries at a time without compiled kernels: what is converted to double there never grows with the history.
+CHUNK = 2**14
+
+
+def dots(rows: Array, v: Vector, u: Array | None = None, n_threads: int = 1) -> Vector:
+    """Return each row's product with v, (count,); with u as well, of the rows' dtype, both: (2, count)."""
+    count, size = rows.shape
+    if dispatch.kernels is None:
+        sums = np.zeros((1 if u is None else 2, count))
+        for start in range(0, size, CHUNK):
+            part = slice(start, start + CHUNK)
+            block = rows[:, part].astype(np.float64, copy=False)
+            sums[0] += block @ v[part]
+            if u is not None:
+                sums[1] += block @ u[part].astype(np.float64, copy=False)
+    else:
+        chunks = -(-size // dispatch.kernels.VECTOR_CHUNK)
+        each = np.empty((chunks, count if u is None else 2 * count))
+        dispatch.kernels.vectors_dot[KIND[rows.dtype]](rows, v, u, each, _team(rows.size, n_threads))
+        sums = each[0].reshape(-1, count)
+    return sums[0] if u is None else sums
+
+
+def steady(v: Array) -> Vector:
+    """Return a vector as a kernel reads it, since a message may hold it at any address, as Dask's do."""
+    return v if v.flags.carray and v.dtype == np.float64 else np.require(v, np.float64, ["C", "A"])
+
+
+def product(a: Vector, b: Vector, n_threads: int = 1) -> float:
+    """Return the inner product of two vectors."""
+    if dispatch.kernels is None or a.size >= PARALLEL:
+        return float(dots(a[np.newaxis], b, n_threads=n_threads)[0])
+    return float(dispatch.kernels.vectors_product(a, b))
+
+
+def largest(v: Vector) -> float:
+    """Return the largest absolute component; NaN if there is one."""
+    if dispatch.kernels is None:
+        return float(np.abs(v).max(initial=0.0))
+    return float(dispatch.kernels.vectors_largest(v))
+
+
+def squares(X: Array) -> Vector:
+    """Return the sum of each column's squares, (D,), in the order of the rows (n, D)."""
+    sums = np.zeros(X.shape[1])
+    if dispatch.kernels is None or not (X.dtype in KIND and is_native(X, X.dtype)):
+        X = X.astype(np.float64, order="C", copy=False)
+    if dispatch.kernels is None:
+        with np.errstate(over="ignore"):
+            sums += np.square(X, order="C").sum(axis=0)
+    else:
+        dispatch.kernels.vectors_squares(X, sums)
+    return sums
+
+
+def combine(
+    share: float, v: Vector, shares: Vector, rows: Array, *, out: Vector | None = None, n_threads: int = 1
+) -> Vector:
+    """Return share v + Σ_i shares_i rows_i; `out` may be v."""
+    out = np.empty_like(v) if out is None else out
+    if dispatch.kernels is None:
+        np.multiply(v, share, out=out)
+        for start in range(0, v.size, CHUNK):
+            part = slice(start, start + CHUNK)
+            out[part] += shares @ rows[:, part].astype(np.float64, copy=False)
+    else:
+        run = dispatch.kernels.vectors_combine[KIND[rows.dtype]]
+        run(share, v, shares, rows, out, _team(rows.size, n_threads))
+    return out
+
+
+def subtract(a: Vector, b: Vector, out: Array, n_threads: int = 1) -> None:
+    """Write a - b, rounded to the dtype of `out`."""
+    if dispatch.kernels is None:
+        np.subtract(a, b, out=out, casting="same_kind")
+    else:
+        dispatch.kernels.vectors_subtract[KIND[out.dtype]](a, b, out, _team(out.size, n_threads))
+
+
+def _team(work: int, n_threads: int) -> int:
+    return n_threads if work >= PARALLEL else 1

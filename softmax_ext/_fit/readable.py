@@ -1,0 +1,102 @@
+"""What `LogisticRegression` is given, as scikit-learn makes it, and the checks that scikit-learn leaves out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from sklearn.utils.validation import assert_all_finite, validate_data
+
+from .._inputs.csr import check_stored, is_byte, rows_of
+from .._inputs.tensors import read
+from .._inputs.validation import NARROW, check_offset, check_offset_of_class_1, is_native, is_real, read_as
+
+# What a fit leaves as it is; all else becomes the first. bfloat16, which has no name here, is among them.
+KINDS = [np.float64, np.float32, np.float16, np.int8, np.uint8]
+PLAIN = [np.dtype(np.float64).str, np.dtype(np.float32).str]
+CHECKED_BYTES = 2**20
+
+
+def validated(estimator: Any, X: Any, *y: Any, **keywords: Any) -> Any:
+    """Return X, and y if it is given, as scikit-learn makes them."""
+    X, y = readable(X, "X"), tuple(readable(given, "y") for given in y)
+    if y and is_plain(X, y[0]) and keywords.get("ensure_all_finite") is False and keywords.get("reset", True):
+        # Nothing is left to be made of them: scikit-learn's check takes 100 µs, as long as the passes of a small fit.
+        estimator.n_features_in_ = X.shape[1]
+        vars(estimator).pop("feature_names_in_", None)
+        return X, y[0]
+    if not is_narrow(X):
+        return validate_data(estimator, X, *y, accept_sparse="csr", **keywords)
+    # scikit-learn takes bfloat16 for text, and makes an array of truth values as large as X to check float16.
+    finite = keywords.pop("ensure_all_finite", True)
+    keywords |= {"dtype": [read_as(X.dtype)], "ensure_all_finite": False, "order": "C"}
+    found = validate_data(estimator, X, *y, accept_sparse="csr", **keywords)
+    if finite:
+        check_finite(found[0] if y else found, estimator)
+    if finite and y:
+        assert_all_finite(found[1], input_name="y", estimator_name=type(estimator).__name__)
+    return found
+
+
+def is_plain(X: Any, y: Any) -> bool:
+    """Tell arrays of which nothing else is to be made: rows of floats that a kernel reads, and a label for each."""
+    if type(X) is not np.ndarray or type(y) is not np.ndarray or X.ndim != 2 or y.ndim != 1:
+        return False
+    labels = y.dtype.kind in "iub" and len(y) == len(X)
+    return labels and X.dtype.str in PLAIN and X.size > 0 and is_native(X, X.dtype)
+
+
+def is_narrow(X: Any) -> bool:
+    """Tell arrays of a type that the kernels widen to float32."""
+    return isinstance(X, np.ndarray) and X.dtype.char in NARROW and is_real(X.dtype)
+
+
+def check_finite(X: Any, estimator: Any) -> None:
+    """Raise as scikit-learn does for NaN and infinity: for narrow X without a copy, by the bits of the exponent."""
+    if not is_narrow(X):
+        assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
+        return
+    if X.dtype.kind in "iu":
+        return
+    least = 0xF800 if X.dtype.kind == "f" else 0xFF00  # without the sign, moved up by one
+    rows = max(1, CHECKED_BYTES // (2 * X.shape[1]))
+    for start in range(0, len(X), rows):
+        block = X[start : start + rows]
+        if (block.view(np.uint16) << 1).max() >= least:
+            assert_all_finite(block.astype(np.float32), input_name="X", estimator_name=type(estimator).__name__)
+
+
+def readable(x: Any, name: str) -> Any:
+    """Return tensors as arrays, and all else as it is, but for what scikit-learn takes unseen.
+
+    That is indices that lead outside a sparse array, and values behind a mask.
+    """
+    x = read(x, name)
+    if scipy.sparse.issparse(x):
+        if x.ndim == 2:
+            check_stored(x, name)
+            return rows_of(x) if is_byte(x) else x
+    elif isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise TypeError(f"{name} has masked entries, and the mask would be ignored: fill it, with {name}.filled(...)")
+    return x
+
+
+def finite_offset(offset: Any, N: int, K: int) -> Any:
+    """Return what is added to scores, (N, K), or (N, 1) for two classes, as `Rows` have it; None for none."""
+    if offset is None:
+        return None
+    given = readable(offset, "offset")
+    found = check_offset_of_class_1(given, N) if K == 2 else check_offset(given, N, K)
+    assert_all_finite(found, input_name="offset")
+    return found
+
+
+def are_probabilities(y: Any) -> bool:
+    """Tell targets that are probabilities: K >= 2 columns of a floating dtype."""
+    y = read(y, "y")
+    try:
+        Y = np.asarray(y)
+    except (TypeError, ValueError):  # such as a ragged list; scikit-learn will say what is wrong
+        return False
+    return Y.ndim == 2 and Y.shape[1] >= 2 and Y.dtype.kind == "f"

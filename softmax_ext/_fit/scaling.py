@@ -1,0 +1,319 @@
+"""Standardised features without a scaled X: scores of (x - mean) / scale are scores of x, for other coefficients.
+
+    v (x - mean) / scale + c  =  w x + b        w = v / scale,  b = c - w mean
+
+That is a linear map T of parameters. An objective of (w, b) is one of (v, c), with Tᵀ times the gradient and
+Tᵀ H T for the Hessian; a penalty on v is added here. So passes read X as it lies, dense, narrow or sparse. Without
+an intercept c is 0, and b is not.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core.vectors import combine, dots
+from .._inputs.csr import CSR
+from .._inputs.rows import Rows
+from .._objective.fisher import Easing, Fisher, easing
+from .._objective.memory import SoftmaxObjective, objective_of
+from .._objective.parameters import Parameters
+from .._objective.penalty import Penalty
+from .._objective.pieces import PiecesObjective
+from .._optim.descent import Descent, Solution
+from .._optim.solvers import minimize
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+# Entries of X that are widened to float64 at a time: they stay in the second cache.
+AT_ONCE = 2**16
+
+
+class Moments(NamedTuple):
+    """The weights of some rows together, and each feature's weighted mean and sum of squares about it, (D,)."""
+
+    total: float
+    mean: Vector
+    squares: Vector
+
+    def joined(self, other: Moments) -> Moments:
+        """Return those of the rows of both.
+
+        As by Chan, Golub and LeVeque (The American Statistician 37, 1983): no large mean hides a small variance.
+        """
+        if not other.total:
+            return self
+        total = self.total + other.total
+        with np.errstate(all="ignore"):  # what is not finite makes the first value NaN, and is told then
+            step = other.mean - self.mean
+            mean = self.mean + step * (other.total / total)
+            return Moments(total, mean, self.squares + other.squares + step**2 * (other.total * self.total / total))
+
+
+def moments(rows: Rows, n_threads: int = 1) -> Moments:
+    """Take the moments of samples by their own weights, from blocks of some of them that are joined in their order."""
+    X, (N, D) = rows.X, rows.X.shape
+    found = Moments(0.0, np.zeros(D), np.zeros(D))
+    entries = D if isinstance(X, np.ndarray) else max(1, X.nnz // max(N, 1))
+    at_once = max(1, AT_ONCE // entries)
+    for start in range(0, N, at_once):
+        block = X[start : start + at_once]
+        s = np.ones(block.shape[0]) if rows.s is None else np.asarray(rows.s[start : start + at_once], np.float64)
+        if not (share := float(s.sum())):
+            continue
+        with np.errstate(all="ignore"):
+            if isinstance(block, np.ndarray):
+                mean, squares = _moments(block, s, share, n_threads)
+            else:
+                mean, squares = _sparse_moments(block, s, share)
+        found = found.joined(Moments(share, mean, squares))
+    return found
+
+
+class Scaling:
+    """Mean and scale of each feature, (D,) float64, as scikit-learn's StandardScaler has them.
+
+    What always holds: a constant feature has the scale 1, and its coefficient is 0 (`inverse` is 0 there, and 1 / scale
+    elsewhere).
+    """
+
+    __slots__ = ("inverse", "mean", "scale")
+
+    def __init__(self, mean: Vector, variance: Vector, total: float) -> None:
+        eps = np.finfo(np.float64).eps
+        # What rounding leaves of a constant feature: scikit-learn's bound, in sklearn.preprocessing._data.
+        constant = variance <= total * eps * variance + (total * mean * eps) ** 2
+        self.mean, self.scale = mean, np.where(constant, 1.0, np.sqrt(variance))
+        with np.errstate(divide="ignore"):
+            self.inverse = np.where(constant, 0.0, 1 / self.scale)
+
+    @classmethod
+    def of(cls, X: Any, weights: Array | None = None, n_threads: int = 1) -> Self:
+        """Take the moments of X (N, D), an array, our CSR or SciPy's, by one pass; weights (N,) as StandardScaler's."""
+        return cls.of_pieces([moments(Rows(X, s=weights), n_threads)])
+
+    @classmethod
+    def of_pieces(cls, pieces: Iterable[Moments]) -> Self:
+        """Join the moments of all pieces, in their order."""
+        found = functools.reduce(Moments.joined, pieces)
+        return cls(found.mean, found.squares / found.total, found.total)
+
+    def of_features(self, which: npt.NDArray[np.intp]) -> Scaling:
+        """Return that of some features alone."""
+        other = copy.copy(self)
+        other.mean, other.scale, other.inverse = self.mean[which], self.scale[which], self.inverse[which]
+        return other
+
+    def raw(self, parameters: Parameters, v: Array) -> Vector:
+        """Return [W, row after row; b] of x, from the parameters of standardised features."""
+        V, c = parameters.views(np.asarray(v, np.float64))
+        W = V * self.inverse
+        b = -dots(W, self.mean)
+        return np.concatenate([W.ravel(), b if c is None else c + b])
+
+    def standardised(self, parameters: Parameters, w: Array) -> Vector:
+        """Return the parameters of standardised features with the scores of w, if there are: `raw` undone."""
+        W, b = _raw_views(parameters, np.asarray(w, np.float64))
+        V = W * self.scale * (self.inverse > 0)
+        return parameters.join(V, b + dots(V * self.inverse, self.mean) if parameters.intercept else None)
+
+    def pulled(self, parameters: Parameters, grad: Vector) -> Vector:
+        """Return Tᵀ times a gradient for [W, row after row; b]."""
+        dW, db = _raw_views(parameters, grad)
+        return parameters.join(
+            (dW - np.multiply.outer(db, self.mean)) * self.inverse, db if parameters.intercept else None
+        )
+
+
+class StandardisedObjective:
+    """f(v) = J(T v) + the penalty of v: what a `SoftmaxObjective` of scaled samples is, up to rounding.
+
+    J is an objective with intercepts and without a penalty: of rows in memory, or of pieces. It is for minimisers, as
+    `SoftmaxObjective` is; `raw` and `standardised` take vectors there and back.
+    """
+
+    def __init__(
+        self, inner: SoftmaxObjective | PiecesObjective, penalty: Penalty, scaling: Scaling, *, intercept: bool
+    ) -> None:
+        self.inner, self.penalty, self.scaling = inner, penalty, scaling
+        wide = inner.parameters
+        self.parameters = Parameters(wide.K, wide.D, intercept, wide.binary)
+        self.N, self.D, self.K, self.m = inner.N, inner.parameters.D, inner.parameters.K, inner.m
+        self.dtype, self.n_threads = inner.dtype, inner.n_threads
+
+    def weighing(self, s: Vector, n_threads: int | None = None) -> Self:
+        """Return the objective of the same rows, moved and scaled as they are, with other complete weights."""
+        assert isinstance(self.inner, SoftmaxObjective)
+        other = copy.copy(self)
+        other.inner = self.inner.weighing(s, n_threads)
+        other.m, other.n_threads = other.inner.m, other.inner.n_threads
+        return other
+
+    @property
+    def size(self) -> int:
+        """Entries of v."""
+        return self.parameters.size
+
+    def raw(self, v: Array) -> Vector:
+        """Return the coefficients of x, and always an intercept."""
+        return self.scaling.raw(self.parameters, self.parameters.vector(v))
+
+    def standardised(self, w: Array) -> Vector:
+        """Return the v of such coefficients."""
+        return self.scaling.standardised(self.parameters, w)
+
+    def value(self, v: Array) -> float:
+        """Return f(v)."""
+        return self.inner.value(self.raw(v)) + self.penalty.value(self.parameters.weights(v), self.n_threads)
+
+    def value_and_grad(self, v: Array) -> tuple[float, Vector]:
+        """Return f(v) and its gradient, (size,) float64."""
+        value, grad = self.inner.value_and_grad(self.raw(v))
+        grad, weights = self.scaling.pulled(self.parameters, grad), self.parameters.weights
+        self.penalty.add_gradient(weights(v), weights(grad))
+        return value + self.penalty.value(weights(v), self.n_threads), grad
+
+    def hessp(self, v: Array, u: Array) -> Vector:
+        """Return the Hessian at v times u, (size,) float64."""
+        product = self.scaling.pulled(self.parameters, self.inner.hessp(self.raw(v), self.raw(u)))
+        self.penalty.add_product(self.parameters.weights(u), self.parameters.weights(product))
+        return product
+
+    def hessian(self, v: Array) -> Vector:
+        """Return the Hessian at v, (size, size) float64: for few parameters."""
+        H = self._each_pulled(self._each_pulled(self.inner.hessian(self.raw(v))).T)
+        self.penalty.add_hessian(self.parameters, H)
+        return H
+
+    def hessian_among(self, v: Vector, kept: npt.NDArray[np.intp], rows: int) -> Vector:
+        """Return the Hessian at v of the kept parameters alone, from so many of the rows, about; see `Support`."""
+        moments = np.stack([self.scaling.mean, self.scaling.inverse])
+        H = self.inner.among(self.raw(v), self.parameters, kept, rows, moments)
+        return self.penalty.add_diagonal(self.parameters, H, kept)
+
+    @property
+    def available(self) -> int:
+        """Samples that matrices may be summed from."""
+        return self.inner.available
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether some of the features may be copied."""
+        return isinstance(self.inner, SoftmaxObjective)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a pass, about."""
+        return self.inner.flops
+
+    @property
+    def offset(self) -> Array | None:
+        """What is added to the scores of the samples."""
+        return self.inner.offset
+
+    def of_features(self, which: npt.NDArray[np.intp]) -> Self:
+        """Return the objective of some features alone, the weights of the others being 0: of a copy of those."""
+        assert isinstance(self.inner, SoftmaxObjective)
+        other, layout = copy.copy(self), self.parameters
+        other.inner, other.scaling = self.inner.of_features(which), self.scaling.of_features(which)
+        other.parameters = Parameters(layout.K, len(which), layout.intercept, layout.binary)
+        other.penalty, other.D = self.penalty.of_features(which), len(which)
+        return other
+
+    def _each_pulled(self, rows: Iterable[Vector]) -> Vector:
+        return np.array([self.scaling.pulled(self.parameters, row) for row in rows])
+
+    def easing(self) -> Easing | None:
+        """Return the extra penalty from which a fit had better begin."""
+        return easing(self.parameters, self.penalty, self.mean_squares, self.N)
+
+    def preconditioner(self, v: Vector, extra: Vector | None = None) -> Fisher:
+        """Return what multiplies a vector by an approximate inverse of the Hessian at v."""
+        return self._fisher(v, extra)
+
+    def curvature(self, v: Vector) -> Fisher:
+        """Return the matrices of which `preconditioner` has the inverse."""
+        return self._fisher(v, None, whole=True)
+
+    def _fisher(self, v: Vector, extra: Vector | None, *, whole: bool = False) -> Fisher:
+        return self.inner.fisher(
+            v,
+            self.parameters,
+            self.penalty,
+            extra,
+            mean_squares=self.mean_squares,
+            raw=self.raw,
+            standard=(self.scaling.mean, self.scaling.inverse),
+            whole=whole,
+        )
+
+    @property
+    def mean_squares(self) -> Vector:
+        """Those of standardised features, and that of the intercept."""
+        squares = np.ones(self.parameters.each)
+        squares[: self.D] = self.scaling.inverse > 0
+        return squares
+
+
+def standardised(
+    rows: Rows, parameters: Parameters, weights: Array | None = None, n_threads: int | None = None
+) -> StandardisedObjective:
+    """Return the objective of rows in memory, without a penalty yet; their moments are by the weights, (N,)."""
+    wide = Parameters(parameters.K, parameters.D, True, parameters.binary)
+    inner = objective_of(rows, wide, Penalty(), n_threads=n_threads)
+    scaling = Scaling.of(rows.X, weights, inner.n_threads)
+    return StandardisedObjective(inner, Penalty(), scaling, intercept=parameters.intercept)
+
+
+def _raw_views(parameters: Parameters, w: Vector) -> tuple[Array, Array]:
+    """Return W (count, D) and b (count,), views of coefficients of x."""
+    size = parameters.count * parameters.D
+    return w[:size].reshape(parameters.count, parameters.D), w[size:]
+
+
+def _moments(block: Array, s: Vector, share: float, n_threads: int) -> tuple[Vector, Vector]:
+    """Return the weighted mean of each column, and Σ s (x - mean)²."""
+    wide, zero = block.astype(np.float64, order="C"), np.zeros(block.shape[1])
+    mean = combine(0.0, zero, s / share, wide, n_threads=n_threads)
+    wide -= mean
+    np.square(wide, out=wide)
+    return mean, combine(0.0, zero, s, wide, n_threads=n_threads)
+
+
+def _sparse_moments(block: Any, s: Vector, share: float) -> tuple[Vector, Vector]:
+    """Return the same of sparse rows, whose entries for one feature add up."""
+    rows = block.scipy(np.float64) if isinstance(block, CSR) else block.astype(np.float64)
+    if not rows.has_canonical_format:
+        rows = rows.copy()
+        rows.sum_duplicates()
+    D, of_entry = rows.shape[1], np.repeat(s, np.diff(rows.indptr))
+    mean = np.bincount(rows.indices, of_entry * rows.data, D) / share
+    spread = np.bincount(rows.indices, of_entry * (rows.data - mean[rows.indices]) ** 2, D)
+    return mean, spread + (share - np.bincount(rows.indices, of_entry, D)) * mean**2
+
+
+def minimize_standardised(
+    objective: StandardisedObjective,
+    w: Vector,
+    solver: str,
+    *,
+    tol: float,
+    max_iter: int,
+    callback: Callable[..., object] | None,
+    begun: Callable[[Descent], object] | None = None,
+) -> Solution:
+    """Minimise as `minimize` does; w, the callback's w and the solution's are coefficients of x, `objective.raw`."""
+
+    def told(iteration: int, value: float, gradient: float, w: Array) -> object:
+        assert callback is not None
+        return callback(iteration, value, gradient, objective.raw(w))
+
+    start, tell = objective.standardised(w), None if callback is None else told
+    solution = minimize(objective, start, solver, tol=tol, max_iter=max_iter, callback=tell, begun=begun)
+    return solution._replace(w=objective.raw(solution.w))

@@ -1,0 +1,187 @@
+"""What the estimators have to know of scikit-learn: its version, its solvers' names, its parameters and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import sklearn
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .._objective.penalty import Penalty
+from .._optim.descent import Solution
+from .warning import warn
+
+try:  # since 1.9
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Nothing: this scikit-learn has no `set_callbacks`."""
+
+
+__all__ = [
+    "CONSTRAINTS",
+    "SOLVERS",
+    "VERSION",
+    "CallbackSupportMixin",
+    "Strength",
+    "check_once",
+    "check_solver",
+    "deprecated",
+    "strength",
+    "warn_of_the_end",
+]
+
+VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
+PENALTY_IS_DEPRECATED = VERSION >= (1, 8)  # and n_jobs without effect
+
+# What runs here for each of scikit-learn's solvers, and how scikit-learn's warning of that solver begins: programs
+# filter by these words.
+SOLVERS = {
+    "lbfgs": ("auto", "lbfgs failed to converge after {n} iteration(s)"),
+    "liblinear": ("auto", "Liblinear failed to converge, increase the number of iterations."),
+    "newton-cg": ("newton", "newton-cg failed to converge after {n} iteration(s)"),
+    "newton-cholesky": ("newton", "Newton solver did not converge after {n} iterations"),
+    "sag": ("auto", "The max_iter was reached which means the coef_ did not converge"),
+    "saga": ("auto", "The max_iter was reached which means the coef_ did not converge"),
+}
+
+# What the parameters that all estimators have may be.
+CONSTRAINTS: dict[str, Any] = {
+    "dual": ["boolean"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "fit_intercept": ["boolean"],
+    "intercept_scaling": [Interval(Real, 0, None, closed="neither")],
+    "class_weight": [dict, StrOptions({"balanced"}), None],
+    "random_state": ["random_state"],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "n_jobs": [None, Integral],
+    "n_threads": [None, Integral],
+    "callback": [None, callable],
+}
+
+# Sets of parameters that have been found valid. What is not one of these types may change, or be large.
+PLAIN, MOST_VALID = (str, int, float, type(None)), 1024
+_valid: set[Any] = set()
+
+
+def check_once(estimator: Any, check: Callable[[], object]) -> None:
+    """Check an estimator's parameters, if none of its class has had the same ones yet.
+
+    That takes scikit-learn 100 µs, as long as the passes of a small fit, and there is nothing else to be found.
+    """
+    values = [getattr(estimator, name, None) for name in estimator._parameter_constraints]
+    key = type(estimator), *((type(value), value) for value in values if isinstance(value, PLAIN))
+    if len(key) <= len(values) or key not in _valid:
+        check()
+        if len(_valid) < MOST_VALID:
+            _valid.add(key)
+
+
+class Strength(NamedTuple):
+    """How strong a penalty is, in scikit-learn's words: C, infinite without one, and what part of it is L1."""
+
+    C: float
+    l1_ratio: float = 0.0
+
+    def penalty(self, m: float, *, grouped: bool = False, weights: Any = None) -> Penalty:
+        """Return it as it is added to a mean loss, m being the sum of the samples' weights."""
+        whole = 1 / (self.C * m)
+        l1 = self.l1_ratio * whole
+        return Penalty(whole - l1 if self.l1_ratio < 1 else 0.0, l1, grouped=grouped, weights=weights)
+
+
+def strength(
+    C: float, *, penalty: str | None, l1_ratio: float | None, solver: str, dual: bool, n_jobs: int | None
+) -> Strength:
+    """Return how strong a penalty is asked for; warn and refuse as scikit-learn does."""
+    C = float(C)
+    if penalty == "deprecated":
+        if l1_ratio is None and PENALTY_IS_DEPRECATED:
+            deprecated("'l1_ratio=None' was deprecated in version 1.8 of scikit-learn: use l1_ratio=0")
+        penalty = ("l1" if l1_ratio == 1 else "elasticnet") if l1_ratio else "l2"
+        if C == np.inf and l1_ratio:
+            penalty = None
+    else:
+        if PENALTY_IS_DEPRECATED:
+            deprecated(
+                "'penalty' was deprecated in version 1.8 of scikit-learn: leave it out, and use l1_ratio=0 instead of "
+                "penalty='l2', l1_ratio=1 instead of 'l1', one between them instead of 'elasticnet', and C=np.inf "
+                "instead of penalty=None"
+            )
+        if (l1_ratio and penalty in ("l2", None)) or (penalty == "l1" and l1_ratio != 1):
+            warn(
+                f"Inconsistent values: penalty={penalty} with l1_ratio={l1_ratio}, which is ignored: leave out penalty"
+            )
+    if n_jobs is not None and PENALTY_IS_DEPRECATED:
+        deprecated(f"'n_jobs' has no effect since version 1.8 of scikit-learn, got {n_jobs}: use n_threads")
+    check_solver(solver, penalty, dual)
+    if penalty != "elasticnet" and l1_ratio is not None and 0 < l1_ratio < 1:
+        warn(f"l1_ratio parameter is only used when penalty is 'elasticnet'. Got (penalty={penalty})")
+    if penalty == "elasticnet" and l1_ratio is None:
+        raise ValueError("l1_ratio must be specified when penalty is elasticnet: a number between 0 and 1.")
+    if penalty is None and C != np.inf:
+        if C != 1:
+            warn("Setting penalty=None will ignore the C and l1_ratio parameters")
+        C = np.inf
+    if solver == "liblinear" and C == np.inf:
+        raise ValueError("C=np.inf as well as penalty=None is not supported for the liblinear solver: use lbfgs")
+    return Strength(C, 1.0 if penalty == "l1" else float(l1_ratio or 0) if penalty == "elasticnet" else 0.0)
+
+
+def check_solver(solver: str, penalty: str | None, dual: bool) -> None:
+    """Refuse the penalties that scikit-learn's solver of this name has not, and those of mini-batches.
+
+    Raises
+    ------
+    ValueError
+        For L1 with another solver than saga or liblinear; for elastic net with another than saga; for `dual` with
+        another than liblinear, or with L1.
+    """
+    if solver not in ("liblinear", "saga") and penalty not in ("l2", None):
+        raise ValueError(
+            f"Solver {solver} supports only 'l2' or None penalties, got {penalty} penalty: use solver='saga'"
+        )
+    if solver != "liblinear" and dual:
+        raise ValueError(f"Solver {solver} supports only dual=False, got dual={dual}")
+    if penalty == "elasticnet" and solver != "saga":
+        raise ValueError(f"Only 'saga' solver supports elasticnet penalty, got solver={solver}.")
+    if penalty == "l1" and dual:
+        raise ValueError(
+            "Unsupported set of arguments: The combination of penalty='l1' and loss='logistic_regression' are not "
+            "supported when dual=True: use dual=False"
+        )
+
+
+def deprecated(message: str) -> None:
+    """Warn of what a later scikit-learn will do otherwise."""
+    warn(message, FutureWarning)
+
+
+def warn_of_the_end(solution: Solution, solver: str, tol: float, max_iter: int, *, from_zero: bool) -> None:
+    """Warn if a fit has used up its iterations, or has not left a start at zero."""
+    if solution.converged:
+        return
+    if solution.n_iter >= max_iter:
+        _, not_converged = SOLVERS[solver]
+        left = f"is predicted to fall by {solution.predicted_decrease:.1e}"
+        if np.isfinite(solution.gap):
+            left = f"lies at most {solution.gap:.1e} above its minimum"
+        message = (
+            f"{not_converged.format(n=solution.n_iter)}: the largest component of the gradient is "
+            f"{solution.largest_gradient:.1e}, tol={tol}, and the objective, {solution.value:.3g}, {left}. Increase "
+            f"the number of iterations to improve the convergence (max_iter={max_iter})."
+        )
+    elif from_zero and not solution.n_iter:
+        message = (
+            "The fit is where it began, with coefficients of 0, since squares of X or of the gradient "
+            f"({solution.largest_gradient:.1e}) overflow: scale X, as sklearn.preprocessing.StandardScaler does."
+        )
+    else:
+        return
+    warn(message, ConvergenceWarning)

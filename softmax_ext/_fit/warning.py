@@ -1,0 +1,22 @@
+"""Warnings that name the user's line, however many functions of ours lie between."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn in the name of the line that called this package, directly or through scikit-learn's wrapper of `fit`.
+
+    A number for `stacklevel` holds for one way to this place, and `fit`, `partial_fit`, chunks and a cluster lead here
+    by ways of different lengths. From Python 3.12 on `warnings.warn` can do this itself (skip_file_prefixes).
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_between(frame.f_globals.get("__name__", "")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_between(module: str) -> bool:
+    return module.partition(".")[0] == __name__.partition(".")[0] or module == "sklearn.base"

@@ -1,0 +1,146 @@
+"""`Rows`: samples, and what belongs to each of them, as one thing that can be sliced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from .csr import CSR
+from .validation import COMPUTES_IN, NARROW
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True, eq=False)
+class Rows:
+    """N samples, each with its target and its weight.
+
+    What always holds:
+
+    - X is (N, D): an array, our `CSR`, or SciPy's sparse rows (format "csr"). It is the caller's own, and not copied.
+    - At most one of y and Y is there. Neither is where no target is needed, as in the Hessian of labelled samples.
+    - y, Y, s and offset have N entries along their first axis, so that one index fits all of them.
+    - s holds complete weights: sample weights times class weights. None stands for one each.
+
+    Whoever makes Rows has checked the values: `check_problem` the arguments of a call, `pieces.checked` a chunk.
+    """
+
+    X: Any  # (N, D)
+    y: Array | None = None  # (N,) labels
+    Y: Array | None = None  # (N, K) probabilities
+    s: Array | None = None  # (N,) weights
+    where: str = "X"  # what errors call these samples
+    offset: Array | None = None  # (N, K), added to the scores; or (N, 1), to those of the last class alone
+
+    @classmethod
+    def of(
+        cls, X: Any, targets: Array, s: Array | None = None, where: str = "X", *, offset: Array | None = None
+    ) -> Self:
+        """Return samples with targets that are labels if they have one axis, and probabilities if they have two."""
+        y, Y = (targets, None) if targets.ndim == 1 else (None, targets)
+        return cls(X, y, Y, s, where, offset)
+
+    def __len__(self) -> int:
+        return int(self.X.shape[0])
+
+    def __getitem__(self, index: slice | npt.NDArray[np.intp]) -> Rows:
+        """Return some of the samples: views for a slice, copies for an array of their numbers."""
+        y, Y, s, offset = self.y, self.Y, self.s, self.offset
+        return Rows(
+            self.X[index],
+            None if y is None else y[index],
+            None if Y is None else Y[index],
+            None if s is None else s[index],
+            self.where,
+            None if offset is None else offset[index],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Self:
+        """Return all samples of some parts: some may have weights and others none; all have offsets, or none."""
+        first = parts[0]
+        s = offset = None
+        if first.offset is not None:
+            offset = np.concatenate([part.offset for part in parts])
+        if any(part.s is not None for part in parts):
+            s = np.concatenate([part.weights() for part in parts])
+        targets = np.concatenate([part.targets for part in parts])
+        return cls.of(_stacked([part.X for part in parts]), targets, s, first.where, offset=offset)
+
+    @property
+    def D(self) -> int:
+        """Features."""
+        return int(self.X.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64: what X computes in."""
+        return COMPUTES_IN[self.X.dtype.char]
+
+    @property
+    def narrow(self) -> bool:
+        """Whether X is an array of a type that the kernels widen tile by tile."""
+        return self.X.dtype.char in NARROW and not isinstance(self.X, CSR)
+
+    @property
+    def stored(self) -> int | None:
+        """Entries that sparse samples store; None for an array."""
+        return self.X.nnz if isinstance(self.X, CSR) else None
+
+    @property
+    def targets(self) -> Array:
+        """Labels (N,), or probabilities (N, K)."""
+        found = self.y if self.Y is None else self.Y
+        assert found is not None
+        return found
+
+    def smoothed(self, K: int, smoothing: float) -> Rows:
+        """Return the samples with the targets (1 - ε) Y + ε / K, (N, K); themselves for ε = 0."""
+        if not smoothing:
+            return self
+        if self.y is None:
+            Y = (1 - smoothing) * self.targets + smoothing / K
+        else:
+            Y = np.full((len(self), K), smoothing / K, self.dtype)
+            Y[np.arange(len(self)), self.y] += 1 - smoothing
+        return replace(self, y=None, Y=Y)
+
+    @property
+    def total(self) -> float:
+        """Σ s: what all samples weigh together."""
+        return float(len(self)) if self.s is None else float(self.s.sum())
+
+    def weights(self) -> Array:
+        """Return s, with ones where there is none."""
+        return np.ones(len(self)) if self.s is None else self.s
+
+    def weighing(self) -> npt.NDArray[np.intp]:
+        """Return the numbers of the samples whose weight is not 0."""
+        return np.arange(len(self)) if self.s is None else np.flatnonzero(self.s)
+
+    def mass(self) -> Vector | None:
+        """Return Σ_k Y_ik of each sample, or None for labels, where it is 1."""
+        mass: Vector | None = None if self.Y is None else self.Y.sum(axis=1, dtype=np.float64)
+        return mass
+
+    def curving(self) -> Rows:
+        """Return the samples as the Hessian sees them: without targets, and of weight s_i Σ_k Y_ik.
+
+        Of the residual R = S Σ_k Y_ik - Y only the first term depends on the parameters.
+        """
+        mass = self.mass()
+        s = self.s if mass is None else mass if self.s is None else self.s * mass
+        return replace(self, y=None, Y=None, s=s)
+
+
+def _stacked(parts: list[Any]) -> Any:
+    if isinstance(parts[0], np.ndarray):
+        return np.vstack(parts)
+    import scipy.sparse  # here, since it takes as long to import as NumPy; whoever has sparse rows has it
+
+    return scipy.sparse.vstack(parts, "csr")

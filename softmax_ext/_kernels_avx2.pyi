@@ -1,2 +1,0 @@
-from ._kernels_baseline import *  # noqa: F403
-from ._kernels_baseline import __test__ as __test__

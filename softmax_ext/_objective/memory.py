@@ -1,0 +1,635 @@
+"""The penalised loss as a function of one flat vector, with all that an optimiser asks for.
+
+    f(w) = J(W, b) + l2/2 Σ_kd W_kd²        w = [W, row after row; b]
+
+J and its derivatives are those of softmax_ext/reference.py, computed by the fused pass.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import reference
+from .._core import dispatch, threads
+from .._core.plan import binomial_plan, centred_plan, hessian_plan, plan
+from .._core.run import run
+from .._core.vectors import squares, steady
+from .._inputs.csr import CSR, is_sparse
+from .._inputs.rows import Rows
+from .._inputs.validation import (
+    check_block,
+    check_offset,
+    check_offset_of_class_1,
+    check_positive_number,
+    check_problem,
+    count_classes,
+    native,
+)
+from ..functional import predict_proba
+from .centred import LOOK, Centre
+from .fisher import POOL, Easing, Fisher, easing
+from .function import Function
+from .parameters import Parameters
+from .penalty import Penalty
+from .rows_space import RowsSpace, is_wide
+from .support import hessian_among
+
+if TYPE_CHECKING:
+    from .._core.kernels_baseline import BinomialPlan, Pass, Plan
+
+__all__ = ["BinomialObjective", "Evaluation", "SoftmaxObjective"]
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+# The least samples, and the most features, for which two classes' Hessian is summed in float32. A look at where samples
+# lie takes 1.5 ms at 30 features, as the Hessian of 40000 does in double; from 128 parameters on LAPACK takes threads.
+CENTRED_SAMPLES, CENTRED_FEATURES = 50000, 100
+# Samples of the Hessians with which a fit of two classes begins, for each parameter and at least: an error of 1/8.
+# The least work of a whole one, N size², for which they do: some milliseconds.
+THIN_ROWS, THIN_LEAST, THIN_WORK = 64, 4096, 2**25
+
+
+class Evaluation(NamedTuple):
+    """What one pass without a gradient tells."""
+
+    value: float  # f(w)
+    losses: Vector  # (N,): each sample's own -Σ_k Y_ik log S_ik, without weight and penalty
+    accuracy: float  # weighted part of the samples whose label has the highest score; nan for probability targets
+
+
+class SoftmaxObjective:
+    r"""Mean softmax cross-entropy with an L2 penalty, as a function of one flat vector of parameters.
+
+    .. math:: f(w) = -\frac{1}{m} \sum_i s_i \sum_k Y_{ik} \log S_{ik} + \frac{l_2}{2} \sum_{kd} W_{kd}^2
+
+    Its minimum is scikit-learn's for ``l2 = 1 / (C m)``, m = Σ s_i. Every method is one pass over X; all numbers of
+    threads give the same bits.
+
+    Parameters
+    ----------
+    X : array_like or scipy.sparse array or matrix, shape (N, D)
+        Samples; see `loss_grad`. Not copied: do not change it while the objective is in use.
+    y : array_like, shape (N,) or (N, K)
+        Labels in 0..K-1, of which the largest tells K, or probabilities.
+    l2 : float >= 0
+        Penalty on W; b is free.
+    sample_weight, class_weight : optional
+        As in `loss_grad`.
+    fit_intercept : bool, default True
+        Whether there is b.
+    n_threads : int, optional
+        As in `loss_grad`.
+    K : int, optional
+        Number of classes, where y may lack the last of them.
+    m : float, optional
+        What sums are divided by, in the place of Σ s_i: for rows that are a part of the data. With the same m, and
+        without penalty, the parts' values and gradients add up to those of the whole.
+    offset : array_like, shape (N, K), or (N,) for two classes, optional
+        Added to the scores, as in `loss_grad`.
+    penalty : Penalty, optional
+        In the place of `l2`: see `softmax_ext.optim.Penalty`.
+
+    Attributes
+    ----------
+    N, D, K : int
+        Samples, features, classes.
+    size : int
+        Entries of w: K D, and K more with an intercept.
+    dtype : dtype
+        float32 or float64: what X computes in. w, gradients and products are float64 all the same.
+    m : float
+        Σ s_i, or what was given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `loss_grad`; if `l2` is negative or not finite, or given beside `penalty`; from the methods, if w is not a
+        vector of `size` entries.
+
+    Examples
+    --------
+    With any optimiser that wants a function and its gradient:
+
+    >>> import numpy as np
+    >>> from scipy.optimize import minimize
+    >>> from softmax_ext import SoftmaxObjective
+    >>> X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
+    >>> objective = SoftmaxObjective(X, [0, 0, 1, 1, 2, 2], l2=0.01)
+    >>> found = minimize(objective.value_and_grad, np.zeros(objective.size), jac=True, hessp=objective.hessp,
+    ...                  method="trust-krylov")
+    >>> bool(found.success), bool(abs(objective.value_and_grad(found.x)[1]).max() < 1e-4)
+    (True, True)
+    """
+
+    in_memory = True  # whether some of the features may be copied
+    _binary = False  # whether class 1 alone has parameters
+
+    def __init__(
+        self,
+        X: Any,
+        y: npt.ArrayLike,
+        *,
+        l2: float = 0.0,
+        sample_weight: npt.ArrayLike | None = None,
+        class_weight: npt.ArrayLike | Mapping[int, float] | str | None = None,
+        fit_intercept: bool = True,
+        n_threads: int | None = None,
+        K: int | None = None,
+        m: float | None = None,
+        penalty: Penalty | None = None,
+        offset: npt.ArrayLike | None = None,
+    ) -> None:
+        if penalty is None:
+            penalty = Penalty(l2)
+        elif l2:
+            raise TypeError(f"l2 = {l2} is given beside penalty = {penalty}: put it into the penalty")
+        K = self._count_classes(y) if K is None else K
+        shape = X.shape if is_sparse(X) else np.shape(X)
+        start = np.broadcast_to(0.0, (K, shape[1] if len(shape) == 2 else 1))
+        given = check_problem(X, y, start, None, sample_weight, class_weight, 0.0)
+        Y = given.Y
+        if Y is not None:
+            check_block(Y, 0)
+            Y = native(Y, given.dtype)
+        self.dtype, self.m = given.dtype, given.m
+        added = self._checked_offset(offset, given.X.shape[0], K)
+        added = None if added is None else native(added, given.dtype)
+        self._rows = Rows(given.X, given.y, Y, given.s, offset=added)
+        self._curving = self._rows.curving()
+        self._functions: list[tuple[object, Function]] = []  # one at most, kept from call to call
+        self._part = 1.0  # Σ s of these samples over that of the whole that they are a part of
+        if m is not None:
+            self._part, self.m = self.m / check_positive_number(m, "m"), float(m)
+        self.N, self.D = given.X.shape
+        self.parameters = Parameters(K, self.D, bool(fit_intercept), self._binary)
+        penalty.factors(self.D)  # which refuses another number of weights
+        self.penalty = penalty
+        self.n_threads = threads.effective(n_threads)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the arrays of a pass, which copies and other processes make anew."""
+        return vars(self) | {"_functions": []}
+
+    def _count_classes(self, y: npt.ArrayLike) -> int:
+        return count_classes(y)
+
+    def _checked_offset(self, offset: Any, N: int, K: int) -> Array | None:
+        return check_offset(offset, N, K)
+
+    @property
+    def K(self) -> int:
+        """Classes."""
+        return self.parameters.K
+
+    @property
+    def rows(self) -> range:
+        """The classes whose parameters w holds."""
+        return self.parameters.classes
+
+    @property
+    def size(self) -> int:
+        """Entries of w."""
+        return self.parameters.size
+
+    @property
+    def fit_intercept(self) -> bool:
+        """Whether w has intercepts."""
+        return self.parameters.intercept
+
+    @property
+    def l2(self) -> float:
+        """Strength of the L2 penalty."""
+        return self.penalty.l2
+
+    @l2.setter
+    def l2(self, l2: float) -> None:
+        self.penalty = self.penalty.with_strengths(l2, self.penalty.l1)
+
+    def value(self, w: npt.ArrayLike) -> float:
+        """Return f(w), by a pass without the gradient's product."""
+        w = self.parameters.vector(w)
+        W, b = self.parameters.split(w, self.dtype)
+        return self._loss(W, b, None) + self._penalty_at(w)
+
+    def value_and_grad(self, w: npt.ArrayLike) -> tuple[float, Vector]:
+        """Return f(w) and its gradient, (size,) float64."""
+        w, parameters, penalty = steady(self.parameters.vector(w)), self.parameters, self.penalty
+        if dispatch.kernels is None:
+            value, grad = self._reference_value_and_grad(w)
+        else:
+            key = dispatch.isa, self.n_threads
+            try:
+                known, function = self._functions.pop()  # atomic: no other thread gets this one
+            except IndexError:
+                known = None
+            if known != key:
+                function = self._function()
+            value, grad = function(w, penalty.l2 if penalty.uniform else 0.0)
+            self._functions[:] = [(key, function)]
+            if penalty.uniform:
+                return value + penalty.l1_part(parameters.weights(w)) if penalty.l1 else value, grad
+        penalty.add_gradient(parameters.weights(w), parameters.weights(grad))
+        return value + self._penalty_at(w), grad
+
+    def _function(self) -> Function:
+        way, doubles = self._plan(False), self._transposing
+        return Function(self._rows, self.parameters, way, self.m, n_threads=self.n_threads, doubles=doubles)
+
+    def _reference_value_and_grad(self, w: Vector) -> tuple[float, Vector]:
+        """Return the loss without the penalty, and its gradient."""
+        W, b = self.parameters.split(w, self.dtype)
+        rows, part, offset = self._rows, self._part, self._both_offsets(self._rows)
+        loss, dW, db = reference.loss_grad(rows.X, rows.targets, W, b, sample_weight=rows.s, offset=offset)
+        return loss * part, self.parameters.gradient(dW, db) * part
+
+    def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
+        """Return the Hessian at w times v, (size,) float64, by one pass of three products."""
+        parameters = self.parameters
+        w, v = parameters.vector(w), parameters.vector(v)
+        if self._transposing:
+            return self._transposed(w, v)
+        W, b = parameters.split(w, self.dtype)
+        V, c = parameters.split(v, self.dtype)
+        dV, dc = np.empty_like(W), None if b is None else np.empty_like(b)
+        if dispatch.kernels is None:
+            X = reference.float64(self._rows.X)
+            zeros = np.zeros(self.K)
+            S = reference.softmax(reference.scores(X, W, b, self._rows.offset))
+            mass = self._rows.mass()
+            mass = np.ones(self.N) if mass is None else mass
+            dV, dc = reference.hessian_product(X, S, V, zeros if c is None else c, self._rows.weights(), mass)
+            dV, dc = dV * self._part, dc * self._part
+        else:
+            self._run(dispatch.kernels.HessianProduct(W, b, V, c, dV, dc, self.m), hessian=True)
+        product = parameters.gradient(dV, None if b is None else dc)
+        self.penalty.add_product(parameters.weights(v), parameters.weights(product))
+        return product
+
+    def hessian(self, w: npt.ArrayLike) -> Vector:
+        """Return the Hessian at w, (size, size) float64: for few parameters, since it costs N size² operations.
+
+        Of sparse X it costs the square of a row's entries for each row, so that some thousand parameters are few. By
+        one pass, which computes in double whatever X is; but two classes' Hessian of many samples in float32 has its
+        digits, if sums in float32 lose nothing that matters to Newton's method.
+        """
+        w = self.parameters.vector(w)
+        H = self._reference_hessian(w) if dispatch.kernels is None else self._whole_hessian(steady(w))
+        self.penalty.add_hessian(self.parameters, H)
+        return H
+
+    def _whole_hessian(self, w: Vector) -> Vector:
+        parameters, H = self.parameters, np.empty((self.size, self.size))
+        way = hessian_plan(
+            self.N,
+            self.D,
+            self.K,
+            self.dtype.itemsize,
+            dispatch.isa,
+            intercept=parameters.intercept,
+            binary=parameters.binary,
+            nnz=self._rows.stored,
+        )
+        assert dispatch.kernels is not None
+        run(dispatch.kernels.Hessian(*parameters.views(w), H, self.m), way, self._curving, self.n_threads)
+        return H
+
+    def hessian_among(self, w: Vector, kept: npt.NDArray[np.intp], rows: int) -> Vector:
+        """Return the Hessian at w of the kept parameters alone, from so many of the rows, about; see `Support`."""
+        return self.penalty.add_diagonal(self.parameters, self.among(w, self.parameters, kept, rows), kept)
+
+    def among(
+        self, w: Vector, parameters: Parameters, kept: npt.NDArray[np.intp], rows: int, moments: Vector | None = None
+    ) -> Vector:
+        """Return the Hessian of the loss for parameters of features that are moved and scaled by moments (2, D)."""
+        step = slice(None, None, max(1, self.N // rows))
+        some = self._curving[step]
+        S = self._posterior(some, *self.parameters.split(w, self.dtype))
+        H = hessian_among(some, S, parameters, kept, moments=moments, n_threads=self.n_threads)
+        H /= float(self._rows.weights()[step].sum())
+        return H
+
+    def _reference_hessian(self, w: Array) -> Vector:
+        parameters, s = self.parameters, self._curving.weights()
+        S = self._posterior(self._rows, *parameters.split(w, self.dtype))
+        H = reference.hessian(self._augmented(slice(None)), S, s).reshape(self.size, self.size) * (s.sum() / self.m)
+        order = parameters.flat(np.arange(parameters.size).reshape(parameters.count, -1), np.intp)
+        matrix: Vector = H[np.ix_(order, order)]
+        return matrix
+
+    def evaluate(self, w: npt.ArrayLike) -> Evaluation:
+        """Return f(w), each sample's loss and the accuracy, from one pass."""
+        w = self.parameters.vector(w)
+        W, b = self.parameters.split(w, self.dtype)
+        losses = np.empty((self.N, 2))
+        loss = self._loss(W, b, losses)
+        accuracy = float("nan")
+        if self._rows.y is not None:  # the label's score is no less than the highest
+            accuracy = float(np.average(losses[:, 1] == 0, weights=self._rows.s))
+        return Evaluation(loss + self._penalty_at(w), losses[:, 0].copy(), accuracy)
+
+    def _loss(self, W: Array, b: Array | None, losses: Array | None) -> float:
+        if dispatch.kernels is None:
+            y, targets = self._rows.y, self._rows.targets
+            Z = reference.scores(reference.float64(self._rows.X), W, b, self._rows.offset)
+            if losses is not None:
+                losses[:, 0] = reference.losses(Z, targets)
+                losses[:, 1] = 0 if y is None else Z.max(axis=1) - Z[np.arange(self.N), y]
+            return reference.loss(Z, targets, self._rows.s) * self._part
+        W, b = self._modelled(W, b)
+        return self._run(dispatch.kernels.LossGrad(W, b, None, None, self.m, losses=losses))
+
+    def _run(self, asked: Pass, *, hessian: bool = False) -> float:
+        """Run a pass over all samples, as the loss sees them or as the Hessian does."""
+        rows = self._curving if hessian else self._rows
+        return run(asked, self._plan(hessian), rows, self.n_threads)
+
+    def _plan(self, second: bool) -> Plan:
+        rows, shape = self._rows, (self.N, self.D, self.K)
+        options = {"second": second, "copied": rows.narrow, "nnz": rows.stored}
+        return plan(*shape, self.dtype.itemsize, dispatch.isa, **options)
+
+    def _modelled(self, W: Array, b: Array | None) -> tuple[Array, Array | None]:
+        """Return those rows of W (K, D) and b (K,) that a pass reads."""
+        return W, b
+
+    @property
+    def _transposing(self) -> bool:
+        """Whether the pass takes w and leaves the gradient itself, in double: it transposes W and dW anyway."""
+        return isinstance(self._rows.X, CSR) and dispatch.kernels is not None
+
+    def _transposed(self, w: Array, v: Array) -> Vector:
+        """Return the penalised Hessian at w times v."""
+        assert dispatch.kernels is not None
+        w, v = steady(w), steady(v)
+        views, product = self.parameters.views, np.empty(self.size)
+        l2 = self.penalty.l2 if self.penalty.uniform else 0.0  # the pass adds one that is the same for all features
+        asked = dispatch.kernels.HessianProduct(*views(w), *views(v), *views(product), self.m, l2)
+        self._run(asked, hessian=True)
+        if not self.penalty.uniform:
+            self.penalty.add_product(self.parameters.weights(v), self.parameters.weights(product))
+        return product
+
+    def _penalty_at(self, w: Array) -> float:
+        return self.penalty.value(self.parameters.weights(w), self.n_threads)
+
+    def _augmented(self, rows: slice) -> Vector:
+        """Return some rows of X, with a column of ones where there is an intercept."""
+        X = self._rows.X[rows]
+        augmented = np.empty((len(X), self.parameters.each))
+        augmented[:, : self.D] = X.scipy(np.float64).toarray() if isinstance(X, CSR) else X
+        augmented[:, self.D :] = 1
+        return augmented
+
+    def _posterior(self, rows: Rows, W: Array, b: Array | None) -> Array:
+        """Return the posterior of some samples, (n, count): of the classes that have parameters."""
+        classes, offset = self.parameters.classes, self._both_offsets(rows)
+        S = predict_proba(rows.X, W, b, offset=offset, n_threads=self.n_threads)
+        return S[:, classes.start : classes.stop]
+
+    def _both_offsets(self, rows: Rows) -> Array | None:
+        """Return the offset as a public function takes it."""
+        offset = rows.offset
+        return offset if offset is None or offset.shape[1] > 1 else offset[:, 0]
+
+    @cached_property
+    def mean_squares(self) -> Vector:
+        """The mean of each feature's square, over some thousand rows, or all if X is sparse; 1 for the intercept."""
+        X, means = self._some, np.ones(self.parameters.each)
+        if isinstance(X, CSR):
+            means[: self.D] = X.sums(np.square)
+        else:
+            means[: self.D] = squares(X)
+        means[: self.D] /= len(X)
+        return means
+
+    @cached_property
+    def means(self) -> Vector:
+        """The mean of each feature over the same rows, (D,)."""
+        X = self._some
+        if isinstance(X, CSR):
+            return X.sums() / len(X)
+        with np.errstate(over="ignore", invalid="ignore"):
+            means: Vector = X.astype(np.float64, order="C", copy=False).sum(axis=0) / len(X)
+        return means
+
+    @property
+    def _some(self) -> Any:
+        """Some thousand rows of X; all sparse ones, in which a feature may have few entries."""
+        X = self._rows.X
+        return X if isinstance(X, CSR) else X[:: max(1, self.N // 4096)]
+
+    def of_features(self, which: npt.NDArray[np.intp]) -> Self:
+        """Return the objective of some features alone, the weights of the others being 0: of a copy of those."""
+        other = copy.copy(self)
+        X = self._rows.X
+        other._rows = replace(
+            self._rows, X=X.columns(which) if isinstance(X, CSR) else np.ascontiguousarray(X[:, which])
+        )
+        other._curving = other._rows.curving()
+        other.D, layout = len(which), self.parameters
+        other.parameters = Parameters(layout.K, other.D, layout.intercept, layout.binary)
+        other.penalty = self.penalty.of_features(which)
+        for name in ("mean_squares", "means", "_rows_space", "_centre"):  # which are of all features
+            other.__dict__.pop(name, None)
+        return other
+
+    def weighing(self, s: Vector, n_threads: int | None = None) -> Self:
+        """Return the objective of the same rows with other complete weights, (N,): a row of weight 0 is left out.
+
+        Nothing is copied, and nothing is checked.
+        """
+        other = copy.copy(self)
+        other._rows = replace(self._rows, s=s)
+        other._curving = other._rows.curving()
+        other.m = other._rows.total
+        other.n_threads = self.n_threads if n_threads is None else n_threads
+        return other
+
+    @property
+    def offset(self) -> Array | None:
+        """What is added to the scores of the samples."""
+        return self._rows.offset
+
+    @property
+    def available(self) -> int:
+        """Samples that matrices may be summed from: all."""
+        return int(self.N)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a pass, about: those of its two products."""
+        stored = self._rows.stored
+        return 4 * self.K * (self.N * self.D if stored is None else stored)
+
+    @cached_property
+    def _rows_space(self) -> RowsSpace | None:
+        X = self._rows.X
+        if self._rows.narrow and is_wide(self.N, self.D):
+            X = X.astype(self.dtype)
+        if not is_wide(self.N, self.D) or dispatch.kernels is None:
+            return None
+        if not isinstance(X, CSR) and X.dtype != self.dtype:
+            return None
+        space = RowsSpace(X, self.parameters, self.n_threads)
+        return space if len(space.kept) else None
+
+    def in_rows_space(self) -> tuple[RowsSpace, SoftmaxObjective] | None:
+        """Return the same problem with as many features as samples, where those are far fewer; see `RowsSpace`."""
+        if self._rows_space is None or np.ptp(self.penalty.diagonal(self.D)):
+            return None
+        space, rows = self._rows_space, self._rows
+        narrow = Rows(space.Z, rows.y, rows.Y, rows.s, offset=rows.offset)
+        return space, objective_of(narrow, space.narrow, self.penalty, m=self.m, n_threads=self.n_threads)
+
+    def easing(self, N: int | None = None) -> Easing | None:
+        """Return the extra penalty from which a fit had better begin; N if these rows are a sample of so many."""
+        return easing(self.parameters, self.penalty, self.mean_squares, self.N if N is None else N)
+
+    def preconditioner(self, w: Vector, extra: Vector | None = None) -> Fisher:
+        """Return what multiplies a vector by an approximate inverse of the Hessian at w; see `fisher.py` beside.
+
+        `extra` is the diagonal of a penalty beyond the objective's own.
+        """
+        squares = self.mean_squares
+        return self.fisher(w, self.parameters, self.penalty, extra, mean_squares=squares, means=lambda: self.means)
+
+    def curvature(self, w: Vector) -> Fisher:
+        """Return the matrices of which `preconditioner` has the inverse."""
+        return self.fisher(w, self.parameters, self.penalty, None, mean_squares=self.mean_squares, whole=True)
+
+    def fisher(
+        self,
+        v: Vector,
+        parameters: Parameters,
+        penalty: Penalty,
+        extra: Vector | None,
+        *,
+        mean_squares: Vector,
+        raw: Callable[[Vector], Vector] | None = None,
+        standard: tuple[Vector, Vector] | None = None,
+        whole: bool = False,
+        means: Callable[[], Vector] | None = None,
+    ) -> Fisher:
+        """Return the preconditioner of parameters v, of which `raw` makes this objective's; see `Scaling`."""
+        pool = slice(None, None, max(1, self.N // POOL))
+
+        def posterior(rows: Rows, v: Vector) -> Array:
+            w = v if raw is None else raw(v)
+            return self._posterior(rows, *self.parameters.split(w, self.dtype))
+
+        return Fisher(
+            v,
+            self._curving[pool],
+            float(self._rows.weights()[pool].sum()),
+            parameters,
+            penalty,
+            mean_squares=mean_squares,
+            posterior=posterior,
+            passes_over=self.N,
+            n_threads=self.n_threads,
+            extra=extra,
+            standard=standard,
+            whole=whole,
+            means=means,
+        )
+
+
+def objective_of(
+    rows: Rows, parameters: Parameters, penalty: Penalty, *, m: float | None = None, n_threads: int | None = None
+) -> SoftmaxObjective:
+    """Return the objective of rows with complete weights, for parameters of either layout."""
+    Objective, offset = BinomialObjective if parameters.binary else SoftmaxObjective, rows.offset
+    if offset is not None and offset.shape[1] == 1 and parameters.K == 2:
+        offset = offset[:, 0]  # as a caller has it
+    return Objective(
+        rows.X,
+        rows.targets,
+        penalty=penalty,
+        sample_weight=rows.s,
+        fit_intercept=parameters.intercept,
+        n_threads=n_threads,
+        K=parameters.K,
+        m=m,
+        offset=offset,
+    )
+
+
+class BinomialObjective(SoftmaxObjective):
+    """`SoftmaxObjective` of two classes, parametrised as in scikit-learn: w is class 1's row, class 0's is zero."""
+
+    _binary = True
+
+    def _count_classes(self, y: npt.ArrayLike) -> int:
+        return 2
+
+    def _checked_offset(self, offset: Any, N: int, K: int) -> Array | None:
+        return check_offset_of_class_1(offset, N)
+
+    def _one_row(self, second: bool = False) -> BinomialPlan | None:
+        """Return the way of a pass over one score a sample, if there is one for these samples."""
+        if dispatch.kernels is None:
+            return None
+        nnz = self._rows.stored
+        return binomial_plan(self.N, self.D, self.dtype.itemsize, dispatch.isa, second=second, nnz=nnz)
+
+    def _plan(self, second: bool) -> Plan:
+        return self._one_row(second) or super()._plan(second)
+
+    @cached_property
+    def _centre(self) -> Centre | None:
+        """Where samples are moved for sums in float32, if those may do."""
+        if self.dtype != np.float32 or self._rows.stored is not None:
+            return None
+        if self.N < CENTRED_SAMPLES or self.D > CENTRED_FEATURES:
+            return None
+        some = Rows(self._rows.X[:: max(1, self.N // LOOK)])
+        centre = Centre(some.X)
+        if not centre.in_range or self._centred_hessian(centre, some, np.zeros(self.size)) is None:
+            return None
+        return centre
+
+    def _centred_hessian(self, centre: Centre, rows: Rows, w: Vector) -> Vector | None:
+        assert dispatch.kernels is not None
+        D, intercept, G = self.D, self.parameters.intercept, np.empty((self.D + 1, self.D + 1))
+        model = centre.coefficients(w[:D], float(w[D]) if intercept else 0.0)
+        asked = dispatch.kernels.Hessian(*model, G, self.m, np.stack([centre.shift, centre.scale]))
+        run(asked, centred_plan(len(rows), D, dispatch.isa), rows, self.n_threads)
+        return centre.hessian(G, intercept)
+
+    def _whole_hessian(self, w: Vector) -> Vector:
+        centre = self._centre
+        H = None if centre is None else self._centred_hessian(centre, self._curving, w)
+        return super()._whole_hessian(w) if H is None else H
+
+    def thinned(self) -> Self | None:
+        """Return the objective of fewer samples, whose Hessian may stand for this one's; None where all are as well.
+
+        For the Hessian alone, by whose digits no result is changed: what ends a fit is the gradient of all samples.
+        """
+        step = self.N // max(THIN_ROWS * self.size, THIN_LEAST)
+        if step < 4 or self.N * self.size**2 < THIN_WORK:
+            return None
+        some = self._rows[::step]
+        some.s = None if some.s is None else some.s.copy()
+        if not some.total > 0:
+            return None
+        other = copy.copy(self)
+        vars(other).pop("_centre", None)
+        other._rows, other._curving, other.N = some, some.curving(), len(some)
+        other.m = some.total * (self.m / self._rows.total)
+        return other
+
+    def _modelled(self, W: Array, b: Array | None) -> tuple[Array, Array | None]:
+        return (W, b) if self._one_row() is None else (W[1:], None if b is None else b[1:])
+
+    @property
+    def _transposing(self) -> bool:
+        return self._one_row() is not None

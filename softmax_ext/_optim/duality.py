@@ -1,0 +1,168 @@
+"""How far at most an objective lies above its minimum: its duality gap, from the gradient that a pass has.
+
+With the penalty's conjugate R*, any probabilities P whose residuals sum to zero where there are intercepts,
+Σ_i s_i (P_i - Y_i) = 0, have
+
+    min f >= -1/m Σ_i s_i Σ_k P_ik log P_ik - R*(G),     G = 1/m Σ_i s_i (P_i - Y_i) x_iᵀ
+
+(Boyd and Vandenberghe 2004, section 5.2, of labels). Here P = (1 - t) S + t q, the posterior with as much of constant
+probabilities q as the residuals need. Neither its gradient nor its entropy needs a pass: the gradient of the mixture is
+the mixture of the gradients, that of q follows from two passes at W = 0; and by convexity
+Σ P log P <= (1 - t) Σ S log S + t Σ q log q, where Σ_i s_i S_i log S_i / m = <∇J(w), w> - J(w).
+
+R*(G) is the sum over the features of (|G| - l1 v)₊² / (2 l2 v). Without l2 it would be infinite as soon as one |G|
+exceeds l1 v, as rounding lets some. But where the minimum is, l1 Σ v |W| <= f(w), and over those W alone the conjugate
+is f(w) / l1 times the largest (|G| / v - l1)₊: the less of the two is taken.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._objective.parameters import Parameters
+from .._objective.penalty import Penalty
+from .descent import Descent
+
+Vector = npt.NDArray[np.float64]
+
+
+class Dual:
+    """What an objective's duality gaps need of W = 0: the residuals and gradients of constant probabilities."""
+
+    mass: float
+    frequencies: Vector
+
+    def __init__(self, objective: Any, at_zero: tuple[float, Vector] | None = None) -> None:
+        self.layout, self.K = objective.parameters, objective.parameters.K
+        layout, K = self.layout, self.K
+        zero = np.zeros(layout.size)
+        at_zero = objective.value_and_grad(zero) if at_zero is None else at_zero
+        of_b = layout.intercepts(at_zero[1])
+        self._count(float(at_zero[0]), of_b)
+        self.G0 = layout.weights(at_zero[1]).copy()  # q mean(x) - mean(Y x), at q = 1/K
+        self.G = self.G0
+        if of_b is None:
+            return
+        odds = zero.copy()
+        b = layout.intercepts(odds)
+        assert b is not None
+        b[-1] = np.log(2)  # the last class gets 2 / (K + 1)
+        other = layout.weights(objective.value_and_grad(odds)[1])
+        # Σ s_i x_i Σ_k Y_ik / m
+        self.mean = (other[-1] - self.G0[-1]) / (2 / (K + 1) - 1 / K) if K > 1 else np.zeros(layout.D)
+        q = self.frequencies[self.frequencies > 0] / self.mass
+        self.loss = -self.mass * float(q @ np.log(q))
+        self.G = self.gradient_of(self.frequencies / self.mass)
+
+    def _count(self, loss: float, of_b: Vector | None) -> None:
+        """Take the loss at W = 0, and what the targets weigh from the gradient of the intercepts there."""
+        layout, K = self.layout, self.K
+        self.loss = loss
+        self.mass = loss / np.log(K) if K > 1 else 1.0  # Σ_i s_i Σ_k Y_ik / m: 1 for labels
+        if of_b is not None:
+            frequencies = self.mass / K - of_b  # Σ s_i Y_ik / m; of class 1 alone for two
+            self.frequencies = np.append(self.mass - frequencies, frequencies) if layout.binary else frequencies
+
+    def of_features(self, which: npt.NDArray[np.intp]) -> Dual:
+        """Return that of some features alone, which needs no pass."""
+        other = copy.copy(self)
+        layout = self.layout
+        other.layout = Parameters(layout.K, len(which), layout.intercept, layout.binary)
+        other.G0, other.G = self.G0[:, which], self.G[:, which]
+        if layout.intercept:
+            other.mean = self.mean[which]
+        return other
+
+    def gradient_of(self, q: Vector) -> Vector:
+        """Return the gradient for W where every posterior is q, (K,)."""
+        classes = self.layout.classes
+        moved: Vector = self.G0 + np.outer((q - 1 / self.K)[classes.start : classes.stop], self.mean)
+        return moved
+
+    def null(self) -> Vector:
+        """Return the minimum over the intercepts alone, with W = 0; 0 if a class has no weight."""
+        w = np.zeros(self.layout.size)
+        if self.layout.intercept and self.frequencies.min() > 0:
+            b = np.log(self.frequencies / self.mass)
+            w[self.layout.count * self.layout.D :] = b[1:] - b[0] if self.layout.binary else b - b.mean()
+        return w
+
+    def gap(self, w: Vector, value: float, gradient: Vector, penalty: Penalty) -> float:
+        """Return how far `value` lies above the minimum, at most; `gradient` is that of the smooth part.
+
+        nan where the penalty leaves features free, whose gradients would have to be zero; infinite without one.
+        """
+        layout = self.layout
+        W = layout.weights(w)
+        if not (penalty.l1 or penalty.l2):
+            return np.inf
+        if penalty.weights is not None and not penalty.factors(layout.D).all():
+            return np.nan
+        loss, gradient = value - penalty.value(W), gradient.copy()
+        G = layout.weights(gradient)
+        penalty.add_gradient(-W, G)
+        entropy, t = float(gradient @ w) - loss, 0.0
+        if layout.intercept:
+            off = layout.intercepts(gradient)
+            assert off is not None
+            off = np.append(-off, off) if layout.binary else off
+            posterior = self.frequencies + off  # Σ s_i S_ik / m
+            if len(more := np.flatnonzero(off > 0)):
+                t = min(1.0, float((off[more] / posterior[more]).max()))
+                q = np.maximum(posterior - off / t, 0) / self.mass
+                used = q[q > 0]
+                entropy = (1 - t) * entropy + t * self.mass * float(used @ np.log(used))
+                G = (1 - t) * G + t * self.gradient_of(q)
+        return max(value + entropy + conjugate(G, value, penalty), 0.0)
+
+
+class DualOfOne(Dual):
+    """The same for one gap, by one pass: its gradient is that of the probabilities which that gap needs."""
+
+    def __init__(self, objective: Any, loss: float, of_b: Vector | None) -> None:
+        self.objective, self.layout, self.K = objective, objective.parameters, objective.parameters.K
+        self._count(loss, of_b)
+
+    def gradient_of(self, q: Vector) -> Vector:
+        """Return the gradient for W where every posterior is q, (K,)."""
+        layout, w = self.layout, np.zeros(self.layout.size)
+        b = layout.intercepts(w)
+        assert b is not None
+        log_q = np.log(np.maximum(q, np.finfo(float).tiny))
+        b[:] = log_q[1:] - log_q[0] if layout.binary else log_q
+        G: Vector = layout.weights(self.objective.value_and_grad(w)[1])
+        return G
+
+
+def gap_of(run: Descent) -> float:
+    """Return how far a descent with an L2 penalty is from its minimum at most, by a pass if there are intercepts.
+
+    nan where there is none, or where samples have offsets, with which posteriors at W = 0 are not constant.
+    """
+    objective, value = run.objective, run.asked[0]
+    penalty, layout = objective.penalty, objective.parameters
+    if not penalty.l2 or getattr(objective, "offset", None) is not None or not np.isfinite(value):
+        return np.nan
+    start = run.at_zero
+    if start is None and layout.intercept:
+        loss, gradient = objective.value_and_grad(np.zeros(layout.size))
+        start = loss, layout.intercepts(gradient)
+    return DualOfOne(objective, *(start or (0.0, None))).gap(run.w, value, run.asked[1], penalty)
+
+
+def conjugate(G: Vector, value: float, penalty: Penalty) -> float:
+    """Return R*(G), or what it is over those W whose l1 part is no more than `value`, if that is less."""
+    if not penalty.l1 and penalty.uniform:
+        return float(np.square(G).sum()) / (2 * penalty.l2)
+    factors = penalty.factors(G.shape[1])
+    excess = np.maximum(penalty.sizes(G) - penalty.l1 * factors, 0) if penalty.l1 else G
+    least = np.inf
+    if penalty.l2:
+        least = float((np.square(excess) / factors).sum()) / (2 * penalty.l2)
+    if penalty.l1:
+        least = min(least, value / penalty.l1 * float((excess / factors).max(initial=0.0)))
+    return least

@@ -1,0 +1,380 @@
+"""A proximal quasi-Newton method: losses with an L1 penalty, to the end.
+
+In each iteration coordinate descent finds the minimum of a quadratic model of the loss with the penalty as it is
+(_core/coordinates.py; the model is that of _objective/curvature.py), and a line search goes there, or a part of the
+way. A weight that the model leaves at zero is zero. All of the gradient is looked at in each iteration: what stayed
+out of the sweeps and should move is in the next ones.
+
+It ends where no optimality condition is violated by more than `tol` and the duality gap is at most a tenth of `tol`
+times the value. The gap asks for more: on digits it is that small where the violation is some 1e-8.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core.coordinates import Entries, Quadratic, descend
+from .._objective.curvature import Curvature, Pairs, curvature_of
+from .._objective.parameters import Parameters
+from .._objective.penalty import Penalty
+from .._objective.support import Support, rows_for
+from .descent import Callback, Descent, Solution
+from .duality import Dual
+from .working_set import INNER, WorkingSet, chosen, is_wide
+
+__all__ = ["proximal"]
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+# Parameters at most for models of the whole Hessian.
+FEW = 320
+# Part of the present violation by which the last sweep of coordinate descent may still change a gradient.
+ENOUGH = 0.1
+# A weight that is 0 stays out of the sweeps if its gradient is below the limit by more than this part of it.
+ROOM = 0.2
+# Beside the weights that are not 0 the Hessian has the next ones, no more than so many, or than this part of those,
+# or than are beyond their limits.
+SOME, MORE = 100, 0.25
+# Armijo's constant, the least share of a step, and the evaluations of one line search.
+ARMIJO, LEAST, TRIALS = 1e-4, 0.1, 30
+# The duality gap at the end, as a part of tol times the value, or of tol squared if that is more.
+GAP = 0.1
+# Iterations in which the violation must have fallen by a tenth where the value has only rounding to gain.
+WINDOW, GAIN = 20, 0.1
+
+
+class ProximalDescent(Descent):
+    """A descent whose gradient is that of the smooth part, and whose largest gradient is the largest violation."""
+
+    smooth = False
+
+    def __init__(
+        self,
+        objective: Any,
+        w: Vector,
+        tol: float,
+        max_iter: int,
+        callback: Callback | None = None,
+        dual: Dual | None = None,
+        asked: tuple[float, Vector] | None = None,
+    ) -> None:
+        self.penalty: Penalty = objective.penalty
+        self.parameters: Parameters = objective.parameters
+        super().__init__(objective, w, tol, max_iter, callback, asked=asked)
+        self.dual = dual
+        if dual is None and getattr(objective, "offset", None) is None:
+            self.dual = Dual(objective, None if self.w.any() else self.asked)
+
+    def violation(self, w: Vector, grad: Vector) -> float:
+        """Return the largest violation of the optimality conditions."""
+        (W, _), (dW, db) = self.parameters.views(w), self.parameters.views(grad)
+        of_weights = float(self.penalty.violations(W, dW).max(initial=0.0))
+        return of_weights if db is None else max(of_weights, float(np.abs(db).max(initial=0.0)))
+
+    def _largest(self, *, exact: bool = False) -> float:
+        return self.violation(self.w, self.asked[1])
+
+    @property
+    def most_gap(self) -> float:
+        """What the duality gap may be at the end."""
+        return max(GAP * self.tol * max(self.value, self.tol), self.rounding)
+
+    @property
+    def converged(self) -> bool:
+        """Whether this is a minimum; gap is nan where there is no dual to tell, and then the violation tells alone."""
+        return self.largest_gradient <= self.tol and not self.gap > self.most_gap
+
+    def certify(self) -> None:
+        """Tell whether this is the end."""
+        self.gap = math.inf
+        if self.dual is None:
+            self.gap = math.nan
+        elif self.largest_gradient <= self.tol:
+            self.gap = self.dual.gap(self.w, self.value, self.grad, self.penalty)
+        if self.reason:
+            return
+        if self.converged:
+            self.reason = f"no optimality condition is violated by more than tol = {self.tol:g}"
+            if not math.isnan(self.gap):
+                self.reason += f", and the duality gap is within {self.most_gap:.2g}"
+        elif self.n_iter >= self.max_iter:
+            self.reason = f"max_iter = {self.max_iter} iterations are over"
+        elif self.n_iter > WINDOW and self.curve[-WINDOW - 1] - self.value <= self.rounding:
+            before = min(self.largest_gradients[:-WINDOW])
+            if min(self.largest_gradients[-WINDOW:]) > (1 - GAIN) * before:
+                self.reason = f"rounding: {WINDOW} iterations have gained nothing else"
+
+    def where(self) -> str:
+        """Say in a line how near the minimum this is."""
+        few = np.count_nonzero(self.parameters.weights(self.w))
+        return (
+            f"objective {self.value:.10g}, largest violation {self.largest_gradient:.3g}, duality gap {self.gap:.3g}, "
+            f"{few} of {self.parameters.count * self.parameters.D} coefficients are not 0"
+        )
+
+
+class Model:
+    """The quadratic model at the point of a descent, refreshed at iterations 0, 5, 15, 45, 75, ...
+
+    Where parameters are few it is the whole Hessian of each point, and there are no pairs. From the first refresh on
+    it is that of the weights that are not 0 or may become so, where those are few enough; then it is also refreshed
+    where others are further from their optimum than these.
+    """
+
+    def __init__(self, run: ProximalDescent, few: int) -> None:
+        self.pairs = Pairs(run.w.size)
+        self.whole = run.w.size <= few and hasattr(run.objective, "hessian")
+        self.broad: Curvature | None = None  # of all parameters
+        self.curvature: Curvature | None = None
+        self.first = self.due = self.steps = 0  # of the descent that is served; and those of the one before
+        self.take(run)
+
+    def take(self, run: ProximalDescent) -> None:
+        """Serve a descent, the first or the next on a path, where M and pairs are those of the same smooth part."""
+        self.run, limits = run, np.zeros(run.w.size)
+        run.parameters.weights(limits)[:] = run.penalty.thresholds(run.parameters.D)
+        self.limits = limits
+        self.due, self.first, self.steps = self.due - self.steps, self.first - self.steps, 0
+
+    def current(self) -> Curvature:
+        """Return M, computed anew where that is due."""
+        run = self.run
+        old = self.curvature
+        if old is None or self.whole or run.n_iter >= self.due or self._others_lead(old.kept):
+            self.curvature = self._computed()
+            self.pairs.refresh(self.curvature)
+        if run.n_iter >= self.due:
+            gap = self.due - self.first
+            self.due = self.first + (min(3 * gap, gap + 30) if gap else 5)
+        assert self.curvature is not None
+        return self.curvature
+
+    def _computed(self) -> Curvature:
+        """Return the Hessian of what is near its limit if it is not too dear, else M of all parameters."""
+        run = self.run
+        if not self.whole:
+            kept = self._near()
+            if rows := rows_for(run.objective, kept):
+                return Support(run.objective, run.w, kept, rows)
+        if self.broad is None:
+            self.broad = curvature_of(run.objective, run.w, self.whole)
+        else:
+            self.broad.refresh(run.w)
+        return self.broad
+
+    def _near(self) -> npt.NDArray[np.intp]:
+        """Return which parameters are not 0, or are the nearest to where they would move; of a group all or none."""
+        run, layout = self.run, self.run.parameters
+        (W, _), (dW, _) = layout.views(run.w), layout.views(run.grad)
+        limits, sizes = run.penalty.thresholds(layout.D), run.penalty.sizes(dW)
+        used = W.any(axis=0) if run.penalty.grouped else W != 0
+        used = used | (limits == 0)
+        room = np.where(used, np.inf, (limits - sizes) / np.maximum(limits, np.finfo(float).tiny)).ravel()
+        more = np.flatnonzero(room <= ROOM)
+        most = max(SOME, int(MORE * np.count_nonzero(used)), int(np.count_nonzero(room <= 0)))
+        if len(more) > most:
+            more = more[np.argsort(room[more], kind="stable")[:most]]
+        used.reshape(-1)[more] = True
+        kept = np.ones(run.w.size, bool)
+        layout.weights(kept)[:] = used
+        return np.flatnonzero(kept)
+
+    def _others_lead(self, kept: npt.NDArray[np.intp] | None) -> bool:
+        """Tell whether what M does not know of is further from its optimum than what it does."""
+        if kept is None:
+            return False
+        run = self.run
+        (W, _), (dW, _) = run.parameters.views(run.w), run.parameters.views(run.grad)
+        violations = np.array(np.broadcast_to(run.penalty.violations(W, dW), W.shape))
+        violations.reshape(-1)[kept[kept < W.size]] = 0
+        return 2 * float(violations.max(initial=0.0)) > run.largest_gradient
+
+    def step(self) -> Vector:
+        """Return the way to the model's minimum."""
+        run, curvature = self.run, self.current()
+        w, g, limits = curvature.arranged(run.w), curvature.inward(run.grad), curvature.arranged(self.limits)
+        entries = self._entries(w, g, limits, curvature)
+        gamma, Q, QN = self.pairs.compact(entries.coordinates())
+        model = Quadratic(curvature.M, curvature.diagonal, gamma, Q, QN, g, limits)
+        u, self.Md = descend(model, entries, w, ENOUGH * run.largest_gradient)
+        return curvature.outward(u - w)
+
+    def _entries(self, w: Vector, g: Vector, limits: Vector, curvature: Curvature) -> Entries:
+        """Return what may move: all that is not 0, or whose gradient is near its limit; of a group all or none."""
+        layout, curved = self.run.parameters, curvature.diagonal > 0
+        if not self.run.penalty.grouped or layout.count == 1:
+            return Entries(np.flatnonzero(((w != 0) | (np.abs(g) >= (1 - ROOM) * limits)) & curved))
+        first = np.arange(curvature.features)
+        group = np.add.outer(first, np.arange(layout.count) * curvature.apart)
+        sizes = np.sqrt(np.square(g[group]).sum(axis=1))
+        moving = w[group].any(axis=1) | (sizes >= (1 - ROOM) * limits[first])
+        first = first[moving & curved[group].all(axis=1)]
+        others = curved.copy()
+        others[group] = False
+        return Entries(np.append(first, np.flatnonzero(others)), len(first), layout.count, curvature.apart)
+
+    def learn(self, s: Vector, y: Vector, share: float) -> None:
+        """Take in what a step, that share of the model's, has done to the gradient."""
+        if not self.whole:
+            assert self.curvature is not None
+            self.pairs.add(s, y, self.curvature, share * self.Md)
+
+
+class Among:
+    """A working set, and the model of the objective of its features."""
+
+    def __init__(self, some: WorkingSet, penalty: Penalty) -> None:
+        self.some, self.penalty = some, penalty
+        self.model: Model | None = None
+
+
+def follow(run: ProximalDescent, before: Model | Among | None = None) -> Model | Among | None:
+    """Go on from the point of a descent to the end, with the model of one before if there is one; return the model."""
+    if is_wide(run.objective):
+        return _follow_among(run, before if isinstance(before, Among) else None)
+    return _follow(run, before if isinstance(before, Model) else None)
+
+
+def _follow(run: ProximalDescent, model: Model | None) -> Model:
+    since = run.n_iter, run.evaluations
+    if model is None:
+        model = Model(run, FEW)
+    else:
+        model.take(run)
+    while math.isfinite(run.value):
+        run.certify()
+        if run.reason or not _search(run, model):
+            break
+    model.steps = run.n_iter
+    run.tell("proximal Newton's method" if model.whole else "proximal quasi-Newton method", since)
+    return model
+
+
+def _follow_among(run: ProximalDescent, among: Among | None) -> Among | None:
+    """Do the same where features are many: each iteration is a fit among some of them, and a pass over all."""
+    before, inner, iterations, evaluations = None if among is None else among.penalty, run, 0, 0
+    closer = 1.0
+    while math.isfinite(run.value):
+        run.certify()
+        if run.reason:
+            break
+        (W, _), (dW, _) = run.parameters.views(run.w), run.parameters.views(run.grad)
+        which, before = chosen(run.penalty, W, dW, before), None
+        if among is None or not set(which.tolist()) <= set(among.some.which.tolist()):
+            among, closer = Among(WorkingSet(run.objective, which), run.penalty), 1.0
+        elif inner is not run and not inner.converged:
+            run.reason = inner.reason
+            break
+        elif inner is not run and not inner.n_iter:
+            closer *= INNER  # the end is further than the fit among these could tell
+        some = among.some
+        some.part.penalty = run.penalty.of_features(some.which)
+        among.penalty = run.penalty
+        inner = ProximalDescent(
+            some.part,
+            some.lower(run.w),
+            closer * max(run.tol, INNER * run.largest_gradient),
+            run.max_iter - iterations,
+            dual=None if run.dual is None else run.dual.of_features(some.which),
+        )
+        among.model = _follow(inner, among.model)
+        iterations, evaluations = iterations + inner.n_iter, evaluations + inner.evaluations
+        w, run.predicted_decrease = some.lift(inner.w), inner.predicted_decrease
+        asked = run.evaluate(w)
+        run.move(w, asked, *asked)
+        if iterations >= run.max_iter or closer < 1e-3:
+            run.certify()
+            run.reason = run.reason or inner.reason
+            break
+    run.lines.append(
+        f"working sets of the features: {run.n_iter}, {iterations} iterations and {evaluations} evaluations among them"
+    )
+    return among
+
+
+def _search(run: ProximalDescent, model: Model) -> bool:
+    """Move to the model's minimum, or towards it as far as the objective falls; False where rounding hides that.
+
+    Where the value tells only rounding, a step is fine that makes the violation less.
+    """
+    d, W, l1_part = model.step(), run.parameters.weights, run.penalty.l1_part
+    slope = run.dot(run.grad, d) + l1_part(W(run.w + d)) - l1_part(W(run.w))
+    run.predicted_decrease = max(-0.5 * slope, 0.0)
+    t = 1.0
+    for _ in range(TRIALS):
+        w = run.w + d if t == 1 else run.w + t * d  # so that what shall be 0 is
+        asked = value, grad = run.evaluate(w)
+        fine = value <= run.value + ARMIJO * t * slope
+        if not fine and abs(value - run.value) <= run.rounding:
+            fine = run.violation(w, grad) < run.largest_gradient
+        if fine:
+            s, y = w - run.w, grad - run.grad
+            run.move(w, asked, value, grad)
+            model.learn(s, y, t)
+            return True
+        bend = value - run.value - t * slope  # of the parabola through both values
+        t *= min(max(-0.5 * t * slope / bend, LEAST), 0.5) if bend > 0 and math.isfinite(bend) else LEAST
+    run.reason = "rounding: the line search sees nothing else"
+    return False
+
+
+def proximal(
+    objective: Any,
+    w: npt.ArrayLike,
+    *,
+    tol: float = 1e-4,
+    max_iter: int = 100,
+    callback: Callback | None = None,
+) -> Solution:
+    """Proximal quasi-Newton method from w, for objectives whose `Penalty` has an l1.
+
+    Each iteration minimises a quadratic model of the smooth part, with the penalty as it is, by coordinate descent. Up
+    to 320 parameters the model is the whole Hessian; for more it is a block for each class from a sample of the rows,
+    or the diagonal where blocks do not pay, and L-BFGS's ten pairs.
+
+    Parameters
+    ----------
+    objective : SoftmaxObjective
+        Or one of your own, with ``penalty``, ``parameters``, and ``value_and_grad(w)``: the value of all, and the
+        gradient of all but the l1 part.
+    w : array_like, shape (size,)
+        Where to start.
+    tol : float
+        For the largest violation of the optimality conditions: where a weight is not 0 the whole derivative must
+        vanish, where it is 0 the smooth part's must be within l1 times the feature's weight. Besides, the duality gap
+        must be at most ``0.1 tol max(f, tol)``, if the penalty leaves no feature free.
+    max_iter : int
+        Most iterations.
+    callback : callable, optional
+        As in `lbfgs`; it gets the violation in the place of the largest component of the gradient.
+
+    Returns
+    -------
+    Solution
+        As from `lbfgs`, with `largest_gradient` the largest violation, and with `gap`, the duality gap: nan if it was
+        not asked for. The report tells whether rounding was the end.
+
+    References
+    ----------
+    K. Scheinberg and X. Tang, "Practical inexact proximal quasi-Newton method with global complexity analysis",
+    Mathematical Programming 160 (2016), 495-529. J. Lee, Y. Sun and M. Saunders, "Proximal Newton-type methods for
+    minimizing composite functions", SIAM Journal on Optimization 24 (2014), 1420-1443.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softmax_ext import SoftmaxObjective, optim
+    >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [3.0, 0.0]])
+    >>> objective = SoftmaxObjective(X, [0, 0, 1, 1], penalty=optim.Penalty(l1=0.1))
+    >>> found = optim.proximal(objective, np.zeros(objective.size))
+    >>> found.converged, found.gap < 1e-5, found.w[:4].round(3) + 0
+    (True, True, array([-1.135,  0.   ,  1.135,  0.   ]))
+    """
+    run = ProximalDescent(objective, np.asarray(w, np.float64), tol, max_iter, callback)
+    follow(run)
+    return run.solution()

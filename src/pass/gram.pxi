@@ -1,0 +1,168 @@
+# Few rows of many features (softmax_ext/_objective/rows_space.py): X X^T, its factor, and combinations of the rows; in double
+# whatever X is. Features are cut into slices by their number, and what slices add up is added in their order.
+
+cdef enum:
+    GRAM_FEATURES = 128      # at a time: transposed, those of 512 rows fill half of the second cache
+    GRAM_LANES = 8           # of doubles, at most
+    LIFTED = 65536           # elements of X at a time, which are as many bytes of doubles
+
+
+cdef void transpose_doubles(
+    const floating *X, Py_ssize_t N, Py_ssize_t D, Py_ssize_t ldx, double *T, Py_ssize_t ldt,
+) noexcept nogil:
+    """At most GRAM_FEATURES features of N rows, transposed."""
+    cdef double wide[GRAM_LANES * GRAM_FEATURES]
+    cdef Py_ssize_t i = 0, r, rows
+    if floating is double:
+        transpose_rows(X, N, D, ldx, T, ldt)
+    else:
+        while i < N:
+            rows = min(lanes_f64, N - i)
+            for r in range(rows):
+                widen(X + (i + r) * ldx, D, wide + r * GRAM_FEATURES)
+            transpose_rows(<const double *>wide, rows, D, GRAM_FEATURES, T + i, ldt)
+            i += lanes_f64
+
+
+cdef void gram_slice(
+    const floating *X, Py_ssize_t N, Py_ssize_t D, Py_ssize_t ldx, double *T, double *G, Py_ssize_t ld,
+) noexcept nogil:
+    """The upper triangle of X X^T, over some features."""
+    cdef Py_ssize_t d = 0, n
+    memset(G, 0, N * ld * sizeof(double))
+    while d < D:
+        n = min(GRAM_FEATURES, D - d)
+        transpose_doubles(X + d, N, n, ldx, T, ld)
+        outer_upper(<const double *>T, N, T, ld, n, ld, G)
+        d += n
+
+
+cdef void gram_slices(
+    const floating *X, Py_ssize_t N, Py_ssize_t D, Py_ssize_t ldx, double *work, double *sums, Py_ssize_t slices,
+    double *G, Py_ssize_t ld, int n_threads,
+) noexcept nogil:
+    cdef Py_ssize_t i, s, j, begin, size = N * ld
+    for s in prange(slices, schedule="dynamic", chunksize=1, num_threads=n_threads):
+        begin = D * s // slices
+        gram_slice(
+            X + begin, N, D * (s + 1) // slices - begin, ldx, work + threadid() * GRAM_FEATURES * ld, sums + s * size,
+            ld,
+        )
+    for i in prange(N, schedule="static", num_threads=n_threads):
+        for s in range(slices):
+            for j in range(ld):
+                G[i * ld + j] += sums[s * size + i * ld + j]
+
+
+def gram_space(Py_ssize_t N):
+    """Return the elements of a row of X X^T, and of each thread's work space."""
+    cdef Py_ssize_t ld = whole(N, lanes_f64)
+    return ld, GRAM_FEATURES * ld
+
+
+def gram_add(
+    X,                      # IN     (N, D), columns contiguous
+    double[:, ::1] G,       # INOUT  (N, ld): in its upper triangle X X^T is added
+    double[:, ::1] work,    # WORK   what gram_space says, for each thread
+    double[:, :, ::1] sums,  # WORK   (slices, N, ld)
+    int n_threads,
+):
+    """Add X X^T."""
+    cdef Py_ssize_t N, ldx, D = X.shape[1], itemsize = X.itemsize
+    cdef const void *x = rows_of(X, itemsize, D, &N, &ldx)
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    with nogil:
+        if itemsize == sizeof(float):
+            gram_slices(
+                <const float *>x, N, D, ldx, &work[0, 0], &sums[0, 0, 0], sums.shape[0], &G[0, 0], G.shape[1],
+                n_threads,
+            )
+        else:
+            gram_slices(
+                <const double *>x, N, D, ldx, &work[0, 0], &sums[0, 0, 0], sums.shape[0], &G[0, 0], G.shape[1],
+                n_threads,
+            )
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
+def gram_factor(
+    double[:, ::1] G,       # INOUT  (N, ld), upper triangle: becomes U, whose rows without a new direction are 0
+    double[::1] T,          # OUT    (N,): G = T^-1 U^T U T^-1
+    double[::1] work,       # WORK   as for gram_add
+    double new,             # part of a row's square that must be new
+):
+    """Factor X X^T, of any rank."""
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    with nogil:
+        factor(&G[0, 0], G.shape[0], G.shape[1], &T[0], new, True, &work[0])
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
+def triangle_solve(
+    const double[:, ::1] U,  # IN    (n, n), upper triangle
+    double[:, ::1] V,       # INOUT  (count, n): U^-1 v, or U^-T v, for each row
+    bint transposed,
+):
+    """Solve U z = v, or U^T z = v."""
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    with nogil:
+        solve_triangle(&U[0, 0], U.shape[0], U.shape[1], transposed, &V[0, 0], V.shape[0], V.shape[1])
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
+cdef void combine_slice(
+    const floating *X, Py_ssize_t N, Py_ssize_t D, Py_ssize_t ldx, const double *shares, Py_ssize_t M, double *work,
+    double *out, Py_ssize_t ldo,
+) noexcept nogil:
+    """Combinations of the rows, of some features: widened first, which reads X in the order of memory."""
+    cdef Py_ssize_t i, ld = whole(D, lanes_f64)
+    for i in range(N):
+        widen(X + i * ldx, D, work + i * ld)
+        memset(work + i * ld + D, 0, (ld - D) * sizeof(double))
+    outer(shares, M, M, work, ld, ld, N, NULL, out, ldo, D, STORE)
+
+
+cdef void combine_slices(
+    const floating *X, Py_ssize_t N, Py_ssize_t D, Py_ssize_t ldx, const double *shares, Py_ssize_t M, double *work,
+    Py_ssize_t space, double *out, int n_threads,
+) noexcept nogil:
+    cdef Py_ssize_t s, begin, slices = (D - 1) // max(64, LIFTED // N) + 1
+    for s in prange(slices, schedule="static", num_threads=n_threads):
+        begin = D * s // slices
+        combine_slice(
+            X + begin, N, D * (s + 1) // slices - begin, ldx, shares, M, work + threadid() * space, out + begin, D,
+        )
+
+
+def rows_combine(
+    X,                      # IN     (N, D), columns contiguous
+    const double[:, ::1] shares,  # IN     (N, M)
+    double[:, ::1] out,     # OUT    (M, D): shares^T X
+    double[:, ::1] work,    # WORK   (n_threads, combine_space)
+    int n_threads,
+):
+    """Combine the rows."""
+    cdef Py_ssize_t N, ldx, D = X.shape[1], itemsize = X.itemsize
+    cdef const void *x = rows_of(X, itemsize, D, &N, &ldx)
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    with nogil:
+        if itemsize == sizeof(float):
+            combine_slices(
+                <const float *>x, N, D, ldx, &shares[0, 0], shares.shape[1], &work[0, 0], work.shape[1], &out[0, 0],
+                n_threads,
+            )
+        else:
+            combine_slices(
+                <const double *>x, N, D, ldx, &shares[0, 0], shares.shape[1], &work[0, 0], work.shape[1], &out[0, 0],
+                n_threads,
+            )
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
+def combine_space(Py_ssize_t N):
+    """Return the elements of each thread's work space for `rows_combine`."""
+    return N * whole(max(64, LIFTED // N), lanes_f64)

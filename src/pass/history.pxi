@@ -1,0 +1,146 @@
+# The two-loop recursion of L-BFGS (Nocedal and Wright 2006, algorithm 7.4), in four sweeps over half of the history
+# each. softmax_ext/_optim/history.py has the same in NumPy.
+
+cdef class Pairs:
+    """Pairs of steps s and changes of the gradient y, in rows of S and Y; an `order` names some, oldest first."""
+
+    cdef Py_ssize_t memory, size, itemsize
+    cdef int n_threads
+    cdef void *S
+    cdef void *Y
+    cdef double *Sg         # s_i^T g, for the last gradient
+    cdef double *SY         # s_i^T y_j, where j is not older than i
+    cdef double *alpha      # of the recursion's first loop,
+    cdef double *shares     # and of the second one: of each row
+    cdef double *sums       # of each chunk
+    cdef tuple held         # the arrays, which must live as long
+
+    def __init__(
+        self,
+        S,                      # INOUT  (memory, size), C-contiguous, as all are
+        Y,                      # INOUT  likewise
+        Sg,                     # OUT    (memory,)
+        SY,                     # OUT    (memory, memory)
+        work,                   # WORK   2 memory (chunks + 1): for the recursion, and for the sums of each chunk
+        int n_threads,
+    ):
+        cdef Py_ssize_t chunks
+        self.held = S, Y, Sg, SY, work
+        self.memory, self.size = S.shape
+        self.itemsize, self.n_threads = S.itemsize, n_threads
+        chunks = (self.size + CHUNK - 1) // CHUNK
+        self.S = numbers(S, b"f", self.itemsize, self.memory * self.size, True)
+        self.Y = numbers(Y, b"f", self.itemsize, self.memory * self.size, True)
+        self.Sg = <double *>numbers(Sg, b"f", sizeof(double), self.memory, True)
+        self.SY = <double *>numbers(SY, b"f", sizeof(double), self.memory * self.memory, True)
+        self.alpha = <double *>numbers(work, b"f", sizeof(double), 2 * self.memory * (chunks + 1), True)
+        self.shares, self.sums = self.alpha + self.memory, self.alpha + 2 * self.memory
+
+    cdef Py_ssize_t rows(self, list order) except -1:
+        """How many rows there are up to the last one that counts."""
+        cdef Py_ssize_t row, most = 0
+        for row in order:
+            if not 0 <= row < self.memory:
+                raise ValueError(f"there are {self.memory} rows, got {row}")
+            most = max(most, row + 1)
+        return most
+
+    def add(self, Py_ssize_t row, list order, w, grad, w0, grad0):
+        """Make a pair of two points, (size,) each, and note its products with those in `order`, itself among them."""
+        cdef Py_ssize_t i, used = self.rows(order)
+        cdef const double *g = <const double *>numbers(grad, b"f", sizeof(double), self.size, False)
+        cdef const double *g0 = <const double *>numbers(grad0, b"f", sizeof(double), self.size, False)
+        cdef const double *v = <const double *>numbers(w, b"f", sizeof(double), self.size, False)
+        cdef const double *v0 = <const double *>numbers(w0, b"f", sizeof(double), self.size, False)
+        cdef fexcept_t flags
+        if not 0 <= row < used:
+            raise ValueError(f"row {row} is not among {order}")
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        with nogil:
+            if self.itemsize == sizeof(float):
+                add_pair(self, <float *>self.S, <float *>self.Y, row, used, v, v0, g, g0)
+            else:
+                add_pair(self, <double *>self.S, <double *>self.Y, row, used, v, v0, g, g0)
+            for i in range(used):
+                self.Sg[i], self.SY[i * self.memory + row] = self.sums[i], self.sums[used + i]
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+    def back(self, list order, grad, q):
+        """The first loop: alpha, and q = g - sum_i alpha_i y_i."""
+        cdef Py_ssize_t i, j, k, other, memory = self.memory, used = self.rows(order), count = len(order)
+        cdef const double *g = <const double *>numbers(grad, b"f", sizeof(double), self.size, False)
+        cdef double *to = <double *>numbers(q, b"f", sizeof(double), self.size, True)
+        cdef double left
+        cdef fexcept_t flags
+        for i in range(used):
+            self.alpha[i] = self.shares[i] = 0
+        for k in range(count - 1, -1, -1):
+            i = order[k]
+            left = self.Sg[i]
+            for other in range(k + 1, count):
+                j = order[other]
+                left -= self.SY[i * memory + j] * self.alpha[j]
+            self.alpha[i] = left / self.SY[i * memory + i]
+        for i in range(used):
+            self.sums[i] = -self.alpha[i]
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        with nogil:
+            if self.itemsize == sizeof(float):
+                all_shares(1, g, self.sums, <float *>self.Y, used, self.size, to, self.n_threads)
+            else:
+                all_shares(1, g, self.sums, <double *>self.Y, used, self.size, to, self.n_threads)
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+    def forth(self, list order, z, Hy):
+        """The second loop, from z = H0 q and Hy = H0 y of the newest pair: z becomes the direction.
+
+        H0 is taken times what makes it fit the last pair: Nocedal and Wright's (7.20), in its metric.
+        """
+        cdef Py_ssize_t i, j, k, other, memory = self.memory, used = self.rows(order), count = len(order)
+        cdef Py_ssize_t newest = order[count - 1]
+        cdef double *to = <double *>numbers(z, b"f", sizeof(double), self.size, True)
+        cdef const double *image = <const double *>numbers(Hy, b"f", sizeof(double), self.size, False)
+        cdef double gamma, curvature, found
+        cdef fexcept_t flags
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        with nogil:
+            if self.itemsize == sizeof(float):
+                all_products(
+                    <float *>self.Y + newest * self.size, 1, self.size, image, <float *>NULL, self.sums,
+                    self.n_threads,
+                )
+                curvature = self.sums[0]
+                all_products(<float *>self.Y, used, self.size, to, <float *>NULL, self.sums, self.n_threads)
+            else:
+                all_products(
+                    <double *>self.Y + newest * self.size, 1, self.size, image, <double *>NULL, self.sums,
+                    self.n_threads,
+                )
+                curvature = self.sums[0]
+                all_products(<double *>self.Y, used, self.size, to, <double *>NULL, self.sums, self.n_threads)
+        gamma = self.SY[newest * memory + newest] / (curvature if curvature > DBL_MIN else DBL_MIN)
+        for k in range(count):
+            i = order[k]
+            found = gamma * self.sums[i]
+            for other in range(k):
+                j = order[other]
+                found += self.shares[j] * self.SY[j * memory + i]
+            self.shares[i] = self.alpha[i] - found / self.SY[i * memory + i]
+        for i in range(used):
+            self.sums[i] = -self.shares[i]
+        with nogil:
+            if self.itemsize == sizeof(float):
+                all_shares(-gamma, to, self.sums, <float *>self.S, used, self.size, to, self.n_threads)
+            else:
+                all_shares(-gamma, to, self.sums, <double *>self.S, used, self.size, to, self.n_threads)
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
+cdef void add_pair(
+    Pairs p, floating *S, floating *Y, Py_ssize_t row, Py_ssize_t used, const double *w, const double *w0,
+    const double *g, const double *g0,
+) noexcept nogil:
+    """A pair of two points, and the products of all s with the gradient and with its y."""
+    difference(w, w0, p.size, S + row * p.size, p.n_threads)
+    difference(g, g0, p.size, Y + row * p.size, p.n_threads)
+    all_products(S, used, p.size, g, Y + row * p.size, p.sums, p.n_threads)
