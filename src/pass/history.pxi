@@ -72,6 +72,7 @@ cdef class Pairs:
         cdef double *to = <double *>numbers(q, b"f", sizeof(double), self.size, True)
         cdef double left
         cdef fexcept_t flags
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
         for i in range(used):
             self.alpha[i] = self.shares[i] = 0
         for k in range(count - 1, -1, -1):
@@ -83,7 +84,6 @@ cdef class Pairs:
             self.alpha[i] = left / self.SY[i * memory + i]
         for i in range(used):
             self.sums[i] = -self.alpha[i]
-        fegetexceptflag(&flags, FE_ALL_EXCEPT)
         with nogil:
             if self.itemsize == sizeof(float):
                 all_shares(1, g, self.sums, <float *>self.Y, used, self.size, to, self.n_threads)
