@@ -447,7 +447,7 @@ def main():
     options = parser.parse_args()
     levels = options.isa
     if not levels:
-        code = "from softmax_ext import _dispatch; print(*_dispatch.available())"
+        code = "import softmax_ext as s; c = s.show_config(); print(*(i for i in c.isa_built if i in c.isa_supported))"
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=options.builds[0], capture_output=True, text=True, check=True
         )

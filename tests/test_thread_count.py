@@ -124,7 +124,7 @@ def test_accepted_values_of_omp_num_threads(value, expected):
     assert _threads.accepted(value) is expected
 
 
-PRINT_COUNTS = "from softmax_ext import _threads as t; print(t.effective(), t.share, t._most)"
+PRINT_COUNTS = "from softmax_ext._core import threads as t; print(t.effective(), t.share, t._most)"
 
 
 @needs_openmp
