@@ -429,7 +429,7 @@ def test_threads_are_the_fewer_of_both(function, monkeypatch):
     for name in ("of_scores", "of_linear"):
         run = getattr(vjp, name)
         monkeypatch.setattr(vjp, name, lambda *a, run=run, **k: (seen.append(k.get("threads", a[-1])), run(*a, **k))[1])
-    monkeypatch.setattr(functions._threads, "effective", lambda: 3)
+    monkeypatch.setattr(functions.threads, "effective", lambda: 3)
     before, results = torch.get_num_threads(), []
     x, W, y = torch.randn(3000, 40), torch.randn(90, 40), torch.randint(0, 40, (3000,))
     try:

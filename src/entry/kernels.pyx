@@ -15,7 +15,8 @@ CSR rows have stages of their own for the first and the third: sparse.pxi and sp
 The Hessian times (V, c) is the same pass with a second buffer Q = X V^T + c and, for R, A = S o (Q - sum_k S_k Q_k).
 
 Work is cut by the problem's shape, never by the number of threads, and what is summed is summed in a fixed order: every
-number of threads gives the same bits.  Each cut is a plan, with its sizes and its pass (softmax_ext/_core/plan.py chooses):
+number of threads gives the same bits.  Each cut is a plan, with its sizes and its pass; softmax_ext/_core/plan.py
+chooses:
 
     slices   the rows fall into slices, each with sums of its own in double, added in the slices' order
     owned    a dW for each slice would cost too much: all threads work on one tile, and each part of the classes owns
@@ -79,24 +80,24 @@ include "interrupt.pxi"
 include "buffers.pxi"
 include "batch.pxi"
 include "plan.pxi"
-include "tile.pxi"
-include "slices.pxi"
-include "owned.pxi"
-include "sparse.pxi"
-include "binomial.pxi"
-include "hessian.pxi"
-include "hessian_entries.pxi"
-include "centred.pxi"
+include "../pass/tile.pxi"
+include "../pass/slices.pxi"
+include "../pass/owned.pxi"
+include "../pass/sparse.pxi"
+include "../pass/binomial.pxi"
+include "../pass/hessian.pxi"
+include "../pass/hessian_entries.pxi"
+include "../pass/centred.pxi"
 include "pass.pxi"
-include "fisher.pxi"
-include "gram.pxi"
-include "coordinates.pxi"
-include "support.pxi"
-include "vectors.pxi"
-include "history.pxi"
+include "../pass/fisher.pxi"
+include "../pass/gram.pxi"
+include "../pass/coordinates.pxi"
+include "../pass/support.pxi"
+include "../pass/vectors.pxi"
+include "../pass/history.pxi"
 include "function.pxi"
-include "logits.pxi"
-include "cross_entropy.pxi"
+include "../pass/logits.pxi"
+include "../pass/cross_entropy.pxi"
 
 
 def exp_f32(const float[::1] x, float[::1] out):

@@ -11,7 +11,7 @@ cdef class Pass:
     cdef readonly bint summing  # whether sums over all rows are made
 
     def visit(self, rows, Plan plan, Visit visit, space, int n_threads):
-        """Take some rows, softmax_ext/_inputs/rows.py's `Rows` as the plan reads them; return the loss after the last visit.
+        """Take some rows, `Rows` of softmax_ext/_inputs/rows.py as the plan reads them; return the last visit's loss.
 
         The work space is the same for all visits: what `plan` says for so many threads.
         """

@@ -1,5 +1,5 @@
-# Few rows of many features (softmax_ext/_objective/rows_space.py): X X^T, its factor, and combinations of the rows; in double
-# whatever X is. Features are cut into slices by their number, and what slices add up is added in their order.
+# Few rows of many features (softmax_ext/_objective/rows_space.py): X X^T, its factor, and combinations of the rows; in
+# double whatever X is. Features are cut into slices by their number, and what slices add up is added in their order.
 
 cdef enum:
     GRAM_FEATURES = 128      # at a time: transposed, those of 512 rows fill half of the second cache
