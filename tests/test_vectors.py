@@ -45,6 +45,17 @@ def test_combinations_and_differences(level, dtype, size):
     np.testing.assert_array_equal(out, (v - want).astype(dtype))
 
 
+@pytest.mark.parametrize("n, D, M", [(1, 1, 1), (7, 31, 3), (130, 515, 17), (1001, 200, 9)])
+def test_several_combinations_at_once(level, dtype, n, D, M):
+    rng = np.random.default_rng(n)
+    rows, shares = rng.standard_normal((n, D)).astype(dtype), rng.standard_normal((M, n)).T
+    got = vectors.combinations(rows, shares)
+    want, bound = shares.T @ rows.astype(np.longdouble), np.abs(shares.T) @ np.abs(rows)
+    assert (np.abs(got - want) <= 1e-15 * n * bound).all()
+    for n_threads in (2, 3):
+        np.testing.assert_array_equal(vectors.combinations(rows, shares, n_threads), got)
+
+
 def test_every_number_of_threads_gives_the_same_bits(isa, dtype):
     rows, v, u, shares = problem(vectors.PARALLEL // 2 + 77, dtype)
     assert rows.size > vectors.PARALLEL

@@ -75,6 +75,16 @@ def squares(X: Array) -> Vector:
     return sums
 
 
+def combinations(rows: Array, shares: Array, n_threads: int = 1) -> Vector:
+    """Return shares^T rows, (M, D): as many combinations of the rows (n, D) as there are columns of shares (n, M)."""
+    kernels, shares = dispatch.kernels, np.require(shares, np.float64, ["C", "A"])
+    if kernels is None:
+        return np.asarray(shares.T @ rows.astype(np.float64, copy=False))
+    found = np.empty((shares.shape[1], rows.shape[1]))
+    kernels.rows_combine(rows, shares, found, np.empty((n_threads, kernels.combine_space(len(rows)))), n_threads)
+    return found
+
+
 def combine(
     share: float, v: Vector, shares: Vector, rows: Array, *, out: Vector | None = None, n_threads: int = 1
 ) -> Vector:

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core import dispatch
-from .._core.vectors import combine, dots
+from .._core.vectors import combinations
 from .._inputs.csr import CSR
 from .._inputs.rows import Rows
 from .._inputs.validation import is_native, native, read_as
@@ -56,6 +56,8 @@ EASY_ROWS = 16
 # Of sparse X: entries of a feature, of the usual size, whose samples are taken to be as far in doubt as all are; and
 # the least part of a feature's mean square that is left when its mean is taken away.
 PRIOR, LEAST_SPREAD = 1.0, 1e-3
+# Weights of some classes, which fit the second cache several times.
+AT_ONCE = 2**14
 TINY = float(np.finfo(float).tiny)
 
 
@@ -175,16 +177,18 @@ class Fisher:
         return list(found)
 
     def _centred(self, g: Array, mean: Vector) -> Vector:
-        """Return M⁻¹ g, where M is diagonal for features less their mean. By class, for each fits the second cache."""
+        """Return M⁻¹ g of a diagonal for features less their mean: at a time, the classes that fit the second cache."""
         z, views = np.empty(len(g)), self.parameters.views
         (dW, db), (inverse, of_b), (W, b) = views(g), views(self.inverse), views(z)
         assert db is not None and of_b is not None and b is not None
-        for k, row in enumerate(W):
-            centre = mean[k % len(mean)]
-            np.multiply(centre, -db[k], out=row)
-            row += dW[k]
-            row *= inverse[k]
-            b[k] = db[k] * of_b[k] - dots(row[np.newaxis], centre, n_threads=self.n_threads)[0]
+        at_once = max(1, AT_ONCE // W.shape[1])
+        for start in range(0, len(W), at_once):
+            some = slice(start, start + at_once)
+            rows, centre = W[some], mean if len(mean) == 1 else mean[some]
+            np.multiply(centre, -db[some, np.newaxis], out=rows)
+            rows += dW[some]
+            rows *= inverse[some]
+            b[some] = db[some] * of_b[some] - (rows * centre).sum(axis=1)
         return z
 
     def _factor(self, c: Vector) -> None:
@@ -239,8 +243,7 @@ class Fisher:
                     block -= self.standard[0]
                     block *= self.standard[1]
                 np.square(block, out=block)
-                for row, weights in zip(diagonal[:, :D], c[start : start + at_once].T.copy(), strict=True):
-                    combine(1.0, row, weights, block, out=row, n_threads=self.n_threads)
+                diagonal[:, :D] += combinations(block, c[start : start + at_once], self.n_threads)
         if self.means is not None and not self.whole:
             self._centre(diagonal, even)
         diagonal += self.added

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core import dispatch
-from .._core.vectors import dots
+from .._core.vectors import combinations, dots
 from .._inputs.csr import CSR
 from .parameters import Parameters
 
@@ -74,17 +74,11 @@ class RowsSpace:
 
     def lift(self, *vectors: Array) -> list[Vector]:
         """Return each v, or a gradient for it, in the coordinates of all features."""
-        kernels, (N, D) = dispatch.kernels, self.X.shape
-        assert kernels is not None
         V = np.concatenate([self.narrow.weights(v) for v in vectors])
         self._solve(V, False)
-        shares = np.zeros((N, len(V)))
+        shares = np.zeros((self.X.shape[0], len(V)))
         shares[self.kept] = V.T
-        if self._dense:
-            W, work = np.empty((len(V), D)), np.empty((self.n_threads, kernels.combine_space(N)))
-            kernels.rows_combine(self.X, shares, W, work, self.n_threads)
-        else:
-            W = (self.X.T @ shares).T
+        W = combinations(self.X, shares, self.n_threads) if self._dense else (self.X.T @ shares).T
         each = np.split(W, len(vectors))
         return [self.wide.join(W, self.narrow.intercepts(v)) for W, v in zip(each, vectors, strict=True)]
 
