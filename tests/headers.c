@@ -149,7 +149,7 @@ static void N(check)(ptrdiff_t n, ptrdiff_t D, ptrdiff_t K)
         for (ptrdiff_t k = 0; k < K; k++) compare("scores", i, k, Z[i * ldz + k], scores[i * K + k], rounding);
     if (D >= lanes && K <= DOTS_MOST) {
         N(pack_rows)(W, K, D, packed);
-        N(dots)(X, REAL, n, D, D, NULL, 0, packed, bias, NULL, K, S, ldz);
+        N(dots)(X, n, D, D, packed, bias, NULL, K, S, ldz);
         for (ptrdiff_t i = 0; i < n; i++)
             for (ptrdiff_t k = 0; k < K; k++) compare("dots", i, k, S[i * ldz + k], scores[i * K + k], rounding);
     }

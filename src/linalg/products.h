@@ -298,27 +298,18 @@ KERNEL void NAME(pack_rows)(const real *W, ptrdiff_t K, ptrdiff_t D, real *packe
  * 10 x 784 doubles in two sweeps instead of one: 155 ns a row, not 208 (AMD Zen 5, AVX-512). */
 #define DOTS_BYTES 32768
 
-/* `dots` for rows of a type of widen.h, which are widened into `copy` between their products: beside those it takes no time.
- * 300000 x 256 x 10 bfloat16 take 0.98 of floats' time so, and 1.09 where a tile is widened before (Zen 4). */
-#define DOTS_ARGUMENTS                                                                                         \
-    const void *X, int element, ptrdiff_t D, ptrdiff_t ldx, real *copy, ptrdiff_t ldt, ptrdiff_t first,        \
-        ptrdiff_t from, ptrdiff_t to, const real *packed, const char *next, vec *sum
-
-/* Vectors `from` to `to` of R rows, `first` and on, and M classes. */
-INLINE void NAME(dots_block)(const int widening, const int R, const int M, DOTS_ARGUMENTS)
+/* Vectors `from` to `to` of R rows and M classes. */
+INLINE void NAME(dots_block)(const int R, const int M, const real *X, ptrdiff_t D, ptrdiff_t ldx, ptrdiff_t from,
+                             ptrdiff_t to, const real *packed, const char *next, vec *sum)
 {
-    const ptrdiff_t ldw = NAME(vectors)(D) * L, ld = widening ? ldt : ldx;
-    const real *rows = (widening ? copy : (const real *)X) + first * ld;
+    const ptrdiff_t ldw = NAME(vectors)(D) * L;
     vec s[2][DOTS_CLASSES];
     UNROLL for (int r = 0; r < R; r++)
         UNROLL for (int m = 0; m < M; m++) s[r][m] = NAME(set1)(0);
     for (ptrdiff_t v = from; v < to; v++) {
-        const ptrdiff_t j = smaller(v * L, D - L);
+        const real *x = X + smaller(v * L, D - L);
         vec row[2];
-        if (widening)
-            UNROLL for (int r = 0; r < R; r++)
-                widen(X, element, (first + r) * ldx + j, L, (float *)copy + (first + r) * ldt + j);
-        UNROLL for (int r = 0; r < R; r++) row[r] = NAME(load)(rows + r * ld + j);
+        UNROLL for (int r = 0; r < R; r++) row[r] = NAME(load)(x + r * ldx);
         if (next) PREFETCH(next + (v - from) * sizeof(vec));
         UNROLL for (int m = 0; m < M; m++) {
             vec w = *(const vec *)(packed + m * ldw + v * L);
@@ -335,57 +326,44 @@ INLINE void NAME(dots_block)(const int widening, const int R, const int M, DOTS_
 #else
 #define SIZES(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #endif
+#define DOTS_ARGUMENTS                                                                                         \
+    const real *X, ptrdiff_t D, ptrdiff_t ldx, ptrdiff_t from, ptrdiff_t to, const real *packed,               \
+        const char *next, vec *sum
 typedef void (*NAME(dots_function))(DOTS_ARGUMENTS);
-#define FUNCTION(kind, widening, R, M)                                                                         \
-    static void NAME(kind##_##R##x##M)(DOTS_ARGUMENTS)                                                         \
+#define DEFINE(M)                                                                                              \
+    static void NAME(dots_1x##M)(DOTS_ARGUMENTS)                                                               \
     {                                                                                                          \
-        NAME(dots_block)(widening, R, M, X, element, D, ldx, copy, ldt, first, from, to, packed, next, sum);   \
+        NAME(dots_block)(1, M, X, D, ldx, from, to, packed, next, sum);                                        \
+    }                                                                                                          \
+    static void NAME(dots_2x##M)(DOTS_ARGUMENTS)                                                               \
+    {                                                                                                          \
+        NAME(dots_block)(2, M, X, D, ldx, from, to, packed, next, sum);                                        \
     }
-#define DEFINE(M) FUNCTION(dots, 0, 1, M) FUNCTION(dots, 0, 2, M)
 SIZES(DEFINE)
 #undef DEFINE
-#if WIDENING
-#define DEFINE(M) FUNCTION(widening_dots, 1, 1, M) FUNCTION(widening_dots, 1, 2, M)
-SIZES(DEFINE)
-#undef DEFINE
-#endif
-static const NAME(dots_function) NAME(dots_functions)[1 + WIDENING][3][DOTS_CLASSES + 1] = {
-#define ENTRY(M) [0][1][M] = NAME(dots_1x##M), [0][2][M] = NAME(dots_2x##M),
+static const NAME(dots_function) NAME(dots_functions)[3][DOTS_CLASSES + 1] = {
+#define ENTRY(M) [1][M] = NAME(dots_1x##M), [2][M] = NAME(dots_2x##M),
     SIZES(ENTRY)
 #undef ENTRY
-#if WIDENING
-#define ENTRY(M) [1][1][M] = NAME(widening_dots_1x##M), [1][2][M] = NAME(widening_dots_2x##M),
-    SIZES(ENTRY)
-#undef ENTRY
-#endif
 };
 #undef SIZES
-#undef FUNCTION
 
-/* The same Z as `scores`, from W packed by pack_rows; D >= L, K <= DOTS_MOST.  Of narrow X the rows of `copy` end as
- * copy_rows leaves them. */
-KERNEL const char *NAME(dots)(const void *X, int element, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, real *copy, ptrdiff_t ldt,
-                       const real *packed, const real *bias, const char *next, ptrdiff_t K, real *Z, ptrdiff_t ldz)
+/* The same Z as `scores`, from W packed by pack_rows; D >= L, K <= DOTS_MOST. */
+KERNEL const char *NAME(dots)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed, const real *bias,
+                       const char *next, ptrdiff_t K, real *Z, ptrdiff_t ldz)
 {
     const ptrdiff_t nv = NAME(vectors)(D), groups = parts_of(K, DOTS_CLASSES);
     const ptrdiff_t sweeps = parts_of(nv * K * (ptrdiff_t)sizeof(vec), DOTS_BYTES);
-    const int narrow = WIDENING && element != REAL;
     vec sum[2 * DOTS_MOST];
     for (ptrdiff_t i = K; i < DOTS_MOST; i++) sum[i] = sum[DOTS_MOST + i] = NAME(set1)(0);
-    if (narrow)
-        for (ptrdiff_t r = 0; r < n; r++) NAME(store)(copy + r * ldt + (nv - 1) * L, NAME(set1)(0));
     for (ptrdiff_t q = 0; q < sweeps; q++) {
         const ptrdiff_t from = part(nv, sweeps, q), to = part(nv, sweeps, q + 1);
         for (ptrdiff_t r = 0; r < n; r += 2) {
             const ptrdiff_t rows = smaller(2, n - r);
             for (ptrdiff_t g = 0; g < groups; g++) {
                 const ptrdiff_t k = part(K, groups, g), M = part(K, groups, g + 1) - k;
-                const real *w = packed + k * nv * L;
-                if (narrow && g) /* the first group has widened them */
-                    NAME(dots_functions)[0][rows][M](copy, REAL, D, ldt, NULL, 0, r, from, to, w, NULL, sum + k);
-                else
-                    NAME(dots_functions)[narrow][rows][M](X, element, D, ldx, copy, ldt, r, from, to, w, g ? NULL : next,
-                                                          sum + k);
+                NAME(dots_functions)[rows][M](X + r * ldx, D, ldx, from, to, packed + k * nv * L, g ? NULL : next,
+                                                     sum + k);
             }
             next = next ? next + (to - from) * sizeof(vec) : NULL;
             for (ptrdiff_t i = 0; i < rows; i++)
@@ -399,4 +377,3 @@ KERNEL const char *NAME(dots)(const void *X, int element, ptrdiff_t n, ptrdiff_t
     }
     return next;
 }
-#undef DOTS_ARGUMENTS

@@ -34,7 +34,7 @@ cdef void owned_scores(
     cdef Py_ssize_t k = i * p.classes, classes = min(p.classes, p.K - k), r = 0
     pack(p, W, b, k, classes, beyond, packed)
     while r < n:
-        score_rows(p, copy + r * p.ldt, REAL, p.ldt, min(p.rows, n - r), packed, classes, NULL, NULL, Z + r * p.ldz + k)
+        score_rows(p, copy + r * p.ldt, p.ldt, min(p.rows, n - r), packed, classes, NULL, Z + r * p.ldz + k)
         r += p.rows
 
 

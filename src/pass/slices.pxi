@@ -74,8 +74,7 @@ cdef void slice_pass(
     cdef const floating *tile
     cdef const char *next
     cdef void *to
-    cdef int out, element = d.x.element
-    cdef bint widened = p.dots and element != REAL  # by the scores, which then make the copy
+    cdef int out
     while first < stop:
         tiles = whole(stop - first, p.tile) // p.tile
         n = (stop - first + tiles - 1) // tiles  # of nearly equal size
@@ -83,20 +82,20 @@ cdef void slice_pass(
         # The next tile is fetched in the order in which it lies, a vector or less at each step of this one's products.
         next = NULL
         if p.copied:
-            if not widened:
-                copy_rows(X + first * row, element, n, p.D, ldt, copy, p.ldt)
+            copy_rows(X + first * row, d.x.element, n, p.D, ldt, copy, p.ldt)
             tile, ldt = copy, p.ldt
-        if not p.copied or element != REAL:
+        if not p.copied or d.x.element != REAL:
             next = X + (first + n if first + n < stop else after) * row
             if first + n >= stop and after >= d.N:
                 next = NULL
-        if widened:
-            next = score_rows(p, X + first * row, element, d.x.ldx, n, packed, p.K, next, copy, Z)
-        else:
-            next = score_rows(p, tile, REAL, ldt, n, packed, p.K, next, copy, Z)
-        if d.kind == HESSIAN:
-            next = score_rows(p, tile, REAL, ldt, n, packed + p.one, p.K, next, copy, Z + p.Q)
-        finish_rows(p, d, first, 0, n, Z, sums)
+        r = 0
+        while r < n:
+            i = min(p.rows, n - r)
+            next = score_rows(p, tile + r * ldt, ldt, i, packed, p.K, next, Z + r * p.ldz)
+            if d.kind == HESSIAN:
+                next = score_rows(p, tile + r * ldt, ldt, i, packed + p.one, p.K, next, Z + r * p.ldz + p.Q)
+            finish_rows(p, d, first, r, i, Z, sums)
+            r += i
         if summing(d):
             if d.model.b != NULL:
                 add_columns(Z, n, p.K, p.ldz, db)

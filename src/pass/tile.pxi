@@ -16,15 +16,15 @@ cdef void pack(
 
 
 cdef const char *score_rows(
-    DensePlan p, const void *X, int element, Py_ssize_t ldx, Py_ssize_t n, const floating *packed, Py_ssize_t classes,
-    const char *next, floating *copy, floating *Z,
+    DensePlan p, const floating *X, Py_ssize_t ldx, Py_ssize_t n, const floating *packed, Py_ssize_t classes,
+    const char *next, floating *Z,
 ) noexcept nogil:
-    """Scores of n rows; returns where it has prefetched to. Of another element than REAL, dots makes the copy."""
+    """Scores of n rows; returns where it has prefetched to."""
     cdef const floating *W = packed + whole(classes, lanes(packed))
     if p.dots:
-        return dots(X, element, n, p.D, ldx, copy, p.ldt, W, packed, next, classes, Z, p.ldz)
+        return dots(X, n, p.D, ldx, W, packed, next, classes, Z, p.ldz)
     else:
-        return scores(<const floating *>X, n, p.D, ldx, W, packed, next, classes, Z, p.ldz)
+        return scores(X, n, p.D, ldx, W, packed, next, classes, Z, p.ldz)
 
 
 cdef void finish_rows(
