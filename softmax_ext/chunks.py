@@ -27,7 +27,7 @@ from ._chunks.arrow import Columns
 from ._chunks.look import Look, fingerprint
 from ._data.files import check_folder
 from ._inputs.rows import Rows
-from ._inputs.validation import class_weights, no_class_weights
+from ._inputs.weights import class_weights, no_class_weights
 from ._objective.penalty import Penalty
 from ._objective.pieces import PiecesObjective, Problem, checked, weighs
 

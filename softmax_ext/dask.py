@@ -36,8 +36,8 @@ from ._chunks import partitions
 from ._core import threads
 from ._fit.scaling import Scaling, moments
 from ._fit.stream import RULES
+from ._inputs.dtypes import COMPUTES_IN
 from ._inputs.rows import Rows
-from ._inputs.validation import COMPUTES_IN
 from ._objective.pieces import PiecesObjective, Problem, checked, every, merged, most_of_a_sample, plain, survey
 
 __all__ = ["LogisticRegression"]

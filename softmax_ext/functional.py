@@ -13,10 +13,11 @@ from ._core import dispatch
 from ._core import threads as _threads
 from ._core.plan import plan
 from ._core.run import run
+from ._inputs.cross_entropy import check_linear
 from ._inputs.csr import CSR
 from ._inputs.rows import Rows
 from ._inputs.tensors import is_tensor, on_arrays
-from ._inputs.validation import check_linear, check_offset, check_problem, check_scoring
+from ._inputs.validation import check_offset, check_problem, check_scoring
 from .losses import CrossEntropyGrad, cross_entropy, cross_entropy_grad, label_weights, reduce_losses, weigh_losses
 from .reference import LinearCrossEntropy, LossGrad
 from .special import log_softmax, logsumexp, softmax

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from . import reference
 from ._core import dispatch, workspace
 from ._core import threads as _threads
+from ._inputs.arrays import check_result
+from ._inputs.cross_entropy import Scores, check_scores
 from ._inputs.tensors import is_tensor, on_arrays
-from ._inputs.validation import Scores, check_result, check_scores
 
 __all__ = ["CrossEntropyGrad", "cross_entropy", "cross_entropy_grad"]
 

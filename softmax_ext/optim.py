@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._inputs.rows import Rows
-from ._inputs.validation import Inputs, check_block, check_integer, check_problem, count_classes
+from ._inputs.scalars import check_integer
+from ._inputs.validation import Inputs, check_block, check_problem, count_classes
 from ._objective.penalty import Penalty
 from ._optim.batches import batches, step
 from ._optim.descent import Solution, takes

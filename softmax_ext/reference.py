@@ -23,17 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ._inputs.cross_entropy import Linear, Scores, check_linear
 from ._inputs.csr import CSR
-from ._inputs.validation import (
-    F8,
-    Linear,
-    Scores,
-    check_block,
-    check_linear,
-    check_offset,
-    check_problem,
-    check_scoring,
-)
+from ._inputs.dtypes import F8
+from ._inputs.validation import check_block, check_offset, check_problem, check_scoring
 
 Array = npt.NDArray[Any]
 quiet = np.errstate(all="ignore")

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from ._core import dispatch
 from ._core import threads as _threads
+from ._inputs.arrays import check_result
 from ._inputs.tensors import is_tensor, on_arrays, stays_with_scipy
-from ._inputs.validation import check_result
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 

@@ -21,7 +21,7 @@ import numpy as np
 import softmax_ext
 from softmax_ext import SoftmaxObjective, functional, losses, optim, special
 from softmax_ext._fit import two_classes as _two_classes
-from softmax_ext._objective import memory as objective
+from softmax_ext._objective import binomial as objective
 from softmax_ext._objective import fisher as _fisher
 from softmax_ext._objective import parameters as _parameters
 from softmax_ext._objective import rows_space as _rows_space

@@ -5,7 +5,7 @@ import pytest
 
 from softmax_ext import SoftmaxObjective, optim
 from softmax_ext._core import dispatch
-from softmax_ext._objective import memory as objective
+from softmax_ext._objective import binomial as objective
 from softmax_ext.objective import BinomialObjective
 
 pytestmark = pytest.mark.skipif(dispatch.kernels is None, reason="NumPy makes its Hessian in double")

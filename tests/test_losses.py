@@ -10,7 +10,7 @@ import pytest
 
 from softmax_ext import cross_entropy, cross_entropy_grad, losses, reference
 from softmax_ext._core import dispatch
-from softmax_ext._inputs.validation import check_scores
+from softmax_ext._inputs.cross_entropy import check_scores
 
 VECTORS = Path(__file__).with_name("torch_vectors.npz")
 inf, nan = np.inf, np.nan

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from softmax_ext import chunks, linear_cross_entropy, loss_grad, optim, predict_proba
 from softmax_ext._fit import prediction
 from softmax_ext._inputs.csr import check_csr
-from softmax_ext._inputs.validation import COMPUTES_IN
+from softmax_ext._inputs.dtypes import COMPUTES_IN
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 from softmax_ext.objective import BinomialObjective, SoftmaxObjective
 

@@ -11,9 +11,9 @@ from sklearn.preprocessing import StandardScaler
 
 from softmax_ext._fit.scaling import Scaling, StandardisedObjective
 from softmax_ext._inputs.csr import check_csr
+from softmax_ext._inputs.dtypes import COMPUTES_IN
 from softmax_ext._inputs.rows import Rows
-from softmax_ext._inputs.validation import COMPUTES_IN
-from softmax_ext._objective.memory import objective_of
+from softmax_ext._objective.binomial import objective_of
 from softmax_ext._objective.parameters import Parameters
 from softmax_ext._objective.penalty import Penalty
 from softmax_ext.chunks import from_iterable

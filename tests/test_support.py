@@ -162,7 +162,7 @@ def test_it_is_not_there_where_it_is_too_dear():
 
 def test_standardised_features_have_theirs():
     from softmax_ext._fit.scaling import Scaling, StandardisedObjective
-    from softmax_ext._objective.memory import objective_of
+    from softmax_ext._objective.binomial import objective_of
 
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((90, 7)) * [1, 10, 100, 1, 1, 1, 1] + 5, rng.integers(0, 3, 90)
@@ -180,6 +180,6 @@ def test_standardised_features_have_theirs():
 
 def _as_rows(X):
     from softmax_ext._inputs.csr import check_csr
-    from softmax_ext._inputs.validation import COMPUTES_IN
+    from softmax_ext._inputs.dtypes import COMPUTES_IN
 
     return check_csr(X, "X", COMPUTES_IN) if scipy.sparse.issparse(X) else X

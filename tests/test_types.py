@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import softmax_ext
 from softmax_ext import SoftmaxObjective
-from softmax_ext._inputs.csr import CSR
+from softmax_ext._inputs.csr import CSR, check_csr
+from softmax_ext._inputs.dtypes import COMPUTES_IN
 from softmax_ext._inputs.rows import Rows
-from softmax_ext._inputs.validation import COMPUTES_IN, check_csr
 from softmax_ext._objective.parameters import Parameters
 from softmax_ext._objective.penalty import Penalty
 
@@ -202,6 +202,26 @@ def test_what_is_imported_late_needs_an_optional_package(modules):
         asked = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         asked |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
         assert package in {module.partition(".")[0] for module in asked}
+
+
+def test_a_module_is_no_longer_than_can_be_read_at_once():
+    """400 lines; what tells users of its functions, and comments, come on top."""
+    lengths = {}
+    for path in Path(softmax_ext.__file__).parent.rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        lines = {
+            line for line, text in enumerate(source.splitlines(), 1) if text.strip(" )]}") and "#" != text.strip()[0]
+        }
+        for node in ast.walk(ast.parse(source)):
+            if (
+                isinstance(node, ast.Expr)
+                and isinstance(node.value, ast.Constant)
+                and isinstance(node.value.value, str)
+            ):
+                lines -= set(range(node.lineno, node.end_lineno + 1))
+        lengths[path.name] = len(lines)
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+    assert max(lengths.values()) > 300  # so they were counted
 
 
 def test_no_call_passes_more_than_eight_arguments_by_their_places(modules):

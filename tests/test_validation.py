@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from softmax_ext._inputs.validation import check_block, check_problem, check_scoring, is_native, native
+from softmax_ext._inputs.dtypes import is_native, native
+from softmax_ext._inputs.validation import check_block, check_problem, check_scoring
 
 F4, F8 = np.dtype("f4"), np.dtype("f8")
 N, D, K = 4, 3, 5

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from .._core import dispatch
 from .._core.plan import plan
 from .._core.run import run
+from .._inputs.cross_entropy import Scores
 from .._inputs.rows import Rows
-from .._inputs.validation import Scores
 from ..losses import _kernel, label_weights, weigh_losses
 from ..reference import LinearCrossEntropy
 

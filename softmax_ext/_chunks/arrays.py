@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._inputs.dtypes import COMPUTES_IN, is_native, is_real, read_as
 from .._inputs.rows import Rows
-from .._inputs.validation import COMPUTES_IN, check_integer, is_native, is_real, read_as
+from .._inputs.scalars import check_integer
 from .._objective.pieces import CHUNK_BYTES, MiB, checked
 
 Array = npt.NDArray[Any]

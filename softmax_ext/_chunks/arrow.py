@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._inputs.dtypes import COMPUTES_IN, NARROW
 from .._inputs.rows import Rows
-from .._inputs.validation import COMPUTES_IN, NARROW, check_integer
+from .._inputs.scalars import check_integer
 from .._objective.pieces import CHUNK_BYTES, checked
 from .arrays import PathLike
 

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .._inputs.csr import CSR
+from .._inputs.dtypes import F4, F8, is_native, native, read_as
 from .._inputs.rows import Rows
-from .._inputs.validation import F4, F8, check_block, is_native, native, read_as
+from .._inputs.validation import check_block
 from . import workspace
 from .plan import visits
 

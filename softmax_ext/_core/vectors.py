@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._inputs.validation import is_native
+from .._inputs.dtypes import is_native
 from . import dispatch
 from .dispatch import KIND
 

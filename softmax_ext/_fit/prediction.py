@@ -16,8 +16,8 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
 from .._inputs.csr import check_stored
+from .._inputs.dtypes import COMPUTES_IN
 from .._inputs.rows import Rows
-from .._inputs.validation import COMPUTES_IN
 from .._objective.parameters import Parameters
 from ..chunks import Chunks
 from ..functional import predict_proba

@@ -9,8 +9,9 @@ import scipy.sparse
 from sklearn.utils.validation import assert_all_finite, validate_data
 
 from .._inputs.csr import check_stored, is_byte, rows_of
+from .._inputs.dtypes import NARROW, is_native, is_real, read_as
 from .._inputs.tensors import read
-from .._inputs.validation import NARROW, check_offset, check_offset_of_class_1, is_native, is_real, read_as
+from .._inputs.validation import check_offset, check_offset_of_class_1
 
 # What a fit leaves as it is; all else becomes the first. bfloat16, which has no name here, is among them.
 KINDS = [np.float64, np.float32, np.float16, np.int8, np.uint8]

@@ -20,8 +20,9 @@ import numpy.typing as npt
 from .._core.vectors import combine, dots
 from .._inputs.csr import CSR
 from .._inputs.rows import Rows
+from .._objective.binomial import objective_of
 from .._objective.fisher import Easing, Fisher, easing
-from .._objective.memory import SoftmaxObjective, objective_of
+from .._objective.memory import SoftmaxObjective
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .._objective.pieces import PiecesObjective

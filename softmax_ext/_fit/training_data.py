@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from .._inputs.labels import counted
 from .._inputs.rows import Rows
-from .._inputs.validation import class_weights, no_class_weights
+from .._inputs.weights import class_weights, no_class_weights
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .._objective.pieces import Problem, Survey

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .csr import CSR
-from .validation import COMPUTES_IN, NARROW
+from .dtypes import COMPUTES_IN, NARROW
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from .._core import dispatch, workspace
 from .._core.run import reading, run
+from .._inputs.dtypes import F4, F8
 from .._inputs.rows import Rows
-from .._inputs.validation import F4, F8
 from .parameters import Parameters
 
 if TYPE_CHECKING:

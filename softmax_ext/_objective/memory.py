@@ -18,22 +18,15 @@ import numpy.typing as npt
 
 from .. import reference
 from .._core import dispatch, threads
-from .._core.plan import binomial_plan, centred_plan, hessian_plan, plan
+from .._core.plan import hessian_plan, plan
 from .._core.run import run
 from .._core.vectors import squares, steady
 from .._inputs.csr import CSR, is_sparse
+from .._inputs.dtypes import native
 from .._inputs.rows import Rows
-from .._inputs.validation import (
-    check_block,
-    check_offset,
-    check_offset_of_class_1,
-    check_positive_number,
-    check_problem,
-    count_classes,
-    native,
-)
+from .._inputs.scalars import check_positive_number
+from .._inputs.validation import check_block, check_offset, check_problem, count_classes
 from ..functional import predict_proba
-from .centred import LOOK, Centre
 from .fisher import POOL, Easing, Fisher, easing
 from .function import Function
 from .parameters import Parameters
@@ -42,19 +35,12 @@ from .rows_space import RowsSpace, is_wide
 from .support import hessian_among
 
 if TYPE_CHECKING:
-    from .._core.kernels_baseline import BinomialPlan, Pass, Plan
+    from .._core.kernels_baseline import Pass, Plan
 
-__all__ = ["BinomialObjective", "Evaluation", "SoftmaxObjective"]
+__all__ = ["Evaluation", "SoftmaxObjective"]
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
-
-# The least samples, and the most features, for which two classes' Hessian is summed in float32. A look at where samples
-# lie takes 1.5 ms at 30 features, as the Hessian of 40000 does in double; from 128 parameters on LAPACK takes threads.
-CENTRED_SAMPLES, CENTRED_FEATURES = 50000, 100
-# Samples of the Hessians with which a fit of two classes begins, for each parameter and at least: an error of 1/8.
-# The least work of a whole one, N size², for which they do: some milliseconds.
-THIN_ROWS, THIN_LEAST, THIN_WORK = 64, 4096, 2**25
 
 
 class Evaluation(NamedTuple):
@@ -173,6 +159,32 @@ class SoftmaxObjective:
         penalty.factors(self.D)  # which refuses another number of weights
         self.penalty = penalty
         self.n_threads = threads.effective(n_threads)
+
+    @classmethod
+    def of_rows(
+        cls,
+        rows: Rows,
+        parameters: Parameters,
+        penalty: Penalty,
+        *,
+        m: float | None = None,
+        n_threads: int | None = None,
+    ) -> Self:
+        """Return the objective of rows with complete weights; the parameters are those of this class."""
+        offset = rows.offset
+        if offset is not None and offset.shape[1] == 1 and parameters.K == 2:
+            offset = offset[:, 0]  # as a caller has it
+        return cls(
+            rows.X,
+            rows.targets,
+            penalty=penalty,
+            sample_weight=rows.s,
+            fit_intercept=parameters.intercept,
+            n_threads=n_threads,
+            K=parameters.K,
+            m=m,
+            offset=offset,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the arrays of a pass, which copies and other processes make anew."""
@@ -487,7 +499,7 @@ class SoftmaxObjective:
             return None
         space, rows = self._rows_space, self._rows
         narrow = Rows(space.Z, rows.y, rows.Y, rows.s, offset=rows.offset)
-        return space, objective_of(narrow, space.narrow, self.penalty, m=self.m, n_threads=self.n_threads)
+        return space, self.of_rows(narrow, space.narrow, self.penalty, m=self.m, n_threads=self.n_threads)
 
     def easing(self, N: int | None = None) -> Easing | None:
         """Return the extra penalty from which a fit had better begin; N if these rows are a sample of so many."""
@@ -540,96 +552,3 @@ class SoftmaxObjective:
             whole=whole,
             means=means,
         )
-
-
-def objective_of(
-    rows: Rows, parameters: Parameters, penalty: Penalty, *, m: float | None = None, n_threads: int | None = None
-) -> SoftmaxObjective:
-    """Return the objective of rows with complete weights, for parameters of either layout."""
-    Objective, offset = BinomialObjective if parameters.binary else SoftmaxObjective, rows.offset
-    if offset is not None and offset.shape[1] == 1 and parameters.K == 2:
-        offset = offset[:, 0]  # as a caller has it
-    return Objective(
-        rows.X,
-        rows.targets,
-        penalty=penalty,
-        sample_weight=rows.s,
-        fit_intercept=parameters.intercept,
-        n_threads=n_threads,
-        K=parameters.K,
-        m=m,
-        offset=offset,
-    )
-
-
-class BinomialObjective(SoftmaxObjective):
-    """`SoftmaxObjective` of two classes, parametrised as in scikit-learn: w is class 1's row, class 0's is zero."""
-
-    _binary = True
-
-    def _count_classes(self, y: npt.ArrayLike) -> int:
-        return 2
-
-    def _checked_offset(self, offset: Any, N: int, K: int) -> Array | None:
-        return check_offset_of_class_1(offset, N)
-
-    def _one_row(self, second: bool = False) -> BinomialPlan | None:
-        """Return the way of a pass over one score a sample, if there is one for these samples."""
-        if dispatch.kernels is None:
-            return None
-        nnz = self._rows.stored
-        return binomial_plan(self.N, self.D, self.dtype.itemsize, dispatch.isa, second=second, nnz=nnz)
-
-    def _plan(self, second: bool) -> Plan:
-        return self._one_row(second) or super()._plan(second)
-
-    @cached_property
-    def _centre(self) -> Centre | None:
-        """Where samples are moved for sums in float32, if those may do."""
-        if self.dtype != np.float32 or self._rows.stored is not None:
-            return None
-        if self.N < CENTRED_SAMPLES or self.D > CENTRED_FEATURES:
-            return None
-        some = Rows(self._rows.X[:: max(1, self.N // LOOK)])
-        centre = Centre(some.X)
-        if not centre.in_range or self._centred_hessian(centre, some, np.zeros(self.size)) is None:
-            return None
-        return centre
-
-    def _centred_hessian(self, centre: Centre, rows: Rows, w: Vector) -> Vector | None:
-        assert dispatch.kernels is not None
-        D, intercept, G = self.D, self.parameters.intercept, np.empty((self.D + 1, self.D + 1))
-        model = centre.coefficients(w[:D], float(w[D]) if intercept else 0.0)
-        asked = dispatch.kernels.Hessian(*model, G, self.m, np.stack([centre.shift, centre.scale]))
-        run(asked, centred_plan(len(rows), D, dispatch.isa), rows, self.n_threads)
-        return centre.hessian(G, intercept)
-
-    def _whole_hessian(self, w: Vector) -> Vector:
-        centre = self._centre
-        H = None if centre is None else self._centred_hessian(centre, self._curving, w)
-        return super()._whole_hessian(w) if H is None else H
-
-    def thinned(self) -> Self | None:
-        """Return the objective of fewer samples, whose Hessian may stand for this one's; None where all are as well.
-
-        For the Hessian alone, by whose digits no result is changed: what ends a fit is the gradient of all samples.
-        """
-        step = self.N // max(THIN_ROWS * self.size, THIN_LEAST)
-        if step < 4 or self.N * self.size**2 < THIN_WORK:
-            return None
-        some = self._rows[::step]
-        some.s = None if some.s is None else some.s.copy()
-        if not some.total > 0:
-            return None
-        other = copy.copy(self)
-        vars(other).pop("_centre", None)
-        other._rows, other._curving, other.N = some, some.curving(), len(some)
-        other.m = some.total * (self.m / self._rows.total)
-        return other
-
-    def _modelled(self, W: Array, b: Array | None) -> tuple[Array, Array | None]:
-        return (W, b) if self._one_row() is None else (W[1:], None if b is None else b[1:])
-
-    @property
-    def _transposing(self) -> bool:
-        return self._one_row() is not None

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core.vectors import dots
-from .._inputs.validation import check_nonnegative_number, is_real
+from .._inputs.dtypes import is_real
+from .._inputs.scalars import check_nonnegative_number
 from .parameters import Parameters
 
 Array = npt.NDArray[Any]

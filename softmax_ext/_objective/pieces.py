@@ -16,11 +16,12 @@ import numpy.typing as npt
 import scipy.sparse
 
 from .._inputs.csr import check_stored, rows_of
+from .._inputs.dtypes import COMPUTES_IN, is_real, native, read_as
 from .._inputs.labels import numbered
 from .._inputs.rows import Rows
-from .._inputs.validation import COMPUTES_IN, is_real, native, read_as
+from .binomial import objective_of
 from .fisher import POOL, Easing, Fisher
-from .memory import SoftmaxObjective, objective_of
+from .memory import SoftmaxObjective
 from .parameters import Parameters
 from .penalty import Penalty
 

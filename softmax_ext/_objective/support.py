@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from .._core import dispatch
 from .._inputs.csr import CSR
+from .._inputs.dtypes import is_native, native, read_as
 from .._inputs.rows import Rows
-from .._inputs.validation import is_native, native, read_as
 from .curvature import DAMPING, Whole
 from .parameters import Parameters
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from .._core import dispatch
 from .._core.plan import MiB, plan
-from .._inputs.validation import check_integer
+from .._inputs.scalars import check_integer
 from .._objective.fisher import EASY_ROWS
 from .._objective.parameters import Parameters
 from .._objective.rows_space import FEATURES_PER_ROW, is_wide

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._inputs.validation import check_fraction, check_integer, check_nonnegative_number
+from .._inputs.scalars import check_fraction, check_integer, check_nonnegative_number
 from .schedules import Schedule, schedule_of
 
 Array = NDArray[np.floating[Any]]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from .._inputs.validation import check_integer, check_nonnegative_number
+from .._inputs.scalars import check_integer, check_nonnegative_number
 
 Schedule = Callable[[int], float]
 

@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from .._objective.memory import BinomialObjective, SoftmaxObjective
+from .._objective.binomial import BinomialObjective
+from .._objective.memory import SoftmaxObjective
+from .._objective.parameters import Parameters
 from ..functional import predict_proba
 
 Array = npt.NDArray[Any]
@@ -72,7 +74,8 @@ class Likelihood:
         (self.N, self.D), self.K = X.shape, K
         self.X, self.y, self.weights = X, y, weights
         self.offset = None if offset is None else beside_first(offset)
-        kind = BinomialObjective if K == 2 else SoftmaxObjective
+        binary = Parameters.of_model(K, self.D, False).binary
+        kind = BinomialObjective if binary else SoftmaxObjective
         self.objective = kind(
             X, y, sample_weight=weights, fit_intercept=False, n_threads=n_threads, K=K, offset=self.offset
         )

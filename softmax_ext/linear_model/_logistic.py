@@ -42,9 +42,9 @@ from .._fit.scikit_learn import (
 )
 from .._fit.stream import RULES, Stream, fingerprint
 from .._fit.training_data import check_data, check_more_data, checked_weights, problem_of_pieces
+from .._inputs.dtypes import COMPUTES_IN
 from .._inputs.rows import Rows
-from .._inputs.validation import COMPUTES_IN
-from .._objective.memory import objective_of
+from .._objective.binomial import objective_of
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .._objective.pieces import PiecesObjective, Problem, Survey

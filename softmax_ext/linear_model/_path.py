@@ -14,8 +14,8 @@ from .._fit.observers import FitObserver, fits_progress
 from .._fit.scaling import standardised
 from .._fit.scikit_learn import Strength
 from .._fit.training_data import check_data, checked_weights
-from .._inputs.validation import check_nonnegative_number
-from .._objective.memory import objective_of
+from .._inputs.scalars import check_nonnegative_number
+from .._objective.binomial import objective_of
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .._optim.descent import Solution

@@ -38,7 +38,7 @@ from .._fit.scaling import standardised
 from .._fit.scikit_learn import CONSTRAINTS, SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
 from .._fit.training_data import check_data
 from .._fit.warning import warn
-from .._objective.memory import objective_of
+from .._objective.binomial import objective_of
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from ..chunks import Chunks
