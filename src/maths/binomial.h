@@ -7,15 +7,15 @@
  *
  * All of it is the softmax of (0, z), NaN and infinities included: z = inf gives NaN, z = -inf the posterior 0.
  *
- * A row has one score, so lanes run along the rows.  With D features L rows' products with w are added across their lanes
- * by one transposed reduction (`sums`), and the gradient is summed from the rows while they are in the first cache.
+ * A row has one score, so lanes run along the rows.  The products of L rows with w are added across their lanes by one
+ * transposed reduction (`sums`), and the gradient is summed from the rows while they are in the first cache.
  */
 
-/* Rows of a group: as many as fill a vector of scores, and enough for sums that do not wait for one another. */
+/* Rows of a group: they fill a vector of scores, and are enough for sums that do not wait for one another. */
 enum { NAME(group) = NAME(lanes) > 8 ? NAME(lanes) : 8 };
 
-/* X's elements are widened as they are loaded, twice: a copy of the tile costs more than that.  1000000 x 256 float16 take
- * 34 ms with one and COPYLESS without, uint8 26 and COPYLESS.  Their type is a constant in what follows. */
+/* X's elements are widened where they are loaded, for the scores and again for the gradient, since a copy of the tile
+ * would cost more than that.  Their type is a constant in what follows. */
 #undef ELEMENTS
 #undef BYTES
 #if MANTISSA_BITS == 23
@@ -25,7 +25,7 @@ enum { NAME(group) = NAME(lanes) > 8 ? NAME(lanes) : 8 };
 #endif
 #define BYTES (element == REAL ? (ptrdiff_t)sizeof(real) : element == INT8 || element == UINT8 ? 1 : 2)
 
-/* A vector of the row x, from its number j on. */
+/* Returns a vector of the row x, from its number j on. */
 INLINE vec NAME(load_as)(const int element, const char *x, ptrdiff_t j)
 {
     vec v;
@@ -36,7 +36,7 @@ INLINE vec NAME(load_as)(const int element, const char *x, ptrdiff_t j)
     return v;
 }
 
-/* The n numbers there, and zeros. */
+/* Returns the n numbers from number j on, and zeros in the other lanes. */
 INLINE vec NAME(load_some_as)(const int element, const char *x, ptrdiff_t j, ptrdiff_t n)
 {
     vec v;
@@ -51,8 +51,8 @@ INLINE vec NAME(load_some_as)(const int element, const char *x, ptrdiff_t j, ptr
     return v;
 }
 
-/* The last vector of a row: `some` numbers, then what `mask` drops.  Unless it is `careful`, a constant, a whole vector
- * may be read there. */
+/* Returns the last vector of a row: `some` numbers, which `mask` keeps, and zeros.  Unless `careful`, a constant, is
+ * set, a whole vector may be read there. */
 INLINE vec NAME(load_last)(const int careful, const int element, const char *x, ptrdiff_t j, ptrdiff_t some, ivec mask)
 {
 #ifdef SIMD_LOAD_SOME
@@ -63,7 +63,7 @@ INLINE vec NAME(load_last)(const int careful, const int element, const char *x, 
 #endif
 }
 
-/* The mask of the first n lanes. */
+/* Returns the mask of the first n lanes. */
 INLINE ivec NAME(first_lanes)(ptrdiff_t n)
 {
     bits lane[NAME(lanes)];
@@ -73,7 +73,7 @@ INLINE ivec NAME(first_lanes)(ptrdiff_t n)
     return mask;
 }
 
-/* Fetches what lies before `until`, a cache line at a time; returns where to go on. */
+/* Fetches the cache lines from `next` to `until`; returns where to go on. */
 INLINE const char *NAME(fetch)(const char *next, const char *until)
 {
     for (; next < until; next += 64) PREFETCH(next);
@@ -84,8 +84,8 @@ INLINE const char *NAME(fetch)(const char *next, const char *until)
     const int element, const char *X, ptrdiff_t n, ptrdiff_t ldx, const real *w, ptrdiff_t nv, ptrdiff_t some, \
         real bias, real *z
 
-/* Scores of a group of which n rows exist, ldx bytes apart, of V vectors (a constant) or of nv.  `careful` also where rows
- * are missing. */
+/* Writes the scores of a group of rows, ldx bytes apart, each of V vectors, a constant, or of nv where V is 0.
+ * `careful` is set where only n rows exist, fewer than a group, or where a vector would reach beyond the end of X. */
 INLINE void NAME(score_group)(const int V, const int careful, SCORES_ARGUMENTS)
 {
     const ivec mask = NAME(first_lanes)(some);
@@ -96,7 +96,7 @@ INLINE void NAME(score_group)(const int V, const int careful, SCORES_ARGUMENTS)
         UNROLL for (int i = 0; i < NAME(group); i++) {
             const char *x = X + (careful ? smaller(i, n - 1) : i) * ldx;
             sum[i] = row[V - 1] * NAME(load_last)(careful, element, x, (V - 1) * L, some, mask);
-            IN_REGISTER(sum[i]); /* or which product of two is rounded before they are added, the compiler decides */
+            IN_REGISTER(sum[i]); /* else the compiler decides which of two products is rounded before their addition */
             UNROLL for (int v = 0; v < V - 1; v++) sum[i] += row[v] * NAME(load_as)(element, x, v * L);
         }
     } else {
@@ -119,7 +119,7 @@ INLINE void NAME(score_group)(const int V, const int careful, SCORES_ARGUMENTS)
 }
 
 /* z = X w + bias for n rows; w has whole vectors, z room for whole groups.  `end` is where the last row of all ends,
- * behind which nothing is read; what lies from `next` on is fetched, `share` bytes for each row. */
+ * and nothing is read from there on; what lies from `next` on is fetched, `share` bytes for each row. */
 INLINE const char *NAME(score_groups)(const int V, const char *end, const char *next, ptrdiff_t share, SCORES_ARGUMENTS)
 {
     for (ptrdiff_t i = 0; i < n; i += NAME(group)) {
@@ -135,7 +135,7 @@ INLINE const char *NAME(score_groups)(const int V, const char *end, const char *
 }
 #undef SCORES_ARGUMENTS
 
-/* Rows are ldx bytes apart. */
+/* Writes the scores of n rows, ldx bytes apart; returns where it has prefetched to. */
 KERNEL const char *NAME(one_scores)(const char *X, int element, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const char *end,
                                     const real *w, real bias, const char *next, ptrdiff_t share, real *z)
 {
@@ -156,20 +156,20 @@ KERNEL const char *NAME(one_scores)(const char *X, int element, ptrdiff_t n, ptr
     return next;
 }
 
-/* g += sum_i r_i x_i over V vectors (a constant) of n rows, of the last of which only `some` numbers are wanted if it is
- * the row's last one. */
+/* g += sum_i r_i x_i over V vectors (a constant) of n rows.  If `last` is set, the last vector is the rows' last one,
+ * and has only `some` numbers. */
 #define GRADIENT_ARGUMENTS                                                                                     \
     const int element, const int last, const char *X, ptrdiff_t n, ptrdiff_t ldx, const char *end, ptrdiff_t some, \
         const real *r, const char *next, ptrdiff_t share, real *g
 INLINE void NAME(gradient_panel)(const int V, GRADIENT_ARGUMENTS)
 {
-    /* Rows at a time, with sums of their own: else each addition would wait for the one before. */
+    /* U rows at a time have sums of their own: else each addition would wait for the one before. */
     const int U = V == 1 ? 8 : V == 2 ? 4 : V <= 4 ? 2 : 1;
     vec sum[8];
     ptrdiff_t i = 0, whole = n;
     UNROLL for (int v = 0; v < U * V; v++) sum[v] = NAME(set1)(0);
 #ifndef SIMD_LOAD_SOME
-    if (last && some < L) /* behind the last rows' ends there is nothing to read */
+    if (last && some < L) /* the last rows' last vectors would be read beyond the end of X */
         while (whole > 0 && X + (whole - 1) * ldx + V * L * BYTES > end) whole--;
 #else
     (void)end;
@@ -187,8 +187,8 @@ INLINE void NAME(gradient_panel)(const int V, GRADIENT_ARGUMENTS)
 #endif
         }
     }
-    /* Where the last vector may not be read whole, in the same sums: which row is added to which does not depend on where
-     * X ends, or bits would depend on how it is stored. */
+    /* Rows whose last vector may not be read whole go into the same sums: were rows added in another order, bits would
+     * depend on where X ends, and so on how it is stored. */
     for (; i + U <= n; i += U) {
         UNROLL for (int u = 0; u < U; u++) {
             const char *x = X + (i + u) * ldx;
@@ -231,7 +231,7 @@ KERNEL void NAME(one_gradient)(const char *X, int element, ptrdiff_t n, ptrdiff_
 }
 #undef GRADIENT_ARGUMENTS
 
-/* e = exp(-|z|), and the posteriors of both classes, of EXPS vectors in step.  max(z, 0) is what _rows.h subtracts. */
+/* Finds e = exp(-|z|) and both classes' posteriors, of EXPS vectors in step.  max(z, 0) is the top of (0, z). */
 INLINE void NAME(two_classes)(const vec *z, vec *below_0, vec *below_1, vec *e, vec *S_0, vec *S_1)
 {
     UNROLL for (int v = 0; v < EXPS; v++) {
@@ -248,11 +248,12 @@ INLINE void NAME(two_classes)(const vec *z, vec *below_0, vec *below_1, vec *e, 
     }
 }
 
-/* Rows whose scores become residuals in step. */
+/* The number of rows whose scores become residuals in step. */
 #define STEP (EXPS * L)
 
-/* Scores -> s_i R in place, for n rows with labels y, or with targets Y in rows of ldy; the sum of s_i loss_i.  s is NULL
- * for 1.  `losses`, or NULL, gets each row's loss and how far its label is below the top. */
+/* Turns scores into s_i R in place, and returns the sum of s_i loss_i, for n rows with labels y, or with targets Y in
+ * rows of ldy; s is NULL for 1.  `losses`, unless NULL, gets each row's loss and its first term, a label's top - z_y.
+ * */
 INLINE double NAME(binomial_rows)(const int targets, const int weighted, real *z, ptrdiff_t n, const ptrdiff_t *y,
                                   const real *Y, ptrdiff_t ldy, const double *s, double *losses)
 {
@@ -312,7 +313,7 @@ KERNEL double NAME(binomial_residuals)(real *z, ptrdiff_t n, const ptrdiff_t *y,
     return s ? NAME(binomial_rows)(0, 1, z, n, y, Y, ldy, s, losses) : NAME(binomial_rows)(0, 0, z, n, y, Y, ldy, s, losses);
 }
 
-/* Scores -> s_i A in place, from the scores q of what the Hessian is multiplied by. */
+/* Turns scores into s_i A in place; q has the rows' scores by what the Hessian is multiplied by. */
 KERNEL void NAME(binomial_curvatures)(real *z, const real *q, ptrdiff_t n, const double *s)
 {
     for (ptrdiff_t i = 0; i < n; i += STEP) {
@@ -324,7 +325,7 @@ KERNEL void NAME(binomial_curvatures)(real *z, const real *q, ptrdiff_t n, const
     for (ptrdiff_t i = 0; s && i < n; i++) z[i] *= (real)s[i];
 }
 
-/* Scores -> both classes' posteriors, in rows of two; z is work space afterwards. */
+/* Writes both classes' posteriors, in rows of two. */
 KERNEL void NAME(binomial_posteriors)(real *z, ptrdiff_t n, real *S)
 {
     for (ptrdiff_t i = 0; i < n; i += STEP) {
@@ -342,7 +343,7 @@ KERNEL void NAME(binomial_posteriors)(real *z, ptrdiff_t n, real *S)
     }
 }
 
-/* The sum of n numbers, by lanes. */
+/* Returns the sum of n numbers, added by lanes. */
 KERNEL double NAME(sum_of)(const real *r, ptrdiff_t n)
 {
     vec sum = NAME(set1)(0);
@@ -353,13 +354,13 @@ KERNEL double NAME(sum_of)(const real *r, ptrdiff_t n)
 }
 #undef STEP
 
-/* Entries ahead whose coefficients, or sums, are fetched: these are not in the second cache where features are many. */
+/* Coefficients, or sums, are fetched so many entries ahead: of many features, the second cache does not hold them. */
 #define ONE_AHEAD 32
 
 #define ENTRIES_ARGUMENTS                                                                                      \
     const void *data, int element, const void *indices, const ptrdiff_t *indptr, ptrdiff_t n
 
-/* z = bias + sum_j x_ij w_j of CSR rows, in four sums a row: no entry waits for the one before. */
+/* z = bias + sum_j x_ij w_j of CSR rows, in four sums a row, so that no entry waits for the one before. */
 INLINE void NAME(score_one_entries)(const int wide, const int narrow, ENTRIES_ARGUMENTS, const real *w, real bias, real *z)
 {
     const ptrdiff_t last = indptr[n];
@@ -376,7 +377,7 @@ INLINE void NAME(score_one_entries)(const int wide, const int narrow, ENTRIES_AR
         z[i] = (sum[0] + sum[1]) + (sum[2] + sum[3]) + bias;
     }
 }
-/* A function of entries, for constants that say of which types they are. */
+/* Calls a function of entries with constants for the types of indices and data. */
 #define OF_TYPES(function, ...)                                                                                \
     do {                                                                                                       \
         if (WIDENING && element != REAL) {                                                                     \

@@ -1,6 +1,7 @@
-/* Cross-entropy of scores that the caller holds, in rows or columns as in logits.h, by the functions of residuals.h. */
+/* Cross-entropy of scores that the caller holds, in rows or columns as in logits.h, with the maths of residuals.h. */
 
-/* Cross-entropy with labels of n <= L rows as in read_few: loss_i = base_i + t_i, and s_i R to `out` unless it is NULL. */
+/* Turns n <= L rows, as read_few takes them, with labels y into losses base_i + t_i; writes s_i R to `out` unless it is
+ * NULL. */
 KERNEL void NAME(label_losses)(const real *x, ptrdiff_t ldx, real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K,
                                const real *end, const ptrdiff_t *y, const double *s, double smoothing, double *base,
                                real *t)
@@ -12,7 +13,7 @@ KERNEL void NAME(label_losses)(const real *x, ptrdiff_t ldx, real *out, ptrdiff_
     if (out) NAME(write_few)(out, ldo, n, K, !end, z);
 }
 
-/* The same rows into a tile of L rows of ldz, padded to whole vectors with `beyond`. */
+/* Copies such rows into a tile of L rows, ldz apart, each padded to whole vectors with `beyond`. */
 KERNEL void NAME(to_tile)(const real *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t K, int columns, real beyond, real *Z,
                           ptrdiff_t ldz)
 {

@@ -1,14 +1,14 @@
-/* softmax, log_softmax and logsumexp of given scores, as logits.h tells: what all rows share, and up to COLUMNS_MOST
- * scores a row, or a column, a lane each. */
+/* softmax, log_softmax and logsumexp of given scores, by the formulas of logits.h: what all rows share; and rows, or
+ * columns, of up to COLUMNS_MOST scores, with a lane for each. */
 
 #ifndef SOFTMAX_EXT_LOGITS_H
 #define SOFTMAX_EXT_LOGITS_H
 enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP };
-/* What a piece of a row adds to it: its top, and its exponentials, those that are the top's apart. */
+/* What a piece adds to its row: its top, and its exponentials, with those that are the row's top summed separately. */
 typedef struct {
-    double top, others, tops; /* the top is NaN where a score is */
+    double top, others, tops; /* the top is NaN if a score is */
 } Piece;
-/* What NumPy would have warned of: inf - inf, a finite difference that is infinite, an exponential that is. */
+/* What NumPy would have warned of: inf - inf, an overflow of a difference of finite scores or of an exponential. */
 enum { INF_MINUS_INF = 1, DIFFERENCE_OVERFLOWS = 2, EXP_OVERFLOWS_TOO = 4 };
 #endif
 
@@ -18,17 +18,17 @@ INLINE vec NAME(choose)(ivec mask, vec a, vec b)
     return NAME(from_bits)((mask & NAME(to_bits)(a)) | (~mask & NAME(to_bits)(b)));
 }
 
-/* SciPy's warnings for one odd row; `limit` is its top or NaN. */
+/* Returns SciPy's warnings for one odd row; `limit` is its top, or NaN. */
 static int NAME(warnings)(const int what, const real *z, ptrdiff_t K, ptrdiff_t stride, real limit)
 {
     int found = what == LOGSUMEXP || limit != limit ? 0 : INF_MINUS_INF;
-    if (what == LOG_SOFTMAX) /* which takes 0 for such a top, so that exp sees the scores themselves */
+    if (what == LOG_SOFTMAX) /* here SciPy replaces an infinite top by 0, and exp sees the scores themselves */
         for (ptrdiff_t k = 0; k < K; k++)
             if (z[k * stride] >= EXP_OVERFLOWS && z[k * stride] < INFINITY) found |= EXP_OVERFLOWS_TOO;
     return found;
 }
 
-/* Of L rows, lane l from z + l * next. */
+/* Returns those of n <= L rows, of which row l has its scores at z + l, `stride` apart. */
 static int NAME(warnings_of_lanes)(const int what, const real *z, ptrdiff_t K, ptrdiff_t stride, ptrdiff_t n, vec limit)
 {
     int found = 0;
@@ -39,7 +39,7 @@ static int NAME(warnings_of_lanes)(const int what, const real *z, ptrdiff_t K, p
     return found;
 }
 
-/* exp(z - top): into `tops` where z is the top, else into `others`. */
+/* Adds exp(z - top) to `tops` where z is the top, and to `others` elsewhere. */
 INLINE void NAME(exp_apart)(const int count, const vec *z, vec top, vec *others, vec *tops)
 {
     vec e[EXPS];
@@ -52,8 +52,8 @@ INLINE void NAME(exp_apart)(const int count, const vec *z, vec top, vec *others,
     }
 }
 
-/* t of L rows, a lane each: what is lost of a small exponential beside the top's 1 comes back with all its digits, so
- * that the 1 may be taken away at the end. */
+/* Returns t of L rows, a lane each.  The sums keep what a small exponential loses beside the top's 1, so that the 1 may
+ * be subtracted at the end. */
 INLINE vec NAME(t_of_columns)(const vec *z, ptrdiff_t K, vec top)
 {
     vec sum[2], lost[2], e[EXPS];
@@ -67,14 +67,15 @@ INLINE vec NAME(t_of_columns)(const vec *z, ptrdiff_t K, vec top)
     return (((sum[0] - 1) + (sum[1] - 1)) - 1) + (lost[0] + lost[1]);
 }
 
-/* K scores of L rows, a lane each, of which n exist: the result in their place, that of LOGSUMEXP in the first. */
+/* Replaces K scores of L rows, a lane each, of which n exist, by the result, which for LOGSUMEXP is the first number;
+ * returns the warnings. */
 INLINE int NAME(logit_lanes)(const int what, vec *z, ptrdiff_t K, ptrdiff_t n)
 {
     ivec nan;
     const vec top = NAME(top_of_columns)(z, K, &nan);
     const vec limit = NAME(or_nan)(nan, top);
     const ivec odd = MASK(limit - limit != 0);
-    const vec shift = NAME(or_nan)(odd, top); /* a row of NaN sets no flag */
+    const vec shift = NAME(or_nan)(odd, top); /* NaN for an odd row, so that its differences set no flag */
     const int found = NAME(any)(odd) ? NAME(warnings_of_lanes)(what, (const real *)z, K, L, n, limit) : 0;
     if (what == SOFTMAX) {
         NAME(exp_columns)(z, K, shift);
@@ -92,7 +93,7 @@ INLINE int NAME(logit_lanes)(const int what, vec *z, ptrdiff_t K, ptrdiff_t n)
     return found;
 }
 
-/* L rows side by side, without what is between them: a vector's last lanes belong to the next row, which comes after. */
+/* Stores L rows with nothing between them: a vector's last lanes fall into the next row, whose own come later. */
 INLINE void NAME(store_packed)(real *out, ptrdiff_t K, const vec *z)
 {
     for (ptrdiff_t k = (K - 1) / L * L; k >= 0; k -= L) {
@@ -107,10 +108,9 @@ INLINE void NAME(store_packed)(real *out, ptrdiff_t K, const vec *z)
     }
 }
 
-/* n <= L rows of K <= COLUMNS_MOST scores, a lane each.  `end`: the rows are ldx apart, and nothing is read from there
- * on.  NULL: they are columns, side by side, whose scores are ldx apart.
- * Cache lines of far columns are fetched ahead, those of the result as well: 64 x 100 x 1000 floats along the second axis
- * took 20 ms on one thread without that, and 6.5 with it. */
+/* Reads n <= L rows of K <= COLUMNS_MOST scores, a lane each.  With `end`, rows are ldx apart, and nothing is read from
+ * `end` on.  Without, they are columns, side by side, whose scores are ldx apart; then the cache lines of the next
+ * columns and of their result are fetched ahead: see "Columns of logits" in docs/notes.md. */
 INLINE void NAME(read_few)(const real *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t K, const real *end, const real *out,
                            ptrdiff_t ldo, vec *z)
 {

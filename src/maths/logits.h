@@ -1,26 +1,26 @@
-/* softmax, log_softmax and logsumexp of scores that the caller holds: rows of any distance, or columns.  Here are the
- * long ones, of more than COLUMNS_MOST scores; logit_lanes.h has the others.
+/* softmax, log_softmax and logsumexp of scores that the caller holds, in rows of any distance or in columns.  Here are
+ * the long ones, of more than COLUMNS_MOST scores; logit_lanes.h has the others.
  *
  *     top = max z        S_k = exp(z_k - top) / sum_j exp(z_j - top)
- *     lse = top + log1p(t)       log S_k = (z_k - top) - log1p(t)       t = the sum without the first e_k that is 1
+ *     lse = top + log1p(t)       log S_k = (z_k - top) - log1p(t)       t = the sum of all e_k but the first that is 1
  *
- * As in residuals.h, t is summed as such; of few scores it comes from a sum that loses nothing.  The result may be written
- * over the scores.  Where a score is NaN, or the top is infinite, the row is `odd`, and its result is what SciPy's
- * formulas give:
+ * As in residuals.h, that 1 is not subtracted from a rounded sum; where scores are few, the sum keeps what it rounds
+ * away.  The result may be written over the scores.  Where a score is NaN, or the top is infinite, the row is `odd`,
+ * and its result is what SciPy's formulas give:
  *
  *     softmax         NaN
- *     log_softmax     NaN; but beside a top of +inf, all that is not +inf itself is -inf
+ *     log_softmax     NaN; but where the top is +inf, -inf for each score below it
  *     logsumexp       the top, or NaN
  */
 
-/* A column is summed in three steps.  The first sum takes SUMMED_DOWN numbers: few for posteriors, which must sum to one,
- * and more where only the logarithm is asked for (logsumexp of 300 rows took up to 10 % longer with 8).  The second sum
- * takes SUMS_DOWN of the first and remembers what it rounds away, the third takes all of the second.  One sum of floats
+/* A column is summed on three levels.  A first sum takes SUMMED_DOWN numbers: few for posteriors, which must sum to
+ * one, and more where only the logarithm is asked for (see "Columns of logits" in docs/notes.md).  A second sum takes
+ * SUMS_DOWN first ones and remembers what it rounds away; the third takes all second ones.  A single sum of floats
  * would stop growing at 2^24 equal scores. */
 #define SUMMED_DOWN(what) ((what) == SOFTMAX ? 4 : 256)
 #define SUMS_DOWN 256
 
-/* A piece of a row, K >= L numbers of it. */
+/* A row is cut into pieces of K >= L numbers, or is one piece.  The first of three steps finds the piece's top. */
 INLINE void NAME(piece_top)(const real *x, ptrdiff_t K, Piece *p)
 {
     const ptrdiff_t whole = K / L * L;
@@ -32,7 +32,8 @@ INLINE void NAME(piece_top)(const real *x, ptrdiff_t K, Piece *p)
     p->top = NAME(any)(nan) ? NAN : (double)NAME(first)(top);
 }
 
-/* Its exponentials, to `out` for SOFTMAX; `limit` is the row's top, or NaN. */
+/* The second sums the piece's exponentials, and for SOFTMAX writes them to `out`; `limit` is the row's top, or NaN.
+ * Returns the warnings. */
 INLINE int NAME(piece_sums)(const int what, const real *x, real *out, ptrdiff_t K, real limit, Piece *p)
 {
     const ptrdiff_t whole = K / L * L;
@@ -69,7 +70,7 @@ INLINE int NAME(piece_sums)(const int what, const real *x, real *out, ptrdiff_t 
     return odd ? NAME(warnings)(what, x, K, 1, limit) : 0;
 }
 
-/* Its result, with the row's limit and the sums of all its pieces; LOGSUMEXP is the row's own. */
+/* The third writes the piece's result, from the row's limit and the sums of all pieces; for LOGSUMEXP, the row's. */
 INLINE void NAME(piece_result)(const int what, const real *x, real *out, ptrdiff_t K, real limit, const Piece *sums)
 {
     const ptrdiff_t whole = K / L * L;
@@ -88,7 +89,7 @@ INLINE void NAME(piece_result)(const int what, const real *x, real *out, ptrdiff
     }
 }
 
-/* One row of K >= L. */
+/* Takes the three steps for a row of K >= L scores that is one piece; returns the warnings. */
 INLINE int NAME(long_row)(const int what, const real *x, real *out, ptrdiff_t K)
 {
     Piece row;
@@ -99,7 +100,7 @@ INLINE int NAME(long_row)(const int what, const real *x, real *out, ptrdiff_t K)
     return found;
 }
 
-/* `count` vectors of columns, or the n <= L first columns of one, of any K. */
+/* Normalises `count` vectors of columns, or the first n <= L columns of one vector, of any K; returns the warnings. */
 INLINE int NAME(long_columns)(const int what, const int count, const real *x, ptrdiff_t kx, real *out, ptrdiff_t ko,
                               ptrdiff_t K, ptrdiff_t n)
 {
@@ -111,11 +112,11 @@ INLINE int NAME(long_columns)(const int what, const int count, const real *x, pt
         else NAME(store_some)((p), n, value);                                                                  \
     } while (0)
     vec top[EXPS], limit[EXPS], shift[EXPS], e[EXPS];
-    vec sum[EXPS], sums[EXPS], lost[EXPS], total[EXPS]; /* of SUMMED_DOWN terms, of SUMS_DOWN of these, of all */
-    vec ones[EXPS], tops[EXPS], count_of_tops[EXPS]; /* the same of scores at the top */
+    vec sum[EXPS], sums[EXPS], lost[EXPS], total[EXPS]; /* the first, second and third sums; lost is the second ones' */
+    vec ones[EXPS], tops[EXPS], count_of_tops[EXPS]; /* the three sums of those exponentials that are the top's */
     ivec nan[EXPS], odd[EXPS];
     const ptrdiff_t some = SUMMED_DOWN(what);
-    const vec start = NAME(set1)((real)some); /* of a second sum, which is never less than a term */
+    const vec start = NAME(set1)((real)some); /* which a second sum begins with, so that it is never less than a term */
     int found = 0;
     EACH {
         top[v] = LOAD(x);
@@ -190,7 +191,7 @@ INLINE int NAME(long_columns)(const int what, const int count, const real *x, pt
 #undef STORE_AT
 }
 
-/* Up to COLUMNS_MOST, a column gets the bits of a row. */
+/* Takes columns of any length; up to COLUMNS_MOST scores, a column gets the same bits as a row. */
 INLINE int NAME(any_columns)(const int what, const real *x, ptrdiff_t kx, real *out, ptrdiff_t ko, ptrdiff_t n,
                              ptrdiff_t K)
 {
@@ -218,10 +219,11 @@ INLINE int NAME(any_rows)(const int what, const real *x, ptrdiff_t ldx, real *ou
     return found;
 }
 
-/* With the flag of a difference that overflowed, which nothing else here sets.
- * Rows: n of them, ldx apart, K scores side by side, `end` behind the last of all.  Columns: n side by side, K scores
- * ldx apart, and end is NULL.  SOFTMAX and LOG_SOFTMAX write in the same order, ldo for ldx; LOGSUMEXP one number for
- * each row, ldo apart, or for each column, side by side. */
+/* Writes what is asked for, and returns the warnings; of these, a difference that overflowed is read off the
+ * floating-point status, where nothing else here sets that flag.  Rows lie ldx apart, n of them, each with K scores
+ * side by side, and `end` is behind the last score of all.  Columns lie side by side, n of them, each with K scores ldx
+ * apart, and `end` is NULL.  SOFTMAX and LOG_SOFTMAX write in the same order, with ldo for ldx; LOGSUMEXP writes a
+ * number for each row, ldo apart, or for each column, side by side. */
 KERNEL int NAME(normalise)(int what, const real *x, ptrdiff_t ldx, real *out, ptrdiff_t ldo, ptrdiff_t n, ptrdiff_t K,
                        const real *end)
 {
@@ -240,7 +242,7 @@ KERNEL int NAME(normalise)(int what, const real *x, ptrdiff_t ldx, real *out, pt
     return found | (fetestexcept(FE_OVERFLOW) ? DIFFERENCE_OVERFLOWS : 0);
 }
 
-/* One of the three steps of a piece, all pieces of a row taking each before the next; flags as from `normalise`. */
+/* Takes one of a piece's three steps, which all pieces of a row take before the next; returns what `normalise` does. */
 KERNEL int NAME(piece)(int step, int what, const real *x, real *out, ptrdiff_t K, double limit, Piece *p)
 {
     int found = 0;

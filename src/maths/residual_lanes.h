@@ -1,9 +1,9 @@
-/* The maths of residuals.h for L rows at once, transposed to a lane each: no score waits for another of its row, and none
- * of ten classes' lanes is empty.  Soonest up to COLUMNS_MOST classes (100 classes: 30 ns a row, along the row 70). */
+/* The maths of residuals.h for L rows at once, transposed so that each has a lane: no score waits for another of its
+ * row, and ten classes leave no lane empty.  It wins up to COLUMNS_MOST classes: see "Few classes" in docs/notes.md. */
 
 #define COLUMNS_MOST 128
 
-/* L rows of Z, K of each, to and from a lane a row. */
+/* Move L rows of K scores from Z, or to it; in z each row has a lane. */
 INLINE void NAME(load_columns)(const real *Z, ptrdiff_t ldz, ptrdiff_t K, vec *z)
 {
     for (ptrdiff_t k = 0; k < K; k += L) {
@@ -24,10 +24,10 @@ INLINE void NAME(store_columns)(real *Z, ptrdiff_t ldz, ptrdiff_t K, const vec *
     }
 }
 
-/* The maximum of the numbers; `nan` (or NULL) tells in which lanes there is a NaN beside them. */
+/* Returns each lane's maximum; unless `nan` is NULL, sets it in the lanes that hold a NaN. */
 INLINE vec NAME(top_of_columns)(const vec *z, ptrdiff_t K, ivec *nan)
 {
-    if (K < 1) __builtin_unreachable(); /* or gcc takes z for uninitialised where it is inlined */
+    if (K < 1) __builtin_unreachable(); /* else gcc warns that z is uninitialised where this is inlined */
     vec top = z[0];
     if (nan) *nan = MASK(top != top);
     for (ptrdiff_t k = 1; k < K; k++) {
@@ -37,7 +37,7 @@ INLINE vec NAME(top_of_columns)(const vec *z, ptrdiff_t K, ivec *nan)
     return top;
 }
 
-/* Four sums at a time: in one, seventy floats err by 4e-7, and each addition waits for the one before. */
+/* Returns each lane's sum.  Four sums err less than one, and wait less: see "Several sums" in docs/notes.md. */
 INLINE vec NAME(sum_of_columns)(const vec *z, ptrdiff_t K)
 {
     vec sum[4];
@@ -49,8 +49,8 @@ INLINE vec NAME(sum_of_columns)(const vec *z, ptrdiff_t K)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* Adds a term to a sum that is not less than it: then `lost` gathers exactly what the additions round away (Dekker's
- * Fast2Sum). */
+/* Adds a term to a sum that is not less than the term: then `lost` gathers exactly what the additions round away
+ * (Dekker's Fast2Sum). */
 INLINE void NAME(add_precisely)(vec term, vec *sum, vec *lost)
 {
     const vec before = *sum;
@@ -58,18 +58,17 @@ INLINE void NAME(add_precisely)(vec term, vec *sum, vec *lost)
     *lost += term - (*sum - before);
 }
 
-/* Of exponentials, none above 1, added by pairs and then as if there were no rounding but the last.  With that of the
- * pairs and of the division, posteriors sum to one within 3 roundings, 1.8e-7 in float32; where NumPy adds in its order,
- * ten of them are off by 2.9e-7. */
+/* Returns the sum of exponentials, none of them above 1.  They are added in pairs, and the pairs as if no addition
+ * rounded but the last, so that posteriors sum to one: see "Posteriors sum to one" in docs/notes.md. */
 INLINE vec NAME(precise_sum_of_columns)(const vec *e, ptrdiff_t K)
 {
-    vec sum = NAME(set1)(2), lost = NAME(set1)(0); /* 2: not less than a pair, and taken away without rounding */
+    vec sum = NAME(set1)(2), lost = NAME(set1)(0); /* no pair exceeds 2, and subtracting it rounds nothing */
     for (; K >= 2; K -= 2, e += 2) NAME(add_precisely)(e[0] + e[1], &sum, &lost);
     if (K) NAME(add_precisely)(e[0], &sum, &lost);
     return (sum - 2) + lost;
 }
 
-/* sum_k T_k (top - z_k), with T NULL for 1. */
+/* Returns sum_k T_k (top - z_k), with T NULL for 1. */
 INLINE vec NAME(sum_below)(const vec *z, const vec *T, ptrdiff_t K, vec top)
 {
     vec sum[4];
@@ -81,7 +80,7 @@ INLINE vec NAME(sum_below)(const vec *z, const vec *T, ptrdiff_t K, vec top)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* z_k -> exp(z_k - top), EXPS of them in step. */
+/* Replaces z_k by exp(z_k - top), for EXPS of them in step. */
 INLINE void NAME(exp_columns)(vec *z, ptrdiff_t K, vec top)
 {
     for (; K >= EXPS; K -= EXPS, z += EXPS) {
@@ -104,17 +103,18 @@ INLINE void NAME(probability_columns)(real *Z, ptrdiff_t ldz, ptrdiff_t K)
     NAME(store_columns)(Z, ldz, K, z);
 }
 
-/* Scores -> residuals of L rows, a lane each, of which n exist, with labels y and weights s (1 for none). */
+/* Turns the scores of L rows, a lane each, into residuals, with labels y and weights s (NULL for 1); n of the rows
+ * exist.  Their losses are base + log1p(t). */
 INLINE void NAME(residual_lanes)(vec *z, ptrdiff_t n, ptrdiff_t K, const ptrdiff_t *y, const double *s,
                                  double smoothing, double *base, real *t)
 {
     const real *score = (const real *)z;
     bits label[NAME(lanes)] = {0};
     real tops[NAME(lanes)];
-    /* Of a constant length: else gcc calls memcpy and saves registers around it (150 x 4 x 3: 11.2 us, now 10.7). */
+    /* The first loop has a constant length, or gcc calls memcpy: see "Constant lengths" in docs/notes.md. */
     if (n == L) LANES for (ptrdiff_t l = 0; l < L; l++) label[l] = (bits)y[l];
     else for (ptrdiff_t l = 0; l < n; l++) label[l] = (bits)y[l];
-    vec weights = NAME(set1)(1); /* not by way of memory: a vector of eight stores waits for all of them */
+    vec weights = NAME(set1)(1); /* not loaded from an array: a load of lanes just stored waits for all of the stores */
     if (s) {
         real weight[NAME(lanes)] = {0};
         for (ptrdiff_t l = 0; l < n; l++) weight[l] = (real)s[l];
@@ -155,7 +155,7 @@ INLINE void NAME(residual_columns)(real *Z, ptrdiff_t n, ptrdiff_t ldz, ptrdiff_
     NAME(store_columns)(Z, ldz, K, z);
 }
 
-/* The targets T of n <= L rows, a lane each: of labels y, or of Y in rows of ldy. */
+/* Writes the targets T of n <= L rows, a lane each, from labels y, or from Y in rows of ldy. */
 INLINE void NAME(target_lanes)(vec *T, ptrdiff_t n, ptrdiff_t K, const ptrdiff_t *y, const real *Y, ptrdiff_t ldy,
                                const real *c, double smoothing)
 {
@@ -179,7 +179,7 @@ INLINE void NAME(target_lanes)(vec *T, ptrdiff_t n, ptrdiff_t K, const ptrdiff_t
     }
 }
 
-/* The same as residual_lanes for targets T. */
+/* Does the same as residual_lanes for targets T; the losses are in base. */
 INLINE void NAME(target_residual_lanes)(vec *z, const vec *T, ptrdiff_t n, ptrdiff_t K, const double *s, double *base)
 {
     real weight[NAME(lanes)], below[NAME(lanes)], lane[NAME(lanes)], log_t[NAME(lanes)];
@@ -187,7 +187,7 @@ INLINE void NAME(target_residual_lanes)(vec *z, const vec *T, ptrdiff_t n, ptrdi
     const vec top = NAME(top_of_columns)(z, K, NULL), mass = NAME(sum_of_columns)(T, K), weights = NAME(load)(weight);
     NAME(store)(below, NAME(sum_below)(z, T, K, top));
     NAME(exp_columns)(z, K, top);
-    vec apart[4], tops = NAME(set1)(0); /* how many are 1 */
+    vec apart[4], tops = NAME(set1)(0); /* tops counts the exponentials that are 1, apart sums the others */
     UNROLL for (int v = 0; v < 4; v++) apart[v] = NAME(set1)(0);
     ptrdiff_t k = 0;
     for (; k + 4 <= K; k += 4)
@@ -208,7 +208,7 @@ INLINE void NAME(target_residual_lanes)(vec *z, const vec *T, ptrdiff_t n, ptrdi
     const vec scale = weights * mass / (others + tops);
     for (k = 0; k < K; k++) {
         vec wanted = weights * T[k];
-        IN_REGISTER(wanted); /* rounded as the mass was, so that one class has the residual 0 */
+        IN_REGISTER(wanted); /* rounded before the difference, as the mass was: so a single class has the residual 0 */
         z[k] = z[k] * scale - wanted;
     }
 }

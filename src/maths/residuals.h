@@ -1,27 +1,27 @@
-/* The maths of one row: scores z -> probabilities S, or residuals s_i R = s_i (S - Y) and the loss.
+/* The maths of one row: scores z become probabilities S, or residuals s_i R = s_i (S - Y) and the loss.
  *
  *     top = max z          e_k = exp(z_k - top)          S_k = e_k / sum_j e_j
  *     label y:   loss = (top - z_y) + log1p(t),   t = sum_{j != y} e_j + (e_y - 1)
  *                R_k = S_k,   R_y = -sum_{j != y} e_j / sum_j e_j
- *     targets T: loss = sum_k T_k (top - z_k) + M log1p(t),   M = sum_k T_k,   t = the sum without an e_k that is 1
+ *     targets T: loss = sum_k T_k (top - z_k) + M log1p(t),   M = sum_k T_k,   t = the sum of all e_k but one that is 1
  *                R_k = S_k M - T_k
  *
- * The sum without its largest term is formed as such, never by subtraction: so the loss of a confidently right row and
- * its residual keep all their digits where log S_y would be 0 (scipy#19521).  If z_y is the top, e_y - 1 is exactly
- * 0; if not, t >= 1 and nothing is lost.  Smoothing e and weights c of the classes make T_k = c_k ((1 - e) Y_k + e / K).
+ * t leaves its largest term out of the sum, and never subtracts it: so the loss of a confidently right row and its
+ * residual keep all their digits, where log S_y would be 0 (scipy#19521).  If z_y is the top, e_y - 1 is exactly 0; if
+ * not, t >= 1 and nothing is lost.  Smoothing e and weights c of the classes make T_k = c_k ((1 - e) Y_k + e / K).
  *
- * Two terms of large vocabularies, as Liger-Kernel defines them: the z-loss adds z_loss lse^2 to a row's loss and
- * 2 z_loss lse S_k to R_k, lse = top + log1p(t); a cap of the scores, z <- cap tanh(z / cap), comes before all this,
- * and after it R_k is multiplied by 1 - tanh^2.
+ * Two options for large vocabularies follow Liger-Kernel.  The z-loss adds z_loss lse^2 to a row's loss and
+ * 2 z_loss lse S_k to R_k, with lse = top + log1p(t).  A cap of the scores replaces z by cap tanh(z / cap) before all
+ * this, and multiplies R_k by 1 - tanh^2 after it.
  *
- * NaN and infinities as PyTorch has them, and within their row: a NaN or +inf makes the row NaN, a -inf has S = 0.
+ * NaN and infinities have PyTorch's results, and stay in their row: a NaN or +inf makes the row NaN, a -inf has S = 0.
  *
- * Rows are padded to whole vectors with scores of -inf.  Up to COLUMNS_MOST classes, L rows are transposed and done
+ * Rows are padded to whole vectors with scores of -inf.  Up to COLUMNS_MOST classes, L rows are transposed and computed
  * at once, a lane each (residual_lanes.h); beyond, and with a z-loss, the lanes run along the classes of one row.
  */
 
-/* One row of `lanes` scores, a multiple of L: its top, in every lane; `nan` as above.  Four vectors at a time, since one
- * alone would wait for its own last result. */
+/* Returns the maximum of a row of `lanes` scores, a multiple of L, in every lane; unless `nan` is NULL, sets it in
+ * lanes that met a NaN.  Four vectors gather the maximum, since one alone would wait for its own last result. */
 INLINE vec NAME(top_of_row)(const real *z, ptrdiff_t lanes, ivec *nan)
 {
     vec top[4];
@@ -41,7 +41,7 @@ INLINE vec NAME(top_of_row)(const real *z, ptrdiff_t lanes, ivec *nan)
     return NAME(max_lanes)(NAME(max)(NAME(max)(top[0], top[1]), NAME(max)(top[2], top[3])));
 }
 
-/* e = exp(z - top) of `count` vectors, added to a sum; `lost` as in add_precisely, or NULL. */
+/* Writes e = exp(z - top) for `count` vectors, and adds them to a sum; `lost` is as in add_precisely, or NULL. */
 INLINE void NAME(exp_step)(const int count, const real *z, real *e, vec top, vec *sum, vec *lost)
 {
     vec x[EXPS];
@@ -54,8 +54,8 @@ INLINE void NAME(exp_step)(const int count, const real *z, real *e, vec top, vec
     else *sum += all;
 }
 
-/* e = exp(z - top), where e may be z; their sum.  Precisely: a posterior's, whose row then sums to one within 2.3e-7 in
- * float32 as far as measured (7.9e-7 of a thousand classes without), for 3 % more time with 16 lanes and 10 % with 8. */
+/* Writes e = exp(z - top), where e may be z, and returns their sum.  `precisely` is for posteriors, whose row then sums
+ * to one: see "Posteriors sum to one" in docs/notes.md.  It begins with EXPS, which no term of exp_step exceeds. */
 INLINE double NAME(exp_row)(const int precisely, const real *z, real *e, ptrdiff_t lanes, vec top)
 {
     vec sum = NAME(set1)(precisely ? EXPS : 0), lost = NAME(set1)(0), *rest = precisely ? &lost : NULL;
@@ -82,7 +82,7 @@ INLINE void NAME(probability_row)(real *z, ptrdiff_t lanes)
     for (ptrdiff_t k = 0; k < lanes; k += L) NAME(store)(z + k, NAME(load)(z + k) / sum);
 }
 
-/* The first score that is the top; 0 in a row of NaN. */
+/* Returns the place of the first score that is the top; 0 in a row of NaN. */
 INLINE ptrdiff_t NAME(first_top)(const real *z, ptrdiff_t lanes, vec top)
 {
     for (ptrdiff_t k = 0; k < lanes; k += L)
@@ -92,7 +92,7 @@ INLINE ptrdiff_t NAME(first_top)(const real *z, ptrdiff_t lanes, vec top)
     return 0;
 }
 
-/* T_k = c_k (rest Y_k + even), with Y NULL for 0 and c NULL for 1, of the classes from k on: a vector of them, or one. */
+/* Return T_k = c_k (rest Y_k + even), with Y NULL for 0 and c NULL for 1: a vector from class k on, or class k's. */
 INLINE vec NAME(targets)(const real *Y, const real *c, ptrdiff_t k, real rest, real even)
 {
     vec T = NAME(set1)(even);
@@ -105,7 +105,7 @@ INLINE real NAME(target)(const real *Y, const real *c, ptrdiff_t k, real rest, r
     return (Y ? rest * Y[k] + even : even) * (c ? c[k] : 1);
 }
 
-/* To mass and below, sum_k T_k and sum_k T_k (top - z_k). */
+/* Adds sum_k T_k to `mass`, and sum_k T_k (top - z_k) to `below`. */
 INLINE void NAME(add_targets)(const real *z, const real *Y, const real *c, ptrdiff_t K, real rest, real even, vec top,
                               double *mass, double *below)
 {
@@ -134,13 +134,13 @@ INLINE void NAME(add_targets)(const real *z, const real *Y, const real *c, ptrdi
     }
 }
 
-/* Scores -> residuals of one row, of label y or targets Y; y is not asked for where there is Y. */
+/* Turns one row's scores into residuals, for targets Y, or label y where Y is NULL; its loss is base + log1p(t). */
 INLINE void NAME(residual_row)(real *z, ptrdiff_t K, ptrdiff_t lanes, ptrdiff_t y, const real *Y, const real *c,
                                double s, double smoothing, double z_loss, double *base, real *t)
 {
     const real rest = (real)(1 - smoothing), even = (real)(smoothing / K);
     const vec tops = NAME(top_of_row)(z, lanes, NULL);
-    const ptrdiff_t own = Y ? NAME(first_top)(z, lanes, tops) : y; /* whose exponential is left out of the sum */
+    const ptrdiff_t own = Y ? NAME(first_top)(z, lanes, tops) : y; /* the class whose exponential the sum leaves out */
     const double top = (double)NAME(first)(tops), label = Y ? 0 : (1 - smoothing) * (c ? (double)c[y] : 1);
     double mass = 0, below = 0, more = 0;
     if (Y || smoothing > 0) NAME(add_targets)(z, Y, c, K, rest, even, tops, &mass, &below);
@@ -173,11 +173,11 @@ INLINE void NAME(residual_row)(real *z, ptrdiff_t K, ptrdiff_t lanes, ptrdiff_t 
     } else {
         for (; k < lanes; k += L) NAME(store)(z + k, NAME(load)(z + k) * scale);
     }
-    /* mass - T is 0 where all of the mass is the label's; in s mass - s T an FMA would leave a rounding. */
+    /* mass - T is 0 where all of the mass is the label's; s mass - s T is not, as an FMA rounds only one of the two. */
     z[own] = (real)(s * ((mass - T) + more)) - (real)factor * NAME(first)(others / total);
 }
 
-/* A tile of n rows of K scores, in rows of ldz; Z has room for whole groups of L rows. */
+/* Turns a tile of n rows of K scores, ldz apart, into probabilities; Z has room for whole groups of L rows. */
 KERNEL void NAME(probabilities)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz)
 {
     if (K > COLUMNS_MOST) {
@@ -188,8 +188,8 @@ KERNEL void NAME(probabilities)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz
     for (ptrdiff_t i = 0; i < n; i += L) NAME(probability_columns)(Z + i * ldz, ldz, K);
 }
 
-/* Scores -> s_i R in place; the sum of s_i loss_i.  Labels y, or targets Y in rows of ldy; c and s NULL for 1.
- * base and t are work space for whole groups of L rows: loss_i = base_i + t_i afterwards. */
+/* Turns scores into s_i R in place, and returns the sum of s_i loss_i, for labels y, or for targets Y in rows of ldy; c
+ * and s are NULL for 1.  base and t have room for whole groups of L rows; afterwards loss_i = base_i + t_i. */
 KERNEL double NAME(residuals)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, const ptrdiff_t *y, const real *Y,
                               ptrdiff_t ldy, const real *c, const double *s, double smoothing, double z_loss,
                               double *base, real *t)
@@ -215,7 +215,7 @@ KERNEL double NAME(residuals)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, 
             else NAME(residual_row)(z, K, lanes, 0, Y + i * ldy, c, weight, smoothing, z_loss, base + i, t + i);
         }
     }
-    /* A sum for each lane, since in one each addition waits for the one before: covtype in doubles 8 % sooner. */
+    /* Each lane has a sum: in one, each addition would wait for the one before ("Several sums" in docs/notes.md). */
     double sums[NAME(lanes)] = {0}, loss = 0;
     for (ptrdiff_t i = 0; i < n; i += L) {
         NAME(store)(t + i, NAME(log1p_ge0)(NAME(load)(t + i)));
@@ -226,10 +226,10 @@ KERNEL double NAME(residuals)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, 
     return loss;
 }
 
-/* Offsets, `count` a row, to n rows of scores. */
+/* Adds offsets, `count` for a row, to n rows of scores. */
 KERNEL void NAME(add_to_scores)(const real *offset, ptrdiff_t n, ptrdiff_t count, ptrdiff_t ldo, real *Z, ptrdiff_t ldz)
 {
-    if (count == 1 && ldo == 1 && ldz == 1) count = n, n = 1; /* one score a row: lanes along the rows */
+    if (count == 1 && ldo == 1 && ldz == 1) count = n, n = 1; /* where rows have one score, lanes run along the rows */
     for (ptrdiff_t i = 0; i < n; i++, offset += ldo, Z += ldz) {
         ptrdiff_t k = 0;
         for (; k + L <= count; k += L) NAME(store)(Z + k, NAME(load)(Z + k) + NAME(load)(offset + k));
@@ -242,7 +242,8 @@ KERNEL void NAME(add_to_scores)(const real *offset, ptrdiff_t n, ptrdiff_t count
     }
 }
 
-/* z -> cap tanh(z / cap), and its derivative 1 - tanh^2 in rows like Z's unless `slopes` is NULL. */
+/* Replaces z by cap tanh(z / cap); unless `slopes` is NULL, writes the derivative 1 - tanh^2 to it, in rows like Z's.
+ * */
 KERNEL void NAME(cap_scores)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, real cap, real *slopes)
 {
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -262,7 +263,7 @@ KERNEL void NAME(multiply)(real *Z, const real *slopes, ptrdiff_t n, ptrdiff_t K
         for (ptrdiff_t k = 0; k < K; k++) Z[i * ldz + k] *= slopes[i * ldz + k];
 }
 
-/* S -> s_i A in place, A = S o (Q - sum_k S_k Q_k): what the Hessian's product has for a residual. */
+/* Turns S into s_i A in place, A = S o (Q - sum_k S_k Q_k), which the Hessian's product has where a gradient has R. */
 KERNEL void NAME(curvatures)(real *S, const real *Q, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, const double *s)
 {
     for (ptrdiff_t i = 0; i < n; i++, S += ldz, Q += ldz) {
@@ -276,7 +277,7 @@ KERNEL void NAME(curvatures)(real *S, const real *Q, ptrdiff_t n, ptrdiff_t K, p
     }
 }
 
-/* db += the columns' sums. */
+/* Adds the columns' sums to db. */
 KERNEL void NAME(add_columns)(const real *R, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldr, double *db)
 {
     for (ptrdiff_t k = 0; k < K; k += L) {
