@@ -204,17 +204,25 @@ def lasso_violations(W: Array, dW: Array, l1: float, weights: Array, grouped: bo
 
 @quiet
 def duality_gap(
-    X: Array, Y: Array, W: Array, b: Array | None, sample_weight: Array, l2: float, l1: float, grouped: bool = False
+    X: Array,
+    Y: Array,
+    W: Array,
+    b: Array | None,
+    sample_weight: Array,
+    l2: float,
+    l1: float,
+    grouped: bool = False,
+    offset: Array | None = None,
 ) -> float:
     """How far J(W, b) + l2/2 Σ w_jz² + lasso(W), of labels, lies above its minimum at most; infinite without penalty.
 
     Probabilities P whose residuals sum to zero over the samples, if there is b, tell a lower bound of the minimum:
-    their mean entropy, less the conjugate of the penalty at G = (P - Y)ᵀ X / m. P is the posterior, with as much of
-    constant probabilities as that needs. Where the minimum is, l1 Σ |w_jz| is no more than the value here: over those W
-    alone the conjugate of the l1 part is finite.
+    their mean entropy and what P - Y makes of the offset, less the conjugate of the penalty at G = (P - Y)ᵀ X / m. P is
+    the posterior, with as much of constant probabilities as that needs. Where the minimum is, l1 Σ |w_jz| is no more
+    than the value here: over those W alone the conjugate of the l1 part is finite.
     """
     m, share = sample_weight.sum(), sample_weight / sample_weight.sum()
-    Z = scores(X, W, b)
+    Z = scores(X, W, b, offset)
     value = loss(Z, Y, sample_weight) + penalty(W, l2)[0] + lasso(W, l1, np.ones(X.shape[1]), grouped)
     P = softmax(Z)
     entropy = -float(share @ np.where(P > 0, P * np.log(P), 0).sum(axis=1))
@@ -225,6 +233,8 @@ def duality_gap(
             q = (wanted - (1 - t) * mean) / t
             entropy = (1 - t) * entropy - t * float(np.where(q > 0, q * np.log(q), 0).sum())
             P = (1 - t) * P + t * q
+    if offset is not None:
+        entropy += float(share @ ((P - Y) * offset).sum(axis=1))
     excess = np.maximum(sizes((sample_weight[:, np.newaxis] * (P - Y)).T @ X / m, grouped) - l1, 0)
     conjugate = [float((excess**2).sum()) / (2 * l2)] if l2 else []
     conjugate += [value / l1 * float(excess.max())] if l1 else []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from softmax_ext import reference
+from softmax_ext import optim, reference
 from softmax_ext._optim.duality import Dual, DualOfOne
 from softmax_ext.chunks import from_iterable
 from softmax_ext.linear_model import LogisticRegression
@@ -22,9 +22,12 @@ def problem(K, N=120, D=7):
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("K", [2, 4])
 @pytest.mark.parametrize(
-    "kind", ["dense", "csr", "soft", "standardised", "weights", "wide", "warm", "chunks", "newton"]
+    "kind",
+    ["dense", "csr", "soft", "standardised", "weights", "wide", "warm", "chunks", "newton"]
+    + [f"offset {kind}" for kind in ("csr", "soft", "standardised", "wide", "chunks")],
 )
 def test_it_bounds_how_far_the_minimum_is(kind, K, intercept, tol):
+    kind, offsets = kind.split()[-1], kind.startswith("offset")
     X, y, s = problem(K, *((20, 300) if kind == "wide" else ()))
     model = LogisticRegression(
         C=3.0,
@@ -39,8 +42,12 @@ def test_it_bounds_how_far_the_minimum_is(kind, K, intercept, tol):
     given = (scipy.sparse.csr_array(X) if kind == "csr" else X, y, s)
     if kind == "soft":
         given = X, np.random.default_rng(0).dirichlet(np.ones(K), len(X)), s
-    elif kind == "chunks":
-        given = (from_iterable(lambda: ((X[i : i + 50], y[i : i + 50], s[i : i + 50]) for i in range(0, 120, 50))),)
+    if offsets:
+        offset = np.random.default_rng(1).standard_normal((len(X), K) if K > 2 else len(X)) + 1
+        given = *given, offset
+    if kind == "chunks":
+        pieces = [tuple(each[i : i + 50] for each in given) for i in range(0, 120, 50)]
+        given = (from_iterable(lambda: iter(pieces)),)
     elif kind == "warm":
         model.set_params(tol=1.0).fit(*given).set_params(tol=tol)
     value, gap = model.fit(*given).loss_curve_[-1], model.gap_
@@ -50,20 +57,25 @@ def test_it_bounds_how_far_the_minimum_is(kind, K, intercept, tol):
     assert model.gap_ <= 1e-8
 
 
+@pytest.mark.parametrize("moved", [0, 1])
 @pytest.mark.parametrize("intercept", [True, False])
-def test_it_is_the_specifications(intercept):
+def test_it_is_the_specifications(intercept, moved):
     X, y, s = problem(4)
-    model = LogisticRegression(C=3.0, tol=1e-3, fit_intercept=intercept).fit(X, y, s)
-    b = model.intercept_ if intercept else None
-    want = reference.duality_gap(X, reference.one_hot(y, 4), model.coef_, b, s, 1 / (3.0 * s.sum()), 0.0, False)
+    offset = moved * (np.random.default_rng(1).standard_normal((120, 4)) + np.arange(4))
+    model = LogisticRegression(C=3.0, tol=1e-3, fit_intercept=intercept).fit(X, y, s, offset if moved else None)
+    b, l2 = model.intercept_ if intercept else None, 1 / (3.0 * s.sum())
+    want = reference.duality_gap(X, reference.one_hot(y, 4), model.coef_, b, s, l2, 0.0, False, offset)
     assert model.gap_ == pytest.approx(want, rel=0.2, abs=1e-12)
 
 
 def test_where_there_is_none():
     X, y, s = problem(3)
     assert np.isnan(LogisticRegression(C=np.inf).fit(X, y, s).gap_)
-    assert np.isnan(LogisticRegression().fit(X, y, s, offset=np.ones((120, 3))).gap_)
     assert np.isnan(LogisticRegression(penalty_weights=np.arange(7)).fit(X, y).gap_)
+    never = np.where(np.arange(3) == (y[:, None] + 1) % 3, -np.inf, 0)  # each row has a class that it cannot be of
+    objective = SoftmaxObjective(X, y, penalty=optim.Penalty(l1=0.01), offset=never)
+    found = optim.proximal(objective, np.zeros(objective.size), tol=1e-6, max_iter=500)
+    assert found.converged and np.isnan(found.gap), found.report
 
 
 @pytest.mark.parametrize("intercept", [True, False])
@@ -87,6 +99,31 @@ def test_its_pass_has_the_gradient_of_constant_probabilities(K):
     objective = Objective(X, y, sample_weight=s)
     value, grad = objective.value_and_grad(np.zeros(objective.size))
     q = np.random.default_rng(0).dirichlet(np.ones(K))
-    one = DualOfOne(objective, value, objective.parameters.intercepts(grad))
+    one = DualOfOne(objective, (value, objective.parameters.intercepts(grad)))
     np.testing.assert_allclose(one.gradient_of(q), Dual(objective).gradient_of(q), atol=1e-12)
     np.testing.assert_allclose(one.frequencies, s @ reference.one_hot(y, K) / s.sum())
+
+
+@pytest.mark.parametrize("targets", ["labels", "soft"])
+@pytest.mark.parametrize("kind", ["one row", "L2", "L1", "grouped"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_it_is_the_specifications_far_from_the_minimum(moved, kind, targets):
+    """Where constant probabilities are much of the mixture."""
+    K = 2 if kind == "one row" else 4
+    (X, y, s), rng = problem(K), np.random.default_rng(5)
+    X, Y = X / 10, reference.one_hot(y, K)
+    penalty = optim.Penalty(*((0.0, 0.1) if kind in ("L1", "grouped") else (0.1, 0.0)), grouped=kind == "grouped")
+    offset = rng.standard_normal((120, K)) + np.arange(K)
+    if kind == "one row":
+        offset[:, 0] = 0
+    objective = (BinomialObjective if kind == "one row" else SoftmaxObjective)(
+        X, y if targets == "labels" else Y, sample_weight=s, penalty=penalty,
+        offset=None if not moved else offset[:, 1] if kind == "one row" else offset,
+    )  # fmt: skip
+    w = rng.standard_normal(objective.size)
+    got = Dual(objective).gap(w, *objective.value_and_grad(w), penalty)
+    (W, b), half = objective.parameters.views(w), 1.0
+    if kind == "one row":  # two rows that are half of it have its scores and half of its penalty
+        W, b, half = np.vstack([-W / 2, W / 2]), np.append(-b / 2, b / 2), 2.0
+    of = s, half * penalty.l2, penalty.l1, penalty.grouped, offset if moved else None
+    assert got == pytest.approx(reference.duality_gap(X, Y, W, b, *of), rel=1e-9) and got > 0.1

@@ -218,6 +218,15 @@ class StandardisedObjective:
         """What is added to the scores of the samples."""
         return self.inner.offset
 
+    def unmoved(self, v: Array) -> tuple[float, Vector]:
+        """Return the loss and its gradient as they would be without the offset."""
+        loss, grad = self.inner.unmoved(self.raw(v))
+        return loss, self.scaling.pulled(self.parameters, grad)
+
+    def offset_moments(self) -> Vector:
+        """Return what the offset adds up to: see `SoftmaxObjective.offset_moments`."""
+        return self.inner.offset_moments()
+
     def of_features(self, which: npt.NDArray[np.intp]) -> Self:
         """Return the objective of some features alone, the weights of the others being 0: of a copy of those."""
         assert isinstance(self.inner, SoftmaxObjective)

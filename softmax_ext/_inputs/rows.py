@@ -128,6 +128,20 @@ class Rows:
         mass: Vector | None = None if self.Y is None else self.Y.sum(axis=1, dtype=np.float64)
         return mass
 
+    def offset_moments(self, K: int) -> Vector:
+        """Return Σ_i s_i Σ_l Y_il O_ik for each of K classes, and last Σ_i s_i Y_i · O_i: (K + 1,)."""
+        found, offset, s = np.zeros(K + 1), self.offset, self.weights()
+        assert offset is not None
+        k, mass = K - offset.shape[1], self.mass()  # the first class that has a column
+        with np.errstate(invalid="ignore"):  # an offset may be infinite
+            found[k:K] = np.einsum("i,ik->k", s if mass is None else s * mass, offset)
+            if self.Y is not None:
+                found[K] = np.einsum("i,ik,ik->", s, self.Y[:, k:], offset)
+            else:
+                assert self.y is not None
+                found[K] = np.einsum("i,i->", s, offset[:, 0] * self.y if k else offset[np.arange(len(self)), self.y])
+        return found
+
     def curving(self) -> Rows:
         """Return the samples as the Hessian sees them: without targets, and of weight s_i Σ_k Y_ik.
 

@@ -470,6 +470,16 @@ class SoftmaxObjective:
         """What is added to the scores of the samples."""
         return self._rows.offset
 
+    def unmoved(self, w: npt.ArrayLike) -> tuple[float, Vector]:
+        """Return f(w) and its gradient as they would be without the offset."""
+        other = copy.copy(self)
+        other._rows = replace(self._rows, offset=None)
+        return other.value_and_grad(w)
+
+    def offset_moments(self) -> Vector:
+        """Return what the offset adds up to, over m: see `Rows.offset_moments`."""
+        return self._rows.offset_moments(self.K) / self.m
+
     @property
     def available(self) -> int:
         """Samples that matrices may be summed from: all."""

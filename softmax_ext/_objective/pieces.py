@@ -370,6 +370,15 @@ class PiecesObjective:
             self.best = value, w.copy()
         return value, grad
 
+    def unmoved(self, w: Vector) -> tuple[float, Vector]:
+        """Return the loss and its gradient as they would be without the offset."""
+        total = self._passed("unmoved", self.size + 1, w)
+        return float(total[-1]), total[:-1]
+
+    def offset_moments(self) -> Vector:
+        """Return what the offset adds up to: see `SoftmaxObjective.offset_moments`."""
+        return self._passed("offset_moments", self.parameters.K + 1)
+
     def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
         """Return the Hessian at w times v, (size,) float64."""
         w, v = np.asarray(w, np.float64), np.asarray(v, np.float64)

@@ -10,6 +10,9 @@ probabilities q as the residuals need. Neither its gradient nor its entropy need
 the mixture of the gradients, that of q follows from two passes at W = 0; and by convexity
 Σ P log P <= (1 - t) Σ S log S + t Σ q log q, where Σ_i s_i S_i log S_i / m = <∇J(w), w> - J(w).
 
+An offset O adds 1/m Σ_i s_i <P_i - Y_i, O_i> to the bound. Of P = S that is in <∇J(w), w> - J(w) already, whose scores
+have it; of q it is what `offset_moments` has of O. Constant probabilities are those of W = 0 without an offset.
+
 R*(G) is the sum over the features of (|G| - l1 v)₊² / (2 l2 v). Without l2 it would be infinite as soon as one |G|
 exceeds l1 v, as rounding lets some. But where the minimum is, l1 Σ v |W| <= f(w), and over those W alone the conjugate
 is f(w) / l1 times the largest (|G| / v - l1)₊: the less of the two is taken.
@@ -18,6 +21,7 @@ is f(w) / l1 times the largest (|G| / v - l1)₊: the less of the two is taken.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,12 +39,14 @@ class Dual:
 
     mass: float
     frequencies: Vector
+    ask: Callable[[Vector], tuple[float, Vector]]  # the value and the gradient, of samples without offsets
+    moments: Vector | None = None  # of the offset
 
     def __init__(self, objective: Any, at_zero: tuple[float, Vector] | None = None) -> None:
-        self.layout, self.K = objective.parameters, objective.parameters.K
+        self._take(objective)
         layout, K = self.layout, self.K
         zero = np.zeros(layout.size)
-        at_zero = objective.value_and_grad(zero) if at_zero is None else at_zero
+        at_zero = self.ask(zero) if at_zero is None or self.moments is not None else at_zero
         of_b = layout.intercepts(at_zero[1])
         self._count(float(at_zero[0]), of_b)
         self.G0 = layout.weights(at_zero[1]).copy()  # q mean(x) - mean(Y x), at q = 1/K
@@ -51,12 +57,19 @@ class Dual:
         b = layout.intercepts(odds)
         assert b is not None
         b[-1] = np.log(2)  # the last class gets 2 / (K + 1)
-        other = layout.weights(objective.value_and_grad(odds)[1])
+        other = layout.weights(self.ask(odds)[1])
         # Σ s_i x_i Σ_k Y_ik / m
         self.mean = (other[-1] - self.G0[-1]) / (2 / (K + 1) - 1 / K) if K > 1 else np.zeros(layout.D)
         q = self.frequencies[self.frequencies > 0] / self.mass
         self.loss = -self.mass * float(q @ np.log(q))
         self.G = self.gradient_of(self.frequencies / self.mass)
+
+    def _take(self, objective: Any) -> None:
+        """Note the layout, whether there is an offset, and who tells of constant probabilities."""
+        self.layout, self.K = objective.parameters, objective.parameters.K
+        self.ask = objective.value_and_grad
+        if getattr(objective, "offset", None) is not None:
+            self.ask, self.moments = objective.unmoved, objective.offset_moments()
 
     def _count(self, loss: float, of_b: Vector | None) -> None:
         """Take the loss at W = 0, and what the targets weigh from the gradient of the intercepts there."""
@@ -94,13 +107,16 @@ class Dual:
     def gap(self, w: Vector, value: float, gradient: Vector, penalty: Penalty) -> float:
         """Return how far `value` lies above the minimum, at most; `gradient` is that of the smooth part.
 
-        nan where the penalty leaves features free, whose gradients would have to be zero; infinite without one.
+        nan where the penalty leaves features free, whose gradients would have to be zero, and where offsets are
+        infinite; infinite without a penalty.
         """
         layout = self.layout
         W = layout.weights(w)
         if not (penalty.l1 or penalty.l2):
             return np.inf
         if penalty.weights is not None and not penalty.factors(layout.D).all():
+            return np.nan
+        if self.moments is not None and not np.isfinite(self.moments).all():
             return np.nan
         loss, gradient = value - penalty.value(W), gradient.copy()
         G = layout.weights(gradient)
@@ -116,6 +132,8 @@ class Dual:
                 q = np.maximum(posterior - off / t, 0) / self.mass
                 used = q[q > 0]
                 entropy = (1 - t) * entropy + t * self.mass * float(used @ np.log(used))
+                if self.moments is not None:
+                    entropy -= t * float(q @ self.moments[:-1] - self.moments[-1])
                 G = (1 - t) * G + t * self.gradient_of(q)
         return max(value + entropy + conjugate(G, value, penalty), 0.0)
 
@@ -123,9 +141,14 @@ class Dual:
 class DualOfOne(Dual):
     """The same for one gap, by one pass: its gradient is that of the probabilities which that gap needs."""
 
-    def __init__(self, objective: Any, loss: float, of_b: Vector | None) -> None:
-        self.objective, self.layout, self.K = objective, objective.parameters, objective.parameters.K
-        self._count(loss, of_b)
+    def __init__(self, objective: Any, at_zero: tuple[float, Vector | None] | None) -> None:
+        self._take(objective)
+        if at_zero is None or self.moments is not None:
+            at_zero = 0.0, None
+            if self.layout.intercept:
+                loss, gradient = self.ask(np.zeros(self.layout.size))
+                at_zero = loss, self.layout.intercepts(gradient)
+        self._count(*at_zero)
 
     def gradient_of(self, q: Vector) -> Vector:
         """Return the gradient for W where every posterior is q, (K,)."""
@@ -134,24 +157,20 @@ class DualOfOne(Dual):
         assert b is not None
         log_q = np.log(np.maximum(q, np.finfo(float).tiny))
         b[:] = log_q[1:] - log_q[0] if layout.binary else log_q
-        G: Vector = layout.weights(self.objective.value_and_grad(w)[1])
+        G: Vector = layout.weights(self.ask(w)[1])
         return G
 
 
 def gap_of(run: Descent) -> float:
     """Return how far a descent with an L2 penalty is from its minimum at most, by a pass if there are intercepts.
 
-    nan where there is none, or where samples have offsets, with which posteriors at W = 0 are not constant.
+    nan where there is no penalty.
     """
     objective, value = run.objective, run.asked[0]
-    penalty, layout = objective.penalty, objective.parameters
-    if not penalty.l2 or getattr(objective, "offset", None) is not None or not np.isfinite(value):
+    penalty = objective.penalty
+    if not penalty.l2 or not np.isfinite(value):
         return np.nan
-    start = run.at_zero
-    if start is None and layout.intercept:
-        loss, gradient = objective.value_and_grad(np.zeros(layout.size))
-        start = loss, layout.intercepts(gradient)
-    return DualOfOne(objective, *(start or (0.0, None))).gap(run.w, value, run.asked[1], penalty)
+    return DualOfOne(objective, run.at_zero).gap(run.w, value, run.asked[1], penalty)
 
 
 def conjugate(G: Vector, value: float, penalty: Penalty) -> float:

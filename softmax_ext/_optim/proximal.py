@@ -66,9 +66,7 @@ class ProximalDescent(Descent):
         self.penalty: Penalty = objective.penalty
         self.parameters: Parameters = objective.parameters
         super().__init__(objective, w, tol, max_iter, callback, asked=asked)
-        self.dual = dual
-        if dual is None and getattr(objective, "offset", None) is None:
-            self.dual = Dual(objective, None if self.w.any() else self.asked)
+        self.dual = Dual(objective, None if self.w.any() else self.asked) if dual is None else dual
 
     def violation(self, w: Vector, grad: Vector) -> float:
         """Return the largest violation of the optimality conditions."""
@@ -86,15 +84,13 @@ class ProximalDescent(Descent):
 
     @property
     def converged(self) -> bool:
-        """Whether this is a minimum; gap is nan where there is no dual to tell, and then the violation tells alone."""
+        """Whether this is a minimum; where the gap is nan, since features are free, the violation tells alone."""
         return self.largest_gradient <= self.tol and not self.gap > self.most_gap
 
     def certify(self) -> None:
         """Tell whether this is the end."""
         self.gap = math.inf
-        if self.dual is None:
-            self.gap = math.nan
-        elif self.largest_gradient <= self.tol:
+        if self.largest_gradient <= self.tol:
             self.gap = self.dual.gap(self.w, self.value, self.grad, self.penalty)
         if self.reason:
             return
@@ -280,7 +276,7 @@ def _follow_among(run: ProximalDescent, among: Among | None) -> Among | None:
             some.lower(run.w),
             closer * max(run.tol, INNER * run.largest_gradient),
             run.max_iter - iterations,
-            dual=None if run.dual is None else run.dual.of_features(some.which),
+            dual=run.dual.of_features(some.which),
         )
         among.model = _follow(inner, among.model)
         iterations, evaluations = iterations + inner.n_iter, evaluations + inner.evaluations

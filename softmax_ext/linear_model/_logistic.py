@@ -191,8 +191,8 @@ class LogisticRegression(
         with one, that of the gradient of all where a coefficient is not 0, and where it is 0 what the gradient of the
         rest exceeds ``r v / (C m)`` by. Not after mini-batches, as `gap_`.
     gap_ : float
-        The duality gap: how far at most the objective lies above its minimum. nan without a penalty, with offsets, and
-        where features are free of penalty; with an L1 penalty inf if the violation is not within `tol`.
+        The duality gap: how far at most the objective lies above its minimum. nan without a penalty, and where
+        features are free of penalty; with an L1 penalty inf if the violation is not within `tol`.
     converged_ : bool
         Whether the gradient and the predicted decrease are within `tol`; with an L1 penalty, whether the violation is,
         and the duality gap is at most ``0.1 tol max(objective, tol)``; with mini-batches, whether the fit has stopped
