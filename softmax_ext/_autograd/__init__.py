@@ -1,1 +1,1 @@
-"""What PyTorch differentiates."""
+"""The losses as operators that PyTorch can differentiate."""

@@ -1,12 +1,12 @@
-"""The operators behind `softmax_ext.torch`: checked tensors to arrays, and how PyTorch differentiates them.
+"""The operators behind `softmax_ext.torch`, which hand checked tensors to the kernels, and their derivatives.
 
-Each loss is an operator, and what an upstream gradient makes of its gradient is another, for PyTorch's tracing to see
-nothing but the two. Second derivatives, and gradients in batches, are PyTorch's own function's.
+Each loss is one operator and its vector-Jacobian product (v.j.p.) is another, so that PyTorch's tracing sees only these
+two. For second derivatives and for batches of gradients, backward differentiates PyTorch's own function instead.
 
-When the gradients are computed was measured, on two cores of an AMD EPYC (Zen 4). Those of 2048 x 32000 scores take 94
-ms together with the loss, 169 if they are to be multiplied afterwards, and are stored until then; from the scores once
-more, with the upstream gradient in them, 105: so backward computes them. Those of a linear layer, 2048 x 1024 x 32000,
-take 1085 ms together with the loss, 316 more if backward computes the scores anew, and 3 to be multiplied.
+Where the gradients are computed was decided by measurements (docs/notes.md, "Gradients in forward or in backward").
+Those of scores are computed in backward, from the scores and the upstream gradient: to store them in forward and
+multiply them later would take longer, and as much memory again. Those of a linear layer are computed in forward,
+together with the loss, since backward would have to compute the scores a second time.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from torch.nn import functional
 from .._core import threads
 from . import vjp
 
-# Arguments of the operators, as PyTorch writes them down.
+# Arguments of the operators, in the language of PyTorch's schemas.
 LOSS = "str reduction, int ignore_index, float label_smoothing"
 SCORES = f"Tensor input, Tensor target, Tensor? weight, {LOSS}"
 LINEAR = f"Tensor input, Tensor linear_weight, Tensor target, Tensor? linear_bias, Tensor? weight, {LOSS}"
 ASKED = "bool input_grad, bool weight_grad, bool bias_grad"
 
-WIDENED = 1 << 20  # scores of two bytes that are widened at a time: 4 MiB
+WIDENED = 1 << 20  # how many scores of two bytes are copied to float32 at a time: the copy has 4 MiB
 
 
 def _n_threads() -> int:
@@ -52,7 +52,7 @@ def _array(x: torch.Tensor, dtype: torch.dtype) -> npt.NDArray[Any]:
 def _targets(
     target: torch.Tensor, weight: torch.Tensor | None, K: int, ignore_index: int, smoothing: float, dtype: torch.dtype
 ) -> vjp.Targets:
-    """Copy and check the labels, and collect what else rows of K scores are compared with."""
+    """Return the targets of rows of K scores, with a checked copy of the labels."""
     c = None if weight is None else _array(weight.contiguous(), dtype)
     if target.dtype is not torch.int64:
         return vjp.Targets(target.numel() // K, None, None, c, smoothing)
@@ -61,7 +61,7 @@ def _targets(
 
 
 def _upstream(grad: torch.Tensor, targets: vjp.Targets, reduction: str) -> Any:
-    """Return the upstream gradient of the rows' losses: an array of them, or one number."""
+    """Return the upstream gradient of the rows' losses: an array, or one number that all rows share."""
     if reduction == "none":
         return _array(grad.reshape(-1).contiguous(), torch.float64)
     with np.errstate(all="ignore"):
@@ -69,7 +69,7 @@ def _upstream(grad: torch.Tensor, targets: vjp.Targets, reduction: str) -> Any:
 
 
 def _reduced(losses: npt.NDArray[np.float64], targets: vjp.Targets, reduction: str, like: torch.Tensor) -> torch.Tensor:
-    """Return the rows' losses, their sum or their mean, with the dtype and shape of a tensor without data."""
+    """Return the rows' losses, their sum or their mean, with the dtype and shape of `like`."""
     if reduction == "none":
         return torch.from_numpy(losses).to(like.dtype).reshape(like.shape)
     with np.errstate(all="ignore"):
@@ -78,10 +78,10 @@ def _reduced(losses: npt.NDArray[np.float64], targets: vjp.Targets, reduction: s
 
 
 def _new(like: torch.Tensor) -> torch.Tensor:
-    """Return memory as `torch.empty_like` would, but asked for by NumPy.
+    """Return an uninitialised tensor as `torch.empty_like` does, in memory that NumPy allocates.
 
-    It asks for large pages, and PyTorch does not unless THP_MEM_ALLOC_ENABLE is set: loss and gradient of 2048 x 32000
-    scores take 29 ms instead of 88.
+    NumPy asks the system for large pages, and PyTorch does so only if THP_MEM_ALLOC_ENABLE is set. With small pages a
+    large gradient takes three times as long (docs/notes.md, "Memory of large gradients").
     """
     form = torch.empty_like(like, device="meta")
     memory = torch.from_numpy(np.empty(form.numel() * form.itemsize, np.uint8)).view(form.dtype)
@@ -89,13 +89,14 @@ def _new(like: torch.Tensor) -> torch.Tensor:
 
 
 def _blocks(input: torch.Tensor, target: torch.Tensor, out: Any) -> Iterator[vjp.Block]:
-    """Yield scores as arrays of float32 or float64: all of them as they lie, or some at a time as a copy."""
+    """Yield scores as arrays of float32 or float64: all in place, or copies of some at a time if of two bytes."""
     Z: Any = input.detach()
     Y: Any = None if target.dtype is torch.int64 else target.detach()
     if Z.dim() == 1:
         Z, Y, out = (None if x is None else x.unsqueeze(0) for x in (Z, Y, out))
     dtype, axis = _computed(Z.dtype), 1
-    # The kernels take classes side by side, or else what comes behind them: other dense layouts are one of the two.
+    # The kernels need either the classes or the axes behind them to be contiguous. Other dense layouts become one of
+    # these two when their axes are exchanged.
     if Z.stride(1) == 1 and Z.dim() > 2:
         axis = Z.dim() - 1
         Z, Y, out = (None if x is None else x.movedim(1, -1) for x in (Z, Y, out))
@@ -120,7 +121,7 @@ def _blocks(input: torch.Tensor, target: torch.Tensor, out: Any) -> Iterator[vjp
 
 
 def _loss_form(input: torch.Tensor, target: torch.Tensor, reduction: str, dtype: torch.dtype) -> torch.Tensor:
-    """Return a tensor without data that has the loss's shape."""
+    """Return an empty tensor with the loss's shape and dtype."""
     shape = target.shape
     if target.dtype is not torch.int64:
         axis = min(target.dim() - 1, 1)
@@ -137,7 +138,7 @@ def _cross_entropy(
     label_smoothing: float,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """Loss, in this dtype."""
+    """Return the loss, in this dtype."""
     K = input.shape[min(input.dim() - 1, 1)]
     targets = _targets(target, weight, K, ignore_index, label_smoothing, _computed(input.dtype))
     losses = np.empty(targets.rows)
@@ -154,7 +155,7 @@ def _cross_entropy_vjp(
     ignore_index: int,
     label_smoothing: float,
 ) -> torch.Tensor:
-    """Gradient of the loss for the scores, times grad."""
+    """Return the gradient of the loss with respect to the scores, times the upstream gradient `grad`."""
     K = input.shape[min(input.dim() - 1, 1)]
     targets = _targets(target, weight, K, ignore_index, label_smoothing, _computed(input.dtype))
     result = _new(input)
@@ -184,7 +185,7 @@ def _scores_backward(ctx: Any, grad: torch.Tensor) -> Any:
 
 
 def _differentiable() -> bool:
-    """Whether backward itself is to be differentiated or vectorised."""
+    """Return whether backward itself is to be differentiated or vectorised."""
     return bool(torch.is_grad_enabled() or torch._C._are_functorch_transforms_active())
 
 
@@ -220,10 +221,11 @@ def _linear_cross_entropy(
     weight_grad: bool,
     bias_grad: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss, in this dtype, and the gradients that are asked for; empty tensors for the others.
+    """Return the loss, in this dtype, and the requested gradients, with empty tensors in the place of the others.
 
-    The gradients have the dtype that they are computed in: what a gradient scaler multiplies the loss by, since numbers
-    below 6e-8 are 0 in float16, must reach them before they are rounded.
+    The gradients keep the dtype that they are computed in. In float16 numbers below 6e-8 are 0, which is why training
+    multiplies the loss by a scale: this factor arrives in backward, and must reach the gradients before they are
+    rounded.
     """
     targets = _targets(target, weight, len(linear_weight), ignore_index, label_smoothing, _computed(input.dtype))
     losses = np.empty(targets.rows)
@@ -248,7 +250,7 @@ def _linear_cross_entropy_vjp(
     weight_grad: bool,
     bias_grad: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of the loss, times grad, that are asked for, as what they are for; empty tensors for the others."""
+    """Return the requested gradients of the loss, times `grad`, in the dtypes of their tensors; others are empty."""
     targets = _targets(target, weight, len(linear_weight), ignore_index, label_smoothing, _computed(input.dtype))
     upstream, asked = _upstream(grad, targets, reduction), (input_grad, weight_grad, bias_grad)
     dX, dW, db = _gradients(input, linear_weight, target, linear_bias, targets, upstream, None, asked)
@@ -269,7 +271,7 @@ def _gradients(
     losses: npt.NDArray[np.float64] | None,
     asked: tuple[bool, bool, bool],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Write losses, and return gradients for input, linear_weight and linear_bias, in the dtype of the computation."""
+    """Write the rows' losses, and return the gradients of input, linear_weight and linear_bias, before any rounding."""
     dtype, (K, D) = _computed(input.dtype), linear_weight.shape
     X, W = _array(input.reshape(-1, D), dtype), _array(linear_weight.contiguous(), dtype)
     b = None if linear_bias is None else _array(linear_bias.contiguous(), dtype)
@@ -307,7 +309,7 @@ def _save_linear(ctx: Any, inputs: Any, output: Any) -> None:
     gradients = output[1:]
     ctx.save_for_backward(*tensors, *gradients)
     ctx.mark_non_differentiable(*gradients)
-    ctx.set_materialize_grads(False)  # zeros, as large as the gradients, in the place of theirs
+    ctx.set_materialize_grads(False)  # else backward would get a tensor of zeros for each gradient that is returned
 
 
 def _linear_backward(ctx: Any, grad: torch.Tensor | None, *_: Any) -> Any:
@@ -340,10 +342,10 @@ def _linear_backward(ctx: Any, grad: torch.Tensor | None, *_: Any) -> Any:
 
 
 def _multiplied(gradient: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
-    """Return a saved gradient times the upstream gradient, a number: in its place, unless that is needed again.
+    """Return a saved gradient times the upstream gradient, which is a number.
 
-    PyTorch releases what is saved right after this, but not with retain_graph=True. While it traces, it sees plain
-    arithmetic.
+    The product overwrites the saved gradient, which PyTorch releases right after this, unless retain_graph=True asks
+    for it to be kept. While PyTorch traces, it must see plain arithmetic.
     """
     tracing = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or type(grad) is not torch.Tensor
     if tracing or torch._C._autograd._get_current_graph_task_keep_graph():

@@ -1,8 +1,8 @@
-"""Cross-entropy as automatic differentiation asks for it: losses of rows, and vector-Jacobian products (v.j.p.).
+"""Cross-entropy for automatic differentiation: the losses of rows, and their vector-Jacobian products (v.j.p.).
 
-The latter are what an upstream gradient, one number for each row's loss, makes of the losses' gradients. A row's
-gradient is its residual times its weight, and the kernels take weights of rows: so the upstream gradient is a factor of
-these, and costs nothing. Shapes and dtypes are the caller's to check; labels are checked here.
+A v.j.p. multiplies the gradient of each row's loss by an upstream gradient, one number for each row. The gradient of a
+row is its residual times its weight, and the kernels take weights of rows. So the upstream gradient is multiplied into
+these weights, and costs nothing. Labels are checked here; callers have checked shapes and dtypes.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ Doubles = npt.NDArray[np.float64]
 
 
 class Targets(NamedTuple):
-    """What the rows of scores are compared with, and what each counts."""
+    """The targets of rows of scores, and the weights of the rows and classes."""
 
     rows: int
-    y: npt.NDArray[np.intp] | None  # labels, a copy that nobody else can write to; None where there are probabilities
-    kept: npt.NDArray[np.bool_] | None  # which rows are not ignored; None for all
-    c: Array | None  # (K,), C-contiguous, of the computing dtype: class weights
+    y: npt.NDArray[np.intp] | None  # labels, a copy that nobody else can change; None if targets are probabilities
+    kept: npt.NDArray[np.bool_] | None  # which rows are not ignored; None if none is
+    c: Array | None  # (K,), class weights, C-contiguous and of the computing dtype
     smoothing: float
 
     @property
     def spread(self) -> Array | None:
-        """Class weights where they are not weights of rows: a row's target spreads over several classes."""
+        """The class weights if targets spread over several classes; None if each row simply has its label's weight."""
         return self.c if self.y is None or self.smoothing > 0 else None
 
     def mean_over(self) -> float:
-        """Return what the mean divides by: the weights of the labels, or the number of rows that are not ignored."""
+        """Return the mean's divisor: the sum of the labels' weights, or the number of rows that are not ignored."""
         return label_weights(self.y, self.kept, self.c, self.rows)[1]
 
     def weights(self, upstream: Doubles | float) -> tuple[Doubles | None, float]:
-        """Return the factors of the rows' residuals, or None for 1, and one for all of them."""
+        """Return a factor for each row's residual, or None if all are 1, and a factor that all rows share."""
         s = None if self.spread is not None else label_weights(self.y, self.kept, self.c, self.rows)[0]
         scale = 1.0
         with np.errstate(all="ignore"):
@@ -52,13 +52,13 @@ class Targets(NamedTuple):
                 s = upstream if s is None else upstream * s
             else:
                 scale = upstream
-            if self.kept is not None:  # 0 whatever the upstream gradient is, so that it is not infinite times 0
+            if self.kept is not None:  # an ignored row gets exactly 0: an infinite upstream gradient times 0 is NaN
                 s = np.where(self.kept, scale if s is None else s * scale, 0.0)
                 scale = 1.0
         return s, scale
 
     def weigh(self, losses: Doubles) -> None:
-        """Multiply the rows' losses by their labels' weights; 0 for those that are ignored."""
+        """Multiply the rows' losses by their labels' weights, and set those of ignored rows to 0."""
         weigh_losses(losses, None if self.spread is not None else self.c, self.y, self.kept)
 
 
@@ -67,22 +67,23 @@ class Block(NamedTuple):
 
     rows: slice
     Z: Array
-    axis: int  # of the classes
-    Y: Array | None  # probabilities of Z's shape
-    out: Array | None  # where the gradient goes, which may be Z, or None
+    axis: int  # along which the classes lie
+    Y: Array | None  # probabilities of Z's shape, if these are the targets
+    out: Array | None  # where the gradient is written, which may be Z itself; None for no gradient
 
 
 def labels(target: Array, K: int, ignore_index: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_] | None]:
-    """Copy labels, and check the copy; and tell which rows are not ignored.
+    """Return a checked copy of the labels, and which rows are not ignored (None if no label is ignored).
 
     Raises
     ------
     IndexError
-        A label is neither in 0..K-1 nor ignore_index. It begins with PyTorch's sentence.
+        If a label is neither in 0..K-1 nor ignore_index. The message begins as PyTorch's does.
     """
     y = target.astype(np.intp, order="C").reshape(-1)
     unsigned = y.view(np.uintp)
-    # As unsigned numbers negative labels are huge, so one maximum tells; argmax, since it is sooner on short arrays.
+    # Read as an unsigned number, a negative label is huge, so the maximum alone finds labels on either side of 0..K-1.
+    # It is taken by argmax, which is faster than max on short arrays.
     if not y.size or (unsigned.item(unsigned.argmax()) < K and not 0 <= ignore_index < K):
         return y, None
     kept = y != ignore_index
@@ -101,9 +102,9 @@ def labels(target: Array, K: int, ignore_index: int) -> tuple[npt.NDArray[np.int
 def of_scores(
     blocks: Iterable[Block], targets: Targets, upstream: Doubles | float, losses: Doubles | None, threads: int
 ) -> None:
-    """Write the rows' losses where they are asked for, and the gradients where blocks say."""
+    """Write the rows' losses if `losses` is given, and each block's gradient if the block has an `out`."""
     s, scale = targets.weights(upstream)
-    room = np.empty(targets.rows) if losses is None else losses  # which the kernels write in any case
+    room = np.empty(targets.rows) if losses is None else losses  # the kernels write losses in any case
     for block in blocks:
         given = Scores(
             block.Z,
@@ -133,7 +134,7 @@ def of_linear(
     grad_input: bool,
     threads: int,
 ) -> LinearCrossEntropy:
-    """Write the rows' losses where they are asked for, and return the gradients that are.
+    """Write the rows' losses if `losses` is given, and return the requested gradients.
 
     X (N, D), W (K, D) and b (K,) have the computing dtype, and W and b are C-contiguous; Y is (N, K).
     """

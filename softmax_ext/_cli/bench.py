@@ -1,4 +1,4 @@
-"""The ``bench`` command: one pass on this machine, beside what else is installed, in turns in one process."""
+"""The ``bench`` command: times of one pass by softmax_ext and by other installed packages, taken in turns."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SHAPES: dict[str, tuple[int, int, int, str]] = {
     "embeddings": (100_000, 384, 100, "float32"),
     "manyclass": (100_000, 10, 1000, "float32"),
 }
-ROUNDS = 7  # of which the median counts
+ROUNDS = 7  # each contender's time is the median of so many rounds
 
 
 def bench(args: argparse.Namespace) -> None:
-    """Time loss and gradient of random data of each shape."""
+    """Time loss and gradient on random data of each shape, and print a table."""
     names = args.shapes or list(SHAPES)
     contenders: dict[str, None] = dict.fromkeys(["softmax_ext"])
     results = {}
@@ -55,12 +55,12 @@ def bench(args: argparse.Namespace) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Write a time in the unit that it has three digits in."""
+    """Return a time as text, with up to three digits and a unit that suits its size."""
     return f"{seconds * 1e6:.0f} µs" if seconds < 1e-3 else f"{seconds * 1e3:.3g} ms"
 
 
 def passes(N: int, D: int, K: int, dtype: str, n_threads: int | None = None) -> dict[str, Run]:
-    """Return the same pass by each package that is installed."""
+    """Return a function for each installed package that computes the same loss and gradient."""
     rng = np.random.default_rng([N, D, K])
     X = rng.standard_normal((N, D), np.dtype(dtype))
     y, W = rng.integers(K, size=N), 0.1 * rng.standard_normal((K, D), np.dtype(dtype))
@@ -89,7 +89,10 @@ def _numpy(X: Array, y: Array, W: Array) -> Run:
 
 
 def _sklearn(X: Array, y: Array, W: Array) -> Run:
-    """Take what its LogisticRegression minimises, on one thread as there; from private modules, which may move."""
+    """Return the loss that scikit-learn's LogisticRegression minimises, on one thread as its fit computes it.
+
+    It is private to scikit-learn and may move: then the contender is left out.
+    """
     from sklearn._loss import HalfMultinomialLoss
     from sklearn.linear_model._linear_loss import LinearModelLoss
 
@@ -113,16 +116,16 @@ def _torch(X: Array, y: Array, W: Array) -> Run:
 
 
 def interleaved(runs: Mapping[str, Run]) -> dict[str, float]:
-    """Return the median seconds of each, timed in turns.
+    """Return the median seconds of each run, timed in turns.
 
-    The pause lets OpenBLAS's threads, which spin for tens of milliseconds after a product, leave the processor to the
-    next contender; a short pass is timed in a burst.
+    After a product, OpenBLAS's threads keep the processor busy for tens of milliseconds, so each contender begins with
+    a pause. A short pass is repeated for 20 ms, since a single one is too short for the clock.
     """
     medians: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
         for name, run in runs.items():
             time.sleep(0.05)
-            run()  # wakes the threads
+            run()  # not timed: it wakes the contender's threads
             burst: list[float] = []
             while sum(burst) < 0.02:
                 start = time.perf_counter()

@@ -24,7 +24,8 @@ from .report import row, rows_of
 Array = npt.NDArray[Any]
 
 PREDICTIONS = (*DELIMITED, ".parquet", *ARROW, ".npz")
-# More classes than these are rather a quantity, if they are numbers, or names of the rows, if they are half as many.
+# More different numbers than this are likely a quantity, and more different words than this, and than half of the rows,
+# are likely names of the rows. The user is warned of both.
 MANY_CLASSES = 20
 
 
@@ -37,7 +38,7 @@ def fit(args: argparse.Namespace) -> None:
 
     check_output(args.out, models.SUFFIXES)
     if args.out.suffix == ".skops":
-        import skops.io  # noqa: F401  (a missing package must not cost a fit)
+        import skops.io  # noqa: F401  (if the package is missing, this fails before the fit, not after it)
     table = _read(args.train)
     y = table.target(args.target)
     left_out = {args.target, *args.ignore, *([args.weights] if args.weights else [])}
@@ -61,7 +62,7 @@ def fit(args: argparse.Namespace) -> None:
     estimator = LogisticRegression(
         C=chosen.get("C", args.C),
         l1_ratio=args.l1_ratio,
-        solver="saga" if args.l1_ratio else "lbfgs",  # the name with which scikit-learn has all of them
+        solver="saga" if args.l1_ratio else "lbfgs",  # of scikit-learn's solvers only saga takes every l1_ratio
         tol=args.tol,
         max_iter=args.max_iter,
         class_weight="balanced" if args.balanced else None,
@@ -69,8 +70,8 @@ def fit(args: argparse.Namespace) -> None:
     )
     start = time.perf_counter()
     with _progress(args.max_iter) as estimator.callback, warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, on one line
-        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # said above
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the command says it itself below, on one line
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # _warn_of_many_classes says it
         estimator.fit(X, y, s)
     estimator.callback = None
     seconds = time.perf_counter() - start
@@ -106,7 +107,7 @@ def fit(args: argparse.Namespace) -> None:
 
 
 def _cross_validated(args: argparse.Namespace, X: Any, y: Array, s: Array | None) -> dict[str, Any]:
-    """Choose C by the accuracy on rows left out; print the scores, and draw them if a folder is named."""
+    """Return the C of the best accuracy on left-out rows; print the scores, and plot them if a folder is named."""
     from sklearn.model_selection import StratifiedKFold
 
     from ..linear_model import CVDisplay, LogisticRegressionCV
@@ -128,7 +129,7 @@ def _cross_validated(args: argparse.Namespace, X: Any, y: Array, s: Array | None
     )
     start = time.perf_counter()
     with _fits_progress() as model.callback, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said here, on one line each
+        warnings.simplefilter("ignore")  # the command says what matters itself, on one line each
         try:
             model.fit(X, y, s)
         except ValueError as refused:
@@ -169,7 +170,7 @@ def _cross_validated(args: argparse.Namespace, X: Any, y: Array, s: Array | None
 
 @contextmanager
 def _fits_progress() -> Iterator[Any]:
-    """Show the fits of a cross-validation and the time left on standard error, if that is a terminal."""
+    """Yield a callback that shows a cross-validation's fits and the time left, if standard error is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -203,7 +204,7 @@ def _warn_of_many_classes(table: Table, target: str, K: int) -> None:
 
 
 def _prepared(table: Table, features: Features) -> tuple[Any, dict[str, int]]:
-    """Return X, and how many words of each column the model has never seen; say so."""
+    """Return X, and for each column the number of rows with unknown words, of which the user is warned."""
     X, unknown = features.of(table), features.unknown(table)
     for name, (count, new) in unknown.items():
         _warn(
@@ -215,7 +216,7 @@ def _prepared(table: Table, features: Features) -> tuple[Any, dict[str, int]]:
 
 @contextmanager
 def _progress(max_iter: int) -> Iterator[Any]:
-    """Show iteration, objective and gradient on standard error, if that is a terminal."""
+    """Yield a callback that shows iteration, objective and gradient, if standard error is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -279,7 +280,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from . import models
 
     if args.plot:
-        from . import plots  # a missing matplotlib or a bad folder first
+        from . import plots  # a missing matplotlib or a bad folder fails here, before the work
 
         args.plot.mkdir(parents=True, exist_ok=True)
     estimator, features = models.load(args.model)
@@ -322,7 +323,7 @@ def evaluate(args: argparse.Namespace) -> None:
 def _labels(table: Table, target: str, classes: Array) -> npt.NDArray[np.intp]:
     """Return the index of each label among the model's classes."""
     y = table.target(target)
-    if (y.dtype.kind == "U") != (classes.dtype.kind == "U"):  # such as "1" in a CSV of strings, and 1
+    if (y.dtype.kind == "U") != (classes.dtype.kind == "U"):  # one file may have "1" where the other has 1
         y, classes = y.astype(str), classes.astype(str)
     order = np.argsort(classes)
     labels = order[np.minimum(np.searchsorted(classes, y, sorter=order), len(classes) - 1)]
@@ -343,7 +344,7 @@ def deviations(X: Any) -> Array:
 
 
 def scores(labels: Array, predicted: Array, log_S: Array, names: list[str]) -> dict[str, Any]:
-    """Accuracy, log loss in nats, and for each class precision, recall (None where 0 / 0) and support."""
+    """Return accuracy, log loss in nats, and each class's precision, recall (None where they are 0 / 0) and support."""
     K = len(names)
     support, named = np.bincount(labels, minlength=K), np.bincount(predicted, minlength=K)
     right = np.bincount(labels[labels == predicted], minlength=K)

@@ -1,4 +1,4 @@
-"""The ``demo`` command: train on real images, show accuracy and speed."""
+"""The ``demo`` command, which trains on real images, and shows accuracy and speed."""
 
 import argparse
 import math
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 EPOCHS_AND_BATCH_SIZE = {"digits": (60, 32), "fashion-mnist": (20, 256)}
 L2 = 1e-4
 
-# Each with its first learning rate, which then falls along a cosine. Accuracy on the held-out digits was 0.953 to 0.980
-# over 40 seeds and these four.
+# Each optimiser has its first learning rate, which then falls along a cosine. The rates were checked over many seeds
+# (docs/notes.md, "The demo's learning rates").
 OPTIMIZERS: dict[str, tuple[Callable[[Schedule], optim.Optimizer[Any]], float]] = {
     "sgd": (optim.sgd, 0.5),
     "momentum": (optim.momentum, 0.05),
@@ -33,10 +33,10 @@ OPTIMIZERS: dict[str, tuple[Callable[[Schedule], optim.Optimizer[Any]], float]] 
 
 
 def demo(args: argparse.Namespace) -> None:
-    """Train, and print what came of it."""
+    """Train a model, and print its accuracy and the speed of the training."""
     progress = _progress_bar()
     if args.plot:
-        from . import plots  # a missing matplotlib or a bad folder must not cost a training run
+        from . import plots  # a missing matplotlib or a bad folder fails here, before the training
 
         args.plot.mkdir(parents=True, exist_ok=True)
     data = DATASETS[args.data](args.seed)
@@ -72,7 +72,7 @@ def demo(args: argparse.Namespace) -> None:
 
 
 def _progress_bar() -> "Progress":
-    """Return a bar on standard error, for standard output is for the results; it is silent if that is no terminal."""
+    """Return a progress bar on standard error, which shows nothing if that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 

@@ -1,4 +1,4 @@
-"""The ``softmax-ext`` command. Its commands have rooms of their own: `commands`, `bench` and `demo`."""
+"""The ``softmax-ext`` program and its arguments. Its commands are in `commands`, `bench` and `demo`."""
 
 import argparse
 import math
@@ -15,16 +15,16 @@ from . import bench as _bench
 from . import commands as _commands
 from . import demo as _demo
 
-EXTRAS = ("matplotlib", "onnx", "pandas", "pyarrow", "rich", "skops", "sklearn")  # packages that an extra brings
+EXTRAS = ("matplotlib", "onnx", "pandas", "pyarrow", "rich", "skops", "sklearn")  # packages that extras install
 FAILURE = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
+INTERRUPTED = 130  # 128 + SIGINT, a shell's exit status for a signal
 UNREAD = 141  # 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv`, the process's own if None, and return its exit status.
+    """Run a command line and return its exit status; `argv` is by default the process's own.
 
-    What a user can mend is reported as one line on standard error, with status 2.
+    An error that the user can mend is reported as one line on standard error, with status 2.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         wanted = "skops" if package == "skops" else f"'softmax_ext[{args.extra}]'"
         return _fail(f"{package} is not installed, and needed here: pip install {wanted}")
-    except BrokenPipeError:  # of `| head`, say; what Python still flushes at its end must not fail again
+    except BrokenPipeError:  # the reader, say `head`, has left; Python's last flush must not fail for that again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
     except (DatasetError, FileError, FloatingPointError, OSError) as error:
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "train.csv --target y --impute --one-hot --out m.npz",
     )  # fmt: skip
     fit.usage = "softmax-ext fit TRAIN --target COLUMN --out MODEL [options]"
-    fit.add_argument("train", type=Path, metavar="TRAIN", help=argparse.SUPPRESS)  # the description says it
+    fit.add_argument("train", type=Path, metavar="TRAIN", help=argparse.SUPPRESS)  # the description explains it
     fit.add_argument("--target", required=True, metavar="COLUMN", help="what to learn; of a .svmlight file: label")
     fit.add_argument("--out", required=True, type=Path, metavar="MODEL", help="a name ending in .npz or .skops")
     fit.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="not a feature; may be repeated")
@@ -176,7 +176,7 @@ def _positive(kind: type[int] | type[float], inf: bool = False) -> Callable[[str
             raise argparse.ArgumentTypeError(f"must be positive, got {text}")
         return value
 
-    parse.__name__ = kind.__name__  # argparse names it: "invalid int value"
+    parse.__name__ = kind.__name__  # argparse puts the name into its message: "invalid int value"
     return parse
 
 
@@ -187,7 +187,7 @@ def _ratio(text: str) -> float:
     return value
 
 
-_ratio.__name__ = "float"  # argparse names it: "invalid float value"
+_ratio.__name__ = "float"  # argparse puts the name into its message: "invalid float value"
 
 
 def _folds(text: str) -> int:

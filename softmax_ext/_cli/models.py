@@ -1,6 +1,6 @@
-"""A fitted model in a file: .npz, plain arrays and a version; or .skops, with the skops package.
+"""Fitted models in files: .npz has plain arrays and the version of their format, .skops needs the skops package.
 
-A .skops holds an estimator for data frames: the `LogisticRegression`, or a Pipeline of a ColumnTransformer and it.
+A .skops holds an estimator for data frames: a `LogisticRegression`, or a Pipeline of a ColumnTransformer and one.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from .._version import __version__
 from ..linear_model import LogisticRegression
 
 SUFFIXES = (".npz", ".skops")
-# The versions of the format, each with its arrays and the kinds of their dtypes.
+# The versions of the format, each with its arrays and the kinds of their dtypes. Version 2 fills in and encodes.
 PLAIN = {"coef": "f", "intercept": "f", "classes": "iubU", "features": "U"}
-KINDS = {1: PLAIN, 2: PLAIN | {"fill": "f", "word_counts": "i", "words": "U"}}  # 2 fills in and encodes
+KINDS = {1: PLAIN, 2: PLAIN | {"fill": "f", "word_counts": "i", "words": "U"}}
 
 
 class Model(NamedTuple):
-    """A fitted estimator, and how its X comes from a table."""
+    """A fitted estimator, and the features that make its X of a table."""
 
     estimator: LogisticRegression
     features: Features
 
 
 def save(path: Path, model: Model) -> None:
-    """Write the model. In a .skops lies the estimator, which knows the names as ``feature_names_in_``.
+    """Write a model. A .skops holds the estimator, whose ``feature_names_in_`` are the names of the table's columns.
 
-    In a .npz lie ``format`` (the version), ``coef`` and ``intercept`` as the estimator has them, ``classes`` (K,),
-    ``features`` the names of the table's columns, and ``softmax_ext`` the version of the package. Version 2 also has
-    ``fill``, the number that stands for a missing one in each column, or NaN; ``word_counts``, how many words each
-    column has, or 0; and these ``words``, one after the other, the empty one for a missing word.
+    A .npz holds ``format`` (the version), ``coef`` and ``intercept`` as the estimator has them, ``classes`` (K,),
+    ``features`` (the names of the table's columns) and ``softmax_ext`` (the version of the package). Version 2 also has
+    ``fill``, the number that replaces a missing one in each column, or NaN; ``word_counts``, how many words each
+    column has, or 0; and all columns' ``words``, one after the other, where the empty word stands for a missing one.
     """
     arrays = model.features.arrays()
     if path.suffix == ".skops":
@@ -62,12 +62,12 @@ def save(path: Path, model: Model) -> None:
 
 
 def load(path: Path) -> Model:
-    """Read a model, without running anything that the file says.
+    """Return the model in a file, without running any code that the file names.
 
     Raises
     ------
     FileError
-        If the file cannot be read, is no model, or of a format that this version does not know.
+        If the file cannot be read, holds no model, or has a format that this version does not know.
     """
     if path.suffix not in SUFFIXES:
         raise FileError(f"{path}: the name of a model ends in {' or '.join(SUFFIXES)}")
@@ -112,7 +112,7 @@ def _load_skops(path: Path) -> Model:
 
     ours = f"{LogisticRegression.__module__}.LogisticRegression"
     try:
-        loaded = io.load(path, trusted=[ours, "numpy.dtype"])  # the second in what fills in and encodes
+        loaded = io.load(path, trusted=[ours, "numpy.dtype"])  # the transformer holds a numpy.dtype
     except io.exceptions.UntrustedTypesFoundException as error:
         raise ValueError(str(error)) from error
     transformer, estimator = (loaded[0], loaded[-1]) if isinstance(loaded, Pipeline) else (None, loaded)
@@ -128,7 +128,7 @@ def _load_skops(path: Path) -> Model:
 
 
 def _joined(estimator: LogisticRegression, features: Features) -> Any:
-    """Return the estimator that takes the table's columns."""
+    """Return an estimator that takes the table's columns as they are: a Pipeline where a transformer is needed."""
     if features.transformer is None:
         return estimator
     return Pipeline([("features", features.transformer), ("model", estimator)])

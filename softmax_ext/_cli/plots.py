@@ -1,4 +1,4 @@
-"""The commands' pictures: loss curve, confusion matrix, reliability diagram, the weights as images and as bars."""
+"""The commands' plots: loss curve, confusion matrix, reliability diagram, and weights as images and as bars."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def confusion_matrix(y: Labels, predicted: Labels, classes: Sequence[str], title
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots()
-    # The square root lets an error of 1 % of a class be seen beside a diagonal of 90 %.
+    # On a square-root scale, an error of 1 % of a class can be seen beside a diagonal of 90 %.
     image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
     figure.colorbar(
         image,
@@ -54,9 +54,10 @@ def confusion_matrix(y: Labels, predicted: Labels, classes: Sequence[str], title
 
 
 def weights(W: NDArray[np.floating], image: tuple[int, int], classes: Sequence[str], title: str) -> Figure:
-    """Plot each class's weights as an image: red pixels speak for the class, blue ones against it."""
+    """Plot each class's weights as an image: red pixels count for the class, blue ones against it."""
     columns = math.ceil(len(W) / 2)
-    # On Fashion-MNIST the largest weight is three times the 99th percentile: left to set the scale, it pales the rest.
+    # A quantile sets the scale of colours: by the largest weight, most pixels would be pale (docs/notes.md, "Colours of
+    # weights").
     limit = np.quantile(np.abs(W), 0.995) or 1.0
     figure = Figure(figsize=(2 * columns + 1, 5), layout="constrained")
     grid = figure.subplots(2, columns, squeeze=False)
@@ -71,9 +72,10 @@ def weights(W: NDArray[np.floating], image: tuple[int, int], classes: Sequence[s
 
 
 def reliability(S: NDArray[np.floating], y: Labels, title: str) -> Figure:
-    """Plot how often the predicted class was right against how probable the model said it is, in ten bins.
+    """Plot how often the predicted class was right against its predicted probability, in ten bins.
 
-    The number is the expected calibration error: the distance from the diagonal, weighed by the samples in a bin.
+    The number in it is the expected calibration error: the mean distance of the bins from the diagonal, weighted by the
+    samples in them.
     Source: C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On calibration of modern neural networks", ICML 2017.
     """
     confidence, right = S.max(axis=1), S.argmax(axis=1) == y
@@ -97,9 +99,10 @@ def reliability(S: NDArray[np.floating], y: Labels, title: str) -> Figure:
 def top_weights(
     W: NDArray[np.floating], features: Sequence[str], classes: Sequence[str], title: str, most: int = 10
 ) -> Figure:
-    """Plot for each class, up to 20, the weights that are largest in absolute value; two classes share one row.
+    """Plot the weights that are largest in absolute value, for each of the first 20 classes; two classes share a panel.
 
-    Weights are times the standard deviations of their columns, and all panels have one axis: bars may be compared.
+    `W` holds each weight times the standard deviation of its column, and all panels have one scale, so that bars can be
+    compared.
     """
     names = classes[1:] if len(W) == 1 else classes
     rows = min(len(W), 20)
@@ -130,7 +133,7 @@ def top_weights(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG under a temporary name in the same folder, then rename it: nobody sees half a picture."""
+    """Write a figure as a PNG, so that nobody finds half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as temporary:
         figure.savefig(temporary, format="png", backend="agg")

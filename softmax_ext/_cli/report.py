@@ -1,15 +1,15 @@
-"""How the commands print: a line for a fact, and tables."""
+"""How the commands print: lines with a name and a value, and tables."""
 
 from collections.abc import Sequence
 
 
 def row(name: str, value: object) -> None:
-    """Print a fact behind its name."""
+    """Print a name and, in a column of their own, its value."""
     print(f"{name:<15}{value}", flush=True)
 
 
 def rows_of(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown's form: the first column to the left, the others to the right."""
+    """Return a table in Markdown's form, with the first column aligned to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
 
     def line(cells: Sequence[str]) -> str:

@@ -1,1 +1,1 @@
-"""Files, tables and data sets."""
+"""How files are read and written, tables, and the demo's data sets."""

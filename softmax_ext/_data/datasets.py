@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-FASHION_MNIST_FOLDER = "/usr/share/datasets/fashion-mnist"  # of Debian's package dataset-fashion-mnist
+FASHION_MNIST_FOLDER = "/usr/share/datasets/fashion-mnist"  # where Debian's package dataset-fashion-mnist puts it
 FASHION_MNIST_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
@@ -20,11 +20,11 @@ IDX_UNSIGNED_BYTE = 0x08
 
 
 class DatasetError(Exception):
-    """The data is missing or damaged; the message is for the user, on one line."""
+    """Raised where a data set is missing or damaged, with a message of one line for the user."""
 
 
 class Dataset(NamedTuple):
-    """Images of shape `image`, one flattened to a row, scaled to [0, 1], float32; `classes` names the labels."""
+    """A split set of images, each flattened to a row and scaled to [0, 1], with the names of its classes."""
 
     X_train: NDArray[np.float32]
     y_train: NDArray[np.integer]
@@ -35,7 +35,7 @@ class Dataset(NamedTuple):
 
 
 def digits(seed: int) -> Dataset:
-    """Return scikit-learn's 1797 handwritten digits, a stratified quarter of them held out as `seed` tells.
+    """Return scikit-learn's 1797 handwritten digits; `seed` draws the stratified quarter that is held out.
 
     Source: E. Alpaydin and C. Kaynak, "Optical recognition of handwritten digits", UCI repository (1998).
     """
@@ -49,10 +49,10 @@ def digits(seed: int) -> Dataset:
 
 
 def fashion_mnist(seed: int) -> Dataset:
-    """Return Fashion-MNIST with its own split into 60000 and 10000 images; `seed` has nothing to choose.
+    """Return Fashion-MNIST with its own split into 60000 and 10000 images; `seed` is not used.
 
-    The files are looked for in the folder that the environment variable FASHION_MNIST names, or else where Debian's
-    package puts them. Source: H. Xiao, K. Rasul and R. Vollgraf, arXiv:1708.07747 (2017).
+    The files are looked for in the folder that the environment variable FASHION_MNIST names, or, if it is not set,
+    where Debian's package puts them. Source: H. Xiao, K. Rasul and R. Vollgraf, arXiv:1708.07747 (2017).
 
     Raises
     ------

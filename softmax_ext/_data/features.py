@@ -1,6 +1,7 @@
-"""From a table's columns to the numbers of X: missing ones filled and words encoded, where that was asked for.
+"""How a table's columns become X. On request, missing numbers are filled in and words are encoded.
 
-The work is scikit-learn's ColumnTransformer's: medians for what is missing, a column of 0 and 1 for each word.
+scikit-learn's ColumnTransformer does the work: it replaces a missing number by the median of its column, and a column
+of words by one column of 0 and 1 for each word.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from .tables import FileError, Table, few, kind, numbers, words
 
 Array = npt.NDArray[Any]
 
-NUMBERS, WORDS = "numbers", "words"  # the transformer's parts
-MISSING = ""  # the word that stands for none
-# A column of words with more than so many of them, and for more than half of the rows another one, names the rows.
+NUMBERS, WORDS = "numbers", "words"  # the kinds of columns, which also name the parts of the transformer
+MISSING = ""  # the word that stands for a missing one
+# A column with more different words than this, and than half of its rows, is taken for names of the rows.
 MANY_WORDS = 20
 
 
 class Features(NamedTuple):
-    """The columns that a model takes from a table, and what makes numbers of them."""
+    """The columns that a model takes from a table, and the transformer that makes numbers of them."""
 
     columns: list[str]
-    transformer: Any = None  # a ColumnTransformer; None where all are numbers, taken as they are
+    transformer: Any = None  # a fitted ColumnTransformer; None where all columns are numbers and are taken as they are
 
     @property
     def words(self) -> dict[str, list[str]]:
-        """The words that are known of each column of words."""
+        """The words of each column of words that the transformer knows."""
         if self.transformer is None or WORDS not in self.transformer.named_transformers_:
             return {}
         _, encoder, columns = next(part for part in self.transformer.transformers_ if part[0] == WORDS)
@@ -42,16 +43,16 @@ class Features(NamedTuple):
 
     @property
     def fills(self) -> Array | None:
-        """What stands for a missing number of each column of numbers; None if nothing is filled in."""
+        """The number that replaces a missing one in each column of numbers; None if nothing is filled in."""
         return None if self.transformer is None else _fills(self.transformer)
 
     def names(self) -> list[str]:
-        """Names of the columns of X."""
+        """Return the names of the columns of X."""
         encoded = [f"{name}={word or '(missing)'}" for name, known in self.words.items() for word in known]
         return self.numbers + encoded
 
     def of(self, table: Table) -> Any:
-        """Return X of a table, (N, D), an array or CSR; FileError if a column is not what it was."""
+        """Return the table's X (N, D) as an array or CSR; raise FileError if a column is missing or of another kind."""
         if table.csr is None and (gone := [repr(name) for name in self.columns if name not in table.columns()]):
             raise FileError(f"{table.path}: no column {few(gone)}; it has {few(table.columns())}")
         if self.transformer is None:
@@ -74,7 +75,7 @@ class Features(NamedTuple):
         return found
 
     def arrays(self) -> dict[str, Array]:
-        """Return it as plain arrays, for `from_arrays`; `fill` is NaN where nothing is filled."""
+        """Return the features as plain arrays, from which `from_arrays` makes them; `fill` is NaN for no filling."""
         if self.transformer is None:
             return {"features": np.array(self.columns, str)}
         known, fills = self.words, self.fills
@@ -88,7 +89,7 @@ class Features(NamedTuple):
 
     @classmethod
     def from_arrays(cls, features: Array, fill: Array, word_counts: Array, words: Array, *, dtype: Any) -> Features:
-        """Return what `arrays` has stored; ValueError if the arrays do not belong together."""
+        """Return the features that `arrays` has stored; raise ValueError if the arrays do not fit together."""
         columns = features.tolist()
         if not (fill.shape == word_counts.shape == features.shape and word_counts.min(initial=0) >= 0):
             raise ValueError(f"features {features.shape}, fill {fill.shape}, word_counts {word_counts.shape}")
@@ -106,7 +107,7 @@ class Features(NamedTuple):
 
 
 def learn(table: Table, columns: Sequence[str], *, impute: bool, one_hot: bool) -> Features:
-    """Return the features of a table, with what is filled and encoded; FileError names all that cannot be."""
+    """Return the features of a table, with medians and words learnt from it; FileError names all unusable columns."""
     if table.csr is not None or not (impute or one_hot):
         if table.csr is None:
             numeric, wordy = _kinds(table, columns)
@@ -134,7 +135,7 @@ def _check(
     one_hot: bool,
     fitted: bool = False,
 ) -> None:
-    """Refuse a table with one error that names every column in the way, and the ways out."""
+    """Raise one FileError that names every column that cannot be used, and what the user can do about it."""
     missing: list[str] = []
     empty: list[str] = []
     infinite: list[str] = []
@@ -189,6 +190,7 @@ def _frame(table: Table, numeric: Sequence[str], wordy: Sequence[str]) -> Any:
 
 
 def _one_row(medians: dict[str, float], known: dict[str, Array], dtype: Any) -> Any:
+    """Return a table of one row whose medians are these, so that a stored transformer can be fitted anew."""
     import pandas as pd
 
     row = {name: np.array([0 if np.isnan(value) else value], dtype) for name, value in medians.items()}
@@ -196,7 +198,7 @@ def _one_row(medians: dict[str, float], known: dict[str, Array], dtype: Any) -> 
 
 
 def _fitted(frame: Any, numeric: list[str], known: dict[str, Array], impute: bool, dtype: Any) -> Any:
-    """Return the transformer of a table, or, the same, of one row of its medians."""
+    """Return a transformer fitted to a table, or to the one row of `_one_row`, which gives the same transformer."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
@@ -213,6 +215,6 @@ def _fitted(frame: Any, numeric: list[str], known: dict[str, Array], impute: boo
 
 
 def _fills(transformer: Any) -> Array | None:
-    """Return the medians; None if nothing is filled in."""
+    """Return the medians that replace missing numbers; None if nothing is filled in."""
     fills: Array | None = getattr(transformer.named_transformers_.get(NUMBERS), "statistics_", None)
     return fills

@@ -1,4 +1,7 @@
-"""Files that are there whole or not at all: written aside in the same folder, brought to the disk, and renamed."""
+"""How files are written so that nobody finds half of one.
+
+A file gets a temporary name in the same folder, is brought to the disk, and is then renamed.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import numpy.typing as npt
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a name to write to, which becomes that of the file if nothing is raised: nobody sees half of it."""
+    """Yield a temporary path to write to. If nothing is raised, the file gets its own name at the end."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
@@ -28,14 +31,14 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def save_npz(path: Path, arrays: Mapping[str, npt.ArrayLike]) -> None:
-    """Write arrays into an archive of exactly this name."""
+    """Write arrays into an archive of exactly this name; `numpy.savez` given a name would add ``.npz``."""
     given: dict[str, Any] = dict(arrays)
     with whole(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **given)
 
 
 def save(path: str | os.PathLike[str], arrays: dict[str, npt.NDArray[Any]]) -> None:
-    """Write arrays as .npz: whoever reads the file finds all of it, or what was there before."""
+    """Write arrays as .npz, so that a reader finds either all of them or the file that was there before."""
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise TypeError(f"{objects[0]} holds Python objects, which would have to be pickled")
     target = Path(path)
@@ -44,13 +47,13 @@ def save(path: str | os.PathLike[str], arrays: dict[str, npt.NDArray[Any]]) -> N
 
 
 def check_folder(path: Path) -> None:
-    """Raise FileNotFoundError under the user's name of a file whose folder does not exist."""
+    """Raise FileNotFoundError if the file's folder does not exist, with the name that the user gave."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}, create it first")
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
-    """Read what `save` has written."""
+    """Return the arrays that `save` has written; raise ValueError if the file is damaged."""
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return dict(file)

@@ -1,4 +1,4 @@
-"""The command line's files, never half-written: CSV, TSV, Parquet, Arrow and NPZ in and out, HDF5 and svmlight in."""
+"""The command line's tables: CSV, TSV, Parquet, Arrow and NPZ are read and written, HDF5 and svmlight are read."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ DELIMITED = (".csv", ".tsv", *PACKED)
 ARROW = (".arrow", ".feather")
 HDF5 = (".h5", ".hdf5")
 SVMLIGHT = (".svmlight", ".svm", ".libsvm")
-NARROW = ("float32", "float16", "int8", "uint8", "int16", "uint16")  # dtypes that fit into float32
-# What pandas.api.types.infer_dtype calls objects, and what we do.
+NARROW = ("float32", "float16", "int8", "uint8", "int16", "uint16")  # float32 holds all their values exactly
+# Names that pandas.api.types.infer_dtype gives to columns of objects, and how messages call them.
 OBJECTS = dict.fromkeys(("date", "datetime", "datetime64", "time"), "dates or times") | {"mixed": "lists or objects"}
-LABEL = "label"  # svmlight's name for the first number of a line, whose columns are called 1, 2, ...
+LABEL = "label"  # our name for the first number of a svmlight line; its features are called 1, 2, ...
 
 
 class FileError(Exception):
-    """A file, or a column of it, is not as it has to be; the message is for the user, on one line."""
+    """Raised where a file or one of its columns cannot be used, with a message of one line for the user."""
 
 
 class Table(NamedTuple):
-    """The columns of one file; those of a sparse one stand in `csr`, named "1", "2", ..."""
+    """The columns of one file. Those of a sparse file are in `csr`, and their names are "1", "2", ..."""
 
     path: Path
     frame: Any  # a pandas.DataFrame
     csr: Any = None
-    note: str = ""  # what is to be said of how the file was read
+    note: str = ""  # what the user should know about how the file was read
 
     def columns(self) -> list[str]:
-        """Names of the columns."""
+        """Return the names of the columns."""
         sparse = [] if self.csr is None else [str(j + 1) for j in range(self.csr.shape[1])]
         return [*map(str, self.frame.columns), *sparse]
 
     def column(self, name: str) -> Any:
-        """Return a column as pandas has it."""
+        """Return a column as a pandas.Series; raise FileError if there is none of this name."""
         if name not in self.frame.columns:
             columns = self.columns()
             hint = "" if self.csr is not None else _hint(columns)
@@ -62,7 +62,7 @@ class Table(NamedTuple):
         return self.frame[name]
 
     def target(self, name: str) -> Array:
-        """Labels: integers, booleans or strings."""
+        """Return a column as labels: integers, booleans or strings. Raise FileError if one is missing."""
         column = self.column(name)
         missing = np.flatnonzero(column.isna())
         if missing.size:
@@ -88,7 +88,7 @@ class Table(NamedTuple):
         return labels
 
     def numbers(self, names: Sequence[str], missing: bool = False) -> Any:
-        """Features, (N, D): CSR of a svmlight file, else float32 if all columns are that narrow, or float64."""
+        """Return columns as features (N, D): CSR of a svmlight file, else float32 if that is exact, or float64."""
         if self.csr is not None:
             return self._sparse(names)
         columns = [self.column(name) for name in names]
@@ -104,7 +104,7 @@ class Table(NamedTuple):
         return X
 
     def _sparse(self, names: Sequence[str]) -> Any:
-        """Take the columns by their numbers; those beyond the file's last are zero, as the format has it."""
+        """Return columns by their numbers. The format leaves zeros out, so a column beyond the file's last is zero."""
         for name in names:
             if not name.isdecimal() or name == "0":
                 raise FileError(f"{self.path}: no column {name!r}; a svmlight file has columns 1, 2, ...")
@@ -119,7 +119,7 @@ class Table(NamedTuple):
 
 
 def kind(column: Any) -> str:
-    """Return "numbers", "words", or what else a column holds. One without any value holds numbers."""
+    """Return "numbers", "words", or a phrase for what else a column holds. An empty column holds numbers."""
     from pandas.api import types
 
     dtype = column.dtype
@@ -138,36 +138,36 @@ def kind(column: Any) -> str:
 
 
 def numbers(column: Any) -> Array:
-    """Return a column of numbers in floats, NaN where there is none."""
+    """Return a column of numbers as floats, NaN where one is missing."""
     narrow = str(column.dtype).lower() in NARROW
     values: Array = column.to_numpy(np.float32 if narrow else np.float64, na_value=np.nan)
     return values
 
 
 def words(column: Any) -> Any:
-    """Return a column of words as strings, NaN where there is none."""
+    """Return a column of words as strings, NaN where one is missing."""
     column = column.astype(object)
     known = column.notna()
     return column.where(known, np.nan).map(str, na_action="ignore").astype(object).where(known, np.nan)
 
 
 def few(names: Sequence[str]) -> str:
-    """Return some of the names, and how many there are."""
+    """Return the first of the names for a message, and how many there are in all."""
     shown = ", ".join(names[:8])
     return f"{shown}, ... ({len(names)})" if len(names) > 8 else shown or "none"
 
 
 def suffix(path: Path) -> str:
-    """Return what the end of a name says of a file's kind, such as ".csv.gz", in small letters."""
+    """Return the end of a name that tells a file's kind, such as ".csv.gz", in lower case."""
     last = path.suffix.lower()
     packed = Path(path.stem).suffix.lower() + last
     return packed if packed in PACKED else last
 
 
 def read(path: Path, word_columns: Sequence[str] = ()) -> Table:
-    """Read a file by its suffix; rows are counted from 1 in messages, without a header.
+    """Return the table in a file, whose suffix tells its kind. Messages count rows from 1, without the header.
 
-    Of `word_columns` the words are taken as they stand, though they may look like numbers: 01.
+    The values of `word_columns` stay words even if they look like numbers, such as 01.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def read(path: Path, word_columns: Sequence[str] = ()) -> Table:
         raise FileError(f"{path}: the name must end in one of {known}")
     try:
         if not path.is_file():
-            path.open("rb").close()  # which says what is wrong
+            path.open("rb").close()  # raises the system's own error, which tells why
         table = reader(path) if reader is not None else _delimited(path, word_columns)
     except UnicodeDecodeError as error:
         raise FileError(f"{path}: not in UTF-8 ({error}): save it so") from error
@@ -198,7 +198,7 @@ def read(path: Path, word_columns: Sequence[str] = ()) -> Table:
 
 
 def _delimited(path: Path, word_columns: Sequence[str]) -> Table:
-    """Read a .csv or .tsv. The separator is the one of comma, semicolon and tab that the header has most of."""
+    """Read a .csv or .tsv. Its separator is whichever of comma, semicolon and tab splits the header most often."""
     import pandas as pd
 
     with _text(path) as file:
@@ -208,7 +208,7 @@ def _delimited(path: Path, word_columns: Sequence[str]) -> Table:
     separator = max(",;\t", key=lambda one: len(next(csv.reader([header], delimiter=one))))
     names = next(csv.reader([header], delimiter=separator, skipinitialspace=True))
     names = [name.strip() for name in names]
-    _once(path, names)  # pandas would rename the second one
+    _once(path, names)  # pandas would silently rename the second of two equal names
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
@@ -216,7 +216,7 @@ def _delimited(path: Path, word_columns: Sequence[str]) -> Table:
                 path, sep=separator, skipinitialspace=True, low_memory=False, dtype=dict.fromkeys(word_columns, str),
                 index_col=False,
             )  # fmt: skip
-        except pd.errors.ParserWarning as warning:  # which would drop what the header has no name for
+        except pd.errors.ParserWarning as warning:  # pandas would go on and drop the fields that have no name
             raise FileError(f"{path}: rows have more fields than the header's {len(names)}") from warning
     frame.columns = [str(name).strip() for name in frame.columns]
     nameless = [name for name, given in zip(frame.columns, names, strict=False) if not given]
@@ -237,7 +237,7 @@ def _text(path: Path) -> Iterator[Any]:
 
 
 def _decimal_commas(column: Any) -> Any:
-    """Return numbers, if all that there is are numbers with a comma for the point, such as 1,5."""
+    """Return a column of words as numbers if all are numbers with a decimal comma, such as 1,5; else unchanged."""
     import pandas as pd
 
     text = words(column)
@@ -246,6 +246,7 @@ def _decimal_commas(column: Any) -> Any:
 
 
 def _once(path: Path, names: Sequence[str]) -> None:
+    """Raise FileError if two columns have the same name."""
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         called = few([repr(name) for name in twice])
@@ -253,7 +254,7 @@ def _once(path: Path, names: Sequence[str]) -> None:
 
 
 def _hint(names: Sequence[str]) -> str:
-    """Return what may be wrong where the header looks like a row of numbers."""
+    """Return the end of a message: a question about the header if it looks like a row of numbers, else nothing."""
     looks = [re.fullmatch(r"[+-]?\d*[.,]?\d+([eE][+-]?\d+)?", name.strip()) for name in names]
     return "; does the first line hold the names of the columns?" if sum(map(bool, looks)) * 2 > len(names) else ""
 
@@ -293,7 +294,7 @@ def _hdf5(path: Path) -> Table:
 
 
 def _of_arrays(path: Path, arrays: Iterable[tuple[str, Array]]) -> Table:
-    """Return arrays with a row a sample each as a table; a two-dimensional one X gives the columns X0, X1, ..."""
+    """Return arrays of one length as a table; a two-dimensional array X gives the columns X0, X1, ..."""
     import pandas as pd
 
     columns: dict[str, Array] = {}
@@ -313,7 +314,7 @@ def _of_arrays(path: Path, arrays: Iterable[tuple[str, Array]]) -> Table:
 
 
 def _of_bfloat16(path: Path, name: str, array: Array) -> Array:
-    """Return records of two bytes as float32: of all numbers that NumPy does not know, bfloat16 alone is as long."""
+    """Return records of two bytes as float32: NumPy stores bfloat16, which it does not know, as such records."""
     if array.dtype.itemsize != 2 or array.dtype.names is not None:
         raise FileError(
             f"{path}: array {name!r} holds records ({array.dtype}): save numbers, such as those of astype('float32')"
@@ -330,7 +331,7 @@ def _svmlight(path: Path) -> Table:
 
 
 def write(path: Path, columns: dict[str, Array]) -> None:
-    """Write columns of one length by the suffix of the name, which `check_output` has looked at."""
+    """Write columns of one length to a file whose suffix tells its kind; `check_output` has checked the name."""
     import pandas as pd
 
     if suffix(path) == ".npz":
@@ -348,7 +349,7 @@ def write(path: Path, columns: dict[str, Array]) -> None:
 
 
 def check_output(path: Path, suffixes: Sequence[str]) -> None:
-    """Refuse an output that could not be written, before the work for it is done."""
+    """Raise FileError if an output could not be written, before any work is done for it."""
     if suffix(path) not in suffixes:
         raise FileError(f"{path}: the name must end in {' or '.join(suffixes)}")
     if not path.parent.is_dir():
