@@ -1,22 +1,24 @@
-/* The whole Hessian of two classes, of floats, with its products in floats too.  Of raw features these would leave no digit
- * of the smallest eigenvalue, so the samples are moved and scaled first, u_j = (x_j - shift_j) scale_j, the scale a power
- * of two:
+/* The whole Hessian of two classes from floats, with its products in floats too.  With raw features these would leave
+ * no digit of the smallest eigenvalue, so samples are moved and scaled first, u_j = (x_j - shift_j) scale_j, the scale
+ * a power of two:
  *
  *     G = sum_i c_i u_i u_i^T,      c_i = s_i S_i0 S_i1,      u with a 1 for the intercept
  *
- * Moved to about their means, columns lose no more than X's own last digit, and what G rounds is small beside its smallest
- * eigenvalue unless features nearly depend on one another; softmax_ext/_objective/centred.py tells, and makes the Hessian of G.
+ * Columns that are moved to about their means lose no more than X's last digit, and what G rounds is small beside its
+ * smallest eigenvalue, unless features nearly depend on one another: softmax_ext/_objective/centred.py looks whether
+ * they do, and makes the Hessian of G.
  *
- * Lanes run along the rows: a tile is transposed, SIDE features times SIDE others have their sums in registers, and of all
- * pairs of features just those on and above the diagonal are computed.  Sums of a tile are added in double.
+ * Lanes run along the rows: a tile is transposed, SIDE features times SIDE others have their sums in registers, and
+ * only pairs of features on and above the diagonal are computed.  The sums of a tile are added in double.
  */
 #if MANTISSA_BITS == 23
-/* Features of a square: its sums, a side of factors and one more fit the registers. */
+/* A square is of SIDE x SIDE pairs of features: its sums, SIDE factors and one vector more fit the registers. */
 enum { SIDE = NAME(lanes) == 16 ? 4 : 3 };
-/* Doubles that a square's sums fill. */
+/* The sums of a square fill so many doubles, in whole vectors. */
 enum { SQUARE = (SIDE * SIDE + NAME(lanes) - 1) / NAME(lanes) * NAME(lanes) };
 
-/* u of L rows, of which n exist, or all if not `careful` (a constant); the others are 0. */
+/* Writes u of L rows, transposed.  `careful`, a constant, is set where only n of the rows exist, and the others become
+ * 0, or where a vector would reach beyond the end of X. */
 INLINE void centre_group(const int careful, const int element, const char *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx,
                          const real *shift, const real *scale, real *U, ptrdiff_t ldu)
 {
@@ -49,8 +51,8 @@ INLINE void centre_all(const int element, const char *X, ptrdiff_t n, ptrdiff_t 
     }
 }
 
-/* n rows of X, ldx bytes apart, transposed: features in rows of ldu, then the ones.  `end` is where the last row of all
- * ends, behind which nothing is read. */
+/* Writes u of n rows of X, ldx bytes apart, transposed: features in rows of ldu, then the ones.  `end` is where the
+ * last row of all ends, and nothing is read from there on. */
 static void centre_rows(const char *X, int element, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const char *end,
                         const real *shift, const real *scale, real *U, ptrdiff_t ldu)
 {
@@ -61,8 +63,8 @@ static void centre_rows(const char *X, int element, ptrdiff_t n, ptrdiff_t D, pt
     }
 }
 
-/* c of n rows, from D coefficients of u, a bias, and offsets ldo apart, or NULL; room for whole steps of exponentials, and 0
- * beyond n. */
+/* Writes c of n rows, from D coefficients of u, a bias behind them, and offsets ldo apart, or NULL.  c has room for
+ * whole steps of exponentials, and is 0 beyond n. */
 static void curvatures_of_centred(const real *U, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldu, const real *w, const real *offset,
                                   ptrdiff_t ldo, const double *s, real *c)
 {
@@ -85,7 +87,8 @@ static void curvatures_of_centred(const real *U, ptrdiff_t n, ptrdiff_t D, ptrdi
     for (ptrdiff_t i = 0; s && i < n; i++) c[i] *= (real)s[i];
 }
 
-/* sums += A B^T over n columns, A and B (SIDE, n), in rows of lda and ldb; on the diagonal (a constant) its upper half. */
+/* sums += A B^T over n columns, for A and B (SIDE, n) in rows of lda and ldb; of a square on the diagonal, as the
+ * constant tells, only the upper half. */
 INLINE void add_square(const int diagonal, const real *A, ptrdiff_t lda, const real *B, ptrdiff_t ldb, ptrdiff_t n,
                        double *sums)
 {
@@ -110,8 +113,9 @@ INLINE void add_square(const int diagonal, const real *A, ptrdiff_t lda, const r
     }
 }
 
-/* G += sum_i c_i u_i u_i^T of n rows: squares of features a, a + SIDE, ... with b, b + SIDE, ..., a <= b, one after the
- * other.  `weighted` has room for SIDE rows of ldu.  What lies from `next` on is fetched meanwhile, a share with each. */
+/* Adds sum_i c_i u_i u_i^T of n rows to G, whose squares, of SIDE features from a on and SIDE from b on, a <= b, lie
+ * one after the other.  `weighted` has room for SIDE rows of ldu.  From `next` on, each square fetches `share` bytes.
+ * */
 static void add_squares(const real *U, ptrdiff_t n, ptrdiff_t P, ptrdiff_t ldu, const real *c, const char *next,
                         ptrdiff_t share, real *weighted, double *G)
 {

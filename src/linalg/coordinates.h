@@ -13,29 +13,29 @@
  *
  *     u_k = c_k tau / (h_k tau + limit),    where tau = |u_G| solves    sum_k (c_k / (h_k tau + limit))^2 = 1.
  *
- * The left side falls and is convex, so Newton's method from the left comes up to the root.  Sources: Friedman, Hastie and
+ * The left side falls and is convex, so Newton's method from the left rises to the root.  Sources: Friedman, Hastie and
  * Tibshirani (2010); Scheinberg and Tang (2016); Yang and Zou (2015) for groups.
  *
- * Sweeps go over all entries of `which`, then over those that are not 0 until they stand still, and so on until a sweep
- * over all moves nothing.  They are one after the other and on one thread: another order would be other bits.
+ * A sweep goes over all entries of `which`, the next ones over those that are not 0 until these stand still, and so on
+ * until a sweep over all moves nothing.  All is in order, and on one thread: another order would give other bits.
  */
 
 #ifndef SOFTMAX_EXT_COORDINATES_H
 #define SOFTMAX_EXT_COORDINATES_H
-enum { PAIRED = 8, ROOTS = 50, SWEEPS = 2000 }; /* r is a multiple of PAIRED; the most steps of Newton's method, and sweeps */
+enum { PAIRED = 8, ROOTS = 50, SWEEPS = 2000 }; /* what r is a multiple of; the most steps to tau; the most sweeps */
 
 typedef struct {
-    const ptrdiff_t *which; /* where each entry's coordinate is, of a group the first one's: the groups come before others */
+    const ptrdiff_t *which; /* the coordinate of each entry, of a group the first one; groups come before the others */
     ptrdiff_t entries, groups;
-    ptrdiff_t members, apart; /* of a group: how many, and how far from one to the next */
+    ptrdiff_t members, apart; /* coordinates of a group, and how far it is from one to the next */
     ptrdiff_t P, ld;          /* a block's rows are ld apart */
-    ptrdiff_t own;            /* whether each block has a matrix of its own, or all have one */
+    ptrdiff_t own;            /* whether each block has a matrix of its own; if not, all share one */
     ptrdiff_t r;
     double gamma;
-    const double *Q, *QN;    /* rows of r, in the order of the entries' coordinates */
+    const double *Q, *QN;    /* rows of r numbers, in the order of the entries' coordinates */
     const double *diagonal;  /* of M; from here on, in the order of all coordinates */
     const double *g, *limit;
-    double *u, *z, *h, *t, *c; /* c: of a group */
+    double *u, *z, *h, *t, *c; /* c holds that of one group */
     ptrdiff_t *active; /* entries that are not 0 */
     ptrdiff_t actives, sweeps;
     int whole;         /* whether the next sweep is over all */
@@ -50,7 +50,7 @@ INLINE double paired(const double *a, const double *b, ptrdiff_t r)
     return total;
 }
 
-/* tau of a group, in which c is longer than the limit. */
+/* Returns tau of a group whose c is longer than the limit. */
 INLINE double norm_of_group(const double *c, const double *h, ptrdiff_t members, ptrdiff_t apart, double limit)
 {
     double tau = 0;
@@ -68,14 +68,14 @@ INLINE double norm_of_group(const double *c, const double *h, ptrdiff_t members,
     return tau;
 }
 
-/* Which row of Q an entry's first coordinate has. */
+/* Returns which row of Q belongs to an entry's first coordinate. */
 INLINE ptrdiff_t row_of_entry(const CoordinateModel *x, ptrdiff_t entry)
 {
     return entry < x->groups ? entry * x->members : x->groups * (x->members - 1) + entry;
 }
 #endif
 
-/* M_ij; the blocks of a diagonal have one coordinate. */
+/* Returns M_ij; where M is NULL it is a diagonal, and its blocks have one coordinate. */
 INLINE double NAME(between)(const real *M, const CoordinateModel *x, ptrdiff_t i, ptrdiff_t j)
 {
     if (i == j) return x->diagonal[i];
@@ -83,7 +83,7 @@ INLINE double NAME(between)(const real *M, const CoordinateModel *x, ptrdiff_t i
     return M[(x->own * (i / x->P) * x->P + i % x->P) * x->ld + j % x->P];
 }
 
-/* h, which for a group is no less than its part of B in any direction. */
+/* Sets h, which for a group is no less than its part of B in any direction. */
 KERNEL void NAME(curve)(const real *M, CoordinateModel *x)
 {
     for (ptrdiff_t entry = 0; entry < x->entries; entry++) {
@@ -100,7 +100,7 @@ KERNEL void NAME(curve)(const real *M, CoordinateModel *x)
     }
 }
 
-/* u_i += step, and what follows from it. */
+/* Adds `step` to u_i, and brings z and t up to date. */
 INLINE void NAME(move)(const real *M, CoordinateModel *x, ptrdiff_t i, ptrdiff_t row, double step)
 {
     x->u[i] += step;
@@ -115,12 +115,13 @@ INLINE void NAME(move)(const real *M, CoordinateModel *x, ptrdiff_t i, ptrdiff_t
     for (ptrdiff_t j = 0; j < x->r; j++) x->t[j] += step * x->Q[row * x->r + j];
 }
 
+/* Returns c_i. */
 INLINE double NAME(wanted)(const CoordinateModel *x, ptrdiff_t i, ptrdiff_t row)
 {
     return x->h[i] * x->u[i] - (x->g[i] + x->gamma * x->z[i] - paired(x->QN + row * x->r, x->t, x->r));
 }
 
-/* Move one entry; return by how much, as the model's gradient sees it, and whether it is 0 now. */
+/* Moves one entry; returns by how much, as the model's gradient sees it, and sets `zero` to whether it is 0 now. */
 INLINE double NAME(step)(const real *M, CoordinateModel *x, ptrdiff_t entry, int *zero)
 {
     const ptrdiff_t i = x->which[entry], row = row_of_entry(x, entry);
@@ -151,7 +152,8 @@ INLINE double NAME(step)(const real *M, CoordinateModel *x, ptrdiff_t entry, int
     return most;
 }
 
-/* Sweep until a whole sweep moves nothing by more than `enough`, or for some `work`; return whether it is done. */
+/* Sweeps until a sweep over all moves nothing by more than `enough`, or until `work` is used up; returns whether it is
+ * done. */
 KERNEL int NAME(descend)(const real *M, CoordinateModel *x, double enough, double work)
 {
     for (; work > 0 && x->sweeps < SWEEPS; x->sweeps++) {

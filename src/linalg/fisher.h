@@ -2,14 +2,16 @@
  *
  *     M = T (U^T U) T,   T = diag(M)^1/2,   U upper triangular, in rows of ld, a multiple of L
  *
- * Blocked so that nearly all of it is `outer`: the Gram matrix by tiles of samples, the factor by right-looking panels
- * of PANEL rows (Golub and Van Loan 2013, section 4.2).  Only the upper triangle is computed, in columns of MAX_V
- * vectors.  With diag(M) scaled to 1 no pivot is over 1; one below the ridge is raised to it, for M may be singular.
+ * It is blocked so that nearly all of it is `outer`: the Gram matrix by tiles of samples, the factor by right-looking
+ * panels of PANEL rows (Golub and Van Loan 2013, section 4.2).  Only the upper triangle is computed, in columns of
+ * MAX_V vectors.  With diag(M) scaled to 1 no pivot is over 1; as M may be singular, one below the ridge is raised to
+ * it.
  */
 
 #define PANEL 32 /* a multiple of L */
 
-/* C += A^T B, C (M, N), over n rows of A and B: the columns up to the diagonal, by panels.  All in rows of ld. */
+/* C += A^T B for C (M, N), over n rows of A and B: by panels of columns, down to the diagonal.  All are in rows of ld.
+ * */
 KERNEL void NAME(outer_upper)(const real *A, ptrdiff_t M, const real *B, ptrdiff_t N, ptrdiff_t n, ptrdiff_t ld, real *C)
 {
     for (ptrdiff_t c = 0; c < N; c += MAX_V * L) {
@@ -18,8 +20,8 @@ KERNEL void NAME(outer_upper)(const real *A, ptrdiff_t M, const real *B, ptrdiff
     }
 }
 
-/* Rows a_i (x_i, 1 if there are `ones`) for i = rows[0], rows[1], ...; zero beyond, in rows of ld.  With `standard`, D means
- * and D factors, x_i - mean times the factors is in the place of x_i. */
+/* Writes rows a_i x_i, or a_i (x_i, 1) if there are `ones`, for i = rows[0], rows[1], ..., with zeros up to ld.
+ * `standard` is NULL, or D means and D factors: then (x_i - mean) times the factors is in the place of x_i. */
 KERNEL void NAME(weigh_rows)(const void *X, int element, ptrdiff_t D, ptrdiff_t ldx, int ones, const ptrdiff_t *rows,
                              const real *a, ptrdiff_t n, const real *standard, real *to, ptrdiff_t ld)
 {
@@ -27,7 +29,7 @@ KERNEL void NAME(weigh_rows)(const void *X, int element, ptrdiff_t D, ptrdiff_t 
     for (ptrdiff_t i = 0; i < n; i++, to += ld) {
         const real *x = (const real *)X + rows[i] * ldx;
         const real weight = a[i];
-        if (element != REAL) { /* and real is float */
+        if (element != REAL) { /* then real is float */
             widen(X, element, rows[i] * ldx, D, (float *)to);
             x = to;
         }
@@ -40,13 +42,13 @@ KERNEL void NAME(weigh_rows)(const void *X, int element, ptrdiff_t D, ptrdiff_t 
     }
 }
 
-/* M -> T and U, in place; panel has room for PANEL rows.  With `drop` there is no ridge: a row whose pivot is none above it
- * depends on those before, and becomes 0. */
+/* Replaces M by U, and writes T; panel has room for PANEL rows.  With `drop`, the ridge is not added: a row whose pivot
+ * is not above it depends on those before, and becomes 0. */
 KERNEL void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge, int drop, real *panel)
 {
     for (ptrdiff_t i = 0; i < P; i++) {
         const real size = (real)sqrt(U[i * ld + i]);
-        T[i] = size > 0 ? 1 / size : 1; /* from here on T is inverted */
+        T[i] = size > 0 ? 1 / size : 1; /* from here on, T holds its inverse */
     }
     for (ptrdiff_t i = 0; i < P; i++) {
         for (ptrdiff_t j = i; j < P; j++) U[i * ld + j] *= T[i] * T[j];
@@ -71,8 +73,8 @@ KERNEL void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge
     }
 }
 
-/* g <- U^-T g and g <- U^-1 g, for R vectors that are ldg apart; R is a constant.  A Fisher block does not fit into the
- * caches, so two vectors share each read of it. */
+/* g <- U^-T g (`forth`) and g <- U^-1 g (`back`), for R vectors that are ldg apart; R is a constant.  A Fisher block
+ * does not fit into the caches, so two vectors share each read of it. */
 INLINE void NAME(forth)(const int R, const real *U, ptrdiff_t P, ptrdiff_t ld, real *g, ptrdiff_t ldg)
 {
     for (ptrdiff_t i = 0; i < P; i++) {
@@ -107,7 +109,7 @@ INLINE void NAME(back)(const int R, const real *U, ptrdiff_t P, ptrdiff_t ld, re
     }
 }
 
-/* g <- M^-1 g */
+/* g <- M^-1 g, for R vectors. */
 INLINE void NAME(solve_block)(const int R, const real *U, ptrdiff_t P, ptrdiff_t ld, const real *T, real *g, ptrdiff_t ldg)
 {
     UNROLL for (int r = 0; r < R; r++)
@@ -118,7 +120,7 @@ INLINE void NAME(solve_block)(const int R, const real *U, ptrdiff_t P, ptrdiff_t
         for (ptrdiff_t i = 0; i < P; i++) g[r * ldg + i] *= T[i];
 }
 
-/* The same for any number of vectors. */
+/* g <- M^-1 g, for any number of vectors. */
 KERNEL void NAME(solve)(const real *U, ptrdiff_t P, ptrdiff_t ld, const real *T, real *g, ptrdiff_t count, ptrdiff_t ldg)
 {
     for (; count >= 2; count -= 2, g += 2 * ldg) NAME(solve_block)(2, U, P, ld, T, g, ldg);

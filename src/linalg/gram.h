@@ -1,7 +1,7 @@
-/* X X^T of few rows with many features: a part of the features is transposed, and `outer_upper` adds up its products. */
+/* X X^T of few rows with many features: some features at a time are transposed, and `outer_upper` adds their part. */
 
-/* X, n rows of D elements and ldx apart, into the first n columns of T, D rows and ldt apart: whole vectors are written, and
- * lanes beyond n are 0. */
+/* Writes X, n rows of D elements and ldx apart, to the first n columns of T, D rows and ldt apart: in whole vectors,
+ * with 0 in the lanes beyond n. */
 KERNEL void NAME(transpose_rows)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, real *T, ptrdiff_t ldt)
 {
     for (ptrdiff_t i = 0; i < n; i += L) {

@@ -7,10 +7,10 @@
  *
  * All of it is in double, whatever X is: with raw features the condition passes 1e7, and sums in float would leave no digit
  * of the smallest eigenvalue.  A tile of X is widened into padded rows, which give scores, then c, then the products while
- * they are in cache: panels of columns times c, and `outer` with all columns up to them.
+ * they are in cache: a panel of columns is multiplied by c, and `outer` multiplies that by all columns up to it.
  */
 
-/* n rows of X (n, D), each followed by `ones` (0 or 1) ones and by zeros up to ldt, as doubles. */
+/* Writes n rows of X (n, D) as doubles, each followed by `ones` (0 or 1) ones, and by zeros up to ldt. */
 KERNEL void NAME(widen_rows)(const void *X, int element, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, int ones, const real *kind,
                              double *to, ptrdiff_t ldt)
 {
@@ -30,7 +30,7 @@ KERNEL void NAME(widen_rows)(const void *X, int element, ptrdiff_t n, ptrdiff_t 
     }
 }
 
-/* The same of CSR rows, whose entries for one feature add up. */
+/* Does the same with CSR rows, whose entries for one feature add up. */
 KERNEL void NAME(widen_entries)(const real *kind, const void *data, int element, const void *indices, int wide,
                                 const ptrdiff_t *indptr, ptrdiff_t n, ptrdiff_t D, int ones, double *to, ptrdiff_t ldt)
 {
@@ -43,7 +43,7 @@ KERNEL void NAME(widen_entries)(const real *kind, const void *data, int element,
     }
 }
 
-/* The offsets of n rows, `count` a row, to scores in rows of ldz. */
+/* Adds the offsets of n rows, `count` for a row, to scores in rows of ldz. */
 KERNEL void NAME(add_offsets)(const real *offset, ptrdiff_t n, ptrdiff_t count, ptrdiff_t ldo, double *Z, ptrdiff_t ldz)
 {
     for (ptrdiff_t i = 0; i < n; i++)
@@ -51,12 +51,12 @@ KERNEL void NAME(add_offsets)(const real *offset, ptrdiff_t n, ptrdiff_t count, 
 }
 
 #if MANTISSA_BITS == 52
-/* Columns of a panel: the most for which `outer` keeps sums in registers. */
+/* A panel has the most columns for which `outer` keeps its sums in registers. */
 #define HESSIAN_PANEL (MAX_V * L)
-/* Rows of a tile: a panel of them, times c, stays in the first cache. */
+/* A tile's rows are taken so many at a time: those of a panel, times c, stay in the first cache. */
 #define HESSIAN_ROWS 64
 
-/* S_k (delta_kl - S_l) of a row of K posteriors; 1 - S_k as the sum of the others where it would lose digits. */
+/* Returns S_k (delta_kl - S_l) of a row of K posteriors.  Where 1 - S_k would lose digits, the others are summed. */
 static inline double curvature_of_pair(const double *S, ptrdiff_t K, ptrdiff_t k, ptrdiff_t l)
 {
     double other = -S[l];
@@ -69,14 +69,14 @@ static inline double curvature_of_pair(const double *S, ptrdiff_t K, ptrdiff_t k
     return S[k] * other;
 }
 
-/* c_i = s_i S_ik (delta_kl - S_il) from rows of K posteriors. */
+/* Writes c_i = s_i S_ik (delta_kl - S_il) from rows of K posteriors. */
 static void curvatures_of_pair(const double *S, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, ptrdiff_t k, ptrdiff_t l,
                                const double *s, double *c)
 {
     for (ptrdiff_t i = 0; i < n; i++, S += ldz) c[i] = (s ? s[i] : 1) * curvature_of_pair(S, K, k, l);
 }
 
-/* The same of all pairs k <= l, side by side. */
+/* Writes the same for all pairs k <= l, side by side. */
 static void curvatures_of_rows(const double *S, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, const double *s, double *c)
 {
     for (ptrdiff_t i = 0; i < n; i++, S += ldz)
@@ -84,7 +84,7 @@ static void curvatures_of_rows(const double *S, ptrdiff_t n, ptrdiff_t K, ptrdif
             for (ptrdiff_t l = k; l < K; l++) *c++ = (s ? s[i] : 1) * curvature_of_pair(S, K, k, l);
 }
 
-/* c_i = s_i S_i0 S_i1 from the scores z of class 1, in place; z has room for whole groups. */
+/* Replaces the scores z of class 1 by c_i = s_i S_i0 S_i1; z has room for whole steps of exponentials. */
 static void curvatures_of_two(double *z, ptrdiff_t n, const double *s)
 {
     for (ptrdiff_t i = 0; i < n; i += EXPS * L) {
@@ -96,13 +96,13 @@ static void curvatures_of_two(double *z, ptrdiff_t n, const double *s)
     for (ptrdiff_t i = 0; s && i < n; i++) z[i] *= s[i];
 }
 
-/* Panel i of `panels` of a block's columns: H += sum_i c_i x_i x_i^T on and above the diagonal.  H and the tile are in rows
- * of ldt, whole vectors.  What lies from `next` on is fetched meanwhile, `share` bytes for each row. */
+/* H += sum_i c_i x_i x_i^T on and above the diagonal, for panel i of `panels` of a block's columns.  H and the tile are
+ * in rows of ldt, whole vectors.  Each row fetches `share` bytes more, from `next` on. */
 static void hessian_panel(const double *tile, ptrdiff_t n, ptrdiff_t P, ptrdiff_t ldt, const double *c, ptrdiff_t i,
                           ptrdiff_t panels, const char *next, ptrdiff_t share, double *H)
 {
     const ptrdiff_t first = part(ldt / L, panels, i) * L, columns = part(ldt / L, panels, i + 1) * L - first;
-    const ptrdiff_t step = L < 8 ? columns : L; /* of rows beside the diagonal: fewer than 8 sums wait for one another */
+    const ptrdiff_t step = L < 8 ? columns : L; /* rows at the diagonal: fewer than 8 sums would wait for one another */
     double weighted[HESSIAN_ROWS * MAX_V * NAME(lanes)];
     for (ptrdiff_t r = 0; r < n; r += HESSIAN_ROWS) {
         const ptrdiff_t rows = smaller(HESSIAN_ROWS, n - r);

@@ -2,23 +2,25 @@
  *
  *     H[j, l][t] += c_it x_ij x_il,      j <= l,      c_it = s_i S_ik (delta_km - S_im) for the pair t = (k, m), k <= m
  *
- * are r (r + 1) / 2 additions of `pairs` numbers each, where an array of the rows takes D (D + 1) / 2.  The intercept is a
- * last feature that every row has.  All of it is in double, as in hessian.h.
+ * takes r (r + 1) / 2 additions of `pairs` numbers each, where an array of the rows would take D (D + 1) / 2.  The
+ * intercept is a last feature that every row has.  All of it is in double, as in hessian.h.
  *
- * Only what is on and above the diagonal is summed, row after row without what lies below, and of each (j, l) the pairs
- * side by side, so that an entry adds whole vectors.  Row j has one owner, who sees the samples in their order.
+ * Only what is on and above the diagonal is summed: rows of H lie one after the other without what is below it, and the
+ * pairs of each (j, l) side by side, so that an entry adds whole vectors.  Row j has one owner, who sees the samples in
+ * their order.
  */
 
-/* Where row j of a triangle of P rows begins, less j: what is in column l is at this and l. */
+/* Returns where row j of a triangle of P rows would have its column 0, which is not stored: column l is l farther. */
 static inline ptrdiff_t NAME(triangle)(ptrdiff_t P, ptrdiff_t j) { return j * (2 * P - j - 1) / 2; }
 
-/* Who of `owners` owns feature j: columns of one-hot variables lie side by side, and each row has one of them. */
+/* Returns which of `owners` owns feature j.  It is a hash: columns of one-hot variables lie side by side, and each row
+ * has an entry in one of them. */
 INLINE ptrdiff_t NAME(owner_of)(ptrdiff_t j, ptrdiff_t owners)
 {
     return (ptrdiff_t)((uint64_t)((uint32_t)j * 2654435769u) * (uint64_t)owners >> 32);
 }
 
-/* Scores of n rows, of Wt with ldz doubles for each feature, and a bias of as many. */
+/* Writes the scores of n rows, from Wt with ldz doubles for each feature, and a bias of as many. */
 KERNEL void NAME(entry_scores)(const real *data, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n,
                                const double *Wt, const double *bias, ptrdiff_t ldz, double *Z)
 {
@@ -31,7 +33,7 @@ KERNEL void NAME(entry_scores)(const real *data, const void *indices, int wide, 
     }
 }
 
-/* Whether each of a row's features has a larger number than the one before: then each pair of entries comes once. */
+/* Returns whether the features of a row ascend, none coming twice: then each pair of entries comes once. */
 INLINE int NAME(ascending)(const int wide, const void *indices, ptrdiff_t begin, ptrdiff_t end)
 {
     int ascending = 1;
@@ -44,7 +46,8 @@ INLINE int NAME(ascending)(const int wide, const void *indices, ptrdiff_t begin,
     const real *data, const void *indices, const ptrdiff_t *indptr, ptrdiff_t n, ptrdiff_t P, ptrdiff_t D, const double *c, \
         ptrdiff_t pairs, ptrdiff_t own, ptrdiff_t owners, double *H
 
-/* Entries of a row of which the owner's are listed at a time: so nothing is guessed from who owns them. */
+/* So many entries of a row are looked at, and the owner's listed, before products are added: no branch then depends on
+ * who owns an entry, which a processor would guess wrong. */
 #define LISTED 256
 
 INLINE void NAME(add_products)(const int wide, const int one, ENTRY_ARGUMENTS)
@@ -64,7 +67,7 @@ INLINE void NAME(add_products)(const int wide, const int one, ENTRY_ARGUMENTS)
                 double *h = H + NAME(triangle)(P, j) * pairs;
                 for (ptrdiff_t q = ascending ? p : indptr[i]; q < end; q++) {
                     const ptrdiff_t l = NAME(feature)(wide, indices, q);
-                    if (!ascending && l < j) continue; /* with the row of l */
+                    if (!ascending && l < j) continue; /* it is added to row l */
                     const double product = x * (double)data[q];
                     if (one)
                         h[l] += product * *c;
@@ -79,7 +82,7 @@ INLINE void NAME(add_products)(const int wide, const int one, ENTRY_ARGUMENTS)
     }
 }
 
-/* What n rows, of curvatures c (n, pairs), add to the rows of H that one of `owners` owns. */
+/* Adds what n rows, with curvatures c (n, pairs), contribute to those rows of H that one of `owners` owns. */
 KERNEL void NAME(entry_products)(const real *data, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n,
                                  ptrdiff_t P, ptrdiff_t D, const double *c, ptrdiff_t pairs, ptrdiff_t own,
                                  ptrdiff_t owners, double *H)

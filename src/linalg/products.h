@@ -13,8 +13,8 @@
  *     transposed gradient:  A = X  (m a feature, p a sample)    B = R
  *     inner:                A = R  (m a sample,  p a class)     B = W packed: per panel of features DEPTH x (V L)
  *
- * With few classes and many features W^T's lanes would be half empty: `dots` then runs its lanes along the features
- * of two rows and all classes at once, and adds across the lanes at the end.
+ * Where classes are few and features many, lanes along the classes would be half empty: `dots` then runs its lanes
+ * along the features, of two rows and all classes at once, and adds across the lanes at the end.
  */
 
 /* What a block does with its sums. */
@@ -22,8 +22,8 @@
 #define ADD 1
 #define ADD_DOUBLE 2
 
-/* am, ap, bp, cm: elements from one row (m) or depth (p) to the next.  init: a row to start from, or NULL for 0.
- * next: where to prefetch from, `pace` bytes for every step of p, or NULL. */
+/* am, ap, bp and cm are the distances, in elements, from one row (m) or depth (p) to the next.  The sums begin with the
+ * row `init`, or with 0 where it is NULL.  Unless `next` is NULL, each step of p fetches `pace` bytes farther on. */
 #define BLOCK_ARGUMENTS                                                                                        \
     ptrdiff_t P, const real *A, ptrdiff_t am, ptrdiff_t ap, const real *B, ptrdiff_t bp, const char *next,      \
         const real *init, void *C, ptrdiff_t cm, int out
@@ -37,7 +37,7 @@ INLINE void NAME(block)(const int M, const int V, const int pace, BLOCK_ARGUMENT
             sum[m][v] = NAME(set1)(0);
             if (init) sum[m][v] = NAME(load)(init + v * L);
         }
-    /* A pointer for every four rows: with one for each, twelve rows would not fit the address registers. */
+    /* Four rows share a pointer: one for each of twelve rows would not fit the address registers. */
     const real *rows[3] = {A, A + 4 * am, A + 8 * am};
     for (ptrdiff_t p = 0; p < P; p++) {
         vec row[MAX_V];
@@ -65,10 +65,11 @@ INLINE void NAME(block)(const int M, const int V, const int pace, BLOCK_ARGUMENT
         }
 }
 
-/* The scores, of up to 12 rows at a step, fetch two thirds of the next tile; the gradient the rest. */
+/* For 12 rows at a step, the scores fetch 8 elements: two thirds of the next tile.  The gradient fetches the rest. */
 #define SCORES_PACE (8 * (int)sizeof(real))
 
-/* One function per size and per stride of A that is 1: along its rows (scores) or down its columns (gradients). */
+/* There is a function for each size of a block, and for each of A's strides that is 1: along its rows (scores) or down
+ * its columns (gradients). */
 #if MAX_V == 3
 #define SIZES(X)                                                                                               \
     X(1, 1) X(2, 1) X(3, 1) X(4, 1) X(5, 1) X(6, 1) X(7, 1) X(8, 1) X(9, 1) X(10, 1) X(11, 1) X(12, 1)         \
@@ -105,8 +106,8 @@ static const NAME(block_function) NAME(down)[MAX_V + 1][13] = {
 #undef SIZES
 
 #if SIMD_BYTES == 64
-/* The same along the rows of A for half a vector of columns, whose other half is `init`'s.  Zen 4 takes two such products
- * in the time of a whole one: the scores of 54 features and 7 classes 9.0 ns a row of floats instead of 14.8. */
+/* Does what `block` does, along the rows of A, for half a vector of columns; the other half is `init`'s.  It is for few
+ * classes: see "Half vectors" in docs/notes.md. */
 typedef real NAME(half) __attribute__((vector_size(32), aligned(sizeof(real)), may_alias));
 INLINE void NAME(half_block)(const int M, BLOCK_ARGUMENTS)
 {
@@ -144,10 +145,10 @@ static const NAME(block_function) NAME(halves)[13] = {SIZES(ENTRY)};
 #endif
 #undef BLOCK_ARGUMENTS
 
-/* Columns as whole vectors; they fall into parts_of(vectors, MAX_V) panels. */
+/* Returns how many vectors so many columns fill; up to MAX_V of them make a panel. */
 INLINE ptrdiff_t NAME(vectors)(ptrdiff_t columns) { return parts_of(columns, L); }
 
-/* W (K, D) -> panels of classes, each D x (V L), one after the other; lanes beyond K are 0. */
+/* Packs W (K, D) into panels of classes, each D x (V L), one after the other; lanes beyond K are 0. */
 KERNEL void NAME(pack_panels)(const real *W, ptrdiff_t K, ptrdiff_t D, real *packed)
 {
     const ptrdiff_t nv = NAME(vectors)(K), panels = parts_of(nv, MAX_V);
@@ -169,15 +170,15 @@ KERNEL void NAME(pack_panels)(const real *W, ptrdiff_t K, ptrdiff_t D, real *pac
     }
 }
 
-/* n rows of X, of D elements and ldx of them apart, into rows of ldt, at least D in whole vectors; the rest of the last
- * vector is 0.  Not by memcpy: its call takes longer than a row of four features. */
+/* Copies n rows of X, of D elements and ldx of them apart, into rows of ldt, and fills the last vector of each with 0.
+ * A call of memcpy would take longer than a row of four features. */
 KERNEL void NAME(copy_rows)(const void *X, int element, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, real *to, ptrdiff_t ldt)
 {
     const ptrdiff_t whole = D / L * L;
     for (ptrdiff_t i = 0; i < n; i++, to += ldt) {
         const real *x = (const real *)X + i * ldx;
         if (whole < D) NAME(store)(to + whole, NAME(set1)(0));
-        if (element != REAL) { /* and real is float */
+        if (element != REAL) { /* then real is float */
             widen(X, element, i * ldx, D, (float *)to);
             continue;
         }
@@ -186,7 +187,7 @@ KERNEL void NAME(copy_rows)(const void *X, int element, ptrdiff_t n, ptrdiff_t D
     }
 }
 
-/* Features that `scores` sums in one sweep: a panel of W, 256 x 48 floats, then fits a 48 KiB L1. */
+/* `scores` sums so many features in one sweep: a panel of W, 256 x 48 floats, then fits a first cache of 48 KiB. */
 #define DEPTH 256
 
 /* Z = X W^T + bias for n rows, from W packed by pack_panels; bias has every lane of Z's rows.  Returns where it has
@@ -214,8 +215,8 @@ KERNEL const char *NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff
 
 /* C (M, N) += A^T B over n samples, for A (n, M) and B (n, N).  The gradient has A = R and B = X, the transposed gradient
  * has them the other way round.  B's columns are cut into panels of whole vectors.  A last panel that would reach beyond
- * the row is moved to the left, and of its columns only those are kept that no other panel has.  B's row has at least the
- * columns of one panel, C's row has `wanted`.  Panels that begin at cache lines won nothing. */
+ * the row is moved to the left, and of its columns only those are kept that no other panel has.  Rows of B have at
+ * least the columns of one panel, rows of C have `wanted`. */
 KERNEL void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb,
                         ptrdiff_t n, const char *next, void *C, ptrdiff_t ldc, ptrdiff_t wanted, int out)
 {
@@ -245,8 +246,8 @@ KERNEL void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B
     }
 }
 
-/* C (n, N) = A B over P classes, A (n, P), B (P, N): the loss's gradient for X, with A = R and B = W, of which a panel
- * of DEPTH rows is packed on the way.  C's rows have whole vectors. */
+/* C = A B over P classes, for A (n, P), B (P, N) and C (n, N), whose rows have whole vectors.  The loss's gradient for
+ * X has A = R and B = W.  Panels of B are packed on the way, DEPTH of its rows at a time. */
 KERNEL void NAME(inner)(const real *A, ptrdiff_t n, ptrdiff_t P, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb,
                         real *C, ptrdiff_t ldc)
 {
@@ -272,15 +273,15 @@ KERNEL void NAME(inner)(const real *A, ptrdiff_t n, ptrdiff_t P, ptrdiff_t lda, 
     }
 }
 
-/* n rows of C, times scale, into rows of N. */
+/* Writes n rows of C, times `scale`, to rows of N numbers. */
 KERNEL void NAME(scale_rows)(const real *C, ptrdiff_t n, ptrdiff_t N, ptrdiff_t ldc, real scale, real *to, ptrdiff_t ldt)
 {
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < N; j++) to[i * ldt + j] = C[i * ldc + j] * scale;
 }
 
-/* W (K, D) -> rows of whole vectors for `dots`.  The last vector of X's row begins at D - L, and so does W's: the
- * lanes that it repeats are 0. */
+/* Packs W (K, D) into rows of whole vectors for `dots`.  The last vector of a row of X begins at D - L, and so does
+ * W's, with 0 in the lanes that it repeats. */
 KERNEL void NAME(pack_rows)(const real *W, ptrdiff_t K, ptrdiff_t D, real *packed)
 {
     const ptrdiff_t nv = NAME(vectors)(D), whole = (nv - 1) * L;
@@ -291,14 +292,14 @@ KERNEL void NAME(pack_rows)(const real *W, ptrdiff_t K, ptrdiff_t D, real *packe
     }
 }
 
-/* Most classes that `dots` takes: a row's sums, not yet added across their lanes, wait in as many vectors. */
+/* `dots` takes at most so many classes: a row's sums, not yet added across their lanes, wait in as many vectors. */
 #define DOTS_MOST 32
 
-/* Bytes of W that `dots` sweeps at a time, for all rows of the tile: two thirds of a 48 KiB L1, the rest is X's.
- * 10 x 784 doubles in two sweeps instead of one: 155 ns a row, not 208 (AMD Zen 5, AVX-512). */
+/* `dots` sweeps so many bytes of W at a time, for all rows of the tile: two thirds of a first cache of 48 KiB, whose
+ * rest is X's.  See "One product serves all" in docs/notes.md. */
 #define DOTS_BYTES 32768
 
-/* Vectors `from` to `to` of R rows and M classes. */
+/* Sums the products of R rows and M classes over their vectors `from` to `to`, not yet across the lanes. */
 INLINE void NAME(dots_block)(const int R, const int M, const real *X, ptrdiff_t D, ptrdiff_t ldx, ptrdiff_t from,
                              ptrdiff_t to, const real *packed, const char *next, vec *sum)
 {
@@ -348,7 +349,7 @@ static const NAME(dots_function) NAME(dots_functions)[3][DOTS_CLASSES + 1] = {
 };
 #undef SIZES
 
-/* The same Z as `scores`, from W packed by pack_rows; D >= L, K <= DOTS_MOST. */
+/* Z = X W^T + bias as in `scores`, from W packed by pack_rows; D >= L, K <= DOTS_MOST. */
 KERNEL const char *NAME(dots)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed, const real *bias,
                        const char *next, ptrdiff_t K, real *Z, ptrdiff_t ldz)
 {

@@ -3,22 +3,22 @@
  *     scores     z_i <- bias + sum_j x_ij Wt[j]        all classes of a row in registers
  *     gradient   dWt[j] += x_ij r_i                    by the owner of feature j
  *
- * A row of Wt is ldw numbers: whole cache lines, or a power of two where the classes do not fill one, of which nothing
- * beyond the classes is read into a result.  Which rows are needed is known long before: they are prefetched.
+ * A row of Wt has ldw numbers: whole cache lines, or a power of two where the classes do not fill one; what lies beyond
+ * the classes reaches no result.  Indices tell long before which rows are needed, so these are prefetched.
  */
 
-/* Entries ahead.  40000 documents x 60000 words x 40 classes, 628159 entries: see softmax_ext/_core/plan.py. */
+/* Rows are prefetched so many entries ahead: see "A feature of sparse X has an owner" in docs/notes.md. */
 #define AHEAD 32
-/* Entries whose products are summed before the sum is added to the score, as DEPTH in products.h. */
+/* The products of so many entries are summed before the sum is added to the score, as those of DEPTH in products.h. */
 #define ENTRIES 256
 
-/* Index p of int32 or int64 indices. */
+/* Returns index p of int32 indices, or of int64 ones if `wide`. */
 INLINE ptrdiff_t NAME(feature)(const int wide, const void *indices, ptrdiff_t p)
 {
     return wide ? (ptrdiff_t)((const int64_t *)indices)[p] : (ptrdiff_t)((const int32_t *)indices)[p];
 }
 
-/* Stored number p; of another type than `real` if `narrow`, a constant: then `element` tells which. */
+/* Returns stored number p, which is a `real`, or if `narrow`, a constant, is set, of the type that `element` tells. */
 INLINE real NAME(stored)(const int narrow, const void *data, int element, ptrdiff_t p)
 {
     if (!narrow) return ((const real *)data)[p];
@@ -82,8 +82,8 @@ static const NAME(score_function) NAME(score_functions)[1 + WIDENING][2][9] = {
 };
 #undef FUNCTION
 
-/* Z = X W^T + bias for n rows and K classes; bias has every lane, and lanes beyond K get what it has there.  Z's rows
- * have `room`, which is less than a vector only for one of several groups of few classes. */
+/* Z = X W^T + bias for n rows and K classes; bias has every lane, and lanes beyond K get what it has there.  Rows of Z
+ * have `room`, which is less than a vector only where a group of few classes is the last of several. */
 KERNEL void NAME(sparse_scores)(const void *data, int element, const void *indices, int wide, const ptrdiff_t *indptr,
                                 ptrdiff_t n, const real *W, ptrdiff_t ldw, const real *bias, ptrdiff_t K, real *Z,
                                 ptrdiff_t ldz, ptrdiff_t room)
@@ -107,13 +107,12 @@ KERNEL void NAME(sparse_scores)(const void *data, int element, const void *indic
             for (ptrdiff_t k = K; k < nv * L; k++) Z[i * ldz + k] = bias[k];
 }
 
-/* Where dWt has the row of feature j: in one of 2^regions regions of `slots` rows, of which each owner has some, side
- * by side.  Rows of two owners that are neighbours in memory travel between their cores, since the hardware fetches the
- * line beside the one that is asked for: 40000 documents x 60000 words took 8.3 ms for 16 classes and 6.1 for 40, now
- * 3.6 and 5.2, on two cores of Zen 5 without a common cache (2.8 and 4.3, now 2.5 and 4.3, with one).
+/* Returns where dWt has the row of feature j: in one of 2^regions regions of `slots` rows, of which each owner has
+ * some, side by side.  Rows of two owners must not be neighbours in memory: the hardware fetches the line beside the
+ * one that is asked for, and lines would travel between the cores (see "Owners' rows lie apart" in docs/notes.md).
  *
- * Frequent words have neighbouring numbers: of 2^regions neighbours each is in a region of its own, the next one about
- * 0.6 of all regions farther.  Other data repeat every few columns: where such a group begins is a hash. */
+ * Frequent words have neighbouring numbers: of 2^regions neighbours each is in another region, the next one about 0.6
+ * of all regions farther.  Other data repeat every few columns: so a hash tells where such a group begins. */
 INLINE ptrdiff_t NAME(place)(ptrdiff_t j, int regions, ptrdiff_t slots)
 {
     const ptrdiff_t slot = j >> regions, step = (159 << regions >> 8) | 1;
@@ -121,14 +120,14 @@ INLINE ptrdiff_t NAME(place)(ptrdiff_t j, int regions, ptrdiff_t slots)
     return ((j + hash) * step & (((ptrdiff_t)1 << regions) - 1)) * slots + slot;
 }
 
-/* Entries that are listed, for one owner, before they are added. */
+/* So many entries of one owner are listed before they are added. */
 #define LISTED 512
 typedef struct { ptrdiff_t j[LISTED + AHEAD], i[LISTED]; real x[LISTED]; } NAME(list);
 
 #define ADD_ARGUMENTS const NAME(list) *list, ptrdiff_t count, const real *R, ptrdiff_t ldr, void *dW, ptrdiff_t ldw
 typedef void (*NAME(add_function))(ADD_ARGUMENTS);
 
-/* `columns`, a constant, of the listed entries' rows of dWt. */
+/* Adds the listed entries to `columns`, a constant, of their rows of dWt. */
 INLINE void NAME(add_entries)(const int columns, const int doubles, ADD_ARGUMENTS)
 {
     const int size = doubles ? (int)sizeof(double) : (int)sizeof(real);
@@ -149,7 +148,7 @@ INLINE void NAME(add_entries)(const int columns, const int doubles, ADD_ARGUMENT
     }
 }
 
-/* So many vectors, up to eight; or 1, 2, 4, 8 columns that fill none. */
+/* There is a function for each number of vectors up to eight, and for 1, 2, 4, 8 columns that fill none. */
 #define DEFINE(V)                                                                                              \
     static void NAME(add_vectors_##V)(ADD_ARGUMENTS)                                                           \
     {                                                                                                          \
@@ -194,7 +193,7 @@ static void NAME(add_list)(NAME(list) *list, ptrdiff_t count, const real *R, ptr
 }
 
 /* dWt += X^T R of n rows, for the features whose places are from `own` to `end`: always in the order of the rows, so
- * that their owners' number changes no bit.  dW is of doubles, or of the data's type. */
+ * that the number of owners changes no bit.  dW has doubles if `doubles` is set, else numbers of the data's type. */
 KERNEL void NAME(sparse_gradient)(const void *data, int element, const void *indices, int wide, const ptrdiff_t *indptr,
                                   ptrdiff_t n, const real *R, ptrdiff_t ldr, ptrdiff_t K, void *dW, ptrdiff_t ldw,
                                   int doubles, int regions, ptrdiff_t slots, ptrdiff_t own, ptrdiff_t end)
@@ -217,7 +216,7 @@ KERNEL void NAME(sparse_gradient)(const void *data, int element, const void *ind
     NAME(add_list)(&list, count, R, ldr, K, dW, ldw, doubles);
 }
 
-/* Where the rows of n features, from j on, begin in dWt. */
+/* Writes where the rows of n features, from j on, begin in dWt. */
 KERNEL void NAME(places)(ptrdiff_t j, ptrdiff_t n, int regions, ptrdiff_t slots, ptrdiff_t ldw, ptrdiff_t *at)
 {
     for (ptrdiff_t i = 0; i < n; i++) at[i] = NAME(place)(j + i, regions, slots) * ldw;
@@ -227,7 +226,7 @@ KERNEL void NAME(places)(ptrdiff_t j, ptrdiff_t n, int regions, ptrdiff_t slots,
     const void *A, const int doubles, const ptrdiff_t *at, ptrdiff_t lda, double scale, const int add, void *B, \
         const int into_doubles, ptrdiff_t ldb, double l2, const double *W
 
-/* `high` rows from r on and `wide` columns from c on, each at most L. */
+/* Transposes a square of `high` rows from r on and `wide` columns from c on, each at most L. */
 INLINE void NAME(turn_square)(const ptrdiff_t high, const ptrdiff_t wide, ptrdiff_t r, ptrdiff_t c, TURN_ARGUMENTS)
 {
     vec t[NAME(lanes)];
@@ -262,22 +261,20 @@ INLINE void NAME(turn_square)(const ptrdiff_t high, const ptrdiff_t wide, ptrdif
     }
 }
 
-/* The lines of L numbers of some rows. */
+/* Fetches the lines of L numbers in each of some rows. */
 INLINE void NAME(fetch_square)(const ptrdiff_t rows, const char *a, ptrdiff_t ld, const ptrdiff_t size)
 {
     for (ptrdiff_t i = 0; i < rows; i++)
         for (ptrdiff_t at = 0; at < L * size; at += 64) PREFETCH(a + i * ld * size + at);
 }
 
-/* B[c][r] = scale A[r][c] + l2 W[c][r], or scale A[r][c] added to it.  Row r of A begins at at[r], or at r lda without
- * `at`.  A is of doubles if `doubles` says so, else of reals, and B if `into_doubles` does.  W, which lies as B does, is there
- * where B is of doubles.
+/* B[c][r] = scale A[r][c] + l2 W[c][r], or with `add` B[c][r] += scale A[r][c].  Row r of A begins at at[r], or at r
+ * lda where `at` is NULL.  A has doubles if `doubles` is set, else reals, and so has B by `into_doubles`.  W lies as B
+ * does, and is there where B has doubles.
  *
- * By squares of vectors: along the longer side, in which more of A or of B is one piece (a call with few documents and
- * 60000 words x 40 classes 1.46 ms instead of 1.65), a whole cache line's squares before the next (baseline, doubles, a
- * call of 40000 documents: 28 ms instead of 33).  Rows that lie at `at` are prefetched (40 classes: 4.3 ms, without
- * 4.6), and so are doubles: twenty rows are more than the hardware follows (a fit's evaluation 8.4 ms instead of 9.4
- * on Zen 4, with float64 data 11.3 instead of 11.8; of floats it gained nothing). */
+ * It goes by squares of vectors: along the longer side, where more of A or of B is contiguous, and in each step through
+ * all squares of a cache line.  Rows that lie at `at` are prefetched, and so are doubles, since twenty rows are more
+ * than the hardware follows: see "How a gradient is transposed" in docs/notes.md. */
 KERNEL void NAME(turn)(ptrdiff_t rows, ptrdiff_t columns, const void *A, const int doubles, const ptrdiff_t *at,
                        ptrdiff_t lda, double scale, const int add, void *B, const int into_doubles, ptrdiff_t ldb, double l2,
                        const double *W)

@@ -3,7 +3,7 @@
  * `a` is of the history's type; all else is double, and so are sums.
  */
 
-/* Sum of a_j b_j, in sums of every 32nd product: no addition waits for the one before. */
+/* Returns the sum of a_j b_j, in sums of every 32nd product: no addition waits for the one before. */
 KERNEL double NAME(dot)(const real *a, const double *b, ptrdiff_t n)
 {
     enum { SUMS = 32 };
@@ -32,7 +32,7 @@ KERNEL void NAME(widen)(const real *a, ptrdiff_t n, double *to)
     for (ptrdiff_t j = 0; j < n; j++) to[j] = a[j];
 }
 
-/* The largest |a_j|; NaN if there is one. */
+/* Returns the largest |a_j|, or NaN if there is one. */
 KERNEL double NAME(largest)(const real *a, ptrdiff_t n)
 {
     enum { MOSTS = 16 };
@@ -68,7 +68,7 @@ KERNEL void NAME(widen_and_add)(const real *a, double share, const double *b, pt
     for (ptrdiff_t j = 0; j < n; j++) to[j] = a[j] + share * b[j];
 }
 
-/* to += a^2, by number */
+/* to_j += a_j^2 */
 KERNEL void NAME(sum_squares)(const real *a, ptrdiff_t n, double *to)
 {
     for (ptrdiff_t j = 0; j < n; j++) to[j] += (double)a[j] * a[j];
