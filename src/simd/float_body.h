@@ -1,4 +1,4 @@
-/* What float_types.h includes for each floating type; it forgets the type's names again. */
+/* float_types.h includes this for each floating type; its end undefines the type's names again. */
 #include "simd.h"
 #include "products.h"
 #include "residual_lanes.h"

@@ -1,6 +1,6 @@
-/* The headers of float_body.h, once for float and once for double: NAME(f) is f_f32 or f_f64.
+/* Includes the headers of float_body.h once for float and once for double: NAME(f) is f_f32 or f_f64.
  *
- * The instruction set is the compiler's: setup.py builds one module per level.  Only this page asks for it.
+ * The compiler's flags choose the instruction set: setup.py builds a module for each level.  This page finds its sizes.
  */
 #ifndef SOFTMAX_EXT_FLOAT_TYPES_H
 #define SOFTMAX_EXT_FLOAT_TYPES_H
@@ -26,8 +26,9 @@
 #define LANES
 #endif
 
-/* Bytes of a vector; and how many registers a block of a product may fill: MAX_ROWS[V] rows of V vectors of
- * sums, beside V vectors of B and one of A.  AArch64 has 32 registers, x86-64 with AVX-512 too, and 16 without. */
+/* A vector has SIMD_BYTES.  A block of a product fills the registers: with MAX_ROWS[V] rows of V <= MAX_V vectors of
+ * sums, beside V vectors of B and one of A, or with sums of DOTS_CLASSES in `dots`.  EXPS exponentials are computed in
+ * step.  AArch64 has 32 registers, x86-64 with AVX-512 too, and 16 without. */
 #if defined(SIMD_SCALAR)
 #define SIMD_BYTES 0
 #define MAX_V 2
@@ -63,8 +64,8 @@ static const ptrdiff_t MAX_ROWS[] = {0, 12, 6};
 #else
 #define PREFETCH(p) __builtin_prefetch((p), 0, 2)
 #endif
-/* Holds a vector in a register: what is rounded there stays rounded, outside of any FMA.  Volatile on AArch64, as the FMAs
- * of a block are, or GCC brings loads forward until sums no longer fit the registers. */
+/* Holds a vector in a register: what is rounded there stays rounded, outside of any FMA.  On AArch64 it is volatile, as
+ * the FMAs of a block are, or GCC brings loads forward until sums no longer fit the registers. */
 #if defined(__AVX512F__)
 #define IN_REGISTER(v) __asm__("" : "+v"(v))
 #elif defined(__SSE2__) && !defined(SIMD_SCALAR)
@@ -80,24 +81,25 @@ static const ptrdiff_t MAX_ROWS[] = {0, 12, 6};
 #include <arm_neon.h>
 #endif
 
-/* Whether a sum takes a product that was not rounded before. */
+/* Whether a product and its addition are rounded once, together. */
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define FMA 1
 #else
 #define FMA 0
 #endif
 
-/* Where part `i` of `parts` nearly equal parts of `total` things begins. */
+/* Return where part i of `parts` nearly equal parts of `total` things begins; into how many parts of at most `most`
+ * they fall; the smaller number. */
 INLINE ptrdiff_t part(ptrdiff_t total, ptrdiff_t parts, ptrdiff_t i) { return total * i / parts; }
 INLINE ptrdiff_t parts_of(ptrdiff_t total, ptrdiff_t most) { return (total + most - 1) / most; }
 INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
-/* What Cython calls.  declare.py declares every KERNEL to it under one name for both floating types, from its prototype:
- * so a prototype has the parameters' names, and no macro for them. */
+/* Cython calls what is marked so.  declare.py declares each to it under one name for both floating types, from its
+ * prototype: so a prototype has the parameters' names, and no macro for them. */
 #define KERNEL static
 
-/* The most numbers along a row that are summed in `real`; sums of so many are added in double.  In one sum, a million
- * floats err by 1e-3. */
+/* At most so many numbers along a row are summed in `real`, and their sums in double: in one sum, a million floats err
+ * by 1e-3. */
 #define SUMMED 4096
 
 /* e^r = 1 + r + r^2 q(r) on |r| <= ln 2 / 2, q by Remez's exchange on the relative error (0.05 and 0.03 ULP),
@@ -156,7 +158,7 @@ static const double log_coefficients_f64[] = {
 #define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 #else
-#define SIMD_LOW(a, b) (a) /* one lane: the loops that shuffle run no round */
+#define SIMD_LOW(a, b) (a) /* with one lane, the loops that shuffle do not run */
 #define SIMD_HIGH(a, b) (b)
 #endif
 #include "float_body.h"

@@ -1,6 +1,6 @@
 /* Vectors of L lanes of `real`, and the few functions that the fused pass needs of them.
  *
- * GCC's and Clang's vector extensions; any other compiler gets L = 1, the same code as plain loops.
+ * They are GCC's and Clang's vector extensions; with any other compiler L is 1, and the same code is plain loops.
  * Never compile this with -ffast-math: NaN must stay NaN, and the rounding below must not be reassociated.
  *
  *   exp_le0(x)    e^x for x <= 0 or NaN.  Cody and Waite's reduction x = n ln 2 + r, |r| <= ln 2 / 2, a minimax
@@ -9,7 +9,7 @@
  *                 away comes back as (t - (u - 1)) / u, so that a tiny t keeps its digits.
  *   tanh(x)       -(e^a - 1) / (e^a + 1), a = -2 |x|, and its derivative 4 e^a / (e^a + 1)^2, with e^a - 1 as
  *                 2^n (e^r - 1) + (2^n - 1): a tiny x keeps its digits, and so does a tiny derivative.
- *                 Within 3 and 5 ULP (tests/test_accuracy.py).
+ *                 It is within 3 ULP, and its derivative within 5 (tests/test_accuracy.py).
  */
 
 #ifndef SIMD_SCALAR
@@ -34,7 +34,7 @@ INLINE real NAME(first)(vec v) { real x; memcpy(&x, &v, sizeof x); return x; }
 INLINE vec NAME(from_bits)(ivec i) { union { ivec i; vec v; } u = {i}; return u.v; }
 INLINE ivec NAME(to_bits)(vec v) { union { vec v; ivec i; } u = {v}; return u.i; }
 
-/* A comparison's lanes are 0 or -1, but one lane alone is 0 or 1 in C. */
+/* A comparison of vectors has lanes of 0 or -1, as masks are; of two numbers it is 0 or 1 in C. */
 #ifndef SIMD_SCALAR
 #define MASK(truth) (truth)
 #else
@@ -43,7 +43,7 @@ INLINE ivec NAME(to_bits)(vec v) { union { vec v; ivec i; } u = {v}; return u.i;
 INLINE vec NAME(keep)(ivec mask, vec v) { return NAME(from_bits)(mask & NAME(to_bits)(v)); }
 INLINE vec NAME(drop)(ivec mask, vec v) { return NAME(from_bits)(~mask & NAME(to_bits)(v)); }
 
-/* a > b ? a : b, lane by lane: b where either is NaN, as x86's instruction has it. */
+/* Returns a > b ? a : b, lane by lane: b where either is NaN, as x86's instruction does. */
 INLINE vec NAME(max)(vec a, vec b)
 {
 #ifdef SIMD_MAX
@@ -54,8 +54,8 @@ INLINE vec NAME(max)(vec a, vec b)
 #endif
 }
 
-/* sum + a row for a number a.  AArch64's FMA takes it from a lane; given a vector of equal lanes, compilers fill that by an
- * instruction that waits for a multiplier (LD1R), as many as one for each three products. */
+/* Returns sum + a row, for a number a.  AArch64's FMA takes it from a lane: a vector of equal lanes would be filled by
+ * an instruction that waits for a multiplier (see "AArch64" in docs/notes.md). */
 INLINE vec NAME(add_times)(vec sum, real a, vec row)
 {
 #ifdef SIMD_ADD_TIMES
@@ -66,7 +66,7 @@ INLINE vec NAME(add_times)(vec sum, real a, vec row)
 #endif
 }
 
-/* v[i][l] -> v[l][i] by log2(L) perfect shuffles. */
+/* Transposes, v[i][l] -> v[l][i], by log2(L) perfect shuffles. */
 INLINE void NAME(transpose)(vec *v)
 {
     UNROLL for (int step = 1; step < L; step *= 2) {
@@ -79,7 +79,7 @@ INLINE void NAME(transpose)(vec *v)
     }
 }
 
-/* Lane l of the result is the sum of v[l]'s lanes: the same shuffles, halved by an addition each time. */
+/* Returns the sum of v[l]'s lanes in lane l: by the same shuffles, with additions that halve the number of vectors. */
 INLINE vec NAME(sums)(vec *v)
 {
     UNROLL for (int half = (int)L / 2; half >= 1; half /= 2)
@@ -87,7 +87,7 @@ INLINE vec NAME(sums)(vec *v)
     return v[0];
 }
 
-/* The sum of v's lanes, in every lane; and their maximum, or NaN where all but NaN is -inf. */
+/* Return in every lane the sum of v's lanes, and their maximum; where one is NaN, the maximum may be any of them. */
 INLINE vec NAME(sum_lanes)(vec v)
 {
     UNROLL for (int step = 1; step < L; step *= 2) v = SIMD_LOW(v, v) + SIMD_HIGH(v, v);
@@ -101,7 +101,7 @@ INLINE vec NAME(max_lanes)(vec v)
 
 INLINE int NAME(any)(ivec mask) { return NAME(first)(NAME(sum_lanes)(NAME(keep)(mask, NAME(set1)(1)))) != 0; }
 
-/* The first n <= L lanes; the others are 0. */
+/* Load, and store, the first n <= L lanes; the others are loaded as 0. */
 INLINE vec NAME(load_some)(const real *p, ptrdiff_t n)
 {
 #ifdef SIMD_LOAD_SOME
@@ -123,7 +123,7 @@ INLINE void NAME(store_some)(real *p, ptrdiff_t n, vec v)
 #endif
 }
 
-/* e^x of `count` vectors (a constant) in step: each step waits for the one before, which would leave the processor idle. */
+/* Replaces `count` vectors (a constant) by e^x, in step: operations on one alone would wait for each other. */
 INLINE void NAME(exps_le0)(const int count, vec *x)
 {
     vec n[EXPS], r[EXPS], p[EXPS];
@@ -131,8 +131,8 @@ INLINE void NAME(exps_le0)(const int count, vec *x)
     EACH x[i] = NAME(max)(NAME(set1)(EXP_LOWEST), x[i]); /* the order of arguments lets NaN pass */
     EACH p[i] = x[i] * (real)1.4426950408889634074 + ROUND_MAGIC;
     EACH n[i] = p[i] - ROUND_MAGIC;
-    /* Where n is EXP_ZERO, as for EXP_LOWEST, e^x rounds to 0. That is masked, not computed: an underflow costs an Intel
-     * processor 150 cycles, and a score of -inf in each row a sixth of the pass at 10 features and 1000 classes. */
+    /* Where n is EXP_ZERO, as for EXP_LOWEST, e^x rounds to 0. That is masked, not computed, since some processors take
+     * long to underflow: see "Masked exponentials" in docs/notes.md. */
 #ifndef SIMD_SCALE
     /* 2^(n + SUBNORMAL_SHIFT) is always normal: only the last product can round into the subnormals. */
     ivec power[EXPS];
@@ -147,7 +147,7 @@ INLINE void NAME(exps_le0)(const int count, vec *x)
 #if FMA
     EACH p[i] = p[i] * r[i] + 1;
 #else
-    /* Without FMA this would err by 1.2 ULP: r's own rounding goes into its square's term, as in fdlibm. */
+    /* Without FMA that would err by 1.2 ULP: what rounding took from r is added to its square's term, as in fdlibm. */
     EACH p[i] = 1 + (r[i] + (r[i] * (p[i] * r[i]) + ((x[i] - r[i]) - n[i] * LN2_LOW)));
 #endif
 #ifdef SIMD_SCALE
@@ -162,7 +162,7 @@ INLINE vec NAME(exp_le0)(vec x) { NAME(exps_le0)(1, &x); return x; }
 INLINE vec NAME(log1p_ge0)(vec t)
 {
     const vec u = t + 1;
-    /* u = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)): less sqrt(1/2)'s bits, the exponent is k. */
+    /* u = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)): once sqrt(1/2)'s bits are subtracted, the exponent is k. */
     const ivec k = (NAME(to_bits)(u) - SQRT_HALF_BITS) >> MANTISSA_BITS;
     const vec f = NAME(from_bits)(NAME(to_bits)(u) - (k << MANTISSA_BITS)) - 1;
     const vec kr = NAME(from_bits)(k + NAME(to_bits)(NAME(set1)(ROUND_MAGIC))) - ROUND_MAGIC;
@@ -193,7 +193,7 @@ INLINE vec NAME(tanh)(vec x, vec *slope)
     return NAME(from_bits)((NAME(to_bits)(less_1 / more_1) & ~sign) | (NAME(to_bits)(x) & sign));
 }
 
-/* e^x of n numbers, and tanh x with its derivative, for the tests. */
+/* Write e^x of n numbers, and tanh x with its derivative, for the tests. */
 KERNEL void NAME(exps)(const real *x, ptrdiff_t n, real *out)
 {
     for (ptrdiff_t i = 0; i < n; i += L)

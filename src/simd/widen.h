@@ -1,17 +1,17 @@
-/* Samples of narrower types than a float, widened to it: every value of theirs is a float's, so what is computed from them
- * has the bits that it has for X converted before.
+/* Samples of narrower types than a float are widened to it: every value of theirs is a float's, so results have the
+ * bits that they would have for X converted before.
  *
  *     float16    1 bit of sign, 5 of exponent, 10 of mantissa (IEEE 754 binary16); its subnormals are normal floats
  *     bfloat16   the upper half of a float
  *     int8, uint8
  */
 
-/* What lies in memory: numbers of the type that is computed in, or these. */
+/* The types of X's elements as they lie in memory; REAL is the type that is computed in. */
 enum element { REAL, FLOAT16, BFLOAT16, INT8, UINT8 };
 
 INLINE float float_of_bits(uint32_t u) { float x; memcpy(&x, &u, sizeof x); return x; }
 
-/* Without a branch, and without subnormal floats, which a processor may have been set to take for 0. */
+/* Has no branch, and no subnormal float, which a processor may have been set to take for 0. */
 INLINE float from_float16(uint16_t h)
 {
     const uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h & 0x7c00, rest = (uint32_t)(h & 0x7fff) << 13;
@@ -24,12 +24,12 @@ INLINE float from_bfloat16(uint16_t h) { return float_of_bits((uint32_t)h << 16)
 INLINE float from_int8(int8_t i) { return i; }
 INLINE float from_uint8(uint8_t i) { return i; }
 
-/* AT_ONCE elements from x.  GCC makes less of a loop than these: for float16 it has none, and its shuffles of bytes go
- * through half a vector. */
+/* Each of these widens AT_ONCE elements from x.  GCC makes less of loops: for float16 it has no vectors, and its
+ * shuffles of bytes go through half a vector. */
 #if SIMD_BYTES == 64
 #define AT_ONCE 16
 #define WIDENED_SOME widened_some
-/* The n <= 16 elements at x, of a type that is a constant; zeros beyond, where nothing is read. */
+/* Returns the n <= 16 elements at x, of a type that is a constant, and zeros beyond them, where nothing is read. */
 INLINE __m512 widened_some(const int element, const void *x, ptrdiff_t n)
 {
     const __mmask16 some = (__mmask16)((1u << n) - 1);
@@ -80,7 +80,8 @@ INLINE __m512 widened_some(const int element, const void *x, ptrdiff_t n)
 #define WIDE_UINT8(x, to) EACH(from_uint8, x, to)
 #endif
 
-/* A row of D elements.  The last ones of a long row are widened together with some before them, once more. */
+/* Each of these widens a row of D elements.  The last ones of a long row are widened together with some before them,
+ * which are written twice. */
 #define WIDEN(name, type, from, WIDE)                                                                          \
     INLINE void name(const type *x, ptrdiff_t D, float *to)                                                    \
     {                                                                                                          \
@@ -105,7 +106,7 @@ WIDEN(widen_uint8, uint8_t, from_uint8, WIDE_UINT8)
 #undef FOUR_FLOAT16
 #undef FOUR_BFLOAT16
 
-/* The n elements of X from `at` on. */
+/* Widens the n elements of X from number `at` on. */
 INLINE void widen(const void *X, int element, ptrdiff_t at, ptrdiff_t n, float *to)
 {
     switch (element) {
