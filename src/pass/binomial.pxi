@@ -3,12 +3,12 @@
 cdef class BinomialPlan(SlicedPlan):
     """The cut into slices of rows that have one score each.
 
-    Work space for all: the coefficients of W, and those of V with `second`, in whole vectors. A thread's own: a tile's
-    scores, those of V, and the gradient of a batch. Sums of a slice: eight for the loss, eight of which the first is
-    db's, then dW.
+    The threads share work space for the coefficients of W, and those of V with `second`, in whole vectors. Each of them
+    has its own for a tile's scores, those of V, and the gradient of a batch. A slice has eight sums for the loss, eight
+    for db, which takes the first, then dW.
     """
 
-    cdef readonly bint sparse           # CSR rows
+    cdef readonly bint sparse           # whether X has CSR rows
     cdef Py_ssize_t row                 # elements of a row of coefficients
 
     def __init__(self, *, Py_ssize_t slices, Py_ssize_t batch, bint sparse, **shape):
@@ -17,7 +17,7 @@ cdef class BinomialPlan(SlicedPlan):
         self.widens, self.scored = not sparse, 1
         self.row = whole(self.D, self.line)
         self.packed = self.row * (2 if self.second else 1)
-        self.Q = whole(self.tile, 16 * self.line)  # whole steps of exponentials, at every level
+        self.Q = whole(self.tile, 16 * self.line)  # whole steps of exponentials, at every ISA level
         self.work = self.Q * (2 if self.second else 1) + (0 if sparse else self.row)
         self.losses = 8
         self.apart = self.losses + 8 + whole(self.D, 8)
@@ -47,7 +47,7 @@ cdef floating one_bias(const void *b, bint doubles, const floating *kind) noexce
 
 
 cdef void pack_one(BinomialPlan p, const void *W, bint doubles, floating *packed) noexcept nogil:
-    """The row of coefficients in the type of X, and zeros to the end of the last vector."""
+    """Write the row of coefficients in the type of X, with zeros to the end of the last vector."""
     cdef Py_ssize_t j
     for j in range(p.D):
         packed[j] = <floating>(<const double *>W)[j] if doubles else (<const floating *>W)[j]
@@ -56,7 +56,7 @@ cdef void pack_one(BinomialPlan p, const void *W, bint doubles, floating *packed
 
 
 cdef const char *last_end(BinomialPlan p, const Batch *d) noexcept nogil:
-    """Where the last row ends, behind which nothing is read."""
+    """Return where the last row ends, behind which nothing is read."""
     return <const char *>d.x.X + ((d.N - 1) * d.x.ldx + p.D) * d.x.itemsize
 
 
@@ -64,7 +64,7 @@ cdef const char *score_tile(
     BinomialPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *w, floating bias, const char *next,
     Py_ssize_t share, floating *z,
 ) noexcept nogil:
-    """Scores of n rows; returns where it has prefetched to."""
+    """Find the scores of n rows; return where it has prefetched to."""
     cdef Py_ssize_t row = d.x.ldx * d.x.itemsize
     if p.sparse:
         one_sparse_scores(
@@ -79,7 +79,7 @@ cdef const char *score_tile(
 cdef void binomial_slice(
     BinomialPlan p, const Batch *d, Py_ssize_t slice, const floating *packed, floating *z, double *sums,
 ) noexcept nogil:
-    """The rows of a slice, added to its sums."""
+    """Add the rows of a slice to its sums."""
     cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, j, row, batched = 0
     cdef Py_ssize_t bytes = d.x.ldx * d.x.itemsize
     cdef floating *q = z + p.Q
@@ -151,7 +151,7 @@ cdef void clear_and_slice(
 cdef double binomial_run(
     BinomialPlan p, const Batch *d, floating *packed, double *sums, int n_threads,
 ) noexcept nogil:
-    """The slices of a visit, on all threads; the last visit leaves the results."""
+    """Take the slices of a visit on all threads; the last visit leaves the results, and returns the loss."""
     cdef floating *own = packed + p.packed
     cdef Py_ssize_t i, j
     cdef double scale = 1 / d.loss.m
@@ -160,7 +160,7 @@ cdef double binomial_run(
         pack_one(p, d.model.W, d.model.doubles, packed)
         if d.kind == HESSIAN:
             pack_one(p, d.model.V, d.model.doubles, packed + p.row)
-    if n_threads == 1:  # a team of one costs libgomp half a microsecond
+    if n_threads == 1:  # libgomp would take its time for a team of one
         for i in range(d.begin, d.end):
             clear_and_slice(p, d, i, packed, own, sums)
     else:

@@ -1,4 +1,4 @@
-# The pass for the whole Hessian of two classes from floats, its products in floats (centred.h): slices of the rows.
+# The pass for the whole Hessian of two classes from floats, with products in floats (centred.h): in slices of the rows.
 
 cdef extern from "float_types.h" nogil:
     const Py_ssize_t SIDE, SQUARE
@@ -19,12 +19,12 @@ cdef extern from "float_types.h" nogil:
 cdef class CentredPlan(SlicedPlan):
     """The whole Hessian of two classes with an intercept, of samples moved and scaled.
 
-    Work space for all: shifts, scales and coefficients, each in whole vectors. A thread's own: a tile transposed, what
-    its rows weigh, and a square's features times that. Sums of a slice: G's squares.
+    The threads share work space for shifts, scales and coefficients, each in whole vectors. Each of them has its own
+    for a tile transposed, its rows' curvatures, and a square's features times these. A slice's sums are G's squares.
     """
 
     cdef Py_ssize_t row                 # elements of the shifts, and of all else that has a number for each feature
-    cdef Py_ssize_t ldu                 # from feature to feature of the tile
+    cdef Py_ssize_t ldu                 # elements from feature to feature of the tile
     cdef Py_ssize_t sides               # groups of SIDE features, with zeros behind the last
 
     def __init__(self, *, Py_ssize_t slices, **shape):
@@ -32,7 +32,7 @@ cdef class CentredPlan(SlicedPlan):
         self.cut, self.slices, self.doubles = "slices", slices, True
         self.widens, self.scored = True, 1
         self.row = whole(self.D + 1, self.line)
-        self.ldu = whole(self.tile, 16 * self.line) + self.line  # whole steps of exponentials, at every level
+        self.ldu = whole(self.tile, 16 * self.line) + self.line  # whole steps of exponentials, at every ISA level
         self.sides = whole(self.D + 1, SIDE) // SIDE
         self.packed = 3 * self.row + FAR // self.itemsize
         self.work = (self.sides * SIDE + SIDE + 1) * self.ldu + FAR // self.itemsize
@@ -48,7 +48,7 @@ cdef class CentredPlan(SlicedPlan):
 cdef void centred_slice(
     CentredPlan p, const Batch *d, Py_ssize_t slice, const float *packed, float *U, double *G,
 ) noexcept nogil:
-    """The rows of a slice, added to its sums."""
+    """Add the rows of a slice to its sums."""
     cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n
     cdef Py_ssize_t squares = p.sides * (p.sides + 1) // 2
     cdef Py_ssize_t row = d.x.ldx * d.x.itemsize, share = (p.tile * row + squares - 1) // squares
@@ -70,7 +70,7 @@ cdef void centred_slice(
             NULL if d.t.s == NULL else d.t.s + first, c,
         )
         next = NULL
-        if first + 2 * n <= stop:  # the next tile, a part of it with each square
+        if first + 2 * n <= stop:  # each square fetches its share of the next tile
             next = X + (first + n) * row
         add_squares(U, n, p.D + 1, p.ldu, c, next, share, c + p.ldu, G)
         first += n
@@ -79,7 +79,7 @@ cdef void centred_slice(
 cdef double centred_run(
     CentredPlan p, const Batch *d, float *packed, double *sums, int n_threads,
 ) noexcept nogil:
-    """The slices of a visit, on all threads; the last visit leaves G."""
+    """Take the slices of a visit on all threads; the last visit leaves G."""
     cdef float *own = packed + p.packed
     cdef Py_ssize_t i, j
     if d.first:
@@ -102,7 +102,7 @@ cdef double centred_run(
 
 
 cdef void fill_centred(CentredPlan p, const double *sums, double scale, double *G) noexcept nogil:
-    """The symmetric matrix from its squares."""
+    """Fill the symmetric matrix from its squares."""
     cdef Py_ssize_t P = p.D + 1, a, b, i, j
     for a in range(p.sides):
         for b in range(a, p.sides):

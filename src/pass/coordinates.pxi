@@ -1,4 +1,4 @@
-# Coordinate descent on a quadratic model (coordinates.h): one at a time, so on one thread.
+# Coordinate descent on a quadratic model (coordinates.h). One coordinate moves at a time, so there is one thread.
 
 cdef class Coordinates:
     """A model, and where the descent on it stands."""
@@ -52,15 +52,15 @@ cdef class Coordinates:
 
     @property
     def sweeps(self):
-        """How many there have been."""
+        """The number of sweeps so far."""
         return self.x.sweeps
 
     def descend(
         self,
-        double enough,          # a sweep over all that moves no gradient by more is the last one
-        double work,            # operations, about, after which it comes back
+        double enough,          # a sweep over all that moves no gradient by more than this is the last one
+        double work,            # about how many operations it may take before it returns
     ):
-        """Go on, and tell whether it is done."""
+        """Go on with the descent; return whether it is done."""
         cdef CoordinateModel *x = &self.x
         cdef bint done
         with nogil:

@@ -1,10 +1,10 @@
-# Cross-entropy of logits, as residuals.h and cross_entropy.h compute it.
+# Cross-entropy of logits: cross_entropy.h and residuals.h compute it.
 
 cdef struct LogitTargets:   # of all rows, in the order (o, i) of Logits
     const Py_ssize_t *y     # labels, or NULL
     const void *Y           # probabilities, or NULL; arranged as the scores, Yo for xo and Yk for xk
     Py_ssize_t Yo, Yk
-    const double *s         # or NULL
+    const double *s         # the rows' weights in the gradient, or NULL
     const void *c           # weights of the classes where they multiply each class's target, or NULL
     double smoothing
     double scale            # of the gradient
@@ -12,7 +12,7 @@ cdef struct LogitTargets:   # of all rows, in the order (o, i) of Logits
 
 
 cdef Py_ssize_t space_of(Py_ssize_t K, Py_ssize_t L) noexcept nogil:
-    """Elements of a thread's work space: two tiles of L rows."""
+    """Return the elements of a thread's work space: two tiles of L rows."""
     return 2 * L * whole(K, L)
 
 
@@ -24,7 +24,7 @@ def logits_space(Py_ssize_t K, Py_ssize_t itemsize):
 cdef void loss_rows(
     const Logits *g, const LogitTargets *t, Py_ssize_t o, Py_ssize_t i, Py_ssize_t n, floating *Z,
 ) noexcept nogil:
-    """Losses and residuals of n <= L rows from (o, i) on: i goes on if there are columns, else o."""
+    """Find losses and residuals of n <= L rows from (o, i) on, along i where there are columns, and else along o."""
     cdef Py_ssize_t K = g.K, ldz = whole(K, lanes(Z)), row = o * g.inner + i, j
     cdef bint columns = g.inner > 1
     cdef Py_ssize_t ldx = g.xk if columns else g.xo, ldo = g.ok if columns else g.oo
@@ -89,7 +89,7 @@ cdef int losses_parts(const Logits *g, const LogitTargets *t, int n_threads, flo
 
 
 cdef class LogitLoss:
-    """What cross-entropy of logits is asked for, but for the logits themselves and probabilities like them."""
+    """What is asked of cross-entropy, but for the logits, and for probabilities that are arranged as they are."""
 
     cdef LogitTargets t
     cdef tuple held         # the arrays, which must live as long

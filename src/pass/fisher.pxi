@@ -1,15 +1,15 @@
-# The Fisher preconditioner's blocks (fisher.h), a class a thread.
+# The Fisher preconditioner's blocks (fisher.h); a thread takes a class at a time.
 
-cdef Py_ssize_t GRAM_ROWS = 128     # samples at a time: 785 floats each are 400 KB
+cdef Py_ssize_t GRAM_ROWS = 128     # samples that are taken at a time: of 785 floats each, they are 400 KB
 
 
 cdef Py_ssize_t block_row(Py_ssize_t P, Py_ssize_t itemsize):
-    """Elements from row to row of U."""
+    """Return the elements from row to row of U."""
     return whole(P, lanes_of(itemsize))
 
 
 cdef Py_ssize_t block_space(Py_ssize_t ld, Py_ssize_t itemsize) noexcept nogil:
-    """Elements of a thread's work space."""
+    """Return the elements of a thread's work space."""
     return whole(GRAM_ROWS * ld, 64 // itemsize)
 
 
@@ -19,11 +19,11 @@ def fisher_sizes(Py_ssize_t P, Py_ssize_t itemsize):
     return ld, block_space(ld, itemsize)
 
 
-cdef struct ClassSamples:   # of each class
+cdef struct ClassSamples:   # what the blocks of all classes are summed from
     const void *X           # rows of D features, ldx apart, of a type of widen.h
     Py_ssize_t D, ldx
     int element
-    const void *standard    # means of the features, and what multiplies them beyond; or NULL
+    const void *standard    # the features' means, and behind them what multiplies the differences; or NULL
     bint ones               # whether a 1 follows them, for the intercept
     const Py_ssize_t *rows  # `count` of each class: the rows of X in its sum
     const void *a           # and the roots of what they weigh
@@ -36,7 +36,7 @@ cdef struct ClassSamples:   # of each class
 cdef void fisher_block(
     const ClassSamples *x, Py_ssize_t k, Py_ssize_t ld, floating *U, floating *T, floating *work,
 ) noexcept nogil:
-    """M of class k from its weighted rows, then its factor."""
+    """Sum M of class k from its weighted rows, and factor it."""
     cdef Py_ssize_t P = x.D + x.ones, i = 0, j, n
     cdef const Py_ssize_t *rows = x.rows + k * x.count
     cdef const floating *a = <const floating *>x.a + k * x.count
@@ -77,7 +77,7 @@ cdef void solve_blocks(
 
 
 cdef int by_class(vector, floating *G, Py_ssize_t classes, Py_ssize_t P, Py_ssize_t biases) except -1:
-    """Rows (W_k, b_k) of a vector [W, row after row; b] of floats or doubles."""
+    """Write rows (W_k, b_k) to G, from a vector [W, row after row; b] of floats or doubles."""
     cdef Py_ssize_t k, j, D = P - biases
     cdef const float *narrow
     cdef const double *wide
@@ -101,7 +101,7 @@ cdef int by_class(vector, floating *G, Py_ssize_t classes, Py_ssize_t P, Py_ssiz
 cdef void by_layout(
     const floating *G, double *vector, Py_ssize_t classes, Py_ssize_t P, Py_ssize_t biases,
 ) noexcept nogil:
-    """The vector of rows (W_k, b_k)."""
+    """Write the vector [W, row after row; b], from rows (W_k, b_k)."""
     cdef Py_ssize_t k, j, D = P - biases
     for k in range(classes):
         for j in range(D):
@@ -174,7 +174,7 @@ cdef class Factors:
         vectors,                # IN     each (classes D, row after row; classes), of floats or doubles
         G,                      # WORK   (vectors, classes, P)
         out,                    # OUT    (vectors, size), float64
-        Py_ssize_t biases,      # 1 where a class's last parameter is among those at the vectors' end, 0 without
+        Py_ssize_t biases,      # 1 if a class's last parameter is a bias, which vectors have at their end; 0 if not
         int n_threads,
     ):
         """Solve M_k z = g for each class of some vectors, in the order of `Parameters`."""

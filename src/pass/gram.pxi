@@ -1,16 +1,16 @@
-# Few rows of many features (softmax_ext/_objective/rows_space.py): X X^T, its factor, and combinations of the rows; in
-# double whatever X is. Features are cut into slices by their number, and what slices add up is added in their order.
+# Few rows with many features (softmax_ext/_objective/rows_space.py): X X^T, its factor, and combinations of the rows,
+# all in double. Features are cut into slices by their number, and the slices' sums are added in their order.
 
 cdef enum:
-    GRAM_FEATURES = 128      # at a time: transposed, those of 512 rows fill half of the second cache
-    GRAM_LANES = 8           # of doubles, at most
-    LIFTED = 65536           # elements of X at a time, which are as many bytes of doubles
+    GRAM_FEATURES = 128      # features at a time: transposed, those of 512 rows fill half of the second cache
+    GRAM_LANES = 8           # doubles of a vector, at most
+    LIFTED = 65536           # elements of X that are widened at a time: half a MiB of doubles
 
 
 cdef void transpose_doubles(
     const floating *X, Py_ssize_t N, Py_ssize_t D, Py_ssize_t ldx, double *T, Py_ssize_t ldt,
 ) noexcept nogil:
-    """At most GRAM_FEATURES features of N rows, transposed."""
+    """Transpose at most GRAM_FEATURES features of N rows."""
     cdef double wide[GRAM_LANES * GRAM_FEATURES]
     cdef Py_ssize_t i = 0, r, rows
     if floating is double:
@@ -27,7 +27,7 @@ cdef void transpose_doubles(
 cdef void gram_slice(
     const floating *X, Py_ssize_t N, Py_ssize_t D, Py_ssize_t ldx, double *T, double *G, Py_ssize_t ld,
 ) noexcept nogil:
-    """The upper triangle of X X^T, over some features."""
+    """Sum the upper triangle of X X^T over some features."""
     cdef Py_ssize_t d = 0, n
     memset(G, 0, N * ld * sizeof(double))
     while d < D:
@@ -62,12 +62,12 @@ def gram_space(Py_ssize_t N):
 
 def gram_add(
     X,                      # IN     (N, D), columns contiguous
-    double[:, ::1] G,       # INOUT  (N, ld): in its upper triangle X X^T is added
+    double[:, ::1] G,       # INOUT  (N, ld): X X^T is added to its upper triangle
     double[:, ::1] work,    # WORK   what gram_space says, for each thread
     double[:, :, ::1] sums,  # WORK   (slices, N, ld)
     int n_threads,
 ):
-    """Add X X^T."""
+    """Add X X^T to G."""
     cdef Py_ssize_t N, ldx, D = X.shape[1], itemsize = X.itemsize
     cdef const void *x = rows_of(X, itemsize, D, &N, &ldx)
     cdef fexcept_t flags
@@ -90,7 +90,7 @@ def gram_factor(
     double[:, ::1] G,       # INOUT  (N, ld), upper triangle: becomes U, whose rows without a new direction are 0
     double[::1] T,          # OUT    (N,): G = T^-1 U^T U T^-1
     double[::1] work,       # WORK   as for gram_add
-    double new,             # part of a row's square that must be new
+    double new,             # the share of a row's square that must lie in a new direction
 ):
     """Factor X X^T, of any rank."""
     cdef fexcept_t flags
@@ -117,7 +117,7 @@ cdef void combine_slice(
     const floating *X, Py_ssize_t N, Py_ssize_t D, Py_ssize_t ldx, const double *shares, Py_ssize_t M, double *work,
     double *out, Py_ssize_t ldo,
 ) noexcept nogil:
-    """Combinations of the rows, of some features: widened first, which reads X in the order of memory."""
+    """Combine the rows over some features, which are widened first, so that X is read in the order of memory."""
     cdef Py_ssize_t i, ld = whole(D, lanes_f64)
     for i in range(N):
         widen(X + i * ldx, D, work + i * ld)
@@ -144,7 +144,7 @@ def rows_combine(
     double[:, ::1] work,    # WORK   (n_threads, combine_space)
     int n_threads,
 ):
-    """Combine the rows."""
+    """Write combinations of the rows."""
     cdef Py_ssize_t N, ldx, D = X.shape[1], itemsize = X.itemsize
     cdef const void *x = rows_of(X, itemsize, D, &N, &ldx)
     cdef fexcept_t flags

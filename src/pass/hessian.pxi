@@ -1,4 +1,4 @@
-# The pass for the whole Hessian (hessian.h): a slice of the rows on a thread, or the blocks' panels shared out.
+# The pass for the whole Hessian (hessian.h): a thread takes slices of the rows, or of one tile panels of the blocks.
 
 cdef extern from "float_types.h" nogil:
     void curvatures_of_pair(
@@ -20,19 +20,19 @@ cdef enum:
 
 
 cdef class HessianPlan(SlicedPlan):
-    """The whole Hessian, all of whose numbers are doubles: slices of the rows, or none and all threads on one tile.
+    """The whole Hessian, all of whose numbers are doubles: in slices of the rows, or with all threads on one tile.
 
-    Work space for all: W, packed. A tile of widened samples, its scores and then posteriors, the weights of a pair of
-    classes: a thread's own, or all but the weights for all.
-    Sums, of each slice if there are slices: the upper triangles of the blocks of classes k <= l, in rows of ldt.
+    The threads share work space for W, packed. Each of them has its own for a tile of widened samples, its scores and
+    then posteriors, and the curvatures of a pair of classes; without slices, all but the curvatures is shared. Sums,
+    for each slice if there are slices, are the upper triangles of the blocks of classes k <= l, in rows of ldt.
     """
 
-    cdef readonly bint sparse           # CSR rows
-    cdef readonly bint binary           # two classes with one row of coefficients
+    cdef readonly bint sparse           # whether X has CSR rows
+    cdef readonly bint binary           # whether there are two classes with one row of coefficients
     cdef Py_ssize_t P                   # parameters of a class
-    cdef Py_ssize_t pairs               # blocks
-    cdef Py_ssize_t panels              # of a block's columns
-    cdef Py_ssize_t scores, weights     # doubles of a tile before its scores, and before the weights
+    cdef Py_ssize_t pairs               # how many blocks there are
+    cdef Py_ssize_t panels              # how many a block's columns fall into
+    cdef Py_ssize_t scores, weights     # doubles of a tile before its scores, and before the curvatures
 
     def __init__(self, *, Py_ssize_t slices, bint sparse, bint binary, bint intercept, **shape):
         Plan.__init__(self, second=False, **shape)
@@ -80,7 +80,7 @@ cdef class HessianPlan(SlicedPlan):
 
 
 cdef void pack_augmented(HessianPlan p, const Batch *d, double *packed) noexcept nogil:
-    """The coefficients, an intercept being one of them: one row, or as `scores` reads them."""
+    """Pack the coefficients, an intercept being one of them: as one row, or as `scores` reads them."""
     cdef Py_ssize_t j, k, v, first, V, panels, nv = whole(p.K, lanes_f64) // lanes_f64
     cdef const double *W = <const double *>d.model.W
     cdef const double *b = <const double *>d.model.b
@@ -107,7 +107,7 @@ cdef void pack_augmented(HessianPlan p, const Batch *d, double *packed) noexcept
 cdef void add_scores_offset(
     HessianPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *kind, double *z,
 ) noexcept nogil:
-    """What `add_offset` does, to scores in double; of two classes with one row there is one score a row."""
+    """Add offsets, as `add_offset` does, to scores in double; two classes with one row have one score in a row."""
     if d.x.offset != NULL:
         add_offsets(
             <const floating *>d.x.offset + first * d.x.ldo, n, d.x.offsets, d.x.ldo, z + p.scored - d.x.offsets, p.ldz,
@@ -118,7 +118,7 @@ cdef void widen_and_score(
     HessianPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *kind, const double *packed,
     double *tile, double *z,
 ) noexcept nogil:
-    """n rows of the visit as doubles, and their posteriors; of two classes, what their samples weigh."""
+    """Widen n rows of the visit, and find their posteriors; of two classes with one row, their curvatures."""
     cdef bint ones = p.P > p.D
     if p.sparse:
         widen_entries(
@@ -145,7 +145,7 @@ cdef void add_panels(
     HessianPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t pair, Py_ssize_t begin, Py_ssize_t end,
     const double *tile, const double *z, double *c, const char *next, Py_ssize_t share, double *H,
 ) noexcept nogil:
-    """Some panels of a block, from n rows."""
+    """Add n rows to some panels of a block."""
     cdef Py_ssize_t i, k = 0, after = pair
     if not p.binary:
         while after >= p.K - k:  # pairs in the order (0, 0), (0, 1), ...
@@ -163,7 +163,7 @@ cdef void add_panel(
     HessianPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t unit, const double *tile,
     const double *z, double *c, double *H,
 ) noexcept nogil:
-    """One panel, counted through all blocks."""
+    """Add n rows to one panel, counted through all blocks."""
     cdef Py_ssize_t i = unit % p.panels
     add_panels(p, d, first, n, unit // p.panels, i, i + 1, tile, z, c, NULL, 0, H)
 
@@ -172,7 +172,7 @@ cdef void hessian_slice(
     HessianPlan p, const Batch *d, Py_ssize_t slice, const floating *kind, const double *packed, double *tile,
     double *H,
 ) noexcept nogil:
-    """The rows of a slice, added to its sums."""
+    """Add the rows of a slice to its sums."""
     cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, pair
     cdef Py_ssize_t share = d.x.ldx * d.x.itemsize // (p.pairs * p.panels)
     cdef double *z = tile + p.scores
@@ -184,7 +184,7 @@ cdef void hessian_slice(
         widen_and_score(p, d, first, n, kind, packed, tile, z)
         for pair in range(p.pairs):
             next = NULL
-            if not p.sparse and first + 2 * n <= stop:  # the next tile, a part of it with each panel
+            if not p.sparse and first + 2 * n <= stop:  # each panel fetches its share of the next tile
                 next = <const char *>d.x.X + (first + n) * d.x.ldx * d.x.itemsize + pair * p.panels * n * share
             add_panels(p, d, first, n, pair, 0, p.panels, tile, z, tile + p.weights, next, share, H)
         first += n
@@ -206,8 +206,7 @@ cdef void hessian_tiles(
     HessianPlan p, const Batch *d, const floating *kind, const double *packed, double *tile, double *own, double *H,
     int n_threads,
 ) noexcept nogil:
-    """The rows of a visit, a tile at a time on all threads: its rows are shared out, then the panels, the
-    longest first."""
+    """Take the rows of a visit, a tile at a time: threads share out its rows, then the panels, the longest first."""
     cdef Py_ssize_t first = 0, n, i, units = p.pairs * p.panels
     cdef Py_ssize_t work = p.work * <Py_ssize_t>sizeof(floating) // <Py_ssize_t>sizeof(double)
     cdef double *z = tile + p.scores
@@ -227,7 +226,7 @@ cdef void hessian_tiles(
 cdef double hessian_run(
     HessianPlan p, const Batch *d, floating *work, double *sums, int n_threads,
 ) noexcept nogil:
-    """The rows of a visit, on all threads; the last visit leaves the matrix."""
+    """Take the rows of a visit on all threads; the last visit leaves the matrix."""
     cdef double *packed = <double *>work
     cdef double *own = <double *>(work + p.packed)
     if d.first:
@@ -243,21 +242,21 @@ cdef double hessian_run(
 
 
 cdef Py_ssize_t place_of(HessianPlan p, Py_ssize_t k, Py_ssize_t j) noexcept nogil:
-    """Where parameter j of a class is in the vector of all: the rows of W, then b."""
+    """Return where parameter j of class k is in the vector of all: the rows of W, then b."""
     return k * p.D + j if j < p.D else p.scored * p.D + k
 
 
 cdef void fill_four(
     HessianPlan p, Py_ssize_t k, Py_ssize_t m, Py_ssize_t i, Py_ssize_t j, double value, double *H,
 ) noexcept nogil:
-    """What the parameters i and j have in the block of the classes k and m, and where symmetry has it too."""
+    """Fill what the parameters i and j have in the block of the classes k and m, and where symmetry has it too."""
     cdef Py_ssize_t size = p.scored * p.P
     cdef Py_ssize_t ki = place_of(p, k, i), kj = place_of(p, k, j), mi = place_of(p, m, i), mj = place_of(p, m, j)
     H[ki * size + mj] = H[kj * size + mi] = H[mi * size + kj] = H[mj * size + ki] = value
 
 
 cdef void fill_hessian(HessianPlan p, const double *sums, double scale, double *H) noexcept nogil:
-    """The symmetric matrix of all parameters from the triangles of its blocks."""
+    """Fill the symmetric matrix of all parameters from the triangles of its blocks."""
     cdef Py_ssize_t k, m, i, j, pair = 0
     for k in range(p.scored):
         for m in range(k, p.scored):

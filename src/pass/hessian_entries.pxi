@@ -1,13 +1,13 @@
-# The whole Hessian from the entries of CSR rows (hessian_entries.h): a tile's rows are shared out, then the features.
+# The whole Hessian from the entries of CSR rows (hessian_entries.h): threads share out a tile's rows, then features.
 cdef enum:
-    SIDE_OF_FILL = 32        # of a square of the matrix that is filled, and of its mirror
+    SIDE_OF_FILL = 32        # rows and columns of a square of the matrix that is filled together with its mirror
 
 
 cdef class EntriesPlan(HessianPlan):
     """The whole Hessian of CSR rows whose entries are few beside their features; all numbers are doubles.
 
-    Work space, all of it shared: a bias and W transposed; a tile's scores and then posteriors; the curvatures of its
-    rows' pairs of classes. Sums: the triangle of `hessian_entries.h`.
+    All work space is shared: a bias and W transposed; a tile's scores and then posteriors; the curvatures of its rows
+    for all pairs of classes. The sums are the triangle of `hessian_entries.h`.
     """
 
     def __init__(self, *, bint binary, bint intercept, **shape):
@@ -35,7 +35,7 @@ cdef void score_entries(
     EntriesPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *kind, const double *packed,
     double *z, double *c,
 ) noexcept nogil:
-    """What n rows of the visit weigh in each pair of classes; of two classes with one row, in the place of z."""
+    """Find the curvatures of n rows of the visit for all pairs of classes; for two classes with one row, in z."""
     cdef const double *s = NULL if d.t.s == NULL else d.t.s + first
     entry_scores(
         <const floating *>d.x.data, d.x.indices, d.x.wide, d.x.indptr + first, n, packed + p.ldz, packed, p.ldz, z,
@@ -51,7 +51,7 @@ cdef void score_entries(
 cdef double entries_run(
     EntriesPlan p, const Batch *d, const floating *kind, double *packed, double *sums, int n_threads,
 ) noexcept nogil:
-    """The rows of a visit, a tile of them at a time on all threads; the last visit leaves the matrix."""
+    """Take the rows of a visit, a tile at a time on all threads; the last visit leaves the matrix."""
     cdef const double *W = <const double *>d.model.W
     cdef const double *b = <const double *>d.model.b
     cdef double *z = packed + p.scores
@@ -84,7 +84,7 @@ cdef double entries_run(
 cdef void fill_entries(
     EntriesPlan p, const double *sums, double scale, Py_ssize_t first, double *H,
 ) noexcept nogil:
-    """Some rows of the symmetric matrix of all parameters, and what mirrors them: squares, so that both are near."""
+    """Fill some rows of the symmetric matrix of all parameters, and their mirror, by squares, so that both are near."""
     cdef Py_ssize_t last = min(p.P, first + SIDE_OF_FILL), begin = first, i, j
     while begin < p.P:
         for i in range(first, last):
@@ -96,7 +96,7 @@ cdef void fill_entries(
 cdef void fill_place(
     EntriesPlan p, const double *sums, double scale, Py_ssize_t i, Py_ssize_t j, double *H,
 ) noexcept nogil:
-    """What two features have in the blocks of all pairs of classes."""
+    """Fill what two features have in the blocks of all pairs of classes."""
     cdef Py_ssize_t k, m, pair = 0
     for k in range(p.scored):
         for m in range(k, p.scored):

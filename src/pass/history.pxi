@@ -37,7 +37,7 @@ cdef class Pairs:
         self.shares, self.sums = self.alpha + self.memory, self.alpha + 2 * self.memory
 
     cdef Py_ssize_t rows(self, list order) except -1:
-        """How many rows there are up to the last one that counts."""
+        """Return how many rows there are up to the last one in `order`."""
         cdef Py_ssize_t row, most = 0
         for row in order:
             if not 0 <= row < self.memory:
@@ -66,7 +66,7 @@ cdef class Pairs:
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
     def back(self, list order, grad, q):
-        """The first loop: alpha, and q = g - sum_i alpha_i y_i."""
+        """Take the first loop: find alpha, and q = g - sum_i alpha_i y_i."""
         cdef Py_ssize_t i, j, k, other, memory = self.memory, used = self.rows(order), count = len(order)
         cdef const double *g = <const double *>numbers(grad, b"f", sizeof(double), self.size, False)
         cdef double *to = <double *>numbers(q, b"f", sizeof(double), self.size, True)
@@ -92,9 +92,9 @@ cdef class Pairs:
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
     def forth(self, list order, z, Hy):
-        """The second loop, from z = H0 q and Hy = H0 y of the newest pair: z becomes the direction.
+        """Take the second loop, from z = H0 q and Hy = H0 y of the newest pair: z becomes the direction.
 
-        H0 is taken times what makes it fit the last pair: Nocedal and Wright's (7.20), in its metric.
+        H0 is multiplied by what makes it fit the last pair: Nocedal and Wright's (7.20), in H0's metric.
         """
         cdef Py_ssize_t i, j, k, other, memory = self.memory, used = self.rows(order), count = len(order)
         cdef Py_ssize_t newest = order[count - 1]
@@ -140,7 +140,7 @@ cdef void add_pair(
     Pairs p, floating *S, floating *Y, Py_ssize_t row, Py_ssize_t used, const double *w, const double *w0,
     const double *g, const double *g0,
 ) noexcept nogil:
-    """A pair of two points, and the products of all s with the gradient and with its y."""
+    """Write a pair of two points, and find the products of all s with the gradient and with the new y."""
     difference(w, w0, p.size, S + row * p.size, p.n_threads)
     difference(g, g0, p.size, Y + row * p.size, p.n_threads)
     all_products(S, used, p.size, g, Y + row * p.size, p.sums, p.n_threads)

@@ -2,18 +2,18 @@
 
 cdef struct Logits:         # element (o, k, i): k runs along the axes of a sum, o and i along the others
     Py_ssize_t outer, K, inner
-    Py_ssize_t xo, xk       # elements from one to the next, in x
+    Py_ssize_t xo, xk       # elements from one o, and one k, to the next, in x
     Py_ssize_t oo, ok       # and in the result; in both, i's are side by side, or else inner is 1 and k's are
     const void *x
     void *out
 
 
-cdef struct Run:            # axes that can be gone through as one
+cdef struct Run:            # axes whose elements are all equally far from one another
     Py_ssize_t size, x, out
 
 
 cdef bint append(Run *runs, int *count, int most, Py_ssize_t size, Py_ssize_t x, Py_ssize_t out) noexcept:
-    """One more axis, inside those before: does it continue the last run, or fit in another?"""
+    """Add one more axis, inside those before; return whether it continues the last run, or fits in another."""
     cdef Run *last = runs + count[0] - 1
     if size == 1:
         return True
@@ -30,9 +30,9 @@ cdef bint append(Run *runs, int *count, int most, Py_ssize_t size, Py_ssize_t x,
 cdef bint arrange(
     const Py_buffer *x, const Py_buffer *out, unsigned long long axes, bint sums, bint in_order, Logits *g,
 ) noexcept:
-    """Bring the axes into the form of Logits, if they have it: by their strides, or in their order.
+    """Bring the axes into the form of Logits, by their strides or `in_order`; return whether they have that form.
 
-    sums: the result is without `axes`, which are a bit each.
+    `axes`, a bit each, are those of a sum; with `sums`, the result is without them.
     """
     cdef int order[64]
     cdef Py_ssize_t strides[64]  # of the result
@@ -83,19 +83,19 @@ cdef bint arrange(
 
 
 cdef enum:
-    PART = 1 << 15           # numbers that one thread does at a time
-    PARALLEL = 1 << 17       # fewer are done by one thread, in some 50 us
-    VISIT = 1 << 25          # between two looks for Ctrl-C: a third of a second at 10 ns each
-    LONG_ROW = 1 << 19       # longer ones leave a core's cache between their three steps, and are cut
-    PIECES = 256             # into so many at most,
-    PIECE = 1 << 14          # of at least so many numbers, begun at multiples of it
+    PART = 1 << 15           # numbers of a part, which a thread takes at a time
+    PARALLEL = 1 << 17       # fewer numbers are left to one thread
+    VISIT = 1 << 25          # numbers between two looks for Ctrl-C: a third of a second at 10 ns each
+    LONG_ROW = 1 << 19       # longer rows leave a core's cache between their three steps, and are cut into pieces
+    PIECES = 256             # the most pieces of a row
+    PIECE = 1 << 14          # a piece has at least so many numbers, and begins at a multiple of this
 
 
-cdef struct Parts:          # of the outer rows and of the columns
-    Py_ssize_t rows, columns
-    Py_ssize_t across       # parts of the columns
-    Py_ssize_t count        # of all
-    Py_ssize_t visit        # between two looks for Ctrl-C
+cdef struct Parts:          # how the outer rows and the columns fall into parts
+    Py_ssize_t rows, columns    # of a part
+    Py_ssize_t across       # how many the columns fall into
+    Py_ssize_t count        # how many there are
+    Py_ssize_t visit        # how many lie between two looks for Ctrl-C
     int n_threads
 
 
@@ -116,7 +116,7 @@ cdef Parts parts_of_logits(const Logits *g, int n_threads, const floating *kind)
 
 
 cdef const floating *end_of(const Logits *g, const floating *x) noexcept nogil:
-    """What lies behind the last row; as if behind the first number where rows overlap or run backwards."""
+    """Return where the last row ends; where rows overlap or run backwards, an end that lets no row be read whole."""
     return x + ((g.outer - 1) * g.xo + g.K if g.xo >= g.K else 1)
 
 
@@ -144,7 +144,7 @@ cdef Py_ssize_t piece_start(Py_ssize_t K, Py_ssize_t pieces, Py_ssize_t i) noexc
 cdef int cut_row(
     int what, const floating *x, floating *out, Py_ssize_t K, int n_threads,
 ) except -1 nogil:
-    """A long row, in pieces by its length alone, on all threads: their tops, their sums, their results."""
+    """Normalise a long row on all threads, in pieces by its length alone, which take each step before the next."""
     cdef Piece pieces[PIECES]
     cdef Piece sums
     cdef Py_ssize_t count = min(PIECES, K // PIECE), visit = max(n_threads, VISIT // (K // count)), i, begin, end, k
@@ -165,7 +165,7 @@ cdef int cut_row(
             begin = end
         if step == 0:
             for i in range(count):
-                if not pieces[i].top <= limit and limit == limit:  # NaN is the last one
+                if not pieces[i].top <= limit and limit == limit:  # a limit of NaN stays
                     limit = pieces[i].top
         elif step == 1:
             for i in range(count):
@@ -192,7 +192,7 @@ cdef int logits_parts(const Logits *g, int what, int n_threads, const floating *
             for i in range(begin, end):
                 found |= logits_part(g, &p, what, i, kind)
         else:
-            for i in prange(begin, end, schedule="dynamic", num_threads=p.n_threads):  # its |= is one in any order
+            for i in prange(begin, end, schedule="dynamic", num_threads=p.n_threads):  # flags are the same in any order
                 found |= logits_part(g, &p, what, i, kind)
         if end < p.count:
             look_for_interrupt()
@@ -200,7 +200,7 @@ cdef int logits_parts(const Logits *g, int what, int n_threads, const floating *
     return found
 
 
-# Not by memoryviews: a call with two of them takes a microsecond, and ten scores a tenth of that.
+# x and out are no memoryviews: to make two of them takes ten times as long as a call with ten scores.
 def special(int what, x, out, unsigned long long axes, int n_threads):
     """Write softmax (what = 0), log_softmax (1) or logsumexp (2) of x along some axes, a bit each, to out.
 

@@ -1,14 +1,14 @@
-# Classes with owners: the cut of a pass whose gradient is too large for a copy in each slice.
+# Classes have owners: the cut of a pass whose gradient is too large for a copy in each slice.
 
 cdef class OwnedPlan(DensePlan):
-    """All threads work on one tile, and each part of the classes owns its columns of Z and its rows of dW.
+    """All threads work on one tile; who takes a part of the classes owns its columns of Z and its rows of dW.
 
-    Work space for all: a tile's buffer. A thread's own: W of a part, packed. Sums: the losses of a tile's visits by
-    `rows`, then db, then dW if it is summed in double.
+    The threads share work space for a tile's buffer; each of them has its own for W of a part, packed. There are sums
+    for the losses of a tile's rows, `rows` at a time, then for db, then for dW if it is summed in double.
     """
 
-    cdef readonly Py_ssize_t classes    # of a part
-    cdef readonly Py_ssize_t parts      # between two looks for Ctrl-C within a tile, or 0: none
+    cdef readonly Py_ssize_t classes    # how many a part has
+    cdef readonly Py_ssize_t parts      # how many lie between two looks for Ctrl-C within a tile; 0 without such looks
 
     def __init__(self, *, Py_ssize_t classes, Py_ssize_t parts, bint doubles, **shape):
         Plan.__init__(self, **shape)
@@ -30,7 +30,7 @@ cdef void owned_scores(
     OwnedPlan p, const void *W, const void *b, floating beyond, Py_ssize_t n, Py_ssize_t i, const floating *copy,
     floating *packed, floating *Z,
 ) noexcept nogil:
-    """Part i of the classes: its columns of the tile's scores, from W packed on the way."""
+    """Find the scores of a tile for part i of the classes, whose W is packed on the way."""
     cdef Py_ssize_t k = i * p.classes, classes = min(p.classes, p.K - k), r = 0
     pack(p, W, b, k, classes, beyond, packed)
     while r < n:
@@ -42,7 +42,7 @@ cdef void owned_gradient(
     OwnedPlan p, const Batch *d, Py_ssize_t n, Py_ssize_t i, const floating *copy, floating *Z, double *db, void *dW,
     bint fresh,
 ) noexcept nogil:
-    """Part i of the classes: its rows of dW and of db."""
+    """Add to the rows of dW and of db that belong to part i of the classes."""
     cdef Py_ssize_t k = i * p.classes, classes = min(p.classes, p.K - k)
     if d.model.b != NULL:
         add_columns(Z + k, n, classes, p.ldz, db + k)
@@ -58,7 +58,7 @@ cdef void owned_gradient(
 
 
 cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, int n_threads) except? -1 nogil:
-    """The rows of a visit, a tile of them at a time on all threads."""
+    """Take a visit's rows, a tile at a time on all threads; the last visit leaves the results, and returns the loss."""
     cdef floating *copy = Z + p.copy
     cdef floating *own = Z + p.after
     cdef const char *X = <const char *>d.x.X
@@ -67,7 +67,7 @@ cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, in
     cdef void *dW = <void *>(db + whole(p.K, 8)) if p.doubles else d.out.dW
     cdef Py_ssize_t i, n, visits, k, end, first = 0, parts = whole(p.K, p.classes) // p.classes
     cdef Py_ssize_t together = p.parts if p.parts else parts
-    cdef Py_ssize_t features = whole((p.D + 15) // 16, MAX_V * lanes(Z))  # of a part of dX: whole panels
+    cdef Py_ssize_t features = whole((p.D + 15) // 16, MAX_V * lanes(Z))  # a part of dX has whole panels of these
     if d.first and counting(d):
         memset(sums, 0, p.sums * sizeof(double))
     while first < d.N:
@@ -94,7 +94,7 @@ cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, in
             k = end
         for i in prange(visits, schedule="dynamic", chunksize=1, num_threads=n_threads):
             finish_rows(p, d, first, i * p.rows, min(p.rows, n - i * p.rows), Z, sums + i)
-        k = 0 if summing(d) else parts  # of the gradient
+        k = 0 if summing(d) else parts  # now for the gradient
         while k < parts:
             end = min(k + together, parts)
             for i in prange(k, end, schedule="dynamic", chunksize=1, num_threads=n_threads):

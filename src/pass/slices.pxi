@@ -1,25 +1,22 @@
-# Slices: the rows of a block fall into slices, each with sums of its own in double, added in the slices' order.
+# The rows of a block fall into slices. Each slice has sums of its own, in double, which are added in the slices' order.
 
-# Bytes between what different threads write. What a prefetcher fetches beyond the end of one thread's part, the other
-# thread has to fetch back: 0.2 us a line where the two have no third cache in common (AMD Zen 5 has one for each
-# group of cores; where the two do have one, it makes no difference). APART from slice to slice of the sums, for
-# streams end with a page: covtype takes 5.9 ms with, 6.9 without. FAR from one thread's scores to the next one's: the
-# products read scores down the rows, and the prefetcher follows such a stream for about as much again: 200000 x 10 x
-# 500 floats take 28.0 ms with 4 KiB, 24.8 with 64, 21.8 with 128, 18.6 with 256 and more; doubles 60.8, 44.0 with 256
-# KiB, 42.3 with 512; 60000 x 784 x 10 floats 7.0 and 6.1.
+# Bytes between what different threads write. What a prefetcher fetches beyond the end of one thread's memory, the other
+# thread would have to fetch back. APART is from slice to slice of the sums, where streams end with a page; FAR is from
+# one thread's scores to the next one's, which the products read down the rows, in streams that the prefetcher follows
+# much farther. See "Distances between threads" in docs/notes.md.
 cdef Py_ssize_t APART = 4096, FAR = 2**19
 
 
 cdef class SlicedPlan(DensePlan):
     """The cut into slices.
 
-    Work space for all: W packed, and V with `second`. A thread's own: a tile's buffer, then the gradient of a batch.
-    Sums of a slice: eight for the loss, then db, then dW.
+    The threads share work space for W, packed, and for V with `second`. Each of them has its own for a tile's buffer,
+    and for the gradient of a batch. A slice has eight sums for the loss, then db, then dW.
     """
 
-    cdef readonly Py_ssize_t slices     # of a block's rows
+    cdef readonly Py_ssize_t slices     # how many a block has
     cdef readonly Py_ssize_t batch      # tiles whose gradients are summed in X's type, before they are added in double
-    cdef Py_ssize_t packed              # elements of all that is packed, and of what keeps threads apart
+    cdef Py_ssize_t packed              # elements of all that is packed, and of the distance behind it
     cdef Py_ssize_t apart               # doubles from slice to slice of the sums
 
     def __init__(
@@ -54,7 +51,7 @@ cdef class SlicedPlan(DensePlan):
 
 
 cdef Py_ssize_t slice_start(SlicedPlan p, const Batch *d, Py_ssize_t i) noexcept nogil:
-    """Slice i's first row, among the rows that are here."""
+    """Return slice i's first row, counted among the rows that are here."""
     return i * d.block // p.slices - d.offset
 
 
@@ -62,7 +59,7 @@ cdef void slice_pass(
     SlicedPlan p, const Batch *d, Py_ssize_t slice, Py_ssize_t next_slice, const floating *packed, floating *Z,
     double *sums,
 ) noexcept nogil:
-    """The rows of a slice, added to its sums.  next_slice: the one that this thread probably gets next."""
+    """Add the rows of a slice to its sums. next_slice: the one that this thread probably gets next."""
     cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, i, r, ldt, tiles
     cdef Py_ssize_t after = slice_start(p, d, next_slice), summed = 0
     cdef floating *copy = Z + p.copy
@@ -77,7 +74,7 @@ cdef void slice_pass(
     cdef int out
     while first < stop:
         tiles = whole(stop - first, p.tile) // p.tile
-        n = (stop - first + tiles - 1) // tiles  # of nearly equal size
+        n = (stop - first + tiles - 1) // tiles  # tiles of nearly equal size
         tile, ldt = <const floating *>(X + first * row), d.x.ldx
         # The next tile is fetched in the order in which it lies, a vector or less at each step of this one's products.
         next = NULL
@@ -129,14 +126,14 @@ cdef void clear_and_pass(
 cdef double slices_run(
     SlicedPlan p, const Batch *d, floating *packed, double *sums, int n_threads,
 ) noexcept nogil:
-    """The slices of a visit, on all threads."""
+    """Take the slices of a visit on all threads; the last visit leaves the results, and returns the loss."""
     cdef floating *own = packed + p.packed
     cdef Py_ssize_t i
     if d.first:
         pack(p, d.model.W, d.model.b, 0, p.K, <floating>-INFINITY, packed)
         if d.kind == HESSIAN:
             pack(p, d.model.V, d.model.c, 0, p.K, <floating>0, packed + p.one)
-    if n_threads == 1:  # a team of one costs libgomp half a microsecond
+    if n_threads == 1:  # libgomp would take its time for a team of one
         for i in range(d.begin, d.end):
             clear_and_pass(p, d, i, i + 1, packed, own, sums)
     else:
@@ -149,7 +146,7 @@ cdef double slices_run(
 
 
 cdef void add_some(SlicedPlan p, double *sums, Py_ssize_t begin, Py_ssize_t end) noexcept nogil:
-    """Some of the sums: those of all slices, in their order, into the first slice's."""
+    """Add some of the sums of all slices, in the slices' order, to those of the first slice."""
     cdef Py_ssize_t i, j
     for i in range(1, p.slices):
         for j in range(begin, end):
@@ -157,10 +154,10 @@ cdef void add_some(SlicedPlan p, double *sums, Py_ssize_t begin, Py_ssize_t end)
 
 
 cdef void add_slices(SlicedPlan p, double *sums, Py_ssize_t count, int n_threads) noexcept nogil:
-    """The first `count` sums of all slices, on all threads."""
+    """Add the first `count` sums of all slices, on all threads."""
     cdef Py_ssize_t i
     if p.slices > 1:
-        if p.slices * count < 65536:  # sooner added than a team is called: 20 us
+        if p.slices * count < 65536:  # these are sooner added than a team is called
             n_threads = 1
         for i in prange(p.slices, schedule="static", num_threads=n_threads):
             add_some(p, sums, i * count // p.slices, (i + 1) * count // p.slices)

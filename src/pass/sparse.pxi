@@ -1,9 +1,10 @@
-# The pass over CSR rows: a tile's scores and residuals by visits of some rows, then its gradient by owners of features.
+# The pass over CSR rows: threads take some rows of a tile at a time, for scores and residuals; then each of them adds
+# to the gradient of those features that it owns.
 #
-# W is transposed first, so that a stored entry reads whole vectors of it, and dW is summed transposed. Both at once for
-# all classes where they fit; else for one group of classes after the other, in the same memory.
+# W is transposed first, so that a stored entry reads whole vectors of it, and dW is summed transposed. Both are there
+# at once for all classes where they fit; else for one group of classes after the other, in the same memory.
 #
-# An entry of dW is summed over the samples in their order, whoever owns it: the owners' number may be the threads'.
+# An entry of dW is summed over the samples in their order, whoever owns it: so there may be as many owners as threads.
 
 cdef enum:
     FEATURES = 1024          # features whose part of W is transposed at a time
@@ -21,7 +22,7 @@ def transposed_row(Py_ssize_t classes, Py_ssize_t itemsize):
 
 
 cdef int read_csr(X, Py_ssize_t itemsize, Batch *d) except -1:
-    """Let d point at CSR rows: softmax_ext/_inputs/csr.py."""
+    """Let d point at CSR rows, which softmax_ext/_inputs/csr.py has checked."""
     d.N = len(X)
     d.x.indptr = <const Py_ssize_t *>numbers(X.indptr, b"i", sizeof(Py_ssize_t), d.N + 1, False)
     d.x.data = numbers(X.data, b"f", itemsize, 0, False, &d.x.element)
@@ -33,19 +34,19 @@ cdef int read_csr(X, Py_ssize_t itemsize, Batch *d) except -1:
 cdef class SparsePlan(Plan):
     """The cut of CSR rows.
 
-    Work space, all of it shared: Wt (and Vt with `second`), each with its bias before it; dWt, unless it is summed in
-    double or takes the place of Wt; the buffer of a tile, which all threads fill.
-    Sums: losses of a tile's visits, then db of each of them, then db, then dWt if it is summed in double.
+    All work space is shared: Wt (and Vt with `second`), each with its bias before it; dWt, unless it is summed in
+    double or takes the place of Wt; the buffer of a tile, which all threads fill. There are sums for the losses of a
+    tile's rows, `rows` at a time, then for db of the same, then for db of all, then for dWt if it is summed in double.
     """
 
-    cdef readonly Py_ssize_t classes    # of a group
-    cdef readonly bint grouped          # whether there is more than one
+    cdef readonly Py_ssize_t classes    # how many a group has
+    cdef readonly bint grouped          # whether there is more than one group
     cdef Py_ssize_t ldw                 # elements from row to row of Wt and dWt
     cdef Py_ssize_t bias                # elements of the bias before Wt
     cdef Py_ssize_t one                 # elements of Wt and its bias
     cdef Py_ssize_t dWt                 # where dWt begins: in the sums if it is summed in double, or in the work space
     cdef Py_ssize_t Z                   # where in the work space the tile's buffer begins
-    cdef Py_ssize_t dbs                 # where in the sums db of the first visit begins
+    cdef Py_ssize_t dbs                 # where in the sums db of a tile's first rows begins
 
     def __init__(self, *, Py_ssize_t classes, bint doubles, **shape):
         Plan.__init__(self, **shape)
@@ -54,7 +55,7 @@ cdef class SparsePlan(Plan):
         self.grouped = classes < self.K
         self.ldw = transposed_row(classes, self.itemsize)
         self.bias = whole(classes, line)
-        # Beyond the last row of Wt, and of Vt, a vector may be read.
+        # A vector may be read that begins in the last row of Wt, or of Vt, and ends beyond it.
         self.one = self.bias + whole((places if self.grouped else self.D) * self.ldw, line) + line
         packed = self.one * (2 if self.second and not self.grouped else 1)
         visits = whole(self.tile, self.rows) // self.rows
@@ -82,7 +83,7 @@ cdef void turn_W(
     SparsePlan p, const void *of, const void *bias, bint doubles, floating beyond, Py_ssize_t k, Py_ssize_t classes,
     floating *packed, int n_threads,
 ) noexcept nogil:
-    """The bias of some classes, with `beyond` in the lanes beyond, then their W transposed."""
+    """Write the bias of some classes, with `beyond` in the lanes beyond them, then their W transposed."""
     cdef Py_ssize_t i
     cdef const char *W = <const char *>of + k * p.D * (sizeof(double) if doubles else sizeof(floating))
     for i in range(p.bias):
@@ -101,7 +102,7 @@ cdef void turn_W(
 cdef void turn_chunk(
     SparsePlan p, const char *W, bint doubles, Py_ssize_t j, Py_ssize_t classes, floating *Wt,
 ) noexcept nogil:
-    """Features j and on; what lies beyond the classes is 0."""
+    """Write W transposed for the features from j on, with 0 beyond the classes."""
     cdef Py_ssize_t n = min(FEATURES, p.D - j), i
     if p.ldw > classes:
         for i in range(j, j + n):
@@ -111,7 +112,7 @@ cdef void turn_chunk(
 
 
 cdef int regions_of(int n_threads) noexcept nogil:
-    """The logarithm of dWt's regions: as many as threads where that is a power of two, else some for each thread."""
+    """Return the logarithm of the number of dWt's regions: that of the threads if it is whole, else some for each."""
     cdef int regions = 0
     while regions < REGIONS and (1 << regions) % n_threads and (1 << regions) < 4 * n_threads:
         regions += 1
@@ -122,7 +123,7 @@ cdef void turn_dW(
     SparsePlan p, const Batch *d, const void *dWt, int regions, bint add, Py_ssize_t k, Py_ssize_t classes,
     const floating *kind, int n_threads,
 ) noexcept nogil:
-    """Rows k to k + classes of dW from its transpose, divided by m."""
+    """Write rows k to k + classes of dW from its transpose, divided by m; or add to them."""
     cdef Py_ssize_t i
     for i in prange(whole(p.D, FEATURES) // FEATURES, schedule="static", num_threads=n_threads):
         turn_dW_chunk(p, d, dWt, regions, add, i * FEATURES, k, classes, kind)
@@ -132,7 +133,7 @@ cdef void turn_dW_chunk(
     SparsePlan p, const Batch *d, const void *dWt, int regions, bint add, Py_ssize_t j, Py_ssize_t k,
     Py_ssize_t classes, const floating *kind,
 ) noexcept nogil:
-    """Features j and on."""
+    """Do so for the features from j on."""
     cdef Py_ssize_t n = min(FEATURES, p.D - j), to = k * p.D + j
     cdef Py_ssize_t[FEATURES] at
     cdef const double *W = <const double *>(d.model.V if d.kind == HESSIAN else d.model.W)
@@ -157,7 +158,7 @@ cdef void sparse_visit(
     SparsePlan p, const Batch *d, Py_ssize_t first, Py_ssize_t r, Py_ssize_t n, Py_ssize_t k, Py_ssize_t classes,
     const floating *packed, floating *Z,
 ) noexcept nogil:
-    """Scores of the tile's rows r to r + n, for some classes."""
+    """Find the scores of the tile's rows r to r + n, for some classes."""
     sparse_scores(
         d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr + first + r, n, packed + p.bias, p.ldw, packed,
         classes, Z + r * p.ldz + k, p.ldz, p.ldz - k,
@@ -168,7 +169,7 @@ cdef void sparse_rows(
     SparsePlan p, const Batch *d, Py_ssize_t first, Py_ssize_t r, Py_ssize_t n, const floating *packed, floating *Z,
     double *loss, double *db,
 ) noexcept nogil:
-    """A visit: scores, unless they are there already, and what becomes of them."""
+    """Find the scores of the tile's rows r to r + n, unless they are there already, and what becomes of them."""
     if packed != NULL:
         sparse_visit(p, d, first, r, n, 0, p.K, packed, Z)
         if d.kind == HESSIAN:
@@ -182,7 +183,7 @@ cdef void sparse_owner(
     SparsePlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t k, Py_ssize_t classes, const floating *Z,
     void *dWt, int regions, Py_ssize_t own, Py_ssize_t parts,
 ) noexcept nogil:
-    """The gradient of a tile, for the features of one owner and some classes."""
+    """Add a tile to the gradient, for the features of one owner and some classes."""
     cdef Py_ssize_t slots = whole(p.D, 1 << regions) >> regions
     sparse_gradient(
         d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr + first, n, Z + k, p.ldz, classes, dWt, p.ldw,
@@ -191,7 +192,7 @@ cdef void sparse_owner(
 
 
 cdef double sparse_run(SparsePlan p, const Batch *d, floating *work, double *sums, int n_threads) except? -1 nogil:
-    """The rows of a visit, a tile of them at a time on all threads."""
+    """Take a visit's rows, a tile at a time on all threads; the last visit leaves the results, and returns the loss."""
     cdef floating *packed = work
     cdef floating *Z = work + p.Z
     cdef double *dbs = sums + p.dbs
@@ -252,21 +253,21 @@ cdef double sparse_run(SparsePlan p, const Batch *d, floating *work, double *sum
 
 
 cdef void sparse_bias(SparsePlan p, const Batch *d, double *dbs, const floating *kind) noexcept nogil:
-    """db from the sums of the visits, in their order."""
+    """Write db from its sums, which are added in the order of the rows."""
     cdef Py_ssize_t i, k, visits = whole(p.tile, p.rows) // p.rows
     cdef double *total = dbs + visits * whole(p.K, 8)
     for i in range(visits):
         for k in range(p.K):
             total[k] += dbs[i * whole(p.K, 8) + k]
     for k in range(p.K):
-        if d.model.doubles:  # rounded all the same, as dW is
+        if d.model.doubles:  # rounded to the type of X all the same, as dW is
             (<double *>d.out.db)[k] = <floating>(total[k] / d.loss.m)
         else:
             (<floating *>d.out.db)[k] = <floating>(total[k] / d.loss.m)
 
 
 cdef double sparse_loss(SparsePlan p, const double *sums, double m) noexcept nogil:
-    """The losses of the visits, in their order, over m."""
+    """Return the losses, added in the order of the rows, over m."""
     cdef Py_ssize_t i
     cdef double loss = 0
     for i in range(whole(p.tile, p.rows) // p.rows):

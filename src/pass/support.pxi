@@ -4,13 +4,13 @@
 #     H_ab = sum_i s_i x_ia x_ib (S_ik [k_a = k_b = k] - S_ik_a S_ik_b)
 #
 # A tile of samples is gathered into columns x_a, s_i S_ik_a x_a and -S_ik_a x_a, class after class, each class's
-# columns from a whole vector on; then all of it is `outer`. The rows fall into pieces, each with sums of its own, on a
-# thread.
+# columns from a whole vector on; `outer` does the rest. The rows fall into pieces, each with sums of its own; a thread
+# takes one at a time.
 
 cdef enum:
-    SUPPORT_ROWS = 64       # of a tile: three columns of so many doubles for each parameter
-    SUPPORT_PIECE = 400     # of a piece, at least, where there are several
-    SUPPORT_PIECES = 8      # at most
+    SUPPORT_ROWS = 64       # rows of a tile: for each parameter it has three columns of so many doubles
+    SUPPORT_PIECE = 400     # rows of a piece, at least, where there are several
+    SUPPORT_PIECES = 8      # pieces, at most
 
 
 cdef struct Support:
@@ -26,7 +26,7 @@ cdef struct Support:
 
 
 cdef Py_ssize_t support_space(Py_ssize_t D, Py_ssize_t ld) noexcept nogil:
-    """Doubles of a thread's work space."""
+    """Return the doubles of a thread's work space."""
     return whole(SUPPORT_ROWS * (D + 1), 8) + 3 * SUPPORT_ROWS * ld
 
 
@@ -38,7 +38,7 @@ def support_sizes(Py_ssize_t N, Py_ssize_t D, Py_ssize_t ld):
 cdef void gather(
     const Support *x, Py_ssize_t row, Py_ssize_t n, const double *wide, double *plain, double *weighed, double *share,
 ) noexcept nogil:
-    """The three columns of each parameter, from n rows with their ones."""
+    """Write the three columns of each parameter, from n rows with their ones."""
     cdef Py_ssize_t i, k, a, j
     cdef double value, S, s
     for i in range(n):
@@ -58,7 +58,7 @@ cdef void gather(
 cdef void support_piece(
     const Support *x, Py_ssize_t row, Py_ssize_t stop, const floating *kind, double *wide, double *H,
 ) noexcept nogil:
-    """The upper triangle of H of some rows."""
+    """Sum the upper triangle of H over some rows."""
     cdef Py_ssize_t n, k, c, columns, panel = MAX_V * lanes_f64
     cdef double *plain = wide + whole(SUPPORT_ROWS * (x.D + 1), 8)
     cdef double *weighed = plain + SUPPORT_ROWS * x.ld
@@ -81,7 +81,7 @@ cdef void support_piece(
 cdef void support_pieces(
     const Support *x, const floating *kind, double *work, double *sums, Py_ssize_t pieces, int n_threads,
 ) noexcept nogil:
-    """The upper triangle, in the place of the first piece's sums."""
+    """Sum the upper triangle over all pieces, in the place of the first one's."""
     cdef Py_ssize_t i, j, q, size = x.ld * x.ld, space = support_space(x.D, x.ld)
     for i in prange(pieces, schedule="dynamic", chunksize=1, num_threads=n_threads):
         support_piece(
@@ -100,13 +100,13 @@ def support_hessian(
     moments,                    # IN     (2, D): what is taken from each feature, and what then multiplies it; or None
     first,                      # IN     (K + 1,) where each class's columns begin: at multiples of a vector's doubles
     feature,                    # IN     (ld,) the feature of each column, D for an intercept, -1 for none
-    sums,                       # OUT    (pieces, ld, ld), of which the first gets the upper triangle
+    sums,                       # OUT    (pieces, ld, ld): the first one gets the upper triangle
     work,                       # WORK   what support_sizes says, for each thread
     *,
     Py_ssize_t itemsize,        # of the numbers that X computes in
     int n_threads,
 ):
-    """Sum those rows and columns of the Hessian."""
+    """Sum the rows and columns of the Hessian that belong to the columns of `feature`."""
     cdef Support x
     cdef Py_ssize_t pieces = len(sums)
     cdef fexcept_t flags

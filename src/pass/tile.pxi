@@ -1,9 +1,10 @@
-# The stages of a tile of dense rows: W packed, scores, what becomes of them, and the gradient for X.
+# The stages of a tile of dense rows: W is packed, scores are computed and become what the pass is for, and then the
+# gradient for X.
 
 cdef void pack(
     DensePlan p, const void *of, const void *bias, Py_ssize_t k, Py_ssize_t classes, floating beyond, floating *packed,
 ) noexcept nogil:
-    """The bias of some classes, with `beyond` in the lanes beyond, then their W in the order that scores read it in."""
+    """Pack the bias of some classes, with `beyond` in the lanes beyond them, then W in the order that scores read."""
     cdef Py_ssize_t i, up = whole(classes, lanes(packed))
     cdef const floating *b = <const floating *>bias
     cdef const floating *W = <const floating *>of + k * p.D
@@ -19,7 +20,7 @@ cdef const char *score_rows(
     DensePlan p, const floating *X, Py_ssize_t ldx, Py_ssize_t n, const floating *packed, Py_ssize_t classes,
     const char *next, floating *Z,
 ) noexcept nogil:
-    """Scores of n rows; returns where it has prefetched to."""
+    """Find the scores of n rows; return where it has prefetched to."""
     cdef const floating *W = packed + whole(classes, lanes(packed))
     if p.dots:
         return dots(X, n, p.D, ldx, W, packed, next, classes, Z, p.ldz)
@@ -30,7 +31,7 @@ cdef const char *score_rows(
 cdef void finish_rows(
     Plan p, const Batch *d, Py_ssize_t first, Py_ssize_t r, Py_ssize_t n, floating *Z, double *loss,
 ) noexcept nogil:
-    """Scores of the tile's rows r to r + n, rows first + r and on of the visit: to what the pass is for."""
+    """Turn scores of the tile's rows r to r + n, the visit's rows from first + r on, into what the pass is for."""
     cdef floating *z = Z + r * p.ldz
     cdef double *base = <double *>(Z + p.groups * p.ldz)
     cdef floating *t = <floating *>(base + p.groups) + r
@@ -67,14 +68,14 @@ cdef void input_gradient(
     DensePlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t j, Py_ssize_t features, const floating *R,
     floating *copy,
 ) noexcept nogil:
-    """dX of some features of the tile: R W in the place of X's copy, no longer needed, and scaled to the caller."""
+    """Write dX of some features of the tile: R W, over X's copy, which is no longer needed, and then divided by m."""
     cdef floating *dX = <floating *>d.out.dX + (d.row + first) * p.D + j
     inner(R, n, p.K, p.ldz, <const floating *>d.model.W + j, features, p.D, copy + j, p.ldt)
     scale_rows(copy + j, n, features, p.ldt, <floating>(1 / d.loss.m), dX, p.D)
 
 
 cdef double divide(DensePlan p, double *sums, double m, floating *dW, floating *db) noexcept nogil:
-    """The sums of all rows over m: dW and db where wanted, and the loss."""
+    """Divide the sums of all rows by m: write dW and db where they are wanted, and return the loss."""
     cdef Py_ssize_t i, j, k
     cdef double scale = 1 / m
     cdef floating *row

@@ -1,5 +1,5 @@
-# Sweeps over the history of L-BFGS (vectors.h): a chunk of all its rows at a time, so that what they are multiplied by
-# or added to is read and written once. Chunks are cut by the length alone, and their sums added in their order.
+# Sweeps over the history of L-BFGS (vectors.h) take a chunk of all its rows at a time, so that what they are multiplied
+# by or added to is read and written once. Chunks are cut by the length alone, and their sums added in their order.
 
 cdef enum:
     CHUNK = 2048             # coefficients: a row's chunk and that of a vector of doubles fit the first cache
@@ -11,7 +11,7 @@ cdef void inner_products(
     const floating *rows, Py_ssize_t count, Py_ssize_t ld, const double *v, const floating *u, Py_ssize_t n,
     double *sums,
 ) noexcept nogil:
-    """Each row's product with v, and then each one's with u, if there is u."""
+    """Find each row's product with v, and then each one's with u, if there is u."""
     cdef double wide[CHUNK]
     cdef Py_ssize_t i
     cdef const double *second = NULL
@@ -31,9 +31,9 @@ cdef void all_products(
     const floating *rows, Py_ssize_t count, Py_ssize_t size, const double *v, const floating *u, double *sums,
     int n_threads,
 ) noexcept nogil:
-    """Each row's product with v, and with u; `sums` has room for those of each chunk."""
+    """Find each row's product with v, and with u; `sums` has room for those of each chunk."""
     cdef Py_ssize_t i, c, chunks = (size + CHUNK - 1) // CHUNK, each = count if u == NULL else 2 * count
-    if n_threads == 1:  # a team of one costs libgomp half a microsecond
+    if n_threads == 1:  # libgomp would take its time for a team of one
         for i in range(chunks):
             inner_products(
                 rows + i * CHUNK, count, size, v + i * CHUNK, NULL if u == NULL else u + i * CHUNK,
@@ -57,7 +57,7 @@ def vectors_dot(
     double[:, ::1] sums,            # OUT    (chunks, count, or 2 count with u): the result in its first row
     int n_threads,
 ):
-    """Inner products of each row with v, and with u."""
+    """Find the inner products of each row with v, and with u."""
     cdef const floating *second = NULL if u is None else &u[0]
     cdef fexcept_t flags
     fegetexceptflag(&flags, FE_ALL_EXCEPT)
@@ -67,7 +67,7 @@ def vectors_dot(
 
 
 cdef double product(const double *a, const double *b, Py_ssize_t n) noexcept nogil:
-    """Inner product, of one thread."""
+    """Return the inner product, by one thread."""
     cdef Py_ssize_t i
     cdef double sum = 0
     for i in range((n + CHUNK - 1) // CHUNK):
@@ -79,7 +79,7 @@ def vectors_product(
     a,                              # IN     (size,), float64
     b,                              # IN     (size,)
 ):
-    """The inner product of two vectors that are too short for a team, with the bits of vectors_dot."""
+    """Return the inner product of two vectors that are too short for a team, with the bits of vectors_dot."""
     cdef Py_ssize_t size = a.size
     cdef const double *first = <const double *>numbers(a, b"f", sizeof(double), size, False)
     cdef const double *second = <const double *>numbers(b, b"f", sizeof(double), size, False)
@@ -94,7 +94,7 @@ def vectors_product(
 def vectors_largest(
     v,                              # IN     (size,), float64
 ):
-    """The largest absolute component, or NaN if there is one; 0 of none."""
+    """Return the largest absolute component, or NaN if there is one; 0 of no component."""
     cdef Py_ssize_t size = v.size
     cdef const double *at = <const double *>numbers(v, b"f", sizeof(double), size, False)
     return largest(at, size)
@@ -115,7 +115,7 @@ cdef void all_shares(
     double share, const double *v, const double *shares, const floating *rows, Py_ssize_t count, Py_ssize_t size,
     double *out, int n_threads,
 ) noexcept nogil:
-    """share v + sum_i shares_i rows_i; out may be v."""
+    """Write share v + sum_i shares_i rows_i; out may be v."""
     cdef Py_ssize_t i, chunks = (size + CHUNK - 1) // CHUNK
     if n_threads == 1:
         for i in range(chunks):
@@ -139,7 +139,7 @@ def vectors_combine(
     double[::1] out,                # OUT    may be v
     int n_threads,
 ):
-    """share v + sum_i shares_i rows_i."""
+    """Write share v + sum_i shares_i rows_i."""
     cdef fexcept_t flags
     fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
@@ -150,7 +150,7 @@ def vectors_combine(
 cdef void difference(
     const double *a, const double *b, Py_ssize_t size, floating *out, int n_threads,
 ) noexcept nogil:
-    """a - b, rounded to the result's type."""
+    """Write a - b, rounded to the result's type."""
     cdef Py_ssize_t i
     if n_threads == 1:
         subtract(a, b, size, out)
@@ -163,7 +163,7 @@ def vectors_squares(
     X,                              # IN     (n, D), columns contiguous
     out,                            # INOUT  (D,), float64: to which the squares of all rows are added
 ):
-    """Sums of the squares of each column, in the order of the rows."""
+    """Add the squares of each column, in the order of the rows."""
     cdef Py_ssize_t i, n, ldx, itemsize = X.itemsize, D = X.shape[1]
     cdef const void *at = rows_of(X, itemsize, D, &n, &ldx)
     cdef double *to = <double *>numbers(out, b"f", sizeof(double), D, True)
@@ -184,7 +184,7 @@ def vectors_subtract(
     floating[::1] out,              # OUT
     int n_threads,
 ):
-    """a - b, rounded to the result's type."""
+    """Write a - b, rounded to the result's type."""
     cdef fexcept_t flags
     fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
