@@ -217,16 +217,16 @@ class LogisticRegression(linear_model.LogisticRegression):
         dtype, rows = np.result_type(self.coef_, _dtype(X)), len(self.coef_)
         return self._lazily("decision_function", X, dtype, None if rows == 1 else rows, offset=offset)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Any:
         """Return the weighted part of the labels that are predicted: as a Dask array of no dimensions if X is Dask's.
 
         ``float(model.score(X, y))`` computes it.
         """
         if not _is_dask(X):
-            return super().score(X, y, sample_weight)
+            return super().score(X, y, sample_weight, offset)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         blocks = _delayed_blocks(X=X, y=y, **weights)
-        predicted = self._lazily("predict", X, self.classes_.dtype, blocks=blocks["X"])
+        predicted = self._lazily("predict", X, self.classes_.dtype, blocks=blocks["X"], offset=offset)
         right = da.map_blocks(partitions.right, *_alike(predicted, _array(y, blocks["y"]), "y"), dtype=bool)
         if sample_weight is None:
             return right.mean()

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._inputs.rows import Rows
 from ._inputs.scalars import check_integer
-from ._inputs.validation import Inputs, check_block, check_problem, count_classes
+from ._inputs.validation import Inputs, check_block, check_offset, check_problem, count_classes
 from ._objective.penalty import Penalty
 from ._optim.batches import batches, step
 from ._optim.descent import Solution, takes
@@ -80,6 +80,7 @@ def fit(
     label_smoothing: float = 0.0,
     random_state: int | np.random.Generator | None = None,
     callback: Callable[..., object] | None = None,
+    offset: ArrayLike | None = None,
     n_threads: int | None = None,
 ) -> FitResult:
     r"""Train a softmax classifier on shuffled mini-batches.
@@ -121,6 +122,8 @@ def fit(
         Called as ``callback(epoch, loss)`` after each epoch, counted from 0; and with ``params=``, the tuple ``(W, b)``
         or ``(W,)`` as it is then, if it has a parameter of that name: copy what is to be kept. Training stops when it
         returns True.
+    offset : array (N, K), or (N,) for two classes, optional
+        Added to the scores, as in `loss_grad`: each batch takes that of its rows.
     n_threads : int, optional
         As in `loss_grad`. The result does not depend on it, to the bit.
 
@@ -151,7 +154,8 @@ def fit(
     epochs, batch_size = check_integer(epochs, "epochs"), check_integer(batch_size, "batch_size")
     penalty = Penalty(l2)
     inputs, W, b = _start(X, y, W, b, K, (sample_weight, class_weight, label_smoothing))
-    rows = Rows(inputs.X, inputs.y, inputs.Y, inputs.s)
+    added = check_offset(offset, inputs.X.shape[0], len(W))
+    rows = Rows(inputs.X, inputs.y, inputs.Y, inputs.s, offset=added)
     params = (W,) if b is None else (W, b)
     state = optimizer.init(params)
     rng = np.random.default_rng(random_state)
@@ -167,6 +171,7 @@ def fit(
             b,
             sample_weight=batch.s,
             label_smoothing=inputs.smoothing,
+            offset=batch.offset,
             n_threads=n_threads,
         )
         _require(math.isfinite(loss), f"the loss is {loss}", epoch)

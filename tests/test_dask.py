@@ -369,6 +369,7 @@ def test_offsets_go_with_their_rows(client, K, form):
         np.testing.assert_allclose(found.compute(), getattr(whole, method)(X, offset), atol=1e-7)
         if form == "known":
             assert found.shape == getattr(whole, method)(X, offset).shape
+    assert float(model.score(given, labels, offset=added)) == whole.score(X, y, offset=offset)
     with pytest.raises(ValueError, match=r"X has 1000 rows .*, but offset has 900"):
         model.fit(split(X), split(y), offset=split(offset[:900], (900,)))
     with pytest.raises(ValueError, match="X has 7 partitions, but offset has 1"):

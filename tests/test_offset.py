@@ -5,12 +5,15 @@ import pytest
 import scipy.sparse
 import sklearn
 from sklearn.base import clone
-from sklearn.model_selection import cross_validate
+from sklearn.metrics import get_scorer, log_loss, make_scorer
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import softmax_ext
-from softmax_ext import loss_grad, predict_proba, reference
+from softmax_ext import chunks, loss_grad, optim, predict_proba, reference
 from softmax_ext._inputs.rows import Rows
-from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 from softmax_ext.objective import BinomialObjective, SoftmaxObjective
 
 # In slices along lanes and along rows, tiles copied and not, owned classes.
@@ -22,6 +25,14 @@ def problem(N, D, K, dtype=np.float64):
     X = rng.standard_normal((N, D)).astype(dtype)
     W, b, offset = rng.standard_normal((K, D)) / np.sqrt(D), rng.standard_normal(K), rng.standard_normal((N, K))
     return X, rng.integers(0, K, N), W, b, offset
+
+
+def explained(N, D, K):
+    """Return samples, labels that follow from them and an offset, and that as a user gives it: (N,) of two classes."""
+    X, _, W, b, offset = problem(N, D, K)
+    Z = X @ W.T + b + 2 * offset
+    y = (Z + np.random.default_rng(0).gumbel(size=Z.shape)).argmax(axis=1)
+    return X, y, 2 * (offset if K > 2 else offset[:, 1] - offset[:, 0])
 
 
 def stored(X, storage):
@@ -157,6 +168,130 @@ def test_mini_batches_take_their_own(K, solver):
     np.testing.assert_allclose(found.coef_, want.coef_, atol=0.1)
 
 
+@pytest.mark.parametrize("K", [2, 3])
+def test_a_step_is_down_the_gradient_of_the_reference(K):
+    X, y, offset = explained(203, 4, K)
+    dW, db = reference.loss_grad(X, y, np.zeros((K, 4)), np.zeros(K), offset=offset)[1:]
+    for given in (offset, offset[:, np.newaxis]) if K == 2 else (offset,):
+        found = optim.fit(X, y, optim.sgd(0.1), K=K, epochs=1, batch_size=203, offset=given)
+        np.testing.assert_allclose(found.W, -0.1 * dW, rtol=1e-12)
+        np.testing.assert_allclose(found.b, -0.1 * db, rtol=1e-12)
+    # Adam's first step goes as far in each coordinate.
+    first = LogisticRegression(batch_size=203, C=np.inf).partial_fit(X, y, classes=range(K), offset=offset)
+    if K == 2:
+        np.testing.assert_array_equal(np.sign(first.coef_), -np.sign(dW[1:]))
+
+
+@pytest.mark.parametrize("K", [2, 3])
+def test_a_stream_of_batches_takes_their_own(K):
+    X, y, offset = explained(3000, 4, K)
+    stream = LogisticRegression(C=np.inf, learning_rate=0.03)
+    for _ in range(15):
+        for rows in np.split(np.arange(3000), 10):
+            stream.partial_fit(X[rows], y[rows], classes=range(K), offset=offset[rows])
+    want = LogisticRegression(C=np.inf).fit(X, y, offset=offset)
+    without = LogisticRegression(C=np.inf).fit(X, y)
+    assert np.linalg.norm(stream.coef_ - want.coef_) < 0.4 * np.linalg.norm(without.coef_ - want.coef_)
+    assert stream.score(X, y, offset=offset) == np.mean(stream.predict(X, offset) == y)
+    with pytest.raises(ValueError, match=r"offset must be \(N, K\)"):
+        stream.partial_fit(X, y, offset=offset[1:])
+
+
+@pytest.mark.parametrize("storage", ["dense", "csr"])
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("K", [2, 3])
+def test_cross_validation_takes_those_of_each_fold(K, standardize, storage):
+    X, y, offset = explained(301, 4, K)
+    folds = [(np.arange(301) % 3 != f, np.flatnonzero(np.arange(301) % 3 == f)) for f in range(3)]
+    X = stored(X, storage)
+    options = {"Cs": [0.01, 1.0], "l1_ratios": (0,), "use_legacy_attributes": False, "tol": 1e-9, "cv": folds}
+
+    def whoever(model, X, y):
+        return -log_loss(y, model.predict_proba(X))
+
+    def asked(scoring):
+        model = LogisticRegressionCV(**options, scoring=scoring, standardize=standardize)
+        return model.fit(X, y, offset=offset)
+
+    found, own = asked("neg_log_loss"), asked(whoever)
+    np.testing.assert_allclose(found.scores_, own.scores_, rtol=1e-12)
+    plain = LogisticRegression(tol=1e-9, standardize=standardize)
+    for f, (train, test) in enumerate(folds):
+        for j, C in enumerate(options["Cs"]):
+            if standardize:  # with the moments of all rows
+                continue
+            one = clone(plain).set_params(C=C).fit(X[train], y[train], offset=offset[train])
+            np.testing.assert_allclose(found.coefs_paths_[f, 0, j, :, :4], one.coef_, atol=1e-6)
+            S = one.predict_proba(X[test], offset=offset[test])
+            assert found.scores_[f, 0, j] == pytest.approx(-log_loss(y[test], S), abs=1e-6)
+    whole = plain.set_params(C=found.C_).fit(X, y, offset=offset)
+    np.testing.assert_allclose(found.coef_, whole.coef_, atol=1e-6)
+    assert found.score(X, y, offset=offset) == pytest.approx(-log_loss(y, whole.predict_proba(X, offset)), abs=1e-6)
+    right = asked("accuracy")
+    assert right.score(X, y, offset=offset) == whole.set_params(C=right.C_).fit(X, y, offset=offset).score(
+        X, y, offset=offset
+    )
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("K", [2, 3])
+def test_a_path_and_its_certificates(K, l1_ratio, intercept):
+    X, y, offset = explained(301, 4, K)
+    s = np.random.default_rng(0).exponential(size=301)
+    options = {"l1_ratio": l1_ratio, "fit_intercept": intercept}
+    for tol in (1e-3, 1e-8):
+        path = logistic_regression_path(X, y, Cs=4, tol=tol, sample_weight=s, offset=offset, **options)
+        for j, C in enumerate(path.Cs):
+            best = LogisticRegression(C=C, tol=1e-10, solver="saga" if l1_ratio else "lbfgs", **options)
+            best.fit(X, y, s, offset=offset)
+            least = best.loss_curve_[-1]
+            assert least - 1e-12 <= path.objectives[j] <= least + path.gaps[j] + 1e-12
+            assert best.gap_ < 1e-9
+        assert tol > 1e-4 or path.gaps.max() < 1e-6
+    null = LogisticRegression(C=np.inf, tol=1e-9, fit_intercept=intercept).fit(0 * X, y, s, offset=offset)
+    assert path.null_loss == pytest.approx(null.loss_curve_[-1], rel=1e-9)
+    assert l1_ratio == 0 or not path.coefs[0].any()
+
+
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_gap_bounds_the_distance(K, soft):
+    """Fits that end early: of labels and of probabilities whose rows do not sum to one."""
+    X, y, offset = explained(301, 4, K)
+    targets = np.random.default_rng(0).exponential(size=(301, K)) if soft else y
+    best = LogisticRegression(C=0.1, tol=1e-10).fit(X, targets, offset=offset)
+    for tol in (1e-1, 1e-3):
+        early = LogisticRegression(C=0.1, tol=tol, solver="newton-cg").fit(X, targets, offset=offset)
+        assert early.loss_curve_[-1] - best.loss_curve_[-1] <= early.gap_ + 1e-13
+    assert 0 <= best.gap_ < 1e-10
+
+
+def test_inference_is_that_of_statsmodels():
+    sm = pytest.importorskip("statsmodels.api")
+    X, y, offset = explained(501, 4, 2)
+    want = sm.GLM(y, sm.add_constant(X), family=sm.families.Binomial(), offset=offset).fit(tol=1e-12)
+    null = sm.GLM(y, np.ones(501), family=sm.families.Binomial(), offset=offset).fit(tol=1e-12)
+    pieces = [(X[rows], y[rows], None, offset[rows]) for rows in np.array_split(np.arange(501), 3)]
+    model = LogisticRegression(C=np.inf)
+    for found in (model.inference(X, y, offset=offset), model.inference(chunks.from_iterable(lambda: pieces))):
+        np.testing.assert_allclose(np.roll(found.estimate[0], 1), want.params, rtol=1e-6)
+        np.testing.assert_allclose(np.roll(found.std_error[0], 1), want.bse, rtol=1e-5)
+        assert found.log_likelihood == pytest.approx(want.llf, rel=1e-10)
+        assert found.null_log_likelihood == pytest.approx(null.llf, rel=1e-10)
+
+
+def test_inference_of_more_classes():
+    discrete = pytest.importorskip("softmax_ext.discrete", reason="needs statsmodels")
+    X, y, offset = explained(501, 3, 3)
+    want = discrete.MNLogit(y, np.column_stack([X, np.ones(501)]), offset=offset).fit(disp=0)
+    found = LogisticRegression(C=np.inf).inference(X, y, offset=offset)
+    ours = found.against(0)
+    np.testing.assert_allclose(ours.estimate, want.params.T, rtol=1e-6)
+    np.testing.assert_allclose(ours.std_error, want.bse.T, rtol=1e-5)
+    assert found.null_log_likelihood == pytest.approx(want.llnull, rel=1e-9)
+
+
 def test_rows_and_their_offsets_stay_together():
     rows = Rows(np.arange(10.0).reshape(5, 2), np.arange(5), offset=np.arange(5.0)[:, np.newaxis])
     for index in (slice(1, 4), np.array([4, 0])):
@@ -168,12 +303,52 @@ def test_rows_and_their_offsets_stay_together():
 def test_scikit_learn_routes_it():
     X, y, _, _, offset = problem(203, 4, 3)
     with sklearn.config_context(enable_metadata_routing=True):
-        model = LogisticRegression().set_fit_request(offset=True)
+        model = LogisticRegression().set_fit_request(offset=True).set_score_request(offset=False)
         found = cross_validate(model, X, y, params={"offset": offset}, cv=2, return_estimator=True)
     first = found["estimator"][0]
     assert not np.allclose(
         first.coef_, cross_validate(LogisticRegression(), X, y, cv=2, return_estimator=True)["estimator"][0].coef_
     )
+
+
+@pytest.mark.parametrize("K", [2, 3])
+def test_scikit_learn_routes_it_to_scores_and_searches(K):
+    X, y, offset = explained(301, 4, K)
+    folds = [(np.arange(301) % 2 == f, np.arange(301) % 2 != f) for f in (0, 1)]
+    folds = [(np.flatnonzero(train), np.flatnonzero(test)) for train, test in folds]
+    want = []
+    for train, test in folds:
+        one = LogisticRegression(C=0.1).fit(X[train], y[train], offset=offset[train])
+        want.append(one.score(X[test], y[test], offset=offset[test]))
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = LogisticRegression(C=0.1).set_fit_request(offset=True).set_score_request(offset=True)
+        found = cross_validate(model, X, y, params={"offset": offset}, cv=folds)
+        np.testing.assert_array_equal(found["test_score"], want)
+        search = GridSearchCV(model, {"C": [0.1]}, cv=folds).fit(X, y, offset=offset)
+        assert search.best_score_ == np.mean(want)
+        pipe = make_pipeline(
+            StandardScaler(), LogisticRegression().set_fit_request(offset=True).set_predict_proba_request(offset=True)
+        ).fit(X, y, offset=offset)
+        scaled = StandardScaler().fit_transform(X)
+        alone = LogisticRegression().fit(scaled, y, offset=offset)
+        np.testing.assert_array_equal(pipe.predict_proba(X, offset=offset), alone.predict_proba(scaled, offset))
+        options = {"Cs": [0.01, 1.0], "l1_ratios": (0,), "use_legacy_attributes": False, "cv": folds}
+        inner = LogisticRegressionCV(**options, scoring="neg_log_loss")
+        inner.set_fit_request(offset=True).set_score_request(offset=True)
+        outer = cross_validate(inner.set_params(cv=2), X, y, params={"offset": offset}, cv=folds)
+        plain = LogisticRegressionCV(**{**options, "cv": 2}, scoring="neg_log_loss")
+        (train, test), _ = folds
+        plain.fit(X[train], y[train], offset=offset[train])
+        S = plain.predict_proba(X[test], offset[test])
+        assert outer["test_score"][0] == pytest.approx(-log_loss(y[test], S), rel=1e-12)
+
+        def largest(y, S, offset):
+            return float(np.abs(offset).max())
+
+        scorer = make_scorer(largest, response_method="predict_proba").set_score_request(offset=True)
+        asked = LogisticRegressionCV(**options, scoring=scorer).fit(X, y, offset=offset)
+        np.testing.assert_array_equal(asked.scores_[:, 0, 0], [np.abs(offset[test]).max() for _, test in folds])
+    assert get_scorer("accuracy")(model.fit(X, y), X, y) == model.score(X, y)
 
 
 def test_what_is_no_offset_is_refused():

@@ -324,8 +324,7 @@ def test_the_surface_is_scikit_learns():
         assert (ours[name].default, ours[name].kind) == (parameter.default, parameter.kind)
     assert list(ours)[: len(theirs)] == list(theirs)
     public = {name for name in dir(ScikitLearns) if not name.startswith("_")}
-    # `param` is a variable that theirs leaves behind; and `score` has no request to set.
-    assert public - set(dir(LogisticRegressionCV)) == {"param", "set_score_request"}
+    assert public - set(dir(LogisticRegressionCV)) == {"param"}  # a variable that theirs leaves behind
     assert not hasattr(LogisticRegressionCV, "partial_fit")
 
 

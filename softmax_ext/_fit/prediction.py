@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 import scipy.special
+from sklearn.metrics import accuracy_score
 from sklearn.utils import check_array
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
@@ -36,17 +37,12 @@ def _of_each_chunk(method: Callable[..., Array]) -> Callable[..., Array]:
             return method(self, X, offset)
         if offset is not None:
             raise TypeError("the offsets of chunks are in them: name them where the chunks are made")
-        results = [method(model, rows.X, _given(rows.offset)) for model, rows in _with_model(self, X)]
+        results = [method(model, rows.X, rows.offset) for model, rows in _with_model(self, X)]
         if not results:
             raise ValueError("the chunks have no rows: found 0 samples, a minimum of 1 is required")
         return np.concatenate(results)
 
     return of
-
-
-def _given(offset: Array | None) -> Array | None:
-    """Return the offset of a piece as a method takes it: of one column as a vector."""
-    return offset[:, 0] if offset is not None and offset.shape[1] == 1 else offset
 
 
 def _with_model(model: Any, chunks: Chunks) -> Iterator[tuple[Any, Rows]]:
@@ -205,7 +201,7 @@ class PredictionMixin:
         log_S: Array = scipy.special.log_softmax(Z, axis=1)
         return log_S
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Any:
         """Return the accuracy: the weighted part of the labels that are predicted.
 
         Parameters
@@ -216,6 +212,9 @@ class PredictionMixin:
             Labels; or probabilities, of which the largest is taken for the label.
         sample_weight : array_like, shape (N,), optional
             Weights.
+        offset : array_like, shape (N, K), or (N,) for two classes, optional
+            Added to the scores of the classes, as in `predict`. Chunks have theirs in them. scikit-learn's
+            cross-validation gives it with ``set_score_request(offset=True)``.
 
         Returns
         -------
@@ -227,9 +226,9 @@ class PredictionMixin:
                 if np.shape(y)[1] != len(self.classes_):
                     raise ValueError(f"y has {np.shape(y)[1]} columns, but the model has {len(self.classes_)} classes")
                 y = self.classes_[np.asarray(y).argmax(axis=1)]
-            return float(super().score(X, y, sample_weight))  # type: ignore[misc]
-        if y is not None or sample_weight is not None:
-            raise TypeError("y and sample_weight are in the chunks: call score(chunks), without them")
+            return float(accuracy_score(y, self.predict(X, offset), sample_weight=sample_weight))
+        if y is not None or sample_weight is not None or offset is not None:
+            raise TypeError("y, sample_weight and offset are in the chunks: call score(chunks), without them")
         right, total = 0.0, 0.0
         for model, piece in _with_model(self, X):
             if piece.y is None and piece.Y is None:
@@ -238,7 +237,7 @@ class PredictionMixin:
             if (y.dtype.kind in "US") != (self.classes_.dtype.kind in "USO"):
                 raise ValueError(f"{piece.where}: y has the label {y[0]!r}, but the model has {self.classes_[0]!r}")
             weights = piece.weights()
-            right += float(weights @ (model.predict(piece.X, _given(piece.offset)) == y))
+            right += float(weights @ (model.predict(piece.X, piece.offset) == y))
             total += float(weights.sum())
         if not total > 0:
             raise ValueError(f"the weights of the chunks sum to {total}: there is nothing to score")

@@ -27,8 +27,7 @@ def posteriors(X: Any, w: Array, b: Array, n_threads: int | None = None, offset:
     """
     found = _pass(X, w, b, n_threads, offset, both=True)
     if found is None:
-        added = None if offset is None else offset[:, 0]
-        found = predict_proba(X, with_zero(w), with_zero(b), offset=added, n_threads=n_threads)
+        found = predict_proba(X, with_zero(w), with_zero(b), offset=offset, n_threads=n_threads)
     return found
 
 

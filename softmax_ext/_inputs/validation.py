@@ -82,14 +82,17 @@ def check_scoring(X: object, W: object, b: object, out: object) -> Scoring:
 
 
 def check_offset(offset: object, N: int, K: int) -> Array | None:
-    """Return what is added to the scores, (N, K), or (N, 1) of class 1 of two; NaN and infinity are data."""
+    """Return what is added to the scores, (N, K), or (N, 1) of class 1 of two; NaN and infinity are data.
+
+    What it returns it also takes, so that the offsets of `Rows` are as good as a caller's.
+    """
     if offset is None:
         return None
     array = offset if type(offset) is np.ndarray else as_array(offset, "offset")
     if not is_real(array.dtype):
         raise not_real(array, "offset")
-    if array.shape == (N,) and K == 2:
-        return array[:, np.newaxis]
+    if K == 2 and array.shape in ((N,), (N, 1)):
+        return array if array.ndim == 2 else array[:, np.newaxis]
     if array.shape != (N, K):
         two = f", or ({N},) of class 1" if K == 2 else ""
         raise ValueError(f"offset must be (N, K) = {(N, K)}{two}, got shape {array.shape}")
@@ -98,8 +101,6 @@ def check_offset(offset: object, N: int, K: int) -> Array | None:
 
 def check_offset_of_class_1(offset: object, N: int) -> Array | None:
     """Return what is added to class 1's score, (N, 1): of two columns, by how much the second is more."""
-    if isinstance(offset, np.ndarray) and offset.shape == (N, 1):  # as `Rows` have it
-        offset = offset[:, 0]
     found = check_offset(offset, N, 2)
     if found is None or found.shape[1] == 1:
         return found

@@ -171,9 +171,6 @@ class SoftmaxObjective:
         n_threads: int | None = None,
     ) -> Self:
         """Return the objective of rows with complete weights; the parameters are those of this class."""
-        offset = rows.offset
-        if offset is not None and offset.shape[1] == 1 and parameters.K == 2:
-            offset = offset[:, 0]  # as a caller has it
         return cls(
             rows.X,
             rows.targets,
@@ -183,7 +180,7 @@ class SoftmaxObjective:
             n_threads=n_threads,
             K=parameters.K,
             m=m,
-            offset=offset,
+            offset=rows.offset,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -258,8 +255,8 @@ class SoftmaxObjective:
     def _reference_value_and_grad(self, w: Vector) -> tuple[float, Vector]:
         """Return the loss without the penalty, and its gradient."""
         W, b = self.parameters.split(w, self.dtype)
-        rows, part, offset = self._rows, self._part, self._both_offsets(self._rows)
-        loss, dW, db = reference.loss_grad(rows.X, rows.targets, W, b, sample_weight=rows.s, offset=offset)
+        rows, part = self._rows, self._part
+        loss, dW, db = reference.loss_grad(rows.X, rows.targets, W, b, sample_weight=rows.s, offset=rows.offset)
         return loss * part, self.parameters.gradient(dW, db) * part
 
     def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
@@ -402,14 +399,9 @@ class SoftmaxObjective:
 
     def _posterior(self, rows: Rows, W: Array, b: Array | None) -> Array:
         """Return the posterior of some samples, (n, count): of the classes that have parameters."""
-        classes, offset = self.parameters.classes, self._both_offsets(rows)
-        S = predict_proba(rows.X, W, b, offset=offset, n_threads=self.n_threads)
+        classes = self.parameters.classes
+        S = predict_proba(rows.X, W, b, offset=rows.offset, n_threads=self.n_threads)
         return S[:, classes.start : classes.stop]
-
-    def _both_offsets(self, rows: Rows) -> Array | None:
-        """Return the offset as a public function takes it."""
-        offset = rows.offset
-        return offset if offset is None or offset.shape[1] > 1 else offset[:, 0]
 
     @cached_property
     def mean_squares(self) -> Vector:

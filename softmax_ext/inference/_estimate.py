@@ -22,6 +22,7 @@ from .._fit.stream import RULES
 from .._fit.warning import warn
 from .._inputs.csr import CSR
 from .._inputs.rows import Rows
+from .._optim.intercepts import of_intercepts
 from .._optim.lbfgs import lbfgs
 from ._identified import PART, Separation, collinear, null_space, separation
 from ._likelihood import Likelihood
@@ -100,7 +101,7 @@ def _contrasts(K: int) -> Vector:
     return Q
 
 
-def inferred(model: Any, X: Any, y: Any, sample_weight: Any) -> Inference:
+def inferred(model: Any, X: Any, y: Any, sample_weight: Any, offset: Any) -> Inference:
     """Return the inference of an estimator: of the objective that its fit to these data would minimise."""
     from sklearn.base import clone
 
@@ -114,7 +115,7 @@ def inferred(model: Any, X: Any, y: Any, sample_weight: Any) -> Inference:
         return one
 
     one._minimise = instead  # where a fit to any kind of data has come to an objective
-    one.fit(X, y, sample_weight)
+    one.fit(X, y, sample_weight, offset)
     return found[0]
 
 
@@ -227,6 +228,8 @@ def _convergence_warning() -> type[Warning]:
 def _null(objective: Any, m: float) -> float:
     """Return the log-likelihood of a constant alone: the intercepts' gradient at 0 is 1 / K less the classes' parts."""
     parameters = objective.parameters
+    if objective.offset is not None:  # without which posteriors would be the same for all samples
+        return -m * float(objective.value(of_intercepts(objective)))
     value, grad = objective.value_and_grad(np.zeros(parameters.size))
     db = parameters.intercepts(grad)
     if db is None:
@@ -257,7 +260,10 @@ def _likelihood(f: _Determined, rows: Rows) -> Likelihood:
         Z = scipy.sparse.hstack([X, np.ones((N, 1))], "csr") if f.parameters.intercept else X
     else:
         Z = np.column_stack([X, np.ones(N)]) if f.parameters.intercept else X
-    return Likelihood(Z.astype(np.float64), rows.targets, f.parameters.K, weights=rows.s)
+    offset = rows.offset
+    if offset is not None and offset.shape[1] > 1:
+        offset = offset[:, 1:] - offset[:, :1]
+    return Likelihood(Z.astype(np.float64), rows.targets, f.parameters.K, weights=rows.s, offset=offset)
 
 
 def _beside_first(f: _Determined, u: Vector) -> Vector:

@@ -67,6 +67,7 @@ class Models(NamedTuple):
     W: Array  # (models, K or 1, D)
     b: Array  # (models, K or 1)
     n_threads: int | None
+    offset: Array | None = None  # (N, K or 1), of all samples
 
     def scores(self, X: Any, rows: Integers) -> Iterator[Array]:
         """Yield each model's scores of some rows of X, (rows, K or 1), without a copy of these rows.
@@ -83,6 +84,8 @@ class Models(NamedTuple):
             for start in range(0, len(rows), at_once):
                 block = slice(start, start + at_once)
                 Z[block] = scores(X[rows[block]], W.reshape(-1, D), b.ravel(), self.n_threads)
+            if self.offset is not None:
+                Z.reshape(len(rows), len(W), count)[...] += self.offset[rows][:, np.newaxis]
             for i in range(len(W)):
                 yield Z[:, i * count : (i + 1) * count]
 
@@ -135,9 +138,9 @@ def fold_scores(
     """
     rows, y = fold.test, y[fold.test]
     if scorer is not None and type(scorer) is not _Scorer:
-        X = _safe_indexing(X, rows)
+        X, offset = _safe_indexing(X, rows), None if models.offset is None else models.offset[rows]
         for i in range(len(models.W)):
-            yield scorer(bare(i), X, y, **parameters)
+            yield scorer(bare(i) if offset is None else Beside(bare(i), offset), X, y, **parameters)
         return
     weights = None if sample_weight is None else sample_weight[rows]
     for i, Z in enumerate(models.scores(X, rows)):
@@ -150,17 +153,53 @@ def fold_scores(
             yield scorer(held_out, rows, y, **parameters)
 
 
-class _HeldOut:
-    """A fitted classifier that knows its scores of the rows that a fold leaves out, and is asked for no others."""
+class _Scored:
+    """A fitted classifier as scorers see it, but for what it says of samples."""
 
-    def __init__(self, model: Any, Z: Array) -> None:
-        self.model, self.Z = model, Z
+    def __init__(self, model: Any) -> None:
+        self.model = model
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
     def __sklearn_tags__(self) -> Any:
         return self.model.__sklearn_tags__()
+
+
+class Beside(_Scored):
+    """A fitted classifier that knows the offsets of the samples that it is asked for: scorers have no way for these."""
+
+    def __init__(self, model: Any, offset: Any) -> None:
+        super().__init__(model)
+        self.offset = offset
+
+    def decision_function(self, X: Any) -> Array:
+        """Return the scores, (n, K), or (n,) of two classes."""
+        Z: Array = self.model.decision_function(X, offset=self.offset)
+        return Z
+
+    def predict(self, X: Any) -> Array:
+        """Return the labels of the classes with the highest scores."""
+        labels: Array = self.model.predict(X, offset=self.offset)
+        return labels
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the posterior, (n, K)."""
+        S: Array = self.model.predict_proba(X, offset=self.offset)
+        return S
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return its logarithm, (n, K)."""
+        log_S: Array = self.model.predict_log_proba(X, offset=self.offset)
+        return log_S
+
+
+class _HeldOut(_Scored):
+    """A fitted classifier that knows its scores of the rows that a fold leaves out, and is asked for no others."""
+
+    def __init__(self, model: Any, Z: Array) -> None:
+        super().__init__(model)
+        self.Z = Z
 
     def decision_function(self, rows: Integers) -> Array:
         """Return the scores: (n, K), or (n,) of the second of two classes."""

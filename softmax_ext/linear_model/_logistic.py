@@ -381,7 +381,7 @@ class LogisticRegression(
             objective = objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
         return self._minimise(objective, X.dtype, X, y, sample_weight)
 
-    def inference(self, X: Any, y: Any = None, sample_weight: Any = None) -> Inference:
+    def inference(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Inference:
         """Fit to the last digits, and return the coefficients with standard errors, tests and intervals.
 
         The estimator need not have been fitted, and stays as it is. All solvers end at the same minimum, and Newton's
@@ -389,7 +389,7 @@ class LogisticRegression(
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, offset
             As for `fit`: dense, sparse, in chunks; with `softmax_ext.dask` also Dask's. A weight says how often a
             sample was seen.
 
@@ -424,9 +424,9 @@ class LogisticRegression(
         """
         if self.standardize:
             raise ValueError("inference is not there with standardize=True: fit to scaled X, or without a penalty")
-        return inferred(self, X, y, sample_weight)
+        return inferred(self, X, y, sample_weight, offset)
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
         """Take a few steps on more data: the softmax loss, in constant memory, whatever `solver` says.
 
         Each `batch_size` rows, as they come, are a step of Adam, whose rate falls with the square root of the steps.
@@ -442,6 +442,8 @@ class LogisticRegression(
             All labels that there will be: needed in the first call.
         sample_weight : array_like, shape (n,), optional
             Weights, not negative. With ``class_weight`` a dict they are multiplied by it; "balanced" is refused.
+        offset : array_like, shape (n, K), or (n,) for two classes, optional
+            Added to the scores of these samples, as in `fit`.
 
         Returns
         -------
@@ -482,6 +484,7 @@ class LogisticRegression(
         rows, self.classes_ = check_more_data(
             self, X, y, classes, sample_weight, known=known, class_weight=self.class_weight, solver=self.solver
         )
+        rows.offset = finite_offset(offset, len(rows), len(self.classes_))
         rows = rows.smoothed(len(self.classes_), self.label_smoothing)
         trainer = replace(MiniBatches.of(self), C=asked.C)
         stream = getattr(self, "_stream", None)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator
 
 from .._fit.observers import FitObserver, fits_progress
+from .._fit.readable import finite_offset
 from .._fit.scaling import standardised
 from .._fit.scikit_learn import Strength
 from .._fit.training_data import check_data, checked_weights
@@ -20,6 +21,7 @@ from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .._optim.descent import Solution
 from .._optim.duality import Dual
+from .._optim.intercepts import of_intercepts
 from .._optim.solvers import within
 from ..chunks import Chunks
 from ._displays import PathDisplay
@@ -70,7 +72,7 @@ class Path(_Fields):
     losses : ndarray, shape (n,)
         Mean cross-entropy alone.
     null_loss : float
-        Mean cross-entropy of the intercepts alone; log K without intercepts.
+        Mean cross-entropy of the intercepts alone, beside the offsets; log K without both.
     classes : ndarray, shape (K,)
         The labels, sorted; 0..K-1 for probabilities.
     feature_names : ndarray of str, shape (D,), or None
@@ -154,6 +156,7 @@ def logistic_regression_path(
     standardize: bool = False,
     class_weight: dict[Any, float] | str | None = None,
     sample_weight: Any = None,
+    offset: Any = None,
     n_threads: int | None = None,
     verbose: int = 0,
     callback: FitObserver | None = None,
@@ -193,6 +196,9 @@ def logistic_regression_path(
         variance 1, coefficients for X as it lies.
     class_weight, sample_weight : optional
         As in `LogisticRegression`.
+    offset : array_like, shape (N, K), or (N,) for two classes, optional
+        Added to the scores of the classes, as in `LogisticRegression.fit`. A null model has it too, and the intercepts
+        that are best beside it.
     n_threads : int, optional
         Threads to use, which never changes a bit of the result.
     verbose : int, default 0
@@ -235,6 +241,7 @@ def logistic_regression_path(
         raise TypeError("logistic_regression_path needs X in memory, or mapped into it (numpy.memmap), got Chunks")
     named = BaseEstimator()  # scikit-learn's check notes the features' names in it
     rows, classes, _ = check_data(named, X, y, sample_weight, class_weight=class_weight, solver="lbfgs")
+    rows.offset = finite_offset(offset, len(rows), len(classes))
     X = rows.X
     layout = Parameters.of_model(len(classes), X.shape[1], bool(fit_intercept))
     like = asked.penalty(rows.total, grouped=grouped, weights=penalty_weights)
@@ -254,7 +261,7 @@ def logistic_regression_path(
     space, objective = within(objective)
     trail = Trail(objective, space=space, tol=tol, max_iter=max_iter, moving=True)
     if asked.l1_ratio:
-        trail.ends.dual, trail.ends.w = start.dual, start.dual.null()
+        trail.ends.dual, trail.ends.w = start.dual, start.w
     with ExitStack() as stack:
         observers = [] if callback is None else [callback]
         if verbose:
@@ -271,7 +278,7 @@ def logistic_regression_path(
                 observe(done, n)
     b = parts[:, :, layout.D] if raw.intercept else np.zeros(parts.shape[:2], rows.dtype)
     path = Path(values, parts[:, :, : layout.D], b.copy(), objectives, n_iters, gaps)
-    path.losses, path.null_loss, path.classes = losses, start.dual.loss, classes
+    path.losses, path.null_loss, path.classes = losses, start.loss, classes
     path.feature_names = getattr(named, "feature_names_in_", None)
     return path
 
@@ -282,6 +289,12 @@ class Start:
     def __init__(self, objective: Any, asked: Strength, like: Penalty) -> None:
         self.objective, self.asked, self.like = objective, asked, like
         self.dual = Dual(objective)
+        if objective.offset is None:
+            self.w, self.loss, self.G = self.dual.null(), self.dual.loss, self.dual.G
+        else:
+            self.w = of_intercepts(objective)
+            self.loss, grad = objective.value_and_grad(self.w)
+            self.G = objective.parameters.weights(grad)
 
     def grid(self, n: int) -> Vector:
         """Return n values of C, from a strong penalty to a weak one."""
@@ -295,14 +308,14 @@ class Start:
     def _of_l2(self) -> tuple[float, float]:
         objective, K = self.objective, self.objective.K
         curvature = (1 - 1 / K) / K * float(objective.mean_squares[: objective.D].mean())
-        strong = float(np.square(self.dual.G).sum()) / (EXPLAINED * max(self.dual.loss, np.finfo(float).tiny))
+        strong = float(np.square(self.G).sum()) / (EXPLAINED * max(self.loss, np.finfo(float).tiny))
         weak = NEGLIGIBLE * curvature
         return max(strong, 1e3 * weak), weak
 
     def _of_l1(self) -> tuple[float, float]:
         """Where all weights are 0, and some part of that: glmnet's grid."""
         objective, penalised = self.objective, self.like.factors(self.objective.D) > 0
-        sizes = self.like.sizes(self.dual.G)[..., penalised] / self.like.factors(objective.D)[penalised]
+        sizes = self.like.sizes(self.G)[..., penalised] / self.like.factors(objective.D)[penalised]
         strong = float(sizes.max(initial=0.0)) / self.asked.l1_ratio
         return strong, strong * (WEAK if objective.N >= objective.D else WEAK_OF_WIDE)
 

@@ -33,16 +33,17 @@ from sklearn.utils.validation import _check_method_params, _check_sample_weight,
 
 from .._fit.observers import FitObserver, fits_callbacks, fits_progress
 from .._fit.prediction import PredictionMixin
-from .._fit.readable import are_probabilities
+from .._fit.readable import are_probabilities, finite_offset
 from .._fit.scaling import standardised
 from .._fit.scikit_learn import CONSTRAINTS, SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
 from .._fit.training_data import check_data
 from .._fit.warning import warn
+from .._inputs.rows import Rows
 from .._objective.binomial import objective_of
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from ..chunks import Chunks
-from ._folds import Fold, Models, fold_scores, with_classes
+from ._folds import Beside, Fold, Models, fold_scores, with_classes
 from ._grid import Fits, Grid, check_values_of_C, one_standard_error
 from ._interchange import InterchangeMixin
 from ._logistic import LogisticRegression
@@ -259,7 +260,7 @@ class LogisticRegressionCV(
         self.callback = callback
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, offset: Any = None, **params: Any) -> Self:
         """Choose C, and fit the model.
 
         Parameters
@@ -271,6 +272,9 @@ class LogisticRegressionCV(
         sample_weight : array_like, shape (N,), optional
             Weights s_i, not negative, not all zero; one each by default. Scores count them too: accuracy always, other
             scorers if they take `sample_weight`, or ask for it where metadata routing is enabled.
+        offset : array_like, shape (N, K), or (N,) for two classes, optional
+            Added to the scores of the classes, as in `LogisticRegression.fit`: each fold has those of its rows, to be
+            fitted and to be scored.
         **params : dict
             What the splitter and the scorer ask for, such as `groups`, where metadata routing is enabled.
 
@@ -296,10 +300,11 @@ class LogisticRegressionCV(
         rows, self.classes_, y = check_data(
             self, X, y, sample_weight, class_weight=self.class_weight, solver=self.solver
         )
+        rows.offset = finite_offset(offset, len(rows), len(self.classes_))
         X = rows.X
         bare_weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64)
         Cs = self._values_of_C()
-        splits, score_params = self._routed(sample_weight, params)
+        splits, score_params = self._routed(sample_weight, offset, params)
         N = X.shape[0]
         pairs = check_cv(self.cv, y, classifier=True).split(X, y, **splits)
         folds = [Fold.of(number, N, *pair) for number, pair in enumerate(pairs)]
@@ -333,7 +338,7 @@ class LogisticRegressionCV(
         paths = np.stack([found[r].parts(layout, rows.dtype, r > 0) for r in ratios], axis=1)
         self.Cs_ = Cs
         self.l1_ratios_ = np.array([None]) if l1_ratios is None else np.asarray(l1_ratios)
-        scores = self._score_all(grid, paths, X, y, scorer, bare_weight, score_params)
+        scores = self._score_all(grid, paths, rows, y, scorer, bare_weight, score_params)
         chosen = self._choose(grid, scores, paths, found, ratios, layout, rows.dtype)
         n_iter = np.stack([found[r].n_iter for r in ratios], axis=1)
         self._shape(legacy, l1_ratios is None, chosen, scores, paths, n_iter)
@@ -406,10 +411,10 @@ class LogisticRegressionCV(
             raise ValueError("C=np.inf as well as penalty=None is not supported for the liblinear solver: use lbfgs")
         return Cs
 
-    def _routed(self, sample_weight: Any, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _routed(self, sample_weight: Any, offset: Any, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what the splitter and the scorer are to be given."""
         if _routing_enabled():
-            routed = process_routing(self, "fit", sample_weight=sample_weight, **params)
+            routed = process_routing(self, "fit", sample_weight=sample_weight, offset=offset, **params)
             return routed["splitter"]["split"], routed["scorer"]["score"]
         return {}, params if sample_weight is None else {**params, "sample_weight": sample_weight}
 
@@ -445,14 +450,14 @@ class LogisticRegressionCV(
         self,
         grid: Grid,
         paths: Array,
-        X: Any,
+        rows: Rows,
         y: Array,
         scorer: Any,
         sample_weight: Vector | None,
         score_params: dict[str, Any],
     ) -> Vector:
         """Return the held-out scores, (folds, n_l1, n_cs), in the order in which the scorer is called."""
-        D = X.shape[1]
+        X, D = rows.X, rows.D
         scores = np.empty((len(grid.folds), grid.n_l1, len(grid.Cs)))
         if scorer is not None:
             scorer = with_classes(scorer, self.classes_)
@@ -473,7 +478,7 @@ class LogisticRegressionCV(
                     b = paths[f, a, ..., D]
                 scored = fold_scores(
                     fold,
-                    Models(W, b, self.n_threads),
+                    Models(W, b, self.n_threads, rows.offset),
                     X,
                     y,
                     scorer,
@@ -551,7 +556,7 @@ class LogisticRegressionCV(
         self.n_iter_ = n_iter.transpose(0, 2, 1)[np.newaxis, ..., last]
 
     @_deprecate_positional_args(version="1.11")  # type: ignore[untyped-decorator]
-    def score(self, X: Any, y: Any, *, sample_weight: Any = None, **score_params: Any) -> float:
+    def score(self, X: Any, y: Any, *, sample_weight: Any = None, offset: Any = None, **score_params: Any) -> float:
         """Return the score of given rows by `scoring`, accuracy by default.
 
         Parameters
@@ -562,6 +567,8 @@ class LogisticRegressionCV(
             Their labels.
         sample_weight : array_like, shape (N,), optional
             What each sample weighs.
+        offset : array_like, shape (N, K), or (N,) for two classes, optional
+            Added to the scores of the classes.
         **score_params : dict
             What else the scorer asks for, where metadata routing is enabled.
 
@@ -574,8 +581,9 @@ class LogisticRegressionCV(
         if sample_weight is not None:
             score_params = {**score_params, "sample_weight": sample_weight}
         if _routing_enabled():
-            score_params = process_routing(self, "score", **score_params)["scorer"]["score"]
-        score: float = self._get_scorer()(self, X, y, **score_params)
+            more = {} if offset is None else {"offset": offset}
+            score_params = process_routing(self, "score", **score_params, **more)["scorer"]["score"]
+        score: float = self._get_scorer()(self if offset is None else Beside(self, offset), X, y, **score_params)
         return score
 
     def _get_scorer(self) -> Any:
