@@ -8,8 +8,9 @@
     client = Client("tcp://scheduler:8786")
     model = LogisticRegression().fit(X, y)  # dask arrays, or columns of a data frame: d.drop(columns="y"), d.y
 
-The optimiser runs here; each of its evaluations is one task a worker, which computes the parts of the partitions that
-this worker holds. They are added here, in the order of the partitions: the number of workers does not change a bit.
+The optimiser runs in the client's process. For each evaluation, every worker gets one task, which computes the sums of
+the partitions that the worker holds. The client adds these sums in the order of the partitions, so that the number of
+workers does not change a bit of the result.
 """
 
 from __future__ import annotations
@@ -45,27 +46,27 @@ __all__ = ["LogisticRegression"]
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Bytes of vectors from which they are sent once to each worker, by the workers among themselves, rather than with each
-# worker's task through the scheduler: a second round trip then costs less than the scheduler's copies.
+# Vectors of more bytes than this are scattered, so that workers send them to each other. Smaller ones go with each
+# worker's task through the scheduler: its copies cost less than the second round trip of a scatter.
 SCATTERED = 2**20
-# Seconds for a cluster without a single worker to get one: a nanny on a busy machine takes some to replace a process.
+# How many seconds a cluster may be without any worker: on a busy machine a nanny needs some to replace a process.
 PATIENCE = 60
 
 
 class LogisticRegression(linear_model.LogisticRegression):
     """`softmax_ext.linear_model.LogisticRegression` for Dask's arrays and data frames.
 
-    All parameters, attributes and methods are those of the plain estimator; fitted attributes are NumPy arrays, and
-    all of it works on NumPy arrays too, without a cluster.
+    All parameters, attributes and methods are those of the plain estimator. Fitted attributes are NumPy arrays.
+    Everything works on NumPy arrays, too, without a cluster.
 
     Parameters
     ----------
     client : distributed.Client, optional
-        The cluster: by default the current client's, or, if there is none, one of threads in this process for as
-        long as the fit takes. It is no parameter in the sense of `get_params`, but clones have it.
+        The cluster. By default it is that of the current client, or, if there is none, one of threads in this process
+        that lasts as long as the fit. `get_params` does not return it, but clones have it.
     **parameters
-        Those of `softmax_ext.linear_model.LogisticRegression`. Without `n_threads` a partition is computed on as many
-        threads as its worker has, one partition at a time.
+        Those of `softmax_ext.linear_model.LogisticRegression`. Without `n_threads` each worker computes one partition
+        at a time, on all its threads.
 
     See Also
     --------
@@ -73,10 +74,11 @@ class LogisticRegression(linear_model.LogisticRegression):
 
     Notes
     -----
-    An evaluation sends the coefficients to each worker and brings back one gradient for each partition, K D numbers: a
-    worker should have some partitions, not hundreds. If a worker is lost, Dask computes its partitions again from
-    where they came from, and the fit ends at the same coefficients; what was scattered to it by hand is gone.
-    Workers of another kind of processor round otherwise: only then does it matter who computes what.
+    An evaluation sends the coefficients to each worker and brings back one gradient of K D numbers for each partition,
+    so a worker should have some partitions, not hundreds. If a worker is lost, Dask computes its partitions again from
+    their source, and the fit ends at the same coefficients; partitions that were scattered by hand are lost.
+    Processors of different kinds round differently: only in a cluster that mixes them does the result depend on which
+    worker computes which partition.
 
     Examples
     --------
@@ -116,14 +118,14 @@ class LogisticRegression(linear_model.LogisticRegression):
         Parameters
         ----------
         X : dask array or data frame, shape (N, D)
-            Samples: blocks of NumPy arrays or SciPy's CSR, all of one dtype. Unknown chunk sizes, empty partitions
-            and partitions of any size are fine.
+            Samples: blocks of NumPy arrays or SciPy's CSR, all of one dtype. Partitions may have any sizes, may be
+            empty, and their sizes need not be known.
         y : dask array or series, shape (N,) or (N, K)
-            Labels, or probabilities of a floating dtype; on any boundaries.
+            Labels, or probabilities of a floating dtype. It need not be partitioned as X is.
         sample_weight : dask array or series, shape (N,), optional
-            Weights, on any boundaries.
+            Weights of the samples. They need not be partitioned as X is.
         offset : dask array, series or data frame, shape (N, K), or (N,) for two classes, optional
-            Added to the scores, on any boundaries.
+            Added to the scores. It need not be partitioned as X is.
 
         Returns
         -------
@@ -133,8 +135,10 @@ class LogisticRegression(linear_model.LogisticRegression):
         Raises
         ------
         ValueError, TypeError
-            As the plain estimator, with the number of the partition; if X and y have not the same number of rows, for
-            mini-batch solvers, and if y is no Dask collection where X is.
+            Where the plain estimator raises them, with the number of the partition. Also if X and y have different
+            numbers of rows, if the solver takes mini-batches, and if X is a Dask collection but y is not.
+        RuntimeError
+            If the cluster has no worker for a minute.
         """
         if not _is_dask(X):
             super().fit(X, y, sample_weight, offset)
@@ -191,36 +195,37 @@ class LogisticRegression(linear_model.LogisticRegression):
         return local
 
     def predict(self, X: Any, offset: Any = None) -> Any:
-        """Return the most probable labels (N,): lazily, as a Dask array, if X is a Dask collection."""
+        """Return the most probable labels (N,). If X is a Dask collection, they are a lazy Dask array."""
         if not _is_dask(X):
             return super().predict(X, offset)
         return self._lazily("predict", X, self.classes_.dtype, offset=offset)
 
     def predict_proba(self, X: Any, offset: Any = None) -> Any:
-        """Return the probabilities (N, K): lazily, as a Dask array, if X is a Dask collection."""
+        """Return the probabilities (N, K). If X is a Dask collection, they are a lazy Dask array."""
         if not _is_dask(X):
             return super().predict_proba(X, offset)
         dtype, K = np.result_type(self.coef_, _dtype(X)), len(self.classes_)
         return self._lazily("predict_proba", X, dtype, K, offset=offset)
 
     def predict_log_proba(self, X: Any, offset: Any = None) -> Any:
-        """Return the logarithms of the probabilities (N, K): lazily if X is a Dask collection."""
+        """Return the logarithms of the probabilities (N, K). If X is a Dask collection, they are a lazy Dask array."""
         if not _is_dask(X):
             return super().predict_log_proba(X, offset)
         dtype, K = np.result_type(self.coef_, _dtype(X)), len(self.classes_)
         return self._lazily("predict_log_proba", X, dtype, K, offset=offset)
 
     def decision_function(self, X: Any, offset: Any = None) -> Any:
-        """Return the scores, (N, K) or (N,) for two classes: lazily if X is a Dask collection."""
+        """Return the scores, (N, K), or (N,) for two classes. If X is a Dask collection, they are a lazy Dask array."""
         if not _is_dask(X):
             return super().decision_function(X, offset)
         dtype, rows = np.result_type(self.coef_, _dtype(X)), len(self.coef_)
         return self._lazily("decision_function", X, dtype, None if rows == 1 else rows, offset=offset)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Any:
-        """Return the weighted part of the labels that are predicted: as a Dask array of no dimensions if X is Dask's.
+        """Return the weighted accuracy of the predicted labels.
 
-        ``float(model.score(X, y))`` computes it.
+        If X is a Dask collection, it is a lazy Dask array without dimensions, which ``float(model.score(X, y))``
+        computes.
         """
         if not _is_dask(X):
             return super().score(X, y, sample_weight, offset)
@@ -246,7 +251,7 @@ class LogisticRegression(linear_model.LogisticRegression):
             raise _no_collection("offset", offset)
         model = self.to_local()
         if model.n_threads is None:
-            model.n_threads = 1  # the worker has as many tasks at a time as it has threads
+            model.n_threads = 1  # a worker runs as many of these tasks at a time as it has threads
         if offset is not None:
             return self._lazily_added(method, X, offset, delayed(model), dtype, columns)
         if isinstance(X, da.Array):
@@ -267,7 +272,7 @@ class LogisticRegression(linear_model.LogisticRegression):
         return da.concatenate(parts)
 
     def _lazily_added(self, method: str, X: Any, offset: Any, model: Any, dtype: Any, columns: int | None) -> Any:
-        """Return the same with an offset for each row, which has partitions of the same rows, or is cut as X is."""
+        """Return what `_lazily` does, with an offset that has partitions of the same rows as X or is rechunked so."""
         if isinstance(X, da.Array) and isinstance(offset, da.Array):
             offset = _in_one_column(_alike_rows(X, offset))
         blocks = _delayed_blocks(X=X, offset=offset)
@@ -289,7 +294,7 @@ class LogisticRegression(linear_model.LogisticRegression):
 
 
 class DaskObjective(PiecesObjective):
-    """The objective over partitions: their parts are objects that live on the workers."""
+    """The objective over a collection's partitions, each of which has an objective of its own on a worker."""
 
     def __init__(self, client: Any, pieces: list[Any], surveys: list[Any], problem: Problem) -> None:
         self.client = client
@@ -324,7 +329,10 @@ class DaskObjective(PiecesObjective):
                 yield found[number]
 
     def _placed(self) -> dict[str, list[int]]:
-        """Return which parts each worker computes: those that it has; the one with the fewest, what nobody has."""
+        """Return the numbers of the parts that each worker computes.
+
+        A worker computes the parts that it holds. A part that no worker holds goes to the one with the fewest.
+        """
         with self.client.as_current():
             distributed.wait(self.parts)
         holders = self.client.who_has(self.parts)
@@ -341,7 +349,7 @@ class DaskObjective(PiecesObjective):
         return placed
 
     def _workers(self) -> list[str]:
-        """Return the addresses of all workers; if there is none at this moment, once there is."""
+        """Return the addresses of all workers; if there is none, wait for one."""
         while not (workers := list(self.client.scheduler_info(n_workers=-1)["workers"])):
             try:
                 self.client.wait_for_workers(1, timeout=PATIENCE)
@@ -357,7 +365,7 @@ def _no_collection(name: str, data: Any) -> TypeError:
 
 
 def _check_columns(X: Any) -> None:
-    """Refuse a data frame with columns that hold no numbers, all of them at once."""
+    """Raise one error that names all columns of a data frame that do not hold numbers."""
     if not hasattr(X, "columns"):
         return
     wrong = [f"{name!r} ({dtype})" for name, dtype in X.dtypes.items() if dtype.kind not in "fiub"]
@@ -373,11 +381,12 @@ def _is_dask(data: Any) -> bool:
 
 
 def _in_one_column(X: Any) -> Any:
+    """Return an array whose chunks hold all columns, so that each is some whole samples."""
     return X.rechunk({1: -1}) if isinstance(X, da.Array) and X.ndim == 2 and X.numblocks[1] > 1 else X
 
 
 def _array(data: Any, blocks: list[Any]) -> Any:
-    """Return a collection of these blocks as a Dask array; what it does itself with strings comes with a warning."""
+    """Return a series with these blocks as a Dask array; Dask's own conversion of strings would warn."""
     if isinstance(data, da.Array):
         return data
     dtype = data.dtype if data.dtype.kind in "fiub" else np.dtype(object)
@@ -386,7 +395,7 @@ def _array(data: Any, blocks: list[Any]) -> Any:
 
 
 def _gathered(client: Any, futures: list[Any]) -> list[Any]:
-    """Return the results, or raise the error of the first partition that has one."""
+    """Return the results of futures, or raise the error of the first partition that has one."""
     with client.as_current():
         distributed.wait(futures)
     for future in futures:
@@ -397,15 +406,16 @@ def _gathered(client: Any, futures: list[Any]) -> list[Any]:
 
 
 def _dtype(X: Any) -> np.dtype[Any]:
+    """Return the dtype that samples of X are computed in."""
     dtype: np.dtype[Any] = np.dtype(X.dtype) if hasattr(X, "dtype") else np.result_type(*X.dtypes)
     return COMPUTES_IN.get(dtype.char, np.dtype(np.float64))
 
 
 def _distribute(client: Any, X: Any, others: dict[str, Any]) -> list[Any]:
-    """Return a future of `Rows` for each partition of X, with y, weights and offsets cut as X is."""
+    """Return a future of checked `Rows` for each partition of X, with y, weights and offsets cut as X is."""
     given = {name: _in_one_column(data) for name, data in {"X": X, **others}.items() if data is not None}
     to_compute = _delayed_blocks(**given)
-    # One call for all of them, so that a file of which both X and y are read is read once.
+    # All collections are computed in one call, so that a file that holds both X and y is read once.
     futures = iter(client.compute([block for blocks in to_compute.values() for block in blocks]))
     found = {name: [next(futures) for _ in blocks] for name, blocks in to_compute.items()}
     rows, columns = _rows(given.pop("X")), {"X": found["X"]}
@@ -428,9 +438,10 @@ def _distribute(client: Any, X: Any, others: dict[str, Any]) -> list[Any]:
 
 
 def _delayed_blocks(**collections: Any) -> dict[str, list[Any]]:
-    """Return the blocks of each collection: those of data frames with as many partitions from one graph.
+    """Return the delayed blocks of each collection.
 
-    Optimised apart, files of which few columns are read are merged: of 12 files X would have 12 blocks, and y 3.
+    Data frames with equally many partitions get them from one common graph. If Dask optimised their graphs one by one,
+    it would merge files of which few columns are read: of 12 files X might have 12 blocks, and y 3.
     """
     frames = {name: data for name, data in collections.items() if not isinstance(data, da.Array)}
     blocks = {name: list(data.to_delayed().ravel()) for name, data in collections.items() if name not in frames}
@@ -444,7 +455,7 @@ def _delayed_blocks(**collections: Any) -> dict[str, list[Any]]:
 
 
 def _rows(data: Any) -> list[int]:
-    """Return the rows of a collection's partitions; none if they are not known."""
+    """Return the number of rows of each partition, or an empty list if these are not known."""
     known = isinstance(data, da.Array) and not any(math.isnan(n) for n in data.chunks[0])
     return [int(n) for n in data.chunks[0]] if known else []
 
@@ -454,7 +465,7 @@ def _lengths(client: Any, blocks: list[Any]) -> list[int]:
 
 
 def _cut(client: Any, blocks: list[Any], old: list[int], new: list[int]) -> list[Any]:
-    """Return blocks of `new` rows made of blocks of `old` rows."""
+    """Return futures of blocks with the numbers of rows `new`, made of blocks with the numbers of rows `old`."""
     starts, made, first = np.cumsum([0, *old]), [], 0
     for rows in new:
         parts = [
@@ -470,13 +481,13 @@ def _cut(client: Any, blocks: list[Any], old: list[int], new: list[int]) -> list
 
 
 def _alike_rows(X: Any, other: Any) -> Any:
-    """Return an array on the boundaries of the rows of X, where these are known."""
+    """Return an array rechunked along its rows as X is, or unchanged if Dask does not know the numbers of rows."""
     known = _rows(X) and _rows(other)
     return other.rechunk({0: X.chunks[0]}) if known and X.shape[0] == other.shape[0] else other
 
 
 def _alike(right: Any, other: Any, name: str) -> tuple[Any, Any]:
-    """Return two vectors on the same boundaries, where these are known."""
+    """Return two vectors with the same chunks, or unchanged if Dask does not know their lengths."""
     if len(right.chunks[0]) != len(other.chunks[0]) and not (_rows(right) and _rows(other)):
         raise ValueError(
             f"X has {len(right.chunks[0])} partitions, but {name} has {len(other.chunks[0])}, and Dask does not know "

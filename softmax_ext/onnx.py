@@ -1,10 +1,11 @@
-"""Fitted models as ONNX, which onnxruntime and others run without Python.
+"""Fitted models as ONNX graphs, which onnxruntime and others run without Python.
 
-The graph takes X (N, D) and gives `label` (N,) and `probabilities` (N, K). It needs no more than opset 13 of ai.onnx,
-version 7 of the format, and opset 1 of ai.onnx.ml, which are of 2020 and before.
+A graph takes X (N, D) and returns `label` (N,) and `probabilities` (N, K). It needs opset 13 of ai.onnx, version 7 of
+the format, and opset 1 of ai.onnx.ml, all of which were published in 2020 or before.
 
-Importing this module makes skl2onnx, where it is installed, convert the estimators of `softmax_ext.linear_model`, and
-pipelines with one of them: in double with ``options={"zipmap": False}``, since ONNX has no dictionaries of doubles.
+Once this module is imported, skl2onnx, where it is installed, converts the estimators of `softmax_ext.linear_model`
+and pipelines with one of them. Models in double need ``options={"zipmap": False}``, since ONNX has no dictionaries of
+doubles.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ __all__ = ["OPSETS", "to_onnx"]
 Array = npt.NDArray[Any]
 
 OPSETS = {"": 13, "ai.onnx.ml": 1}
-INNER = "softmax_ext."  # what names begin with that must not be a column's
+INNER = "softmax_ext."  # begins the names of inner arrays, so that they are not mistaken for columns of a table
 FORMAT = 7  # the version of the format that came with opset 13
 DOUBLE, FLOAT = np.dtype(np.float64), np.dtype(np.float32)
 
 
 class Node(NamedTuple):
-    """One operator of a graph, its arrays by their names."""
+    """One operator of a graph, with the names of its input and output arrays."""
 
     operator: str
     inputs: list[str]
@@ -54,22 +55,23 @@ def to_onnx(model: Any) -> onnx.ModelProto:
     Parameters
     ----------
     model : LogisticRegression or LogisticRegressionCV
-        Of `softmax_ext.linear_model`, or scikit-learn's by way of `from_sklearn`. Labels may be integers, truth values,
-        floats or strings.
+        A fitted model of `softmax_ext.linear_model`, or scikit-learn's by way of `from_sklearn`. Labels may be
+        integers, booleans, floats or strings.
 
     Returns
     -------
     onnx.ModelProto
-        Of float64 coefficients, plain operators in double: X is double, and probabilities are those of `predict_proba`
-        within 1e-6. Of float32 coefficients, LinearClassifier: X is float, and scores are within the rounding of
-        float32. `onnx.save` writes it to a file; ``SerializeToString()`` is what an InferenceSession takes.
+        The model. With float64 coefficients it has plain operators in double: X is double, and probabilities are those
+        of `predict_proba` within 1e-6. With float32 coefficients it has a LinearClassifier: X is float, and scores
+        agree within the rounding of float32. `onnx.save` writes the model to a file; an InferenceSession takes its
+        ``SerializeToString()``.
 
     Raises
     ------
     TypeError
         If `model` is something else. Pipelines are converted by ``skl2onnx.to_onnx``, once this module is imported.
     ValueError
-        If labels are of a kind that ONNX has no tensors of.
+        If ONNX has no tensors for labels of this kind.
     NotFittedError
         If the model is not fitted.
 
@@ -99,10 +101,10 @@ def to_onnx(model: Any) -> onnx.ModelProto:
 
 
 def table_to_onnx(model: LogisticRegression, features: Features) -> onnx.ModelProto:
-    """Return a model with what makes its X of a table's columns: medians for missing numbers, words as 0 and 1.
+    """Return an ONNX model that takes a table's columns: it fills in missing numbers and encodes words as 0 and 1.
 
-    Each column is an input (N, 1) of its own name: numbers of the coefficients' dtype, NaN where one is missing, or
-    strings, the empty one where a word is missing.
+    Each column is an input (N, 1) with the column's name. It has numbers of the coefficients' dtype, where NaN stands
+    for a missing one, or strings, where the empty string does.
     """
     taken = sorted({"label", "probabilities"} & set(features.columns))
     if taken:
@@ -137,11 +139,11 @@ def table_to_onnx(model: LogisticRegression, features: Features) -> onnx.ModelPr
 def _made(
     model: Any, inputs: dict[str, int], strings: Container[str], arrays: dict[str, Array], before: list[Node]
 ) -> onnx.ModelProto:
-    """Return a graph of inputs (N, columns), strings or numbers, of which the nodes before it make X."""
+    """Return an ONNX model. `inputs` maps names to numbers of columns, and the nodes `before` make X of the inputs."""
     W, b = _two_dimensional(model)
     labels = _labels(model.classes_)
     own, nodes = _operators(W, b, labels)
-    if before:  # whose inputs may have any names
+    if before:  # columns may have any names, so that inner arrays need a prefix
         names = {"label": "label", "probabilities": "probabilities"}
         nodes = [
             each._replace(
@@ -174,7 +176,7 @@ def _made(
 
 
 def _two_dimensional(model: Any) -> tuple[Array, Array]:
-    """Return W (K, D) and b (K,): of two classes the first has the score 0."""
+    """Return W (K, D) and b (K,), with zeros for the first of two classes."""
     W, b = (x.toarray() if scipy.sparse.issparse(x) else x for x in (model.coef_, model.intercept_))
     W, b = np.asarray(W), np.asarray(b)
     if len(model.classes_) == 2:
@@ -197,7 +199,7 @@ def _element(labels: Array) -> int:
 
 
 def _operators(W: Array, b: Array, labels: Array) -> tuple[dict[str, Array], list[Node]]:
-    """Return the constants and the operators from X to label and probabilities."""
+    """Return the constants and the operators that lead from X to label and probabilities."""
     chosen = [Node("Gather", ["classes", "index"], ["label"])]
     if W.dtype == DOUBLE:
         return {"coef": W, "intercept": b, "classes": labels}, [
@@ -223,7 +225,7 @@ def _operators(W: Array, b: Array, labels: Array) -> tuple[dict[str, Array], lis
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    """Add a model's operators to a graph of skl2onnx, in double if what comes in is."""
+    """Add a model's operators to a graph of skl2onnx, in double if the graph's input is double."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
     from skl2onnx.common.utils_classifier import get_label_classes
 
@@ -231,7 +233,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     W, b = _two_dimensional(model)
     dtype = DOUBLE if isinstance(entry.type, DoubleTensorType) else FLOAT
     labels = _labels(np.asarray(get_label_classes(scope, model)))
-    if labels.dtype.kind != "O":  # skl2onnx declares all others as these
+    if labels.dtype.kind != "O":  # skl2onnx declares all labels but strings as int64
         labels = labels.astype(np.int64)
     arrays, nodes = _operators(W.astype(dtype), b.astype(dtype), labels)
     names = {
@@ -263,7 +265,7 @@ def _register() -> None:
     try:
         from skl2onnx import update_registered_converter
         from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
-    except ImportError:  # then there is nobody to register with
+    except ImportError:  # skl2onnx is not installed
         return
     for kind in (LogisticRegression, LogisticRegressionCV):
         update_registered_converter(

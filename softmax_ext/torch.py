@@ -1,9 +1,9 @@
 """Cross-entropy for programs in PyTorch, on the CPU: one changed import from `torch.nn.functional` or `torch.nn`.
 
 `cross_entropy` and `linear_cross_entropy` have the signatures, semantics and errors of PyTorch 2.13, and are
-differentiable. What they do not compute here is done by PyTorch's own function of the same name, to which all
-arguments are handed: tensors on another device, of another dtype, or too few to pay; second derivatives; transforms
-of `torch.func`; and whatever is wrong, for which it raises.
+differentiable. In some cases they hand all arguments to PyTorch's own function of the same name: for tensors on another
+device or of another dtype, for so few numbers that PyTorch is faster, for second derivatives, for transforms of
+`torch.func`, and for invalid arguments, so that PyTorch raises its own error.
 
 A call runs on the smaller of `torch.get_num_threads()` and softmax_ext's own number of threads.
 """
@@ -25,14 +25,12 @@ __all__ = ["CrossEntropyLoss", "LinearCrossEntropyLoss", "cross_entropy", "linea
 
 WIDE = torch.float32, torch.float64
 NARROW = torch.float16, torch.bfloat16  # computed in float32
-TENSORS = {torch.Tensor, nn.Parameter}  # a subclass may compute as it likes
+TENSORS = {torch.Tensor, nn.Parameter}  # other subclasses may override what PyTorch computes with them
 
-# Less than this is sooner done by PyTorch. Our calls and checks take 120 us both ways, and PyTorch takes as long for a
-# row as for 330 scores: 1024 x 10 take 136 us here and 108 there, 4096 x 10 172 and 344, 256 x 1000 199 and 148 (two
-# cores of an AMD EPYC, Zen 4).
+# Below these sizes PyTorch is faster, since our calls and checks take some time of their own. PyTorch takes as long for
+# a row as for ROW scores, so rows x (classes + ROW) is compared with FEW. FEW_FLOPS counts the operations of the linear
+# layer's scores. (docs/notes.md, "From which sizes on losses are computed here")
 FEW, ROW = 1 << 19, 330
-# Operations of the linear one's scores: 256 x 128 x 100, 2**22.6, take 246 us here and 201 there, and 256 x 256 x 1000,
-# 2**27, 2.7 ms and 5.4.
 FEW_FLOPS = 1 << 24
 
 
@@ -46,42 +44,43 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Cross-entropy of scores, as `torch.nn.functional.cross_entropy`.
+    """Return the cross-entropy of scores, as `torch.nn.functional.cross_entropy` does.
 
     Parameters
     ----------
     input : Tensor, shape (K,), (N, K) or (N, K, d1, ...)
         Scores. float32, float64, float16 and bfloat16 on the CPU are computed here, the last two in float32. They are
-        read in place if they or their classes are contiguous, whatever the other strides, which may be 0.
+        read in place if the tensor or its axis of classes is contiguous; other strides do not matter, and may be 0.
     target : Tensor
-        Labels in 0..K-1, int64, of input's shape without its K; or probabilities of input's shape and dtype.
+        Labels in 0..K-1, int64, of input's shape without K; or probabilities of input's shape and dtype.
     weight : Tensor, shape (K,), optional
         Weights of the classes.
     size_average, reduce : bool, optional
-        PyTorch's deprecated names of reductions; its own function takes them.
+        PyTorch's deprecated names of reductions, with which its own function is called.
     ignore_index : int, default -100
-        Rows of this label count for nothing.
+        Rows with this label do not contribute.
     reduction : "mean", "sum" or "none"
-        The mean with labels is Σ loss / Σ w_label over the rows that are not ignored.
+        How the rows' losses are reduced. With labels the mean is Σ loss / Σ w_label over the rows that are not ignored.
     label_smoothing : float in [0, 1]
         ε of the targets (1 - ε) Y + ε / K.
 
     Returns
     -------
     Tensor
-        Of input's dtype; float32 for scores of two bytes under `torch.autocast`.
+        The loss, of input's dtype, or float32 for scores of two bytes under `torch.autocast`: a number, or for "none"
+        one for each row.
 
     Raises
     ------
     IndexError
-        A label is neither in 0..K-1 nor ignore_index.
+        If a label is neither in 0..K-1 nor ignore_index.
     RuntimeError, ValueError, TypeError
-        As PyTorch's own function, which raises them.
+        Where PyTorch's own function raises them.
 
     Notes
     -----
-    Forward reads the scores once and saves them, not a copy; backward reads them again and writes their gradient.
-    So scores must not be changed in place before backward, which PyTorch's own function allows.
+    Forward reads the scores once, and keeps a reference to them instead of a copy. Backward reads them again and writes
+    their gradient. So scores must not be changed in place before backward, which PyTorch's own function allows.
 
     Examples
     --------
@@ -121,9 +120,9 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     options: Any = None,
 ) -> torch.Tensor:
-    """Cross-entropy of a linear layer's scores, as `torch.nn.functional.linear_cross_entropy`.
+    """Return the cross-entropy of a linear layer's scores, as `torch.nn.functional.linear_cross_entropy` does.
 
-    The N x K scores are never stored, forward or backward: of them a tile exists at a time.
+    The N x K scores are never stored, neither in forward nor in backward: only a tile of them exists at a time.
 
     Parameters
     ----------
@@ -132,7 +131,7 @@ def linear_cross_entropy(
     linear_weight : Tensor, shape (K, D)
         W, of input's dtype. PyTorch's own function takes shape (K, d1, ..., D).
     target : Tensor
-        Labels in 0..K-1, int64, of input's shape without its D; or probabilities of shape (K,) or (N, K).
+        Labels in 0..K-1, int64, of input's shape without D; or probabilities of shape (K,) or (N, K).
     linear_bias : Tensor, shape (K,), optional
         Bias of the classes.
     weight : Tensor, shape (K,), optional
@@ -140,27 +139,29 @@ def linear_cross_entropy(
     reduction, label_smoothing
         As in `cross_entropy`.
     ignore_index : int, optional
-        Rows of this label count for nothing; -100 if it is not given. Not with probabilities.
+        Rows with this label do not contribute; by default -100. It must not be given with probabilities.
     options : torch.nn.LinearCrossEntropyOptions, optional
-        How PyTorch's own function is to cut the batch, where it computes. Here it changes nothing.
+        How PyTorch's own function cuts the batch, where that is called. It has no effect on what is computed here.
 
     Returns
     -------
     Tensor
-        Of input's dtype; float32 for numbers of two bytes under `torch.autocast`.
+        The loss, of input's dtype, or float32 for numbers of two bytes under `torch.autocast`: a number, or for "none"
+        one for each row.
 
     Raises
     ------
     IndexError
-        A label is neither in 0..K-1 nor ignore_index.
+        If a label is neither in 0..K-1 nor ignore_index.
     RuntimeError, ValueError, TypeError
-        As PyTorch's own function, which raises them.
+        Where PyTorch's own function raises them.
 
     Notes
     -----
-    With "mean" and "sum" the gradients that will be asked for are computed together with the loss, and backward
-    multiplies them by its upstream gradient. With "none" backward computes them, and the scores a second time.
-    Under `torch.autocast` nothing is rounded to bfloat16: PyTorch's own function rounds the scores.
+    With "mean" and "sum" the gradients of all tensors that require one are computed together with the loss, and
+    backward multiplies them by the upstream gradient. With "none" backward computes them, for which it computes the
+    scores a second time. Under `torch.autocast` nothing is rounded to bfloat16, whereas PyTorch's own function rounds
+    the scores.
 
     Examples
     --------
@@ -198,9 +199,9 @@ def linear_cross_entropy(
 
 
 class CrossEntropyLoss(nn.CrossEntropyLoss):  # type: ignore[misc]
-    """`torch.nn.CrossEntropyLoss` by `cross_entropy`.
+    """`torch.nn.CrossEntropyLoss`, computed by `cross_entropy`.
 
-    Its parameters, attributes and state are those of PyTorch's.
+    Parameters, attributes and state are those of PyTorch's class.
 
     Examples
     --------
@@ -212,7 +213,7 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):  # type: ignore[misc]
     """
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Compute the loss of scores and targets."""
+        """Return the loss of scores and targets."""
         return cross_entropy(
             input,
             target,
@@ -224,9 +225,9 @@ class CrossEntropyLoss(nn.CrossEntropyLoss):  # type: ignore[misc]
 
 
 class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):  # type: ignore[misc]
-    """`torch.nn.LinearCrossEntropyLoss` by `linear_cross_entropy`.
+    """`torch.nn.LinearCrossEntropyLoss`, computed by `linear_cross_entropy`.
 
-    Its parameters, attributes and state are those of PyTorch's.
+    Parameters, attributes and state are those of PyTorch's class.
 
     Examples
     --------
@@ -239,7 +240,7 @@ class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):  # type: ignore[misc]
     """
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Compute the loss of samples and targets."""
+        """Return the loss of samples and targets."""
         W, b = self.linear.weight, self.linear.bias
         if self.out_features:
             W = W.reshape(self.num_classes, *self.out_features, -1)
@@ -258,13 +259,13 @@ class LinearCrossEntropyLoss(nn.LinearCrossEntropyLoss):  # type: ignore[misc]
 
 
 def _ours(needed: Any, optional: Any, ignore_index: Any, reduction: Any, label_smoothing: Any) -> bool:
-    """Tell whether the operators take these, each for itself; whether they fit together is asked by `_fit`."""
+    """Return whether the operators take each of these arguments; `_fit` tells whether they also fit together."""
     tensors = [*needed, *(x for x in optional if x is not None)]
     if dispatch.kernels is None or any(type(x) not in TENSORS for x in tensors):
         return False
     if any(x.device.type != "cpu" or x.layout is not torch.strided for x in tensors):
         return False
-    # Of targets and class weights no gradient is made here.
+    # The operators compute no gradients of targets and class weights.
     without = [x for x in (needed[1], optional[0]) if x is not None]
     if needed[0].dtype not in WIDE + NARROW or (torch.is_grad_enabled() and any(x.requires_grad for x in without)):
         return False
@@ -280,7 +281,7 @@ def _ours(needed: Any, optional: Any, ignore_index: Any, reduction: Any, label_s
 
 
 def _fit(shape: Any, axis: int, dtype: torch.dtype, target: Any, weight: Any, ignore_index: int) -> bool:
-    """Tell whether target and class weights fit scores of this shape, with their classes along axis, and this dtype."""
+    """Return whether target and class weights fit scores of this shape and dtype, whose classes lie along axis."""
     if axis < 0 or math.prod(shape) == 0:
         return False
     if weight is not None and not (_alike(dtype, weight.dtype) and weight.shape == shape[axis : axis + 1]):
@@ -291,7 +292,7 @@ def _fit(shape: Any, axis: int, dtype: torch.dtype, target: Any, weight: Any, ig
 
 
 def _alike(dtype: torch.dtype, other: torch.dtype) -> bool:
-    """Tell whether PyTorch takes both in one call: under autocast all but float64 are cast to one."""
+    """Return whether PyTorch takes both dtypes in one call: autocast casts all but float64 to the same one."""
     if dtype is other:
         return True
     narrow = other in NARROW or other is torch.float32
@@ -304,6 +305,6 @@ def _result(dtype: torch.dtype) -> torch.dtype:
 
 
 def _few(scores: torch.Tensor, axis: int) -> bool:
-    """Tell whether there are too few scores to pay."""
+    """Return whether there are so few scores that PyTorch is faster."""
     K = scores.shape[axis]
     return bool(scores.numel() // K * (K + ROW) < FEW)

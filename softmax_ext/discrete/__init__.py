@@ -6,12 +6,13 @@
 
     print(MNLogit(y, X).fit().summary())
 
-They are statsmodels' models, in which everything that is computed from the data is computed here: likelihood, score,
+They are subclasses of statsmodels' models. Everything that depends on the data is computed here: likelihood, score,
 information, robust and clustered covariances, marginal effects with their derivatives, the null model, predictions.
 Results, tables and tests are statsmodels' own.
 
-`_model.py` has what both models are asked for, `_mnlogit.py` and `_logit.py` the two, `_fitting.py` how a fit goes,
-`_robust.py` the covariances that do without the model's, `_results.py` and `_margins.py` what is made of a fit.
+`_model.py` has what both models share, `_mnlogit.py` and `_logit.py` have the models, `_fitting.py` fits them,
+`_robust.py` computes robust and clustered covariances, and `_results.py` and `_margins.py` have results and marginal
+effects.
 """
 
 try:

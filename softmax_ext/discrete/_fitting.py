@@ -1,4 +1,4 @@
-"""How a model is fitted, by our Newton's method or by statsmodels' optimisers; and what is to be said of the data."""
+"""How a model is fitted, by our Newton's method or by statsmodels' optimisers, and the warnings about its data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fitted(
     callback: Any,
     kwargs: dict[str, Any],
 ) -> Any:
-    """Return statsmodels' bare results of a fit: parameters, covariance, and how it went."""
+    """Return a fit in statsmodels' inner form: parameters, covariance, and the optimiser's record in `mle_retvals`."""
     chosen = {name: kwargs.pop(name) for name in ("cov_type", "cov_kwds", "use_t") if name in kwargs}
     _warn_of_collinear(model)
     if method == "newton":
@@ -65,6 +65,7 @@ def fitted(
 def _by_newton(
     model: Any, start: Any, maxiter: int, full_output: Any, disp: Any, callback: Any, kwargs: dict[str, Any]
 ) -> Any:
+    """Return a fit by our Newton's method in the same form, with the settings that statsmodels would record."""
     f = model._likelihood
     warn, retall = kwargs.pop("warn_convergence", True), kwargs.pop("retall", False)
     for name in ("skip_hessian", "fargs"):
@@ -110,7 +111,7 @@ def _by_newton(
 
 
 def _tell(found: Maximum) -> None:
-    """Print how Newton's method went, in statsmodels' words."""
+    """Print in statsmodels' words how Newton's method ended."""
     print(
         "Optimization terminated successfully."
         if found.converged
@@ -123,8 +124,9 @@ def _tell(found: Maximum) -> None:
 
 
 def _warn_of_collinear(model: Any) -> None:
+    """Warn of each column of exog that is a linear combination of those before it."""
     full = (model.exog.shape[1] - 1) * model._equations
-    if model._check_rank and model.df_model == full:  # its rank has been found already
+    if model._check_rank and model.df_model == full:  # the model has already found that exog has full rank
         return
     matrix = gram(double(model.exog))
     for *others, column in [] if Factor(matrix).sound else collinear(matrix):
@@ -138,12 +140,13 @@ def _warn_of_collinear(model: Any) -> None:
 
 
 def _covariance(model: Any, H: Vector, *, ends: bool = False) -> Vector:
+    """Return the covariance for a Hessian of the mean loss; `ends` says that it is one in the limit of a separation."""
     f = model._likelihood
     return covariance(H, f.m, f.sizes() if ends else None)[0]
 
 
 def _separation_at(model: Any, params: npt.ArrayLike) -> Separation | None:
-    """Look for separation where another optimiser has ended."""
+    """Return a separation that is found from where another optimiser has ended, or None."""
     f, theta = model._likelihood, flat(params)
     step = Factor(f.hessian(theta)).solve(-f.value_and_grad(theta)[1])
     return separation(f, theta, step, at_last=True)

@@ -18,7 +18,7 @@ Vector = npt.NDArray[np.float64]
 
 
 class Logit(Model, theirs.Logit):  # type: ignore[misc]
-    r"""Logit model of two classes: `statsmodels.discrete.discrete_model.Logit`, sooner.
+    r"""Logit model of two classes: `statsmodels.discrete.discrete_model.Logit`, faster.
 
     .. math:: \ln L = \sum_i s_i \left(y_i \ln p_i + (1 - y_i) \ln (1 - p_i)\right), \quad p_i = \frac{1}{1 +
         \exp(-x_i \beta - o_i)}
@@ -26,28 +26,28 @@ class Logit(Model, theirs.Logit):  # type: ignore[misc]
     Parameters
     ----------
     endog : array_like, shape (N,)
-        0 or 1, or what is between.
+        Targets: 0 or 1, or probabilities of 1.
     exog : array_like or data frame, shape (N, D)
-        Samples. An intercept is a column of ones (`statsmodels.api.add_constant`); a formula has one.
+        Samples. An intercept needs a column of ones (`statsmodels.api.add_constant`); a formula adds one.
     offset : array_like, shape (N,), optional
-        o, what is added to the scores.
+        o, which is added to the scores.
     check_rank : bool, default True
-        Whether the degrees of freedom are counted by the rank of exog.
+        Whether the degrees of freedom follow from the rank of exog, not from its number of columns.
     freq_weights : array_like, shape (N,), optional
         How often each sample was seen, as in `MNLogit`.
     missing : {"none", "drop", "raise"}, default "none"
-        What is done about NaN.
+        What is done with samples that have NaN: nothing is checked, they are left out, or an error is raised.
     **kwargs
-        As statsmodels'.
+        Other arguments of statsmodels' model.
 
     Raises
     ------
     ValueError
-        As statsmodels; if a weight is negative or not finite.
+        Where statsmodels raises it, and if a weight is negative or not finite.
 
     See Also
     --------
-    MNLogit : For more classes; its notes hold here.
+    MNLogit : For more classes. Its notes hold for this model, too.
 
     Examples
     --------
@@ -95,12 +95,12 @@ class Logit(Model, theirs.Logit):  # type: ignore[misc]
         return super().cdf(X) if np.iscomplexobj(X) else expit(np.asarray(X, np.float64))
 
     def pdf(self, X: Any) -> Any:
-        """Return the derivative of that."""
+        """Return the derivative of `cdf` at scores X."""
         p = self.cdf(X)
         return p * (1 - p)
 
     def predict(self, params: Any, exog: Any = None, which: str = "mean", offset: Any = None) -> Any:
-        """Return probabilities of 1 (n,), or scores, or variances, as statsmodels does."""
+        """Return probabilities of 1 (n,), or scores, or variances; the arguments are those of statsmodels."""
         if which == "mean":
             own = offset is None and exog is None
             found = self._mean(params, exog, offset) if own or np.ndim(exog) == 2 else None
@@ -109,16 +109,16 @@ class Logit(Model, theirs.Logit):  # type: ignore[misc]
         return super().predict(params, exog, which, offset)
 
     def loglikeobs(self, params: npt.ArrayLike) -> Vector:
-        """Return each sample's part of the log-likelihood, (N,)."""
+        """Return each sample's contribution to the log-likelihood, (N,)."""
         f = self._likelihood
         return -f.losses(flat(params)) * (1.0 if f.weights is None else f.weights)
 
     def score_factor(self, params: npt.ArrayLike) -> Vector:
-        """Return the derivative of each sample's log-likelihood to its score, (N,)."""
+        """Return the derivative of each sample's log-likelihood with respect to its score x β, (N,)."""
         return self._residuals(params)[:, 0]
 
     def hessian_factor(self, params: npt.ArrayLike) -> Vector:
-        """Return the second derivative likewise, (N,)."""
+        """Return the second derivative of each sample's log-likelihood with respect to its score, (N,)."""
         found: Vector = super().hessian_factor(params)
         return found if self._weights is None else found * self._weights
 

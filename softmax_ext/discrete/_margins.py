@@ -1,4 +1,4 @@
-"""statsmodels' marginal effects, by formulas."""
+"""statsmodels' marginal effects, whose derivatives are computed by formulas instead of finite differences."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Vector = npt.NDArray[np.float64]
 
 
 class Margins(discrete_margins.DiscreteMargins):  # type: ignore[misc]
-    """statsmodels' marginal effects, with derivatives by their formulas, in passes over blocks of the samples."""
+    """statsmodels' marginal effects, computed for a block of samples at a time."""
 
     def get_margeff(
         self, at: str = "overall", method: str = "dydx", atexog: Any = None, dummy: bool = False, count: bool = False
     ) -> None:
-        """Compute them; see `statsmodels.discrete.discrete_margins.DiscreteMargins.get_margeff`."""
+        """Compute the effects; see `statsmodels.discrete.discrete_margins.DiscreteMargins.get_margeff`."""
         at, method = at.lower(), method.lower()
         results, model = self.results, self.results.model
         weights = model._weights
@@ -65,7 +65,7 @@ class Margins(discrete_margins.DiscreteMargins):  # type: ignore[misc]
 
 
 def _weighted_middle(exog: Array, weights: Vector, at: str) -> Vector:
-    """Return the mean or the median of the columns, (1, D), of samples seen so many times."""
+    """Return the mean or the median of the columns, (1, D), where sample i counts weights[i] times."""
     if at == "mean":
         return np.average(exog, axis=0, weights=weights)[np.newaxis]
     order = np.argsort(exog, axis=0)

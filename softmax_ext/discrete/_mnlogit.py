@@ -18,7 +18,7 @@ Vector = npt.NDArray[np.float64]
 
 
 class MNLogit(Model, theirs.MNLogit):  # type: ignore[misc]
-    r"""Multinomial logit model: `statsmodels.discrete.discrete_model.MNLogit`, sooner.
+    r"""Multinomial logit model: `statsmodels.discrete.discrete_model.MNLogit`, faster.
 
     .. math:: \ln L = \sum_i s_i \sum_k Y_{ik} \ln S_{ik}, \quad S_{ik} = \frac{\exp(x_i \beta_k)}{\sum_j \exp(x_i
         \beta_j)}, \quad \beta_0 = 0
@@ -28,23 +28,24 @@ class MNLogit(Model, theirs.MNLogit):  # type: ignore[misc]
     endog : array_like, shape (N,)
         Classes: numbers, strings, or a categorical. The first of them, in their order, has no coefficients.
     exog : array_like or data frame, shape (N, D)
-        Samples. An intercept is a column of ones (`statsmodels.api.add_constant`); a formula has one.
+        Samples. An intercept needs a column of ones (`statsmodels.api.add_constant`); a formula adds one.
     check_rank : bool, default True
-        Whether the degrees of freedom are counted by the rank of exog.
+        Whether the degrees of freedom follow from the rank of exog, not from its number of columns.
     offset : array_like, shape (N, K) or (N, K - 1), optional
-        What is added to the scores of all classes, or of all but the first. Beyond statsmodels.
+        Added to the scores of all classes, or of all but the first. statsmodels' model has no offset.
     freq_weights : array_like, shape (N,), optional
-        How often each sample was seen: everything is as if it were there so many times, and need not be a whole
-        number. Beyond statsmodels.
+        How often each sample was seen: results are as if it were there so many times. It need not be a whole number.
+        statsmodels' model has no weights.
     missing : {"none", "drop", "raise"}, default "none"
-        What is done about NaN.
+        What is done with samples that have NaN: nothing is checked, they are left out, or an error is raised.
     **kwargs
-        As statsmodels'.
+        Other arguments of statsmodels' model.
 
     Raises
     ------
     ValueError
-        As statsmodels; if a weight is negative or not finite, or an offset has another shape or is not finite.
+        Where statsmodels raises it, and if a weight is negative or not finite, or an offset has another shape or is
+        not finite.
 
     See Also
     --------
@@ -52,10 +53,10 @@ class MNLogit(Model, theirs.MNLogit):  # type: ignore[misc]
 
     Notes
     -----
-    `fit(method="newton")`, the default, is Newton's method from a sample's maximum, and keeps a Hessian as long as it
-    serves; statsmodels' other methods run as they are. Separated classes are told by PerfectSeparationWarning, which
-    says which and along what, and collinear columns by CollinearityWarning; standard errors of what the data do not
-    determine are infinite, and those of the rest are right.
+    `fit(method="newton")`, the default, is Newton's method. It begins where some iterations of L-BFGS end, and keeps a
+    Hessian as long as its steps shrink. statsmodels' other methods run as they are. A PerfectSeparationWarning says
+    which classes are separated and along what, a CollinearityWarning which columns are collinear. Coefficients that
+    the data do not determine have infinite standard errors, and the others have the right ones.
 
     References
     ----------
@@ -86,7 +87,7 @@ class MNLogit(Model, theirs.MNLogit):  # type: ignore[misc]
             self.offset = self._checked_offset(offset)
 
     def _checked_offset(self, offset: Any) -> Vector:
-        """Return an offset of all classes but the first, for the samples that are left."""
+        """Return a checked offset of all classes but the first, without samples that `missing` has dropped."""
         given = np.asarray(offset, np.float64)
         given = given[:, np.newaxis] if given.ndim == 1 else given
         dropped = getattr(self.data, "missing_row_idx", None) or []
@@ -119,7 +120,7 @@ class MNLogit(Model, theirs.MNLogit):  # type: ignore[misc]
         return getattr(self, "offset", None)
 
     def cdf(self, X: Any) -> Any:
-        """Return the posteriors of scores (n, K - 1) of all classes but the first."""
+        """Return the posteriors (n, K) for scores (n, K - 1) of all classes but the first."""
         X = np.asarray(X)
         if X.dtype.kind == "c":
             return super().cdf(X)
@@ -130,22 +131,23 @@ class MNLogit(Model, theirs.MNLogit):  # type: ignore[misc]
         return Z
 
     def predict(self, params: Any, exog: Any = None, which: str = "mean", offset: Any = None) -> Any:
-        """Return posteriors (n, K), or scores, or variances.
+        """Return posteriors, scores or variances.
 
         Parameters
         ----------
         params : array_like, shape (D, K - 1)
             Coefficients.
         exog : array_like, shape (n, D), optional
-            Where; by default at the model's own samples, with its offset.
+            Samples; by default the model's own, with its offset.
         which : {"mean", "linear", "var"}
-            Posteriors; scores, 0 for the first class; S (1 - S).
+            Posteriors S; scores, which are 0 for the first class; or variances S (1 - S).
         offset : array_like, shape (n, K) or (n, K - 1), optional
-            What is added to the scores at exog.
+            Added to the scores of exog.
 
         Returns
         -------
         array, shape (n, K)
+            What `which` names, for each sample and class.
         """
         found = self._mean(params, exog, offset)
         if which == "linear" or found is None:
@@ -168,7 +170,7 @@ class MNLogit(Model, theirs.MNLogit):  # type: ignore[misc]
     def _derivative_exog(
         self, params: Any, exog: Any = None, transform: str = "dydx", dummy_idx: Any = None, count_idx: Any = None
     ) -> Any:
-        """Return the effects at each sample, (n, D K), those on one class together."""
+        """Return the marginal effects at each sample, (n, K D), class after class."""
         exog = self.exog if exog is None else exog
         params = np.asarray(params).reshape(self.K, -1, order="F")
         W = np.column_stack([np.zeros(self.K), params])  # (D, K)
@@ -182,7 +184,7 @@ class MNLogit(Model, theirs.MNLogit):  # type: ignore[misc]
         return effects.reshape(len(exog), -1, order="F")
 
     def _derivative_predict(self, params: Any, exog: Any = None, transform: str = "dydx") -> Any:
-        """Return the derivatives of the posteriors to the parameters, (n, K, (K - 1) D)."""
+        """Return the derivatives of the posteriors with respect to the parameters, (n, K, (K - 1) D)."""
         exog = self.exog if exog is None else exog
         P = self.predict(np.asarray(params).reshape(self.K, -1, order="F"), exog)
         slopes = np.eye(int(self.J))[:, 1:] - P[:, np.newaxis, 1:]
@@ -191,7 +193,7 @@ class MNLogit(Model, theirs.MNLogit):  # type: ignore[misc]
         return (slopes[:, :, :, np.newaxis] * exog[:, np.newaxis, np.newaxis, :]).reshape(*P.shape, -1)
 
     def loglikeobs(self, params: npt.ArrayLike) -> Vector:
-        """Return each sample's part of the log-likelihood, (N, K): in its class's column."""
+        """Return each sample's contribution to the log-likelihood, (N, K), in its class's column; others are 0."""
         f = self._likelihood
         s = 1.0 if f.weights is None else f.weights
         if f.y.ndim == 2:
@@ -201,11 +203,11 @@ class MNLogit(Model, theirs.MNLogit):  # type: ignore[misc]
         return found
 
     def score_factor(self, params: npt.ArrayLike) -> Vector:
-        """Return the derivative of each sample's log-likelihood to its scores, (N, K - 1)."""
+        """Return the derivative of each sample's log-likelihood with respect to its scores, (N, K - 1)."""
         return self._residuals(params)
 
     def hessian_factor(self, params: npt.ArrayLike) -> Vector:
-        """Return the second derivatives likewise, (N, K - 1, K - 1)."""
+        """Return the second derivatives of each sample's log-likelihood by its scores, (N, K - 1, K - 1)."""
         found: Vector = super().hessian_factor(flat(params))
         s = self._weights
         return found if s is None else found * s[:, np.newaxis, np.newaxis]

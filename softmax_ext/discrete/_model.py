@@ -1,4 +1,4 @@
-"""What both of statsmodels' models have in common here: a likelihood, and what statsmodels asks of it."""
+"""The base of both models: a likelihood, and the methods that statsmodels calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Vector = npt.NDArray[np.float64]
 
 
 class Model:
-    """What both models have in common: a likelihood, and what statsmodels asks of it."""
+    """The base of both models: a likelihood, and the methods that statsmodels calls."""
 
     endog: Any
     exog: Any
@@ -31,13 +31,13 @@ class Model:
     raise_on_perfect_prediction: bool
     _check_rank: bool
     _likelihood_of: tuple[Any, Likelihood] | None
-    _has_table: bool  # whether parameters and effects have a column for each class
+    _has_table: bool  # whether parameters and effects are tables with a column for each class
 
     def _check_kwargs(self, kwargs: dict[str, Any], keys_extra: list[str] | None = None, **more: Any) -> None:
         super()._check_kwargs(kwargs, ["freq_weights", *(keys_extra or [])], **more)  # type: ignore[misc]
 
     def initialize(self) -> None:
-        """Count the parameters, by the rank of exog: from its Gram matrix, where that leaves no doubt."""
+        """Count the parameters by the rank of exog, which the Gram matrix tells where it is well conditioned."""
         check, self._check_rank = self._check_rank, False
         super().initialize()  # type: ignore[misc]
         self._check_rank, self._likelihood_of = check, None
@@ -54,12 +54,12 @@ class Model:
 
     @property
     def _equations(self) -> int:
-        """How often each column has a coefficient."""
+        """The number of coefficients that each column of exog has."""
         raise NotImplementedError
 
     @property
     def _labels(self) -> tuple[Array, int]:
-        """Targets as a likelihood has them, and the number of classes."""
+        """Targets in the form that `Likelihood` takes, and the number of classes."""
         raise NotImplementedError
 
     @property
@@ -68,7 +68,7 @@ class Model:
 
     @property
     def _offset(self) -> Vector | None:
-        """What is added to the scores of all classes but the first, (N, K - 1)."""
+        """The offset (N, K - 1) of the scores of all classes but the first, or None."""
         return None
 
     @property
@@ -93,12 +93,12 @@ class Model:
         return -f.m * f.value(flat(params))
 
     def score(self, params: npt.ArrayLike) -> Vector:
-        """Return its gradient, with the coefficients of the second class first."""
+        """Return the gradient of the log-likelihood, class after class, beginning with the second."""
         f = self._likelihood
         return -f.m * f.value_and_grad(flat(params))[1]
 
     def loglike_and_score(self, params: npt.ArrayLike) -> tuple[float, Vector]:
-        """Return both, by one pass."""
+        """Return the log-likelihood and its gradient, computed by one pass."""
         f = self._likelihood
         value, grad = f.value_and_grad(flat(params))
         return -f.m * value, -f.m * grad
@@ -109,11 +109,11 @@ class Model:
         return -f.m * f.hessian(flat(params))
 
     def information(self, params: npt.ArrayLike) -> Vector:
-        """Return the information, which is minus the Hessian: observed and expected are the same."""
+        """Return the information, minus the Hessian: a logit model's observed and expected information are the same."""
         return -self.hessian(params)
 
     def score_obs(self, params: npt.ArrayLike) -> Vector:
-        """Return each sample's part of the score, (N, (K - 1) D): as large as it sounds."""
+        """Return each sample's contribution to the gradient, (N, (K - 1) D): K - 1 times as many numbers as in exog."""
         f = self._likelihood
         scores = f.scores(flat(params), slice(None))
         if f.weights is not None:
@@ -121,13 +121,13 @@ class Model:
         return scores
 
     def _residuals(self, params: npt.ArrayLike) -> Vector:
-        """Return s (Y - S) of all classes but the first."""
+        """Return s (Y - S), (N, K - 1), of all classes but the first."""
         f = self._likelihood
         R = f.residuals(flat(params))[:, 1:]
         return R if f.weights is None else R * f.weights[:, np.newaxis]
 
     def _mean(self, params: Any, exog: Any, offset: Any = None) -> Vector | None:
-        """Return the posteriors (n, K) at exog, or None where it is no matter for the pass: for complex numbers."""
+        """Return the posteriors (n, K) of exog, or None where the pass cannot compute them, as for complex numbers."""
         params = np.asarray(params)
         if exog is None and offset is None:
             return self._likelihood.probabilities(flat(params))
@@ -145,7 +145,7 @@ class Model:
         return predict_proba(X, W, offset=offset)
 
     def _null_loglike(self) -> float | None:
-        """Return the log-likelihood of a constant alone, or None where counts do not tell it."""
+        """Return the log-likelihood of a constant alone from the classes' counts, or None if there is an offset."""
         if self._offset is not None:
             return None
         y, K = self._labels
@@ -164,40 +164,45 @@ class Model:
         callback: Callable[..., object] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Fit the model: see statsmodels' `fit`, whose arguments are these.
+        """Fit the model. The arguments are those of statsmodels' `fit`.
 
         Parameters
         ----------
         start_params : array_like, shape (D, K - 1), or (D,) of two classes, optional
-            Where to start.
+            Parameters to start from.
         method : str, default "newton"
             Our Newton's method, or any of statsmodels' others: "bfgs", "lbfgs", "nm", "cg", "ncg", "powell",
             "basinhopping", "minimize".
         maxiter : int, default 35
-            Most iterations; of Newton's method, most Hessians.
+            Greatest number of iterations, or, for Newton's method, of Hessians.
         full_output : bool
             Without effect, as in statsmodels.
         disp : bool, default True
-            Whether to print how it went.
+            Whether to print how the optimisation ended.
         callback : callable, optional
             Called with the parameters after each iteration.
         **kwargs
-            `tol` (largest change of a parameter, 1e-8), `retall`, `warn_convergence`, `cov_type`, `cov_kwds`, `use_t`,
-            and those of the other methods.
+            `tol` (the largest change of a parameter at which Newton's method ends, 1e-8), `retall`,
+            `warn_convergence`, `cov_type`, `cov_kwds`, `use_t`, and arguments of the other methods.
 
         Returns
         -------
         MultinomialResultsWrapper or BinaryResultsWrapper
             statsmodels' results.
 
+        Raises
+        ------
+        PerfectSeparationError
+            If classes are separated and the model's `raise_on_perfect_prediction` is set.
+
         Warns
         -----
         PerfectSeparationWarning
-            If classes are separated: which, and along what.
+            If classes are separated. It says which, and along what.
         CollinearityWarning
-            If columns of exog are collinear: which.
+            If columns of exog are collinear. It says which.
         ConvergenceWarning
-            If the iterations did not do.
+            If `maxiter` iterations were not enough.
         """
         start = None if start_params is None else flat(start_params)
         if method != "newton":
@@ -207,15 +212,16 @@ class Model:
     def _for_statsmodels(
         self, start: Array | None, callback: Callable[..., object] | None
     ) -> tuple[Array | None, Callable[..., object] | None]:
-        """Return what statsmodels' own optimisers begin with, and what they call, where nothing is said."""
+        """Return the start and the callback for statsmodels' own optimisers, with its defaults where they are None."""
         raise NotImplementedError
 
     def _results_of(self, fit: Any) -> Any:
-        """Return the results that users get of the bare ones of a fit."""
+        """Return the results object that users get, made of a fit in statsmodels' inner form."""
         raise NotImplementedError
 
 
 def checked_weights(weights: Any, N: int) -> Vector:
+    """Return freq_weights as doubles (N,); raise ValueError if they have another shape, are negative or not finite."""
     s = np.asarray(weights, np.float64)
     if s.shape != (N,):
         raise ValueError(f"freq_weights must be one number for each of the {N} samples, got shape {s.shape}")

@@ -1,4 +1,4 @@
-"""Parameters and samples as statsmodels has them, and as the pass takes them."""
+"""Conversions of parameters and samples from statsmodels' form to that of the pass."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Vector = npt.NDArray[np.float64]
 
 
 def flat(params: npt.ArrayLike) -> Array:
-    """Return parameters (D, K - 1), or a vector, as a vector with those of one class together."""
+    """Return parameters (D, K - 1), or a vector, as a vector, class after class."""
     return np.asarray(params).ravel("F")
 
 
 def double(exog: Array) -> Vector:
-    """Return exog as the pass takes it: statsmodels computes in float64, whatever exog is."""
+    """Return exog as float64, in which statsmodels computes whatever dtype exog has."""
     return np.asarray(exog, np.float64)

@@ -1,4 +1,4 @@
-"""statsmodels' results, of which what is computed from the data is computed here."""
+"""statsmodels' results, with our computations where they need the data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Vector = npt.NDArray[np.float64]
 
 
 class Results:
-    """What both models' results have in common."""
+    """The base of both models' results."""
 
     model: Any
     method: str
@@ -38,8 +38,8 @@ class Results:
 
     @cache_readonly  # type: ignore[untyped-decorator]
     def llnull(self) -> float:
-        """Log-likelihood of a constant alone: from the counts of the classes, or by a fit beside an offset."""
-        if hasattr(self, "_optim_kwds_null"):  # somebody wants to know how it is fitted
+        """Log-likelihood of a constant alone, from the classes' counts or, where there is an offset, by a fit."""
+        if hasattr(self, "_optim_kwds_null"):  # the user has set options for fitting the null model
             found: float = theirs.DiscreteResults.llnull.fget(self)
             return found
         counted: float | None = self.model._null_loglike()
@@ -61,10 +61,10 @@ class Results:
     def summary(
         self, yname: Any = None, xname: Any = None, title: Any = None, alpha: float = 0.05, yname_list: Any = None
     ) -> Any:
-        """Return statsmodels' table, with what is to be said of separation below it.
+        """Return statsmodels' table, with a note below it if classes are separated.
 
-        statsmodels also makes LaTeX of it, twice, and throws that away: two thirds of the time. And it copies the
-        tables of the classes that it joins, which takes as long as all other statements of a small fit.
+        The table is put together here, since statsmodels also makes LaTeX that nobody asked for, and deep copies of
+        the classes' tables, which take most of the time of a small fit (docs/notes.md, "Tables of results").
         """
         left = [
             ("Dep. Variable:", None),
@@ -111,7 +111,7 @@ class Results:
 
 
 def _coefficients(results: Any, yname: Any, xname: Any, alpha: float) -> Any:
-    """Return the table of the coefficients: of several classes one below the other."""
+    """Return the table of the coefficients, where several classes stand one below the other."""
     options = {"xname": xname, "alpha": alpha, "use_t": results.use_t}
     if results.params.ndim == 1:
         return summary_params(results, yname=yname, **options)
@@ -123,7 +123,7 @@ def _coefficients(results: Any, yname: Any, xname: Any, alpha: float) -> Any:
     for k, name in enumerate(names):
         table = summary_params((results, *(each[:, k] for each in columns), interval[k]), yname=name, **options)
         table.title = name
-        table.__deepcopy__ = lambda memo, table=table: table  # nobody else has it
+        table.__deepcopy__ = lambda memo, table=table: table  # no copy is needed of a table that nobody else holds
         tables.append(table)
     return table_extend(tables, keep_headers=True)
 
@@ -140,7 +140,7 @@ class LogitResults(Results, theirs.LogitResults):  # type: ignore[misc]
     """statsmodels' results of a logit model."""
 
     def pred_table(self, threshold: float = 0.5) -> Vector:
-        """Return how often i was observed and j predicted, (2, 2): 1 where its probability is above a threshold."""
+        """Return how often i was observed and j predicted, (2, 2); 1 is predicted above this probability of it."""
         if self.model._weights is None:
             found: Vector = super().pred_table(threshold)
             return found

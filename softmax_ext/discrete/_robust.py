@@ -1,4 +1,4 @@
-"""Covariances of estimates that hold where the model's own does not: sandwiches, and sums over clusters."""
+"""Robust covariances of estimates: sandwiches of all samples (HC) and of clusters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Vector = npt.NDArray[np.float64]
 
 
 def set_covariance(model: Any, results: Any, kind: str, use_t: bool | None, options: dict[str, Any]) -> None:
-    """Set results' covariance: sandwiches and clusters by blocks, the others by statsmodels."""
+    """Set the covariance of results: HC and clusters are computed here, block by block, other kinds by statsmodels."""
     use_t = results.use_t if use_t is None else use_t
     if kind == "nonrobust":
         results.use_t = use_t
@@ -62,6 +62,7 @@ def set_covariance(model: Any, results: Any, kind: str, use_t: bool | None, opti
 
 
 def _clustered(model: Any, results: Any, groups: Array, correct: bool) -> tuple[Vector, int]:
+    """Return the clustered covariance, if asked for with the small-sample correction, and the number of groups."""
     f, bread = model._likelihood, results.normalized_cov_params
     names, number = np.unique(groups, return_inverse=True)
     cov = bread @ clustered_scores(f, flat(results.params), number.ravel()) @ bread

@@ -1,6 +1,6 @@
-"""Standard errors, tests and intervals of coefficients, as results and as pictures.
+"""Standard errors, tests and intervals of coefficients, as tables and as plots.
 
-`LogisticRegression.inference` returns an `Inference`; `InferenceDisplay` draws it, and statsmodels' results too.
+`LogisticRegression.inference` returns an `Inference`. `InferenceDisplay` draws one, or statsmodels' results.
 """
 
 from ._display import InferenceDisplay

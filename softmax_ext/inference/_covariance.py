@@ -1,9 +1,11 @@
-"""The middle of a sandwich: sums of products of the samples' scores, or of those of groups of them.
+"""The middle M of sandwich covariances H⁻¹ M H⁻¹: sums of outer products of samples' or of clusters' scores.
 
-    H0: M = Σ_i s_i g_i g_iᵀ          g_i (P,): the derivative of sample i's log-likelihood
+A score is here, as in statistics, the derivative of a log-likelihood with respect to the parameters:
+
+    HC0: M = Σ_i s_i g_i g_iᵀ         g_i (P,): the score of sample i, P = (K - 1) D
     clusters: M = Σ_c G_c G_cᵀ        G_c = Σ_{i in c} s_i g_i
 
-No array of N rows of P = (K - 1) D numbers exists beyond a block.
+The scores are computed for a block of samples at a time, since N x P numbers might fill the memory.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ Vector = npt.NDArray[np.float64]
 
 
 def squared_scores(f: Likelihood, theta: Vector) -> Vector:
-    """Return Σ s g gᵀ, (P, P): what White's estimator (HC0) puts between two inverse information matrices."""
+    """Return Σ s g gᵀ (P, P), the middle of White's estimator (HC0)."""
     M = np.zeros((f.size, f.size))
     for rows in blocks(f.N, f.size):
         g = f.scores(theta, rows)
@@ -31,12 +33,12 @@ def squared_scores(f: Likelihood, theta: Vector) -> Vector:
 
 
 def clustered_scores(f: Likelihood, theta: Vector, groups: Array) -> Vector:
-    """Return Σ G Gᵀ over groups, given by their numbers 0, 1, ... for each sample.
+    """Return Σ G Gᵀ (P, P) over groups; `groups` (N,) has the number 0, 1, ... of each sample's group.
 
-    The samples are taken in the order of their groups, so that a block has sums of whole groups, but for its last.
+    The samples are taken in the order of their groups, so that only a block's last group may go on in the next one.
     """
     M, order = np.zeros((f.size, f.size)), np.argsort(groups, kind="stable")
-    rest, group = np.zeros(f.size), -1  # the sum of the group that the last block has ended in
+    rest, group = np.zeros(f.size), -1  # the sum so far of the group that may go on in the next block, and its number
     for part in blocks(f.N, f.size):
         rows = order[part]
         g, of = f.scores(theta, rows), groups[rows]

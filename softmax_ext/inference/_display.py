@@ -1,4 +1,4 @@
-"""`InferenceDisplay`: coefficients with their intervals, as a picture."""
+"""`InferenceDisplay`, which plots coefficients with their intervals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class InferenceDisplay:
     estimate : ndarray, shape (R, P)
         Coefficients of R classes.
     std_error : ndarray, shape (R, P)
-        Their standard errors. What is infinite is drawn without an interval, hollow.
+        Their standard errors. A coefficient with an infinite one is drawn hollow, without an interval.
     rows : sequence, length R
         The classes' names.
     columns : sequence of str, length P
@@ -31,7 +31,7 @@ class InferenceDisplay:
     Attributes
     ----------
     figure_ : matplotlib.figure.Figure
-        The picture, after `plot`.
+        The figure, once `plot` has drawn it.
     ax_ : matplotlib.axes.Axes
         Its axes.
 
@@ -56,14 +56,17 @@ class InferenceDisplay:
 
     @classmethod
     def from_inference(cls, result: Any, **options: Any) -> Self:
-        """Draw what `LogisticRegression.inference` has returned; the options are those of `plot`."""
+        """Draw the result of `LogisticRegression.inference`, and return the display; `plot` has the options."""
         title = "coefficients sum to 0 over the classes" if result.base is None else f"against class {result.base}"
         display = cls(result.estimate, result.std_error, [str(row) for row in result.rows], result.columns, title)
         return display.plot(**options)
 
     @classmethod
     def from_results(cls, results: Any, **options: Any) -> Self:
-        """Draw statsmodels' results of `MNLogit` or `Logit`, ours or theirs; the options are those of `plot`."""
+        """Draw the results of an `MNLogit` or `Logit`, ours or statsmodels', and return the display.
+
+        The options are those of `plot`.
+        """
         params, errors = np.asarray(results.params), np.asarray(results.bse)
         model = results.model
         if params.ndim == 2:
@@ -79,18 +82,18 @@ class InferenceDisplay:
         intercept: bool = False,
         columns: Sequence[str] | None = None,
     ) -> Self:
-        """Draw the picture.
+        """Draw the coefficients.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
-            Where; by default a figure of its own.
+            Axes to draw into; by default those of a new figure.
         level : float in (0, 1), default 0.95
-            Of the intervals.
+            Confidence level of the intervals.
         intercept : bool, default False
-            Whether the intercepts are drawn: they often are of another size.
+            Whether the intercepts are drawn, too. They often are much larger than the coefficients.
         columns : sequence of str, optional
-            Which features, in which order; by default all.
+            The features to draw, in this order; by default all.
 
         Returns
         -------
@@ -100,7 +103,7 @@ class InferenceDisplay:
         Raises
         ------
         ValueError
-            If level is not between 0 and 1, or there is no such feature.
+            If level is not between 0 and 1, or if there is no feature of a given name.
         """
         from matplotlib.figure import Figure
         from scipy.special import ndtri

@@ -1,11 +1,13 @@
-"""What `LogisticRegression.inference` does: the minimum of its objective to the last digits, and the covariance there.
+"""How `LogisticRegression.inference` finds the minimum of the objective to the last digits, and the covariance there.
 
-The objective may be of any kind: of an array, of sparse rows, a sum over chunks or over a cluster's partitions. With
-more than two classes the rows of W sum to zero, as those of a fit do: they are Q U with orthonormal columns of
-Q (K, K - 1), whose sums are 0, and U is what is determined.
+The objective may be of any kind: of an array, of sparse rows, or a sum over chunks or over a cluster's partitions. With
+more than two classes the likelihood does not change when a vector is added to all rows of W. So the rows are made to
+sum to zero, as those of a fit do: W = Q U, where Q (K, K - 1) has orthonormal columns that sum to 0, and the data
+determine U.
 
-    no penalty    covariance (m H)⁻¹, H the mean information
-    L2            (m (H + P))⁻¹, P the penalty's Hessian: the posterior's covariance, at its mode, of a normal prior
+    no penalty    covariance (m H)⁻¹, with the mean information H
+    L2            covariance (m (H + P))⁻¹, with the penalty's Hessian P: the penalty is a normal prior, and this is the
+                  inverse curvature of the log-posterior at its mode (Laplace's approximation)
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from ._result import Inference
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Part of the information near the start that is as good as none.
+# If less than this fraction of the information near the start is left in some direction, the likelihood is taken to
+# grow without end along it.
 EMPTY = 1e-7
 
 TRUST = (
@@ -43,12 +46,12 @@ PLAIN = "Covariance: inverse of the information."
 
 
 class _Determined:
-    """An objective as a function of U, one class's parameters after the other."""
+    """An objective as a function of the determined parameters U, flattened row by row."""
 
     def __init__(self, objective: Any) -> None:
         self.objective, self.parameters = objective, objective.parameters
-        self.names: list[str] = []  # of the columns, where they must not be collinear
-        self.first = np.empty((0, 0))  # the Hessian near the start
+        self.names: list[str] = []  # the columns' names if collinear columns are to be refused, else empty
+        self.first = np.empty((0, 0))  # the first Hessian that is computed, near the start
         K = self.parameters.count
         self.Q = np.ones((1, 1)) if K == 1 else _contrasts(K)
         self.order = self.parameters.by_class(np.arange(self.parameters.size), np.intp).ravel()
@@ -58,11 +61,11 @@ class _Determined:
         return self.Q.shape[1], self.parameters.each
 
     def whole(self, u: Vector) -> Vector:
-        """Return w."""
+        """Return the objective's own vector w for U."""
         return np.asarray(self.parameters.flat(self.Q @ u.reshape(self.shape)), np.float64)
 
     def from_whole(self, w: Vector) -> Vector:
-        """Return U of w, whose rows need not sum to zero."""
+        """Return Qᵀ W as a vector: U if the rows of W sum to zero; a gradient for W becomes one for U."""
         return np.asarray((self.Q.T @ self.parameters.by_class(w, np.float64)).ravel())
 
     def value_and_grad(self, u: Vector) -> tuple[float, Vector]:
@@ -71,14 +74,14 @@ class _Determined:
 
     def hessian(self, u: Vector) -> Vector:
         H = self.reduced(self.objective.hessian(self.whole(u)))
-        if not len(self.first):  # before any separation has emptied it
+        if not len(self.first):  # the first Hessian is the one to compare with: separation takes information away later
             self.first = H
             if self.names:
                 _refuse_collinear(H.reshape(2 * self.shape), self.names)
         return H
 
     def reduced(self, H: Vector) -> Vector:
-        """Return a matrix for w as one for U."""
+        """Return a Hessian for w as one for U."""
         K, each = len(self.Q), self.parameters.each
         by_class = H[np.ix_(self.order, self.order)].reshape(K, each, K, each)
         return np.asarray(np.einsum("ka,kelf,lb->aebf", self.Q, by_class, self.Q, optimize=True)).reshape(
@@ -86,14 +89,14 @@ class _Determined:
         )
 
     def expanded(self, C: Vector) -> Vector:
-        """Return a covariance of U as one of W, a class after the other."""
+        """Return a covariance of U as one of W, flattened row by row."""
         (a, each), K = self.shape, len(self.Q)
         parts = C.reshape(a, each, a, each)
         return np.asarray(np.einsum("ka,aebf,lb->kelf", self.Q, parts, self.Q, optimize=True)).reshape(2 * (K * each,))
 
 
 def _contrasts(K: int) -> Vector:
-    """Return orthonormal columns that sum to 0, (K, K - 1): Helmert's."""
+    """Return Helmert's contrasts (K, K - 1): orthonormal columns that sum to 0."""
     Q = np.zeros((K, K - 1))
     for j in range(1, K):
         Q[:j, j - 1], Q[j, j - 1] = 1, -j
@@ -102,19 +105,19 @@ def _contrasts(K: int) -> Vector:
 
 
 def inferred(model: Any, X: Any, y: Any, sample_weight: Any, offset: Any) -> Inference:
-    """Return the inference of an estimator: of the objective that its fit to these data would minimise."""
+    """Return the inference of an estimator, at the minimum of the objective that its fit to these data would have."""
     from sklearn.base import clone
 
     one, found = clone(model), []
     one.warm_start = False
-    if one.solver in RULES:  # the minimum is the same
+    if one.solver in RULES:  # mini-batches would only get near the same minimum
         one.solver = "lbfgs"
 
     def instead(objective: Any, *_: Any) -> Any:
         found.append(_infer(one, objective))
         return one
 
-    one._minimise = instead  # where a fit to any kind of data has come to an objective
+    one._minimise = instead  # a fit to any kind of data ends with this call, which gets the objective
     one.fit(X, y, sample_weight, offset)
     return found[0]
 
@@ -135,7 +138,7 @@ def _infer(model: Any, objective: Any) -> Inference:
     eps = float(np.finfo(objective.dtype).eps)
     start = lbfgs(objective, np.zeros(parameters.size), tol=1e-3, max_iter=15).w
     look: Any = None
-    rows = getattr(objective, "_rows", None)  # none where the data are in pieces
+    rows = getattr(objective, "_rows", None)  # None if the data are in pieces: separation is then not looked for
     if rows is not None and not penalised:
         likelihood: list[Likelihood] = []
 
@@ -181,7 +184,7 @@ def _infer(model: Any, objective: Any) -> Inference:
 
 
 def _covariance(f: _Determined, H: Vector) -> Vector:
-    """Return the inverse of H for U as one of W; what H does not determine has an infinite variance."""
+    """Return the inverse of a Hessian for U as a covariance of W, infinite for undetermined coefficients."""
     if Factor(H).sound:
         inverse = np.linalg.inv(H)
         return f.expanded((inverse + inverse.T) / 2)
@@ -196,7 +199,7 @@ def _covariance(f: _Determined, H: Vector) -> Vector:
 
 
 def _emptied(f: _Determined, H: Vector) -> Vector | None:
-    """Return a direction in which next to nothing is left of the information that there was at the start."""
+    """Return a direction in which less than EMPTY is left of the first Hessian's information; None if there is none."""
     from scipy.linalg import eigh
 
     if not (np.isfinite(H).all() and Factor(f.first).sound):
@@ -206,7 +209,7 @@ def _emptied(f: _Determined, H: Vector) -> Vector | None:
 
 
 def _not_found(f: _Determined, direction: Vector, classes: list[str], columns: list[str]) -> str:
-    """Return what to tell of a likelihood that seems to grow without end, in either sense of a direction."""
+    """Return a warning that the likelihood seems to grow without end along a direction, or against it."""
     V = f.Q @ direction.reshape(f.shape)
     V /= V.flat[np.abs(V).argmax()]
     named = classes[1:] if len(V) == 1 else classes
@@ -226,9 +229,13 @@ def _convergence_warning() -> type[Warning]:
 
 
 def _null(objective: Any, m: float) -> float:
-    """Return the log-likelihood of a constant alone: the intercepts' gradient at 0 is 1 / K less the classes' parts."""
+    """Return the log-likelihood of intercepts alone, or, without intercepts, of coefficients of 0.
+
+    Without an offset it depends only on the fractions of the classes, and the intercepts' gradient at 0 is 1 / K less
+    these fractions.
+    """
     parameters = objective.parameters
-    if objective.offset is not None:  # without which posteriors would be the same for all samples
+    if objective.offset is not None:  # the posteriors differ from sample to sample, so that intercepts must be fitted
         return -m * float(objective.value(of_intercepts(objective)))
     value, grad = objective.value_and_grad(np.zeros(parameters.size))
     db = parameters.intercepts(grad)
@@ -241,7 +248,7 @@ def _null(objective: Any, m: float) -> float:
 
 
 def _refuse_collinear(H: Vector, columns: list[str]) -> None:
-    """Raise ValueError with the names of columns that are made of others: H is (a, each, a, each)."""
+    """Raise ValueError if columns are linear combinations of others; H is for U, (rows, columns, rows, columns)."""
     gram = np.einsum("aeaf->ef", H)
     if Factor(gram).sound:
         return
@@ -254,6 +261,7 @@ def _refuse_collinear(H: Vector, columns: list[str]) -> None:
 
 
 def _likelihood(f: _Determined, rows: Rows) -> Likelihood:
+    """Return the same data's likelihood whose first class has no coefficients, in which separation is looked for."""
     N, X = len(rows), rows.X
     X = X.scipy(np.float64) if isinstance(X, CSR) else X
     if scipy.sparse.issparse(X):
@@ -267,13 +275,13 @@ def _likelihood(f: _Determined, rows: Rows) -> Likelihood:
 
 
 def _beside_first(f: _Determined, u: Vector) -> Vector:
-    """Return the coefficients of all classes but the first, less those of the first."""
+    """Return the coefficients of all classes but the first, less those of the first, flattened row by row."""
     G = f.Q @ u.reshape(f.shape)
     return np.asarray((G if len(G) == 1 else G[1:] - G[0]).ravel())
 
 
 def _information_of(f: _Determined, H: Vector) -> Vector:
-    """Return a Hessian for coefficients beside those of the first class as one for U."""
+    """Return a Hessian for the coefficients of `_beside_first` as one for U."""
     if len(f.Q) == 1:
         return H
     A, (a, each) = f.Q[1:] - f.Q[0], f.shape

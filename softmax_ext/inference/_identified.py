@@ -1,17 +1,19 @@
-"""Which parameters the data determine: collinear columns, separated classes, and what the information says of the rest.
+"""Which parameters the data determine, in spite of collinear columns and separated classes.
 
 A likelihood of classes has no maximum if there is a direction V (K, D), V_0 = 0, with x_i (V_{y_i} - V_k) >= 0 for all
-samples i and classes k, and not 0 for all (Albert and Anderson, Biometrika 71 (1984), 1-10): along it the likelihood
-only grows. A fit finds out by itself: however far it has gone, the next step of Newton's method moves some scores by 1
-or more, since the losses that still fall do so as exp(-t), and with them the first and the second derivative. Where
-there is a maximum, steps shrink quadratically.
+samples i and classes k, and not 0 for all (Albert and Anderson, Biometrika 71 (1984), 1-10): the likelihood only grows
+along it, and the classes are called separated. Newton's method shows this by itself. Along the direction the losses
+fall as exp(-t), and so do their first and second derivatives, so that each step moves some scores by about 1, however
+far the fit has gone. Where there is a maximum, steps shrink quadratically.
 
-So where steps do not shrink, linear programming looks for a direction (Konis, "Linear programming algorithms for
-detecting separated data in binary logistic regression models", 2007). Its unknowns are the parameters, or,
-where these and the samples are many, vectors of the null space of the information without posteriors below CUT: these
-are on their way to 0 if their samples and classes are separated. A direction is taken for one if no sample is against
-it. Parameters that have a part in the null space of the information that is left without what it separates are not
-determined; the others have the standard errors that this information gives.
+So where steps do not shrink, linear programming looks for such a direction (Konis, "Linear programming algorithms for
+detecting separated data in binary logistic regression models", 2007). Its unknowns are the parameters. If these and the
+samples are many, it searches a smaller space: the posteriors of separated samples and classes are on their way to 0, so
+the direction lies nearly in the null space of the information without posteriors below CUT. What is found counts as a
+direction if no sample's margin falls along it.
+
+The standard errors are those of the information without what the direction separates. Parameters that have a component
+in its null space are not determined.
 """
 
 from __future__ import annotations
@@ -28,34 +30,36 @@ from ._likelihood import Likelihood, blocks, dense
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# For each parameter: eigenvalues of an information scaled to a diagonal of 1 that are rounding.
+# An eigenvalue of an information matrix with a diagonal of 1 is taken for rounding below this number times P.
 NULL = 2e-14
-# Information of a parameter, in units of what its column has at most, that is rounding.
+# A parameter's information, divided by its column's mean square, is taken for rounding below this.
 NOTHING = 1e-14
-# Posteriors that are on their way to 0, and how far the other scores may still move; the same where a fit has to end.
+# A posterior below CUT is on its way to 0 if a step moves the scores of all other posteriors by at most REST.
 CUT, REST = 1e-6, 1e-6
+# The same when a fit ends without convergence.
 CUT_AT_LAST, REST_AT_LAST = 1e-4, 1e-2
-# Parameters up to which a matrix is inverted without LAPACK.
+# A matrix of at most so many parameters is inverted without LAPACK, whose threads would be waited for.
 SWEPT = 64
-# Numbers in the constraints of a linear program in all parameters.
+# If its constraints have at most so many numbers, the linear program is solved in all parameters.
 LARGEST = 2**21
-# Part of the largest change of a score by which a sample may be against a direction.
+# A sample's margin may fall by this fraction of the largest margin: that is rounding.
 FINE = 1e-7
-# Parts of a vector of parameters, in units of the largest and for columns of the same size, that are rounding.
+# Components of a vector, once columns are scaled to the same size, are taken for rounding below this fraction of the
+# largest.
 PART = 1e-5
 
 
 class Separation(NamedTuple):
     """A direction along which the likelihood only grows."""
 
-    direction: Vector  # (K, D), the first row 0
-    pairs: tuple[tuple[int, int], ...]  # classes k, l of which some sample of k is separated from l
-    samples: int  # how many are separated from some class
-    complete: bool  # whether every sample is, from all other classes
-    hessian: Vector  # of the mean loss, at the end of the direction
+    direction: Vector  # (K, D), whose first row is 0
+    pairs: tuple[tuple[int, int], ...]  # (k, l) if some sample of class k is separated from class l
+    samples: int  # how many samples are separated from some class
+    complete: bool  # whether every sample is separated from all other classes
+    hessian: Vector  # the mean loss's Hessian in the limit along the direction
 
     def say(self, classes: Sequence[str], columns: Sequence[str]) -> str:
-        """Return what to tell about it."""
+        """Return a message that says which classes are separated, along what, and what the user can do."""
         biggest = np.abs(self.direction).max()
         along = []
         for name, row in zip(classes, self.direction, strict=True):
@@ -71,12 +75,16 @@ class Separation(NamedTuple):
 
 
 def _listed(items: Sequence[str], most: int, between: str) -> str:
+    """Return the first items joined, and how many more there are."""
     more = f"{between}and {len(items) - most} more" if len(items) > most else ""
     return between.join(items[:most]) + more
 
 
 def separation(f: Likelihood, theta: Vector, step: Vector, *, at_last: bool = False) -> Separation | None:
-    """Tell whether a likelihood only grows from theta on, where a step of Newton's method has not got short."""
+    """Return a direction along which the likelihood only grows from theta on, or None if none is found.
+
+    `step` is Newton's step from theta. `at_last` asks where a fit ends without convergence, and judges less strictly.
+    """
     cut, rest = (CUT_AT_LAST, REST_AT_LAST) if at_last else (CUT, REST)
     if not (at_last or (_ends(f, step)[1] > 0.5 and _unrest(f, theta, step, cut) <= rest)):
         return None
@@ -108,7 +116,7 @@ def separation(f: Likelihood, theta: Vector, step: Vector, *, at_last: bool = Fa
 
 
 def _unrest(f: Likelihood, theta: Vector, step: Vector, cut: float) -> float:
-    """Return by how much a step moves scores beside each other of which no posterior is about to vanish."""
+    """Return the most by which a step moves a sample's scores apart, of classes whose posteriors are above cut."""
     V, most = f.coefficients(step), 0.0
     for rows in blocks(f.N, f.D + 3 * f.K):
         Q, there = dense(f.X[rows]) @ V.T, f.probabilities(theta, rows) > cut
@@ -118,7 +126,7 @@ def _unrest(f: Likelihood, theta: Vector, step: Vector, cut: float) -> float:
 
 
 def _information(f: Likelihood, theta: Vector, cut: float, direction: Vector | None) -> Vector:
-    """Return the mean information of a sample without posteriors below cut, or those that vanish along a direction."""
+    """Return the mean information without posteriors up to cut and without those that vanish along a direction."""
     M = np.zeros((f.size, f.size))
     V = np.zeros((f.K, f.D)) if direction is None else f.coefficients(direction)
     high = 1.0 if direction is None else _ends(f, direction)[1]
@@ -127,7 +135,8 @@ def _information(f: Likelihood, theta: Vector, cut: float, direction: Vector | N
         Q = X @ V.T
         S[(cut >= S) | (Q < Q.max(axis=1, keepdims=True) - FINE * high)] = 0
         S /= S.sum(axis=1, keepdims=True)
-        # S_k (δ_kl - S_l) is the variance of what is 1 in the class that is drawn: Σ_j S_j (e_j - S)(e_j - S)ᵀ.
+        # Diag(S) - S Sᵀ, a sample's information, is the covariance of e_j where class j is drawn from S:
+        # Σ_j S_j (e_j - S)(e_j - S)ᵀ. As a sum of squares it loses no digits.
         R = np.sqrt(S)[:, :, np.newaxis] * (np.eye(f.K) - S[:, np.newaxis, :])[:, :, 1:]
         if f.weights is not None:
             R *= np.sqrt(f.weights[rows])[:, np.newaxis, np.newaxis]
@@ -137,7 +146,7 @@ def _information(f: Likelihood, theta: Vector, cut: float, direction: Vector | N
 
 
 def _growth(f: Likelihood, basis: Vector) -> Vector | None:
-    """Return a vector of a space along which no label falls behind and as many as possible get ahead."""
+    """Return a vector in the span of `basis` along which no margin falls and as many as possible grow; None if none."""
     from scipy.optimize import linprog
 
     r = basis.shape[1]
@@ -150,7 +159,7 @@ def _growth(f: Likelihood, basis: Vector) -> Vector | None:
     if not len(M):
         return None
     M = np.unique(np.round(M / np.abs(M).max(axis=1, keepdims=True), 12), axis=0)
-    # Σ z of 0 <= z <= min(1, M c): all margins that can grow are 1 or more at the end.
+    # Maximise Σ z over c and 0 <= z <= min(1, M c): at the maximum, each margin that can grow is at least 1.
     n = len(M)
     found = linprog(
         np.concatenate([np.zeros(r), -np.ones(n)]),
@@ -164,9 +173,10 @@ def _growth(f: Likelihood, basis: Vector) -> Vector | None:
 
 
 def _margins(f: Likelihood, v: Vector) -> Iterator[tuple[Vector, Array]]:
-    """Yield by how much a direction moves each sample's label away from each class, (n, K), and which are its labels.
+    """Yield, for blocks of samples, margins (n, K) and a mask (n, K) of the labels.
 
-    A sample with probabilities has several labels, and the margins are those of the one that falls behind.
+    A margin is by how much the direction v moves the score of a sample's label ahead of that of a class. A sample with
+    probabilities has several labels: the one that moves least counts.
     """
     V = f.coefficients(v)
     for rows in blocks(f.N, f.D + 3 * f.K):
@@ -187,9 +197,10 @@ def _ends(f: Likelihood, v: Vector) -> tuple[float, float]:
 
 
 def null_space(H: Vector, size: Vector | None = None) -> tuple[Vector, Vector, Vector]:
-    """Return a scale s, an orthonormal basis of the null space of s H s, and the inverse of H on the rest.
+    """Return a scale s, an orthonormal basis of the null space of s H s, and the pseudoinverse of H on the other space.
 
-    Where `size` is given, information below NOTHING of its square is none.
+    `size` has the root mean square of each parameter's column. If it is given, a parameter with less information than
+    NOTHING times its square counts as one without any.
     """
     diagonal = H.diagonal()
     some = diagonal > (0 if size is None else NOTHING * size**2)
@@ -202,9 +213,9 @@ def null_space(H: Vector, size: Vector | None = None) -> tuple[Vector, Vector, V
 
 
 def covariance(H: Vector, m: float, size: Vector | None = None) -> tuple[Vector, Array]:
-    """Return the inverse of m H, and which parameters H determines.
+    """Return the inverse of m H, and a mask of the parameters that H determines.
 
-    Those that it does not determine have an infinite variance, and NaN for covariances.
+    The others have an infinite variance, and NaN for covariances. For `size` see `null_space`.
     """
     P = len(H)
     if not np.isfinite(H).all():
@@ -223,7 +234,7 @@ def covariance(H: Vector, m: float, size: Vector | None = None) -> tuple[Vector,
 
 
 def inverse_of(A: Vector) -> Vector | None:
-    """Return the inverse of a positive definite matrix with a diagonal of 1; None where that is in doubt."""
+    """Return the inverse of a matrix with a diagonal of 1, or None if it may not be positive definite."""
     from scipy.linalg.lapack import dpocon, dpotrf, dpotri
 
     P = len(A)
@@ -239,8 +250,8 @@ def inverse_of(A: Vector) -> Vector | None:
 def _swept(A: Vector) -> Vector:
     """Return the inverse of a small positive definite matrix, by sweeps (Goodnight, American Statistician 33, 1979).
 
-    LAPACK calls all threads for an inverse of any size, and where others are at work it waits for them: 23 ms in the
-    place of 0.1 for one of 12 x 12.
+    LAPACK starts all threads for an inverse of any size, and waits for them where other processes are at work
+    (docs/notes.md, "Small inverses").
     """
     A = A.copy()
     for k in range(len(A)):
@@ -252,9 +263,9 @@ def _swept(A: Vector) -> Vector:
 
 
 def collinear(gram: Vector) -> list[tuple[int, ...]]:
-    """Return which columns add up to 0 with some coefficients, of which the Gram matrix tells.
+    """Return a tuple for each column that is a linear combination of those before it: their numbers, and its own.
 
-    One tuple for each column that those before it make up: these, and it.
+    `gram` is XᵀX up to a factor.
     """
     from scipy.linalg import solve_triangular
 
@@ -263,7 +274,7 @@ def collinear(gram: Vector) -> list[tuple[int, ...]]:
     A = gram * scale * scale[:, np.newaxis]
     groups: list[tuple[int, ...]] = []
     kept: list[int] = []
-    L = np.zeros_like(A)  # the Cholesky factor of those that are kept
+    L = np.zeros_like(A)  # the Cholesky factor of the kept columns' Gram matrix
     for j in range(len(A)):
         n = len(kept)
         z = solve_triangular(L[:n, :n], A[kept, j], lower=True) if n else np.zeros(0)

@@ -1,9 +1,9 @@
-"""The mean log-likelihood of a logit model whose first class has no coefficients, over the fused pass.
+"""The mean loss of a logit model whose first class has no coefficients, computed by the fused pass.
 
     theta = [W_1; ...; W_{K-1}]   row after row, W_0 = 0    f(theta) = J(W), the mean loss of softmax_ext/reference.py
 
-This is the parametrisation of tables of standard errors: without a penalty the rows of W are only determined up to a
-vector that is added to all of them, and the information would be singular.
+Tables of standard errors have this parametrisation: without a penalty the rows of W are only determined up to a vector
+that is added to all of them, so that the information of all rows is singular.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..functional import predict_proba
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Doubles of one block of what is made of the samples: 16 MiB.
+# How many doubles an array has that is made for a block of samples: 16 MiB.
 BLOCK = 2**21
 
 
 def blocks(N: int, width: int) -> Iterator[slice]:
-    """Yield slices of N rows, each as long as some arrays of that width may be."""
+    """Yield slices of N rows, such that an array with `width` numbers for each row of one has at most BLOCK."""
     rows = max(1, BLOCK // max(width, 1))
     for start in range(0, N, rows):
         yield slice(start, min(start + rows, N))
@@ -40,25 +40,27 @@ def dense(X: Any) -> Vector:
 
 
 def beside_first(offset: Vector) -> Vector:
-    """Return an offset of all classes but the first, (n, K - 1), as one of all of them, (n, K)."""
+    """Return an offset of all classes but the first, (n, K - 1), with a column of 0 for the first."""
     return np.column_stack([np.zeros(len(offset)), offset])
 
 
 class Likelihood:
-    """f(theta), its derivatives, and what is to be known of each sample.
+    """f(theta), its derivatives, and each sample's loss, posteriors, residuals and scores.
 
     Parameters
     ----------
     X : array or CSR, shape (N, D)
-        Samples, with a column of ones where there is an intercept.
+        Samples, with a column of ones if there is an intercept.
     y : array, shape (N,) or (N, K)
         Classes 0..K-1, or probabilities.
     K : int
-        Classes.
+        Number of classes.
     weights : array, shape (N,), optional
-        How often each sample was seen.
+        How often each sample was seen; by default once.
     offset : array, shape (N, K - 1), optional
-        What is added to the scores of all classes but the first.
+        Added to the scores of all classes but the first.
+    n_threads : int, optional
+        Number of threads; by default softmax_ext's own.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class Likelihood:
 
     @property
     def size(self) -> int:
-        """Entries of theta."""
+        """Length of theta."""
         return int((self.K - 1) * self.D)
 
     def _whole(self, theta: npt.ArrayLike) -> Vector:
@@ -93,7 +95,7 @@ class Likelihood:
         return w
 
     def coefficients(self, theta: npt.ArrayLike) -> Vector:
-        """Return W (K, D), of which the first row is 0."""
+        """Return W (K, D), whose first row is 0."""
         W = np.zeros((self.K, self.D))
         W[1:] = np.reshape(theta, (self.K - 1, self.D))
         return W
@@ -108,7 +110,7 @@ class Likelihood:
         return value, grad[self._free]
 
     def hessian(self, theta: npt.ArrayLike) -> Vector:
-        """Return the Hessian of f, which is the mean information of a sample."""
+        """Return the Hessian of f, which is the mean information of the samples."""
         H = self.objective.hessian(self._whole(theta))
         return H[self._free, self._free].copy() if len(H) > self.size else H
 
@@ -117,17 +119,17 @@ class Likelihood:
         return self.objective.hessp(self._whole(theta), self._whole(v))[self._free]
 
     def losses(self, theta: npt.ArrayLike) -> Vector:
-        """Return each sample's loss, (N,), without weight."""
+        """Return each sample's loss (N,), not multiplied by its weight."""
         return self.objective.evaluate(self._whole(theta)).losses
 
     def probabilities(self, theta: npt.ArrayLike, rows: slice | Array = slice(None)) -> Vector:
-        """Return S (n, K) of some rows."""
+        """Return the posteriors S (n, K) of some rows."""
         W, offset = self.coefficients(theta), None if self.offset is None else self.offset[rows]
         S = predict_proba(self.X[rows], W, offset=offset, n_threads=self.objective.n_threads)
         return np.asarray(S, np.float64)
 
     def residuals(self, theta: npt.ArrayLike, rows: slice | Array = slice(None)) -> Vector:
-        """Return Y - S of some rows, (n, K)."""
+        """Return Y - S (n, K) of some rows, the negative of the project's residual S - Y."""
         R = -self.probabilities(theta, rows)
         if self.y.ndim == 2:
             R *= self.y[rows].sum(axis=1, keepdims=True)
@@ -137,12 +139,12 @@ class Likelihood:
         return R
 
     def scores(self, theta: npt.ArrayLike, rows: slice | Array) -> Vector:
-        """Return the derivative of each sample's log-likelihood, (n, size), without weight: (Y - S)_k x_d."""
+        """Return the derivative (Y - S)_k x_d of each sample's log-likelihood, (n, size), without its weight."""
         R, X = self.residuals(theta, rows)[:, 1:], dense(self.X[rows])
         return np.asarray((R[:, :, np.newaxis] * X[:, np.newaxis, :]).reshape(len(R), self.size))
 
     def sizes(self) -> Vector:
-        """Return the root mean square of each parameter's column; 1 for one of zeros."""
+        """Return the root mean square of each parameter's column, or 1 for a column of zeros."""
         squares = np.zeros(self.D)
         for rows in blocks(self.N, self.D):
             X = dense(self.X[rows])
@@ -152,6 +154,6 @@ class Likelihood:
 
 
 def gram(X: Vector) -> Vector:
-    """Return XᵀX / N: four times the Hessian of two classes at 0, whose pass waits for no thread of a BLAS."""
+    """Return XᵀX / N, as four times the Hessian of two classes at 0: its pass does not wait for threads of a BLAS."""
     objective = BinomialObjective(X, np.zeros(len(X), np.intp), fit_intercept=False)
     return 4 * objective.hessian(np.zeros(objective.size))

@@ -1,17 +1,18 @@
-"""Marginal effects of a softmax model, their averages, and the derivatives of these, which the delta method needs.
+"""Marginal effects of a softmax model, averaged over samples, and the derivatives that the delta method needs.
 
 With P_j = S_ij, β_j the coefficients of class j (β_0 = 0), and β̄_d = Σ_k P_k β_kd, the effect of column d on class j is
 
     dy/dx          P_j (β_jd - β̄_d)           d(ln y)/dx      β_jd - β̄_d
 
-times x_d for d(ln x). Its derivative to coefficient (l, e) is, times x_d likewise,
+and x_d times this for d(ln x). Its derivative with respect to coefficient (l, e), to be multiplied by x_d likewise, is
 
     dy/dx          x_e [P_j δ_jl (β_jd - β̄_d) - P_j P_l (β_jd + β_ld - 2 β̄_d)] + δ_de P_j (δ_jl - P_l)
     d(ln y)/dx    -x_e P_l (β_ld - β̄_d)                                        + δ_de (δ_jl - P_l)
 
-so the average over samples needs Σ_i P_j P_l x_e and Σ_i P_j P_l β̄_d x_e: products of two blocks of rows, for each d.
-The sums over one posterior less follow from Σ_l P_l = 1. For a column that is 0 or 1, or a count, an effect is a
-difference of two posteriors P or their logarithms, and its derivative that of x_e P_j (δ_jl - P_l) or x_e (δ_jl - P_l).
+So the average over samples needs Σ_i P_j P_l x_e, and Σ_i P_j P_l β̄_d x_e for each d, which are matrix products over
+blocks of rows. Sums with one factor P less follow from Σ_l P_l = 1. For a column that is 0 or 1, or a count, the effect
+is a difference of two posteriors P or of their logarithms, and its derivative is the difference of
+x_e P_j (δ_jl - P_l) or of x_e (δ_jl - P_l).
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ Vector = npt.NDArray[np.float64]
 
 
 class Step(NamedTuple):
-    """Two values of a column between which its effect is a difference."""
+    """Two values of a column, between which its effect is the difference."""
 
     values: tuple[float, float]
-    relative: bool  # whether they are added to what it is
-    over: float  # what the difference is divided by
+    relative: bool  # whether the values are added to the column's own value, or replace it
+    over: float  # the number that the difference is divided by
 
 
 DUMMY, COUNT = Step((0.0, 1.0), False, 1.0), Step((-1.0, 1.0), True, 2.0)
@@ -47,32 +48,33 @@ def average_effects(
     weights: Vector | None = None,
     steps: dict[int, Step] | None = None,
 ) -> tuple[Vector, Vector]:
-    """Return the effects averaged over samples, (K, D), and their derivatives, (K, D, K, D), to W (K, D).
+    """Return the effects averaged over samples, (K, D), and their derivatives with respect to W, (K, D, K, D).
 
     Parameters
     ----------
     X : array, shape (N, D)
-        Where.
+        The samples.
     W : array, shape (K, D)
         Coefficients of all classes.
     method : {"dydx", "eydx", "dyex", "eyex"}
-        Which effect: e stands for a logarithm.
+        Which effect: the first letter is for y, the third for x, and e in its place means the logarithm.
     weights : array, shape (N,), optional
-        What each sample counts.
+        Weight of each sample in the average.
     steps : dict, optional
-        For columns whose effect is a difference, by their numbers.
+        A `Step` for each column whose effect is a difference, by the column's number.
     """
     (N, D), K = X.shape, len(W)
     logarithm, elastic = "ey" in method, "ex" in method
     several, each, columns = D if elastic else 1, np.arange(K), np.arange(D)
-    inner = (K,) if logarithm else (K, K)  # of P_l or of P_j P_l
+    inner = (K,) if logarithm else (K, K)  # the shape of P_l or of P_j P_l
     sum_u, effects = np.zeros(several), np.zeros((K, D))
-    plain = np.zeros((*inner, several))  # Σ u_d P_j P_l, with u = x or 1; and without P_j for a logarithm
+    # In these sums u_d is x_d for d(ln x) and else 1, and for d(ln y) there is no factor P_j.
+    plain = np.zeros((*inner, several))  # Σ u_d P_j P_l
     with_x = np.zeros((several, *inner, D))  # Σ u_d P_j P_l x_e
     with_mean = np.zeros((D, *inner, D))  # Σ u_d P_j P_l β̄_d x_e
     moved = {d: (np.zeros(K), np.zeros((K, K, D))) for d in steps or {}}
     for rows in blocks(N, 5 * D + 2 * K * K):
-        x = np.array(X[rows], np.float64)  # a copy, since columns are moved
+        x = np.array(X[rows], np.float64)  # a copy, since columns with a Step are changed in it
         s = np.ones(len(x)) if weights is None else weights[rows]
         P = predict_proba(x, W)
         mean = P @ W  # β̄, (n, D)
@@ -117,12 +119,12 @@ def average_effects(
 
 
 def _pairs(P: Vector) -> Vector:
-    """Return P_j P_l of each row, (n, K K)."""
+    """Return the products P_j P_l of each row, (n, K K)."""
     return np.asarray((P[:, :, np.newaxis] * P[:, np.newaxis, :]).reshape(len(P), -1))
 
 
 def _add(moved: tuple[Vector, Vector], P: Vector, x: Vector, s: Vector, logarithm: bool) -> None:
-    """Add what posteriors at other values of a column add to its effect and to the derivatives of that."""
+    """Add what posteriors P at one value of a column contribute to its effect and to the effect's derivatives."""
     (effect, slopes), each, xs = moved, np.arange(len(moved[0])), x * s[:, np.newaxis]
     effect += s @ (np.log(P) if logarithm else P)
     if logarithm:

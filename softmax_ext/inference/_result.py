@@ -1,4 +1,4 @@
-"""`Inference`: estimates with their standard errors, and what is made of them."""
+"""`Inference`, which holds estimates with their covariance, and computes tests, intervals and tables of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Inference:
     estimate : ndarray, shape (R, P)
         Coefficients: a row for each class that has some, a column for each feature, and the intercept last.
     covariance : ndarray, shape (R P, R P)
-        Their covariance, row after row.
+        Covariance of the coefficients, which are taken row after row.
     rows : ndarray, shape (R,)
         The classes of the rows.
     columns : tuple of str
@@ -33,17 +33,19 @@ class Inference:
     base : object
         The class that the others are compared with, or None if the rows sum to zero.
     log_likelihood, null_log_likelihood : float
-        Of this model; of a constant alone, or, without an intercept, of equal probabilities.
+        Log-likelihood of this model, and of a constant alone, or, without an intercept, of equal probabilities.
     n_samples : float
         m, the sum of the weights: a sample of weight 2 counts for two.
     df : float
-        Free parameters; with a penalty the trace of (H + P)⁻¹ H, the effective ones.
+        Number of free parameters. With a penalty it is the effective number, the trace of (H + P)⁻¹ H, where H is the
+        mean information and P the penalty's Hessian.
     note : str
-        What the covariance is.
+        A sentence that says what the covariance is.
     penalised : bool
         Whether there is a penalty. Estimates are then biased towards 0, and `p_value` is not to be trusted.
     separation : Separation or None
-        A direction along which the likelihood grows without end. Standard errors of what has a part in it are infinite.
+        A direction along which the likelihood grows without end. Coefficients that take part in it have infinite
+        standard errors.
 
     Examples
     --------
@@ -81,17 +83,17 @@ class Inference:
 
     @property
     def intercept(self) -> Vector:
-        """Intercepts, (R,): zeros without."""
+        """Intercepts, (R,), or zeros if the model has none."""
         return self.estimate[:, -1] if "intercept" in self.columns[-1:] else np.zeros(len(self.estimate))
 
     @property
     def std_error(self) -> Vector:
-        """Standard errors, (R, P): infinite where the data do not determine a coefficient."""
+        """Standard errors, (R, P), infinite where the data do not determine a coefficient."""
         return np.sqrt(np.maximum(self.covariance.diagonal(), 0)).reshape(self.estimate.shape)
 
     @property
     def z(self) -> Vector:
-        """Estimates in standard errors, (R, P)."""
+        """Estimates divided by their standard errors, (R, P)."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(self.estimate / self.std_error)
 
@@ -103,7 +105,7 @@ class Inference:
         return np.asarray(2 * ndtr(-np.abs(self.z)))
 
     def interval(self, level: float = 0.95) -> Vector:
-        """Return confidence intervals, (R, P, 2), of a level between 0 and 1."""
+        """Return confidence intervals, (R, P, 2): lower and upper bounds at a level between 0 and 1."""
         from scipy.special import ndtri
 
         if not 0 < level < 1:
@@ -118,35 +120,37 @@ class Inference:
 
     @property
     def aic(self) -> float:
-        """Akaike's criterion, the deviance and twice the free parameters."""
+        """Akaike's criterion, the deviance plus 2 df."""
         return self.deviance + 2 * self.df
 
     @property
     def bic(self) -> float:
-        """Schwarz's criterion, the deviance and log m times the free parameters."""
+        """Schwarz's criterion, the deviance plus log(m) df."""
         return self.deviance + float(np.log(self.n_samples)) * self.df
 
     @property
     def mcfadden_r2(self) -> float:
-        """McFadden's R², 1 less the part of the null model's log-likelihood that is left."""
+        """McFadden's R², 1 - log_likelihood / null_log_likelihood."""
         return 1 - self.log_likelihood / self.null_log_likelihood
 
     def against(self, base: Any) -> Inference:
-        """Return the same with the coefficients of each class less those of one of them: statsmodels' table, R's too.
+        """Return the inference of coefficients that compare each class with one of them, as statsmodels and R print.
 
         Parameters
         ----------
         base : object
-            A class. Odds are then against it.
+            The class to compare with. Its coefficients are subtracted from those of the others, which then are log-odds
+            ratios against it.
 
         Returns
         -------
         Inference
+            A row for each other class, with `base` as given.
 
         Raises
         ------
         ValueError
-            If there is no such class.
+            If `base` is none of the classes.
         """
         classes = self.rows if self.base is None else np.concatenate([np.asarray([self.base]), self.rows])
         place = np.flatnonzero(classes == base)
@@ -168,7 +172,7 @@ class Inference:
         return replace(self, estimate=A @ self.estimate, covariance=matrix, rows=classes[kept], base=base)
 
     def _lines(self) -> list[tuple[str, ...]]:
-        """Return the table's cells."""
+        """Return the table's cells as text, a row for each coefficient."""
         interval, found = self.interval(), []
         for r, row in enumerate(self.rows):
             for c, column in enumerate(self.columns):
@@ -217,7 +221,7 @@ class Inference:
         return f"<p>{title}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{note}</p>"
 
     def to_frame(self) -> Any:
-        """Return the table as a pandas data frame, with a row for each class and column."""
+        """Return the table as a pandas data frame, with a row for each class and feature."""
         import pandas
 
         index = pandas.MultiIndex.from_product([self.rows.tolist(), self.columns], names=["class", "column"])
@@ -229,5 +233,5 @@ class Inference:
         return pandas.DataFrame(columns, index=index)
 
     def plot(self, **options: Any) -> Any:
-        """Return an `InferenceDisplay`, drawn: see its `plot` for the options."""
+        """Draw the coefficients and return the `InferenceDisplay`; its `plot` has the options."""
         return InferenceDisplay.from_inference(self, **options)
