@@ -1,4 +1,4 @@
-"""The Cholesky factor of a whole Hessian, for Newton's method and for the covariance of its minimum."""
+"""The Cholesky factor of a whole Hessian, for Newton's method and for the covariance of estimates."""
 
 from __future__ import annotations
 
@@ -7,27 +7,32 @@ import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
 
-# A reciprocal condition number of a scaled matrix that leaves no doubt of its rank.
+# A scaled matrix has full rank beyond doubt if its reciprocal condition number is larger than this.
 SOUND = 1e-10
 
 
 class Factor:
-    """The Cholesky factor of a Hessian, scaled to a diagonal of 1."""
+    """The Cholesky factor of a Hessian that was scaled to a diagonal of 1.
+
+    A matrix that is singular, as collinear columns make it, is factored with a small multiple of the identity added.
+    """
 
     def __init__(self, H: Vector) -> None:
-        from scipy.linalg.lapack import dpotrf  # here, since it takes as long to import as NumPy
+        from scipy.linalg.lapack import dpotrf  # not at the top, since it takes as long to import as NumPy
 
         self.scale = 1 / np.sqrt(np.maximum(H.diagonal(), np.finfo(float).tiny))
         A = H * self.scale * self.scale[:, np.newaxis]
-        ridge, self.failed = 1e-13, 1  # collinear columns, or no penalty, make it singular
+        ridge, self.failed = 1e-13, 1  # what is added to the diagonal, and grows until A is positive definite
         while self.failed and ridge < 1:
             A.reshape(-1)[:: len(A) + 1] += ridge
-            self.L, self.failed = dpotrf(A, lower=True)  # scipy.linalg.cho_factor takes 40 µs more
+            # Not scipy.linalg.cho_factor, which is slower for small matrices; see "LAPACK without SciPy's wrappers" in
+            # docs/notes.md.
+            self.L, self.failed = dpotrf(A, lower=True)
             ridge *= 100
 
     @property
     def reciprocal_condition(self) -> float:
-        """About the least eigenvalue of the scaled matrix; 0 if it is not positive definite."""
+        """An estimate of the scaled matrix's reciprocal condition number; 0 if it is not positive definite."""
         from scipy.linalg.lapack import dpocon
 
         if self.failed or not len(self.L):
@@ -41,7 +46,7 @@ class Factor:
         return self.reciprocal_condition > SOUND
 
     def solve(self, v: Vector) -> Vector:
-        """Return H^-1 v; v itself if H holds what is not a number."""
+        """Return H^-1 v; or a copy of v if H could not be factored, as with a NaN in it."""
         from scipy.linalg.lapack import dpotrs
 
         if self.failed:

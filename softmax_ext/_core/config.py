@@ -1,4 +1,4 @@
-"""How softmax_ext was built and what it runs on, for people and for bug reports."""
+"""`show_config` tells how softmax_ext was built and what it runs on, for users and for bug reports."""
 
 import platform
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Config(NamedTuple):
     flags: Mapping[str, str]
 
     def __repr__(self) -> str:
-        """One fact a line."""
+        """Return one fact a line."""
         sizes = (f"L{level} {size // 1024} KiB" for level, size in enumerate(self.caches, start=1))
         facts = {
             "softmax_ext": self.version,
@@ -52,24 +52,24 @@ def show_config() -> Config:
     Returns
     -------
     Config
-        A named tuple; its text is what a bug report should contain.
+        A named tuple; what it prints is what a bug report should contain.
 
         version, numpy, python : str
-            Versions.
+            The versions of softmax_ext, NumPy and Python.
         isa : str
-            The ISA level in use, or "reference".
+            The ISA level in use ("avx512", "avx2" or "baseline"), or "reference" where no kernels run.
         isa_built, isa_supported : tuple of str
-            Levels that were compiled, and levels that this processor has; best first.
+            The levels that were compiled, and those that this processor has; the best comes first.
         openmp : bool
             Whether the kernels were compiled with OpenMP.
         threads : int
             How many threads a call without `n_threads` runs on.
         caches : tuple of int
-            L1 data, L2 and L3 cache that one core can use, in bytes; 0 is unknown.
+            The sizes in bytes of the L1 data, L2 and L3 cache that one core can use; 0 if unknown.
         compiler : str
             The compiler and its version.
         flags : dict of str to str
-            What it was given for each ISA level.
+            The compiler's flags for each ISA level.
 
     Examples
     --------

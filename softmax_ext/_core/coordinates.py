@@ -1,7 +1,7 @@
 """The minimum of a quadratic model with a penalty that is not smooth, by coordinate descent.
 
-src/linalg/coordinates.h has the mathematics and the sweeps; `descend` here is their twin in NumPy, for where there are
-no compiled kernels.
+src/linalg/coordinates.h has the mathematics, and the sweeps that `descend` calls; `_sweep` does the same in NumPy where
+no kernels are compiled.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from . import dispatch
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Operations after which a kernel comes back, so that Ctrl-C is looked for; and the most sweeps of one descent.
+# The kernel returns after WORK operations, so that Ctrl-C is looked for. A descent has SWEEPS sweeps at most.
 WORK, SWEEPS = 1e8, 2000
 
 
 @dataclass
 class Entries:
-    """The coordinates that a descent may move: the first one of each group, then those of none."""
+    """The coordinates that a descent may move: the first one of each group, then those that belong to no group."""
 
     which: npt.NDArray[np.intp]
     groups: int = 0
-    members: int = 1  # of a group
-    apart: int = 1  # coordinates from one of them to the next
+    members: int = 1  # coordinates in a group
+    apart: int = 1  # distance from one coordinate of a group to the next
 
     def coordinates(self) -> npt.NDArray[np.intp]:
-        """Return them all, group by group."""
+        """Return all coordinates: group by group, then those of no group."""
         within = np.arange(self.members, dtype=np.intp) * self.apart
         groups = np.add.outer(self.which[: self.groups], within).ravel()
         return np.concatenate([groups, self.which[self.groups :]])
@@ -40,7 +40,10 @@ class Entries:
 
 @dataclass
 class Quadratic:
-    """g, B = gamma M - Q N Qᵀ and the limits of a model; Q and QN have a row for each of the entries' coordinates."""
+    """A quadratic model's gradient, its Hessian B = gamma M - Q N Qᵀ, and the penalty's limits.
+
+    M is None if it is diagonal. Q and QN have a row for each of the entries' coordinates.
+    """
 
     M: Array | None
     diagonal: Vector
@@ -52,7 +55,10 @@ class Quadratic:
 
 
 def descend(model: Quadratic, entries: Entries, w: Vector, enough: float) -> tuple[Vector, Vector]:
-    """Return the model's minimum u, and M (u - w): by sweeps until one changes no part of the gradient by `enough`."""
+    """Return the model's minimum u, and M (u - w).
+
+    Coordinate descent ends with a sweep that changes no component of the gradient by more than `enough`.
+    """
     u, z = w.copy(), np.zeros(len(w))
     if dispatch.kernels is None:
         _sweep(model, entries, u, z, enough)
@@ -80,11 +86,12 @@ def descend(model: Quadratic, entries: Entries, w: Vector, enough: float) -> tup
 
 
 def _sweep(model: Quadratic, entries: Entries, u: Vector, z: Vector, enough: float) -> None:
+    """Minimise over u in place by sweeps over all entries, with z = M (u - w) kept up to date."""
     t, P = np.zeros(model.Q.shape[1]), 1 if model.M is None else model.M.shape[1]
     within = np.arange(entries.members) * entries.apart
 
     def column(i: int) -> tuple[slice, Any]:
-        """Return the coordinates of which M has a part beside i, and that part."""
+        """Return the coordinates where row i of M is not zero, and their entries in it."""
         if model.M is None:
             return slice(i, i + 1), float(model.diagonal[i])
         block = i // P
@@ -93,6 +100,7 @@ def _sweep(model: Quadratic, entries: Entries, u: Vector, z: Vector, enough: flo
         return slice(block * P, (block + 1) * P), part
 
     def step(entry: int) -> float:
+        """Move an entry to the minimum over it; return the largest change of the gradient that this makes."""
         group = entry < entries.groups
         at = entries.which[entry] + within if group else entries.which[entry : entry + 1]
         first = entry * entries.members if group else entries.groups * (entries.members - 1) + entry

@@ -1,8 +1,8 @@
-"""Which compiled kernels run: the best ISA level that was built and that this processor has.
+"""Which compiled kernels run: those of the best ISA level that was built and that this processor has.
 
-Every line of a level's module, Cython's own included, is machine code of that level, so a module is imported only
-after `_core.cpu`, built for any processor, has said that it can run. `SOFTMAX_EXT_ISA` chooses another level, or
-`reference`: the public functions then run on `softmax_ext.reference`.
+Every line of a level's module, Cython's own included, is machine code of that level. So a module is imported only
+after `_core.cpu`, which is built for any processor, has told that the level can run here. `SOFTMAX_EXT_ISA` chooses
+another level, or `reference`: the public functions then run on `softmax_ext.reference`.
 """
 
 import os
@@ -20,35 +20,35 @@ import numpy as np
 
 LEVELS = ("avx512", "avx2", "baseline")
 REFERENCE = "reference"
-KIND = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}  # the kernels' names of the dtypes
+KIND = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}  # what the kernels call the dtypes
 
 
 def built() -> tuple[str, ...]:
-    """ISA levels whose kernels were compiled, best first."""
+    """Return the ISA levels whose kernels were compiled, best first."""
     return tuple(name for name in LEVELS if find_spec(f"softmax_ext._core.kernels_{name}"))
 
 
 def supported() -> tuple[str, ...]:
-    """ISA levels that this processor has, best first; none where nothing is compiled that could tell."""
+    """Return the ISA levels that this processor has, best first; none if `_core.cpu`, which tells, is not compiled."""
     return cpu.supported() if cpu else ()
 
 
 def available() -> tuple[str, ...]:
-    """ISA levels that can run here, best first: built and supported."""
+    """Return the ISA levels that are built and supported, best first."""
     return tuple(name for name in built() if name in supported())
 
 
 def load(name: str) -> ModuleType | None:
-    """Import the kernels of one ISA level; None stands for the reference.
+    """Return the module with the kernels of one ISA level, or None for the reference.
 
     Raises
     ------
     ValueError
         There is no level of that name.
     RuntimeError
-        The level was not built, or this processor lacks it: its first instruction would end the process.
+        The level was not built, or this processor lacks it: an instruction of that level would end the process.
     ImportError
-        Its file is there but cannot be loaded.
+        The module's file exists but cannot be loaded.
     """
     choices = f"available here: {', '.join((*available(), REFERENCE))}"
     if name == REFERENCE:
@@ -64,7 +64,7 @@ def load(name: str) -> ModuleType | None:
 
 @contextmanager
 def using(name: str) -> Iterator[ModuleType | None]:
-    """Run on another ISA level inside a `with` block: for tests and benchmarks, since it holds for every thread."""
+    """Run on another ISA level inside a `with` block, for tests and benchmarks: the level changes for every thread."""
     global isa, kernels
     before = isa, kernels
     isa, kernels = name, load(name)
@@ -75,7 +75,7 @@ def using(name: str) -> Iterator[ModuleType | None]:
 
 
 def _choose() -> str:
-    """Take what the environment asks for, or else the best there is."""
+    """Return the ISA level that SOFTMAX_EXT_ISA asks for, or else the best one that can run here."""
     if wanted := os.environ.get("SOFTMAX_EXT_ISA"):
         return wanted
     if not built():
@@ -85,20 +85,21 @@ def _choose() -> str:
             "with a C compiler: `pip install -e .` in its source folder (SOFTMAX_EXT_ISA=reference chooses the "
             "reference silently)",
             RuntimeWarning,
-            stacklevel=4,  # this function, this module, softmax_ext/__init__.py, the user's import
+            stacklevel=4,  # past this function, this module and softmax_ext/__init__.py, to the user's import
         )
         return REFERENCE
     return available()[0]
 
 
-# With kernels but without `_core.cpu` the installation is broken: say so, do not guess what the processor has.
+# Kernels without `_core.cpu` are a broken installation. The import then fails, for nothing should guess what the
+# processor has.
 cpu = import_module("softmax_ext._core.cpu") if built() or find_spec("softmax_ext._core.cpu") else None
 isa = _choose()
 kernels = load(isa)
 
 
 class Caches(NamedTuple):
-    """Bytes of data cache that one core can use; 0 is unknown."""
+    """Bytes of each level of data cache that one core can use; 0 if unknown."""
 
     l1: int
     l2: int
@@ -107,9 +108,10 @@ class Caches(NamedTuple):
 
 @cache
 def caches(sysfs: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> Caches:
-    """Cache sizes from Linux, and from the C library where that is silent.
+    """Return the cache sizes that Linux tells, and the C library's where Linux tells none.
 
-    In this order, since glibc says nothing on ARM, and 384 MiB for the third level of a virtual EPYC that has 32.
+    Linux is asked first, since glibc tells nothing on ARM, and told 384 MiB for the third cache of a virtual EPYC that
+    has 32.
     """
     sizes = [0, 0, 0]
     for folder in sysfs.glob("index*"):
@@ -117,7 +119,7 @@ def caches(sysfs: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> Caches:
             level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
             if kind in ("Data", "Unified"):
                 sizes[int(level) - 1] = int(size.removesuffix("K")) * 1024
-        except (OSError, ValueError, IndexError):  # untold, told in another form, or a fourth level
+        except (OSError, ValueError, IndexError):  # no such file, a size in another form, or a fourth level
             continue
     told = cpu.caches() if cpu else (0, 0, 0)
     return Caches(*(size or other for size, other in zip(sizes, told, strict=True)))

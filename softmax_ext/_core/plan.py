@@ -1,7 +1,7 @@
-"""Which way through the kernels a shape takes, and why: `plan` is the one place that decides it.
+"""How the work of a pass is cut for data of one shape, and with which sizes: no other module decides it.
 
-The numbers were measured on two cores of an AMD EPYC (Zen 5) with AVX-512, unless another level is named. A crossover
-decides between ways of nearly the same time, so elsewhere it may lie a little off and cost little.
+The boundaries were measured on one machine (see "How a pass is cut" in docs/notes.md). Both ways take nearly the same
+time at a boundary, so on another processor it may lie elsewhere, and little is lost.
 """
 
 from __future__ import annotations
@@ -18,47 +18,51 @@ if TYPE_CHECKING:
 
 MiB = 2**20
 
-# Work (floating-point operations) below which one thread does it all. A team starts in 5 to 20 µs: 1797 x 64 x 10
-# floats, 2**22.2 operations, take 82 µs on one thread and 52 on two (AMD Zen 4; doubles 159 and 91). Not lower, though
-# half of it still pays on an idle machine: where the processors are busy with something else, the calling thread waits
-# for the last of the team for milliseconds.
+# Floating-point operations below which one thread does the whole pass. On an idle machine a team of threads would pay
+# for half as many, but where other processes keep the processors busy, the calling thread waits milliseconds for the
+# last thread of its team; see "Small problems stay on one thread" in docs/notes.md.
 PARALLEL_FLOPS = 2**22
 
-# Work of a block for each lane of a vector; between two blocks Ctrl-C is looked for. Some 30 ms here, and under a
-# second of one core at the baseline level (tests/test_interrupt.py). Smaller blocks are slower: their slices are short.
+# A block has this many operations for each lane of a vector. Ctrl-C is looked for between two blocks, so a block has to
+# end within a second on one core, at the baseline level too (tests/test_interrupt.py). Smaller blocks would be slower,
+# since their slices are short.
 BLOCK_FLOPS = 2**29
-# Bytes of X in a block, and what is converted of it at a time where X cannot be read in place.
+# The most bytes of X in a block, and the most that are converted at a time where X cannot be read in place.
 BLOCK_BYTES = 256 * MiB
 CONVERTED_BYTES = 24 * MiB
 
-# A slice's sums are cleared and added once, which is the work of some 50 rows: fewer than 128 rows are no slice.
+# To clear a slice's sums and to add them at the end is the work of some 50 rows, so a slice has at least 128 rows.
 SLICES = 32
 SLICE_ROWS = 128
-# What the sums of sixteen slices may take. 20000 x 256 x 1000 floats would take 31 MiB: 52.5 ms, owned 44.6 ms.
-# 100000 x 384 x 100 take 4.7 MiB: 40.0 ms, owned 44.8 ms.
+# If the sums of sixteen slices took more bytes than this, classes with owners are faster than slices; see "Slices, or
+# classes with owners" in docs/notes.md.
 SUMS_BYTES = 12 * MiB
-# The most of a gradient that is summed in double when owned.
+# An owned gradient is summed in double if it then takes no more bytes than this, else in the dtype of the computation.
 DOUBLES_BYTES = 16 * MiB
-# Scores of a tile when owned. Each tile reads W and reads and writes dW, so few large ones: 320 rows of 32000 floats.
+# The most bytes of a tile's scores where classes have owners: 320 rows of 32000 floats. Each tile reads W and reads
+# and writes dW, so tiles are few and large.
 TILE_BYTES = 40 * MiB
-# Of two classes: samples of a slice, whose sums are one row of coefficients.
+# The fewest samples in a slice of a pass over two classes. They may be few, since a slice's sums are one row of
+# coefficients.
 ROW_SLICE = 32
-# What the Hessians of all slices may take; beyond, all threads share one.
+# The most bytes of the Hessians of all slices. If fewer than eight slices fit, all threads share one Hessian instead.
 HESSIANS_BYTES = 16 * MiB
-# What a pair of entries takes, in the time of a number that is added to the Hessian where rows are arrays: itself, and
-# each pair of classes. 100000 rows of 12 entries on one thread of AMD Zen 4: two classes and 48 features 12.3 ms, as
-# arrays 9.3, and 96 features 12.7 and 26; five classes and 48 features 46 and 115.
+# The cost of a pair of stored entries in a sparse Hessian: so much for the pair, and so much more for each pair of
+# classes. The unit is the time to add one number to the Hessian where rows are arrays; see "A sparse Hessian from
+# pairs of entries" in docs/notes.md.
 ENTRY_ITSELF, ENTRY_CLASSES = 16, 8
-# The most that the sums of all slices take where the classes are few: for the promise of 64 MiB, not for speed.
+# The most bytes of the sums of all slices where the classes are few. This keeps the promise of at most 64 MiB of work
+# space (docs/promises.md); it does not make the pass faster.
 SLICED_BYTES = 40 * MiB
 
 
 # The most CSR rows whose scores are computed at a time.
 ROWS_AT_ONCE = 128
-# Where W and dW, both transposed, fit into the first, the scores of a tile take the second at most.
+# If W and dW, both transposed, fit into SPARSE_BYTES, a pass computes all classes at once, and the scores of a tile
+# take SCORES_BYTES at most.
 SPARSE_BYTES, SCORES_BYTES = 48 * MiB, 8 * MiB
-# Where they do not, the classes are cut into groups, of whose W or dW the first holds one. Each tile then transposes W
-# anew, so tiles are large: their scores take the second.
+# If they do not fit, the classes are cut into groups, and W or dW of one group takes GROUP_BYTES at most. Each tile
+# then transposes W again, so that tiles have to be large: their scores may take GROUPED_BYTES.
 GROUP_BYTES, GROUPED_BYTES = 32 * MiB, 24 * MiB
 
 
@@ -78,9 +82,11 @@ def plan(
     copied: bool = False,
     nnz: int | None = None,
 ) -> Plan:
-    """Choose the way of one pass over (N, D) numbers of itemsize bytes, nnz of them stored if they are CSR.
+    """Return the plan of a pass over X (N, D) and K classes that computes in numbers of `itemsize` bytes.
 
-    second: with the field of that name; copied: with tiles of X copied, whose place a gradient for X then takes.
+    `second` asks for room for a second number beside each score, as the Hessian's product needs it. `copied` asks for
+    a copy of each tile of X, which a gradient with respect to X may overwrite. `nnz` is the number of stored entries
+    if X is CSR, and None if X is an array.
     """
     kernels = dispatch.load(isa)
     assert kernels is not None
@@ -95,45 +101,50 @@ def plan(
         slices //= 2
     while K <= 64 and slices > 1 and slices * K * D * 8 > SLICED_BYTES:
         slices //= 2
-    # What a core's second cache holds of a tile; without a word from the system, what every processor since 2013 has.
+    # The size of a core's second cache, within limits. Every processor since 2013 has at least 256 KiB, so that is
+    # assumed where the system does not tell.
     cache = min(max(dispatch.caches().l2, MiB // 4), MiB)
-    # A row costs the work of some 300 operations at any K.
+    # A row takes the time of some 300 operations besides these, whatever K is.
     most = max(1, min(BLOCK_BYTES // (D * itemsize), BLOCK_FLOPS * L // (flops + 300)))
 
     if K > 64 and K * D * 8 * min(slices, 16) > SUMS_BYTES:
         rows = max(L, min(64, CONVERTED_BYTES // (itemsize * (D + K)) // L * L))
-        # Some sixteen parts, of whole vectors; W of a part, packed on the way, stays in half of the cache.
-        # 10000 x 4096 x 100 floats in two parts: 77 ms, in seven 58.
+        # Threads share some sixteen parts of the classes, each of whole vectors. The packed W of a part fills at most
+        # half of the cache; see "Parts and tiles of owned classes" in docs/notes.md.
         classes = L * max(1, min(cache // 2 // (D * L * itemsize), _ceil(K, 16 * L)))
-        # Scores and samples in some 6 MiB: 5000 x 1024 x 2000 doubles take 437 ms, and floats 200, in tiles of 1000,
-        # 332 and 175 in tiles of half that; but each tile reads W, and reads and writes dW, so not below 320 samples.
+        # A tile's samples and scores take some 6 MiB. But each tile reads W, and reads and writes dW, so a tile has at
+        # least 320 samples; the same note has the times.
         tile = min(1024, max(320, 6 * MiB // (itemsize * (D + K))))
         tile = max(
             rows,
             min(tile, TILE_BYTES // (K * itemsize * (1 + second)), CONVERTED_BYTES // (D * itemsize)) // rows * rows,
         )
-        tile = _ceil(_ceil(N, _ceil(N, tile)), L) * L  # of equal size
+        tile = _ceil(_ceil(N, _ceil(N, tile)), L) * L  # so that the last tile is about as large as the others
         doubles = K * D * 8 <= DOUBLES_BYTES
-        # A tile alone may take seconds: 320 x 4096 features x 32000 classes.
+        # One tile may take seconds (320 samples x 4096 features x 32000 classes), so Ctrl-C is then also looked for
+        # each time that this number of parts is done.
         parts = max(1, 2 * BLOCK_FLOPS * L // (tile * classes * flops // K))
         parts = parts if parts * classes < K else 0
         shape |= {"parallel": parallel, "rows": rows, "tile": tile, "block": tile * max(1, most // tile)}
         owned: Plan = kernels.OwnedPlan(classes=classes, parts=parts, doubles=doubles, **shape)
         return owned
-    # 784 features, 10 classes: 65 ns a row by dots, 103 by scores, where 6 of 16 lanes are empty; AVX2 123, 185.
-    # 128 features: 18.2 and 17.3, for the sums across lanes. 1000 features, 16 classes, which fill them: 208, 130.
+    # With lanes along the classes a fifth of the lanes or more would be empty, so lanes run along the features instead.
+    # The sum across the lanes at the end pays only where the features are many; see "Lanes along the features" in
+    # docs/notes.md.
     dots = D >= 192 and K <= 32 and 5 * K <= 4 * _ceil(K, L) * L
-    # 10 features, 1000 classes: 88 ns a row transposed, 173 not.
+    # Lanes of the gradient run along the classes where that leaves fewer of them empty; see "Lanes along the classes"
+    # in docs/notes.md.
     transposed = K > 64 and D * _ceil(K, L) < K * _ceil(D, L)
-    # Rows that are no whole vectors are copied where that is little beside the products, or cannot be avoided;
-    # rows at a power of two apart, since they share few sets of a cache.
+    # Rows that do not end with a whole vector are copied into padded ones where rows are short, or where that is little
+    # work beside the products. Rows that lie a multiple of 1024 bytes apart are copied because they would share few
+    # sets of a cache.
     copied |= (D % L != 0 and (D < 3 * L or K > 64)) or (K > 64 and D * itemsize % 1024 == 0)
-    # A tile and its scores fill a quarter of the second cache, up to 1 MiB of it, for the next tile comes in
-    # meanwhile; its scores, which the gradient reads down the columns, stay in the first. On an Intel Xeon (Emerald
-    # Rapids) 60000 x 784 x 10 floats take 8.95 ms in tiles of 64, 11.2 of 160; 100000 x 384 x 100 59, 68 of 256.
+    # A tile and its scores fill at most a quarter of the second cache, because the next tile is fetched meanwhile. And
+    # a tile has at most 64 rows, so that its scores, which the gradient reads down the columns, stay in the first
+    # cache; see "Tiles of slices" in docs/notes.md.
     rows = tile = max(L, min(64, cache // 4 // (itemsize * (D + K)) // L * L))
-    # The sums of 256 samples are added in double at once: with the doubles of 784 x 10 weights going through the
-    # second cache for each 80 samples, the pass took 6.44 ms instead of 5.98 (AVX2: 10.9 and 10.0).
+    # The gradients of some 256 samples are summed before they are added in double, since the doubles would otherwise
+    # go through the second cache for each tile; see "A gradient in X's dtype for some 256 rows" in docs/notes.md.
     batch = max(1, 256 // tile) if K * D <= 2**18 else 1
     block = slices * tile * max(1, most // (slices * tile))
     shape |= {"parallel": parallel, "rows": rows, "tile": tile, "block": block}
@@ -144,7 +155,7 @@ def plan(
 
 
 def _sparse_plan(kernels: ModuleType, shape: dict[str, Any], nnz: int) -> Plan:
-    """Choose the way over CSR rows: the classes at once, or groups of them if the transposed matrices are too large."""
+    """Return the plan for CSR rows: all classes at once, or groups of them if the transposed matrices are too large."""
     N, D, K, itemsize, second = shape.values()
     L = kernels.lanes_of(itemsize)
     line = 64 // itemsize
@@ -158,7 +169,8 @@ def _sparse_plan(kernels: ModuleType, shape: dict[str, Any], nnz: int) -> Plan:
         classes = max(1, GROUP_BYTES // (D * itemsize))
         classes = min(K, classes // line * line or 1 << (classes.bit_length() - 1))
     tile = _ceil(min(N, max(rows, room // (itemsize * (_ceil(K, L) * L + 3) * (1 + second)))), rows) * rows
-    # An entry takes the time of some eight operations for each lane, and the sweeps over W and dW are in no block.
+    # A block counts the entries alone, not the sweeps over W and dW. An entry takes the time of some eight operations
+    # for each lane.
     block = tile * max(1, BLOCK_FLOPS * L // 8 // (flops + 300) // tile)
     parallel = N * flops + 2 * K * D >= PARALLEL_FLOPS
     shape |= {"parallel": parallel, "rows": rows, "tile": tile, "block": block}
@@ -170,15 +182,15 @@ def _sparse_plan(kernels: ModuleType, shape: dict[str, Any], nnz: int) -> Plan:
 def binomial_plan(
     N: int, D: int, itemsize: int, isa: str, *, second: bool = False, nnz: int | None = None
 ) -> BinomialPlan | None:
-    """Choose the way of one pass over two classes with one row of coefficients; or None: take that of K = 2.
+    """Return the plan of a pass over two classes with one row of coefficients; the arguments are those of `plan`.
 
-    Arguments as of `plan`.
+    Return None if the features are so many that each needs an owner, as `plan` with K = 2 gives it.
     """
     kernels = dispatch.load(isa)
     assert kernels is not None
     L = kernels.lanes_of(itemsize)
     row = D * itemsize if nnz is None else max(1, nnz // N) * (itemsize + 4)  # bytes of a sample
-    # Of a sample: two products; a maximum, an exponential and a logarithm.
+    # The operations of a sample: two products; a maximum, an exponential and a logarithm.
     flops = 100 + (4 * D if nnz is None else 16 * nnz // N)
     parallel = N * flops >= PARALLEL_FLOPS
     slices = SLICES if parallel else 1
@@ -187,9 +199,9 @@ def binomial_plan(
     while slices > 1 and (slices * D * 8 > SLICED_BYTES or (nnz is not None and slices * D * 2 > nnz)):
         slices //= 2
     if nnz is not None and slices < 4 and D * 32 > SLICED_BYTES:
-        return None  # so many features that they have owners
-    # 256 samples in the first cache, or 64 in the second: 1000000 x 30 floats take 3.0 ms in tiles of 256, and 3.6 of
-    # 64; 60000 x 784 take 4.8 and 4.2.
+        return None
+    # A tile has 256 samples if the first cache holds them, else up to 64 that fit into the second; see "Tiles of two
+    # classes" in docs/notes.md.
     cache = min(max(dispatch.caches().l2, MiB // 4), MiB)
     tile = max(16, min(256, max(32768 // row, min(64, cache // 4 // row))) // 16 * 16)
     most = max(1, min(BLOCK_BYTES // row, BLOCK_FLOPS * L // (flops + 300) // (1 if nnz is None else 8)))
@@ -213,9 +225,9 @@ def binomial_plan(
 def hessian_plan(
     N: int, D: int, K: int, itemsize: int, isa: str, *, intercept: bool, binary: bool, nnz: int | None = None
 ) -> HessianPlan:
-    """Choose the way to the whole Hessian: slices of the samples, or all threads on one tile where it is large.
+    """Return the plan for the whole Hessian: slices of the samples, or all threads on one tile if it is large.
 
-    Of CSR rows, with nnz entries in all, from pairs of entries where those are few.
+    For CSR rows with nnz stored entries it is summed from pairs of entries where those are few.
     """
     kernels = dispatch.load(isa)
     assert kernels is not None
@@ -253,11 +265,11 @@ def hessian_plan(
 def _entries_plan(
     kernels: ModuleType, shape: tuple[int, int, int], itemsize: int, entries: int, *, intercept: bool, binary: bool
 ) -> HessianPlan:
-    """Choose the way to the whole Hessian from the entries of CSR rows, whose pairs take so much of a sample."""
+    """Return the plan for the whole Hessian of CSR rows from pairs of entries, which cost `entries` for a sample."""
     N, D, K = shape
     flops = entries + 100 * K
-    # A tile calls the team twice; its scores and curvatures take half of a second cache, but it is over within a tenth
-    # of a second also where rows are long.
+    # Each tile starts the team twice, so tiles are large: a tile's scores and curvatures take half a MiB, which a
+    # second cache holds. But where rows are long, a tile has fewer, so that Ctrl-C waits a tenth of a second at most.
     most = min(MiB // 2 // (8 * (K + K * (K + 1) // 2)), 4 * BLOCK_FLOPS // flops)
     tile = max(1, min(N, 4096, most))
     way: HessianPlan = kernels.EntriesPlan(
@@ -277,7 +289,7 @@ def _entries_plan(
 
 @lru_cache(maxsize=1024)
 def centred_plan(N: int, D: int, isa: str) -> CentredPlan:
-    """Choose the way to the whole Hessian of two classes from floats that are moved and scaled."""
+    """Return the plan for the whole Hessian of two classes in float32, of samples that are centred and scaled."""
     kernels = dispatch.load(isa)
     assert kernels is not None
     tile, slices = 256, 16
@@ -295,9 +307,10 @@ def centred_plan(N: int, D: int, isa: str) -> CentredPlan:
 
 
 def visits(way: Plan, N: int, row_bytes: int) -> Iterator[tuple[Visit, slice]]:
-    """Cut N rows, of row_bytes each if they must be converted and 0 if not, into a pass's visits.
+    """Yield the visits of a pass over N rows, each with the slice of its rows.
 
-    A visit gets whole slices or whole tiles of a block: so how X is stored does not change a bit of the result.
+    `row_bytes` is what a converted row takes, and 0 if rows are read in place. A visit gets whole slices or whole tiles
+    of a block, so the bits of the result do not depend on how X is stored.
     """
     slices = cast("SlicedPlan", way).slices if way.cut == "slices" else 0
     for start in range(0, N, way.block):
@@ -309,10 +322,11 @@ def visits(way: Plan, N: int, row_bytes: int) -> Iterator[tuple[Visit, slice]]:
             begin, stop = end, a + most
             if stop >= block:
                 end = pieces
-            else:  # as many as end there or before, and one at least; of slices, some may be without a row
+            else:  # those that end at `stop` or before are visited, and at least one; a slice may be without a row
                 end = max(((stop + 1) * pieces - 1) // block if slices else stop // way.tile, begin + 1)
             b = end * block // pieces if slices else min(end * way.tile, block)
-            # The first visit of tiles clears the sums; of slices, each visit in the first block clears its own.
+            # Tiles share their sums, which the first visit clears. Slices have sums of their own, which each visit of
+            # the first block clears for its slices.
             first = start == 0 and (a == 0 or slices > 0)
             yield way.visit(start + a, a, block, begin, end, first, start + b == N), slice(start + a, start + b)
             a = b

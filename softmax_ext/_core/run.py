@@ -1,4 +1,4 @@
-"""The one loop of a pass: a team of threads, work space, visit after visit, and the work space given back."""
+"""`run` is the one loop of every pass: it takes work space, makes visit after visit, and gives the work space back."""
 
 from __future__ import annotations
 
@@ -22,20 +22,26 @@ Array = npt.NDArray[Any]
 
 
 def run(asked: Pass, plan: Plan, rows: Rows, n_threads: int, *, checked: bool = True) -> float:
-    """Run a pass over all rows, on so many threads at most; return its loss.
+    """Run a pass over all rows on at most `n_threads` threads, and return its loss.
 
     Parameters
     ----------
     asked : Pass
-        What the pass is for, with the model and where results go.
+        What the pass computes, with the model, and the arrays that the results are written to.
     plan : Plan
-        Which way it takes.
+        How the pass is cut.
     rows : Rows
-        Samples of any dtype and layout, which are converted a part at a time where a kernel cannot read them in place.
+        Samples of any dtype and layout; where a kernel cannot read them in place, each visit's rows are converted.
     n_threads : int
-        Threads that may be used.
+        The most threads that are used.
     checked : bool
-        Whether probabilities among the targets are known to be neither negative nor NaN nor infinite.
+        Whether targets that are probabilities are known to be finite and not negative. If not, each visit's are
+        checked.
+
+    Raises
+    ------
+    ValueError
+        If a probability that is checked is negative or not finite.
     """
     team, dtype = plan.team(n_threads), F4 if plan.itemsize == 4 else F8
     space = workspace.take(plan.shared + team * plan.work, dtype, plan.sums if asked.summing else 0)
@@ -49,17 +55,16 @@ def run(asked: Pass, plan: Plan, rows: Rows, n_threads: int, *, checked: bool = 
 
 
 def _parts(plan: Plan, rows: Rows, dtype: np.dtype[Any], checked: bool) -> Iterable[tuple[Visit, Rows]]:
-    """Yield each visit with its rows, as a kernel reads them."""
+    """Return an iterable over the visits, each with its rows as a kernel can read them."""
     wanted, in_place = reading(plan, rows, dtype)
-    if (
-        plan.single and in_place and (rows.Y is None or checked)
-    ):  # a small call is 2 µs sooner than through the generator
+    # A small call is faster without a generator; see "Around a small call" in docs/notes.md.
+    if plan.single and in_place and (rows.Y is None or checked):
         return ((plan.single, rows),)
     return _converted(plan, rows, dtype, wanted, in_place=in_place, checked=checked)
 
 
 def reading(plan: Plan, rows: Rows, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], bool]:
-    """Return the dtype that X has for a kernel, and whether it reads all of these rows as they are."""
+    """Return the dtype in which a kernel reads X, and whether it can read all arrays of these rows in place."""
     X, Y = rows.X, rows.Y
     wanted = read_as(X.dtype) if plan.widens and X.dtype != dtype else dtype
     return wanted, (
@@ -72,7 +77,7 @@ def reading(plan: Plan, rows: Rows, dtype: np.dtype[Any]) -> tuple[np.dtype[Any]
 def _converted(
     plan: Plan, rows: Rows, dtype: np.dtype[Any], wanted: np.dtype[Any], *, in_place: bool, checked: bool
 ) -> Iterator[tuple[Visit, Rows]]:
-    """Cut the rows into visits, and convert and check them on the way: X to the dtype wanted, the rest to the other."""
+    """Yield the visits with their rows: X converted to `wanted`, targets and offsets to `dtype`, and checked."""
     numbers = 0 if isinstance(rows.X, CSR) else rows.X.shape[1]
     numbers += sum(each.shape[1] for each in (rows.Y, rows.offset) if each is not None)
     for visit, index in visits(plan, len(rows), 0 if in_place else numbers * dtype.itemsize):

@@ -1,7 +1,7 @@
-"""How many threads a call runs on: its argument, OMP_NUM_THREADS, the affinity, the control group's quota, a fork.
+"""How many threads a call runs on, by its argument, OMP_NUM_THREADS, the affinity and the control group's quota.
 
-OpenMP counts the processors that the affinity leaves, but not the quota of a container (`docker run --cpus=2` on 64
-processors: 64 threads). scikit-learn and joblib settle this the same way.
+OpenMP respects the affinity, but not the quota of a container: under `docker run --cpus=2` on 64 processors it starts
+64 threads. So the quota is read here, as scikit-learn and joblib do.
 """
 
 import operator
@@ -14,8 +14,8 @@ import numpy as np
 
 from . import dispatch
 
-# A team may be this many times the processors, so that more threads than processors can be asked for (tests do), but
-# not any number: libgomp ends the process when it cannot create a thread.
+# A team may have this many threads for each processor, so that tests can ask for more threads than processors. There
+# is a bound, since libgomp ends the process when it cannot create a thread.
 OVERSUBSCRIPTION = 4
 
 
@@ -25,20 +25,20 @@ def effective(n_threads: int | None = None) -> int:
     Parameters
     ----------
     n_threads : int or None
-        None: the process's share of the machine, or what OMP_NUM_THREADS or threadpoolctl say. Negative: as in
-        joblib, -1 is all of that, -2 all but one, and never less than 1. Positive: that many, up to four for each
-        processor of the share.
+        None is the process's share of the machine, or what OMP_NUM_THREADS or threadpoolctl set. Negative numbers count
+        from there as in joblib: -1 is all of them, -2 all but one, and at least one is left. A positive number is that
+        many threads, but at most four for each processor of the share.
 
     Raises
     ------
     ValueError
-        For 0.
+        If `n_threads` is 0.
     TypeError
-        For anything that is not an integer; True is not.
+        If it is not an integer; True and False are refused.
     """
     if n_threads is None:
         return min(_openmp_max_threads(), _default)
-    if isinstance(n_threads, bool | np.bool_):  # bool has an __index__, and NumPy's had one
+    if isinstance(n_threads, bool | np.bool_):  # operator.index takes bool, and NumPy's in its older versions
         raise TypeError(f"n_threads must be an integer or None, got {n_threads!r}")
     try:
         wanted = operator.index(n_threads)
@@ -50,7 +50,7 @@ def effective(n_threads: int | None = None) -> int:
 
 
 def affinity() -> int:
-    """Processors that this process may be scheduled on."""
+    """Return how many processors this process may be scheduled on."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13, which honours PYTHON_CPU_COUNT as well
         return int(os.process_cpu_count() or 1)
     if hasattr(os, "sched_getaffinity"):
@@ -59,17 +59,17 @@ def affinity() -> int:
 
 
 def quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Processors' worth of time that the control groups of this process get, rounded up; None is no limit.
+    """Return how many processors' time the control groups give this process, rounded up; None if they set no limit.
 
-    A group is limited by every group around it. In a container its path may be the one outside, where only the groups
-    from the container's own upwards exist.
+    A group is limited by all groups that contain it. In a container the path may be that on the host; its last groups
+    then do not exist here and set no limit.
     """
     limits = []
     for line in _read(membership).splitlines():
-        controllers, _, path = line.partition(":")[2].partition(":")  # of hierarchy:controllers:path
+        controllers, _, path = line.partition(":")[2].partition(":")  # a line is hierarchy:controllers:path
         if controllers and "cpu" not in controllers.split(","):
             continue
-        mount = root / "cpu" if controllers else root  # version 1 names its controllers, version 2 has none to name
+        mount = root / "cpu" if controllers else root  # only version 1 of control groups names controllers here
         inside = PurePosixPath(path.lstrip("/"))
         for group in (inside, *inside.parents):
             limits += [_processors(_read(mount / group / "cpu.max"))]
@@ -78,7 +78,7 @@ def quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/se
 
 
 def _read(path: Path) -> str:
-    """Text of a file, nothing where there is none to read."""
+    """Return the text of a file, or "" if it cannot be read."""
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError):
@@ -86,7 +86,7 @@ def _read(path: Path) -> str:
 
 
 def _processors(text: str) -> int | None:
-    """Turn "quota period" into processors; "max 100000", "-1 100000" and what cannot be read are no limit."""
+    """Return the processors that "quota period" allows; None for "max 100000", "-1 100000" and unreadable text."""
     try:
         time, period = map(int, text.split())
     except ValueError:
@@ -95,7 +95,7 @@ def _processors(text: str) -> int | None:
 
 
 def accepted(omp_num_threads: str) -> bool:
-    """Whether OpenMP takes this value of OMP_NUM_THREADS: positive integers, one for each level of nesting."""
+    """Return whether OpenMP accepts this value of OMP_NUM_THREADS: positive integers, one for each level of nesting."""
     return all(level.strip().isdecimal() and int(level) > 0 for level in omp_num_threads.split(","))
 
 
@@ -106,18 +106,19 @@ def _run_alone() -> None:
 
 
 def _before_fork(prepare_fork: Callable[[], bool]) -> None:
-    """Part with the OpenMP team, since its other threads do not come along."""
+    """End the OpenMP team's threads, since a child process would not have them but libgomp would wait for them."""
     global _stranded
     _stranded = _stranded or not prepare_fork()
 
 
 def _after_fork() -> None:
-    """Do without threads in a child whose team could not be parted with: libgomp would wait for it for ever."""
+    """Keep a child to one thread if its parent's team could not be ended: libgomp would wait for it for ever."""
     if _stranded:
         _run_alone()
 
 
-# Read once, as OpenMP reads them at its start: the files take a hundred times as long as the rest of a call.
+# The affinity and the quota are read once, as OpenMP reads its settings once: reading these files takes a hundred times
+# as long as the rest of a small call.
 share = min(affinity(), quota() or affinity())
 _most = OVERSUBSCRIPTION * share
 _default = _most if accepted(os.environ.get("OMP_NUM_THREADS", "")) else share

@@ -1,7 +1,7 @@
-"""Sweeps over the history of L-BFGS: inner products and linear combinations of long vectors, on all threads.
+"""Inner products and linear combinations of long vectors on several threads, as the history of L-BFGS needs them.
 
-Rows are float32 or float64, everything else is float64. Every number of threads gives the same bits; BLAS's inner
-products would not, for more than some thousand entries.
+Rows are float32 or float64, everything else is float64. Every number of threads gives the same bits, which BLAS's inner
+products of more than some thousand entries do not.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from .dispatch import KIND
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Entries below which one thread reads them sooner than a team is called.
+# One thread reads fewer entries than this in less time than a team of threads needs to start.
 PARALLEL = 2**18
-# Entries at a time without compiled kernels: what is converted to double there never grows with the history.
+# Without compiled kernels this many entries of each row are converted to double at a time, so that the copy does not
+# grow with the vectors.
 CHUNK = 2**14
 
 
 def dots(rows: Array, v: Vector, u: Array | None = None, n_threads: int = 1) -> Vector:
-    """Return each row's product with v, (count,); with u as well, of the rows' dtype, both: (2, count)."""
+    """Return each row's inner product with v, (count,); if u is given too, in the rows' dtype, both as (2, count)."""
     count, size = rows.shape
     if dispatch.kernels is None:
         sums = np.zeros((1 if u is None else 2, count))
@@ -44,7 +45,7 @@ def dots(rows: Array, v: Vector, u: Array | None = None, n_threads: int = 1) -> 
 
 
 def steady(v: Array) -> Vector:
-    """Return a vector as a kernel reads it, since a message may hold it at any address, as Dask's do."""
+    """Return a vector that a kernel can read: a copy if it is not aligned, as in a message of Dask it may not be."""
     return v if v.flags.carray and v.dtype == np.float64 else np.require(v, np.float64, ["C", "A"])
 
 
@@ -56,14 +57,14 @@ def product(a: Vector, b: Vector, n_threads: int = 1) -> float:
 
 
 def largest(v: Vector) -> float:
-    """Return the largest absolute component; NaN if there is one."""
+    """Return the largest absolute component, or NaN if a component is NaN."""
     if dispatch.kernels is None:
         return float(np.abs(v).max(initial=0.0))
     return float(dispatch.kernels.vectors_largest(v))
 
 
 def squares(X: Array) -> Vector:
-    """Return the sum of each column's squares, (D,), in the order of the rows (n, D)."""
+    """Return the sum of each column's squares, (D,), added in the order of the rows of X (n, D)."""
     sums = np.zeros(X.shape[1])
     if dispatch.kernels is None or not (X.dtype in KIND and is_native(X, X.dtype)):
         X = X.astype(np.float64, order="C", copy=False)
@@ -76,7 +77,7 @@ def squares(X: Array) -> Vector:
 
 
 def combinations(rows: Array, shares: Array, n_threads: int = 1) -> Vector:
-    """Return shares^T rows, (M, D): as many combinations of the rows (n, D) as there are columns of shares (n, M)."""
+    """Return sharesᵀ rows, (M, D): for each column of `shares` (n, M) a linear combination of the rows (n, D)."""
     kernels, shares = dispatch.kernels, np.require(shares, np.float64, ["C", "A"])
     if kernels is None:
         return np.asarray(shares.T @ rows.astype(np.float64, copy=False))
@@ -110,4 +111,5 @@ def subtract(a: Vector, b: Vector, out: Array, n_threads: int = 1) -> None:
 
 
 def _team(work: int, n_threads: int) -> int:
+    """Return how many threads read `work` entries."""
     return n_threads if work >= PARALLEL else 1

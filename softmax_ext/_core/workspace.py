@@ -1,7 +1,7 @@
-"""Work space for the kernels, kept from call to call.
+"""Work space for the kernels, which is kept from call to call.
 
-Fresh pages cost more than the work on them: a 40 MB result takes 4.0 ms to copy into new memory and 1.5 ms into old.
-One work space is kept, the last one given back; calls at the same time get their own.
+To get new pages from the system takes longer than a kernel's work on them; see "Work space is kept" in docs/notes.md.
+One work space is kept, the last one that was given back. Calls at the same time each get one of their own.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-MOST = 64 * 2**20  # bytes that are kept
+MOST = 64 * 2**20  # a work space of more bytes is not kept
 
 
 class Space(NamedTuple):
-    """Memory of any content."""
+    """Two arrays whose content is arbitrary when they are taken."""
 
     work: npt.NDArray[Any]  # float32 or float64
     sums: npt.NDArray[np.float64]
@@ -25,7 +25,7 @@ _kept: list[Space] = []
 
 
 def take(work: int, dtype: np.dtype[Any], sums: int) -> Space:
-    """Return at least so many elements of each."""
+    """Return a work space of at least `work` elements of this dtype, and at least `sums` doubles."""
     try:
         space = _kept.pop()  # atomic: no other thread gets this one
     except IndexError:
@@ -37,6 +37,6 @@ def take(work: int, dtype: np.dtype[Any], sums: int) -> Space:
 
 
 def give(space: Space) -> None:
-    """Keep what is no longer used."""
+    """Keep a work space for the next call, unless one is kept already or this one is too large."""
     if not _kept and space.work.nbytes + space.sums.nbytes <= MOST:
         _kept.append(space)
