@@ -1,4 +1,4 @@
-"""Arrays of real numbers, and those that a caller wants written to; errors name the first entry to blame."""
+"""Checks of arrays of real numbers, and of `out` arrays; errors name the first entry that is wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHAPES = {
 
 
 def check_result(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Check the `out` of a function that takes any strides, and that its input may overlap."""
+    """Return `out` once it is checked, for a function that can write to any strides and whose input may overlap it."""
     array = _check_shape_and_dtype(out, shape, dtype)
     if not (array.flags.aligned and array.flags.writeable):
         raise ValueError("out must be aligned and writeable: use np.empty(shape, dtype)")
@@ -30,11 +30,12 @@ def check_result(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> A
 
 
 def check_nonnegative(x: Array, name: str, start: int = 0) -> None:
-    # A NaN is the minimum of whatever holds it, and compares false.
+    """Raise ValueError if an entry is negative or not finite; errors count from `start` along the first axis."""
+    # An array with a NaN has NaN as its minimum, and comparisons with NaN are false.
     if x.min() >= 0 and x.max() < np.inf:
         return
     wrong = np.argwhere(~((x >= 0) & (x < np.inf)))
-    if not len(wrong):  # another thread has written to it meanwhile; no value can harm the kernels
+    if not len(wrong):  # another thread has changed x since; let it pass, for no value can harm the kernels
         return
     first = wrong[0]
     value = x[tuple(first)]
@@ -45,6 +46,7 @@ def check_nonnegative(x: Array, name: str, start: int = 0) -> None:
 def check_out(
     out: object, shape: tuple[int, int], dtype: np.dtype[Any], inputs: dict[str, Array | CSR | None]
 ) -> Array:
+    """Return `out` once it is checked, for a function that writes C-contiguous rows while it reads the inputs."""
     array = _check_shape_and_dtype(out, shape, dtype)
     flags = array.flags
     if not (flags.c_contiguous and flags.aligned and flags.writeable):
@@ -75,6 +77,7 @@ def check_real(x: object, name: str, ndim: int) -> Array:
 
 
 def as_array(x: object, name: str) -> Array:
+    """Return an argument as an array of any dtype; sparse matrices and masked arrays are refused."""
     if hasattr(x, "tocsr"):
         raise TypeError(f"{name} is sparse ({type(x).__name__}), which is not supported here: pass {name}.toarray()")
     if isinstance(x, np.ma.MaskedArray):
@@ -88,7 +91,7 @@ def as_array(x: object, name: str) -> Array:
 
 
 def not_real(x: Array, name: str) -> Exception:
-    """Name the first entry that is to blame, or the first at all where it is only the dtype."""
+    """Return the error for an array that is not real; it names the first such entry, or entry 0 if all are alike."""
     blame = np.zeros(x.shape, bool)
     if x.dtype.kind == "c":
         blame = x.imag != 0
@@ -102,6 +105,7 @@ def not_real(x: Array, name: str) -> Exception:
 
 
 def wrong_ndim(x: Array, name: str, ndim: int) -> Exception:
+    """Return the error for an array that does not have `ndim` dimensions."""
     if x.ndim == 0:
         return TypeError(f"{name} must be an array, {SHAPES[name]}, got a scalar: {x[()]!r}")
     hint = ": one sample is X.reshape(1, -1)" if name == "X" and x.ndim == 1 else ""
@@ -109,4 +113,5 @@ def wrong_ndim(x: Array, name: str, ndim: int) -> Exception:
 
 
 def entry(name: str, index: Any) -> str:
+    """Return an entry as a user would write it, such as "X[3, 0]"."""
     return f"{name}[{', '.join(str(int(i)) for i in index)}]" if len(index) else name

@@ -1,4 +1,4 @@
-"""The gate of `cross_entropy` and `linear_cross_entropy`, whose arguments are those of PyTorch."""
+"""Checks of the arguments of `cross_entropy` and `linear_cross_entropy`, which are those of PyTorch."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ Array = npt.NDArray[Any]
 
 
 class Scores(NamedTuple):
-    """What `check_scores` hands to the kernels: scores, with their classes along `axis`."""
+    """The checked arguments of `cross_entropy`; exactly one of y and Y is not None."""
 
-    Z: Array  # the caller's own, of any real dtype and layout
-    dtype: np.dtype[Any]  # what Z's dtype computes in
-    axis: int
-    y: npt.NDArray[np.intp] | None  # labels of the rows in C order, a copy of ours; 0 for those that are ignored
+    Z: Array  # the caller's scores, of any real dtype and layout
+    dtype: np.dtype[Any]  # the dtype of the computation, float32 or float64
+    axis: int  # the axis of Z along which the classes lie
+    y: npt.NDArray[np.intp] | None  # labels, one for each row of scores in C order, copied; 0 for ignored rows
     Y: Array | None  # probabilities, of `dtype` and Z's shape
-    kept: npt.NDArray[np.bool_] | None  # which rows are not ignored; None for all
-    c: Array | None  # (K,), C-contiguous, of `dtype`: class weights
-    smoothing: float
+    kept: npt.NDArray[np.bool_] | None  # whether each row counts, False for ignored ones; None if all rows count
+    c: Array | None  # class weights (K,), C-contiguous, of `dtype`
+    smoothing: float  # label smoothing
 
 
 class Linear(NamedTuple):
-    """What `check_linear` hands to the kernels; the fields are those of `Inputs` and of `Scores`."""
+    """The checked arguments of `linear_cross_entropy`; fields without a comment are those of `Inputs` and `Scores`."""
 
     X: Array  # (N, D)
     dtype: np.dtype[Any]
     W: Array
     b: Array | None
     y: npt.NDArray[np.intp] | None  # (N,)
-    Y: Array | None  # (N, K), the caller's own, of any floating dtype and layout
+    Y: Array | None  # the caller's probabilities (N, K), of any floating dtype and layout
     kept: npt.NDArray[np.bool_] | None
     c: Array | None
     smoothing: float
     z_loss: float
-    cap: float  # of the scores, 0 for none
-    shape: tuple[int, ...]  # of the rows, as the caller has them
+    cap: float  # the cap of the scores, 0 for none
+    shape: tuple[int, ...]  # the shape of `input` without its last axis, which became the N rows
 
 
 def check_scores(
@@ -53,7 +53,7 @@ def check_scores(
     label_smoothing: object,
     reduction: object,
 ) -> Scores:
-    """Check the inputs of `cross_entropy`; weights and probabilities may be any numbers, as in PyTorch."""
+    """Return the checked arguments of `cross_entropy`; weights and probabilities may be any numbers, as in PyTorch."""
     Z = logits if type(logits) is np.ndarray else as_array(logits, "logits")
     if Z.dtype.char not in LOGITS_COMPUTE_IN:
         raise not_real(Z, "logits")
@@ -91,7 +91,7 @@ def check_linear(
     z_loss: object,
     softcap: object,
 ) -> Linear:
-    """Check the inputs of `linear_cross_entropy`."""
+    """Return the checked arguments of `linear_cross_entropy`."""
     X = input if type(input) is np.ndarray else as_array(input, "input")
     if not is_real(X.dtype):
         raise not_real(X, "input")
@@ -147,7 +147,10 @@ def _check_entropy(
     label_smoothing: object,
     reduction: object,
 ) -> tuple[npt.NDArray[np.intp] | None, Array | None, npt.NDArray[np.bool_] | None, Array | None, float]:
-    """Return what `Scores` has from y on, but the probabilities as they are given; `scores` is what has the shape."""
+    """Return the last five fields of `Scores`: y, Y, kept, c and smoothing; Y as it is given, of any floating dtype.
+
+    `shape` is that of the scores, which errors call `scores`.
+    """
     K = shape[axis]
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
@@ -179,7 +182,7 @@ def _check_entropy(
 def _check_targets(
     target: Array, shape: tuple[int, ...], scores: str, K: int, ignore_index: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_] | None]:
-    """Copy labels to intp, and check the copy; and tell which rows are not ignored."""
+    """Return a copy of the labels as intp, 0 for ignored rows, and which rows count; None if all do."""
     if target.shape != shape:
         raise ValueError(
             f"target must be labels of shape {shape} or probabilities of {scores}' shape, got shape {target.shape}"

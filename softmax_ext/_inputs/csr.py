@@ -1,6 +1,6 @@
-"""CSR rows as the kernels read them, and the gate that SciPy's sparse arrays pass through on the way.
+"""CSR rows as the kernels read them, and the checks of SciPy's sparse arrays.
 
-SciPy is not imported here: whoever has a sparse array has imported it.
+SciPy is not imported at the top, since that takes long, and a caller who has a sparse array has imported it already.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 
 class CSR:
-    """N rows: row i has the entries indptr[i] to indptr[i + 1] of data, in the columns that indices tell."""
+    """N sparse rows: row i has the entries indptr[i] to indptr[i + 1] of data, in the columns that indices names."""
 
     __slots__ = ("data", "indices", "indptr", "shape")
 
@@ -25,19 +25,19 @@ class CSR:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float32 or float64; int8 or uint8, which compute in float32."""
+        """The dtype of the values: float32, float64, or int8 or uint8, which are computed in float32."""
         return self.data.dtype
 
     @property
     def nnz(self) -> int:
-        """Stored entries."""
+        """The number of stored entries."""
         return int(self.indptr[-1] - self.indptr[0])
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> CSR:
-        """Return some rows, of the same memory where they follow each other."""
+        """Return some of the rows; consecutive ones share the memory of these."""
         if not isinstance(rows, slice):
             return self._take(rows)
         start, stop, step = rows.indices(len(self))
@@ -46,13 +46,14 @@ class CSR:
         return self._take(np.arange(start, stop, step))
 
     def _take(self, rows: npt.NDArray[np.intp]) -> CSR:
+        """Return a copy of the rows with these numbers, in their order."""
         lengths = self.indptr[rows + 1] - self.indptr[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.intp)
         entries = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], lengths)
         return CSR(self.data[entries], self.indices[entries], indptr, self.shape[1])
 
     def columns(self, which: npt.NDArray[np.intp]) -> CSR:
-        """Return the same rows of some columns alone, a copy."""
+        """Return a copy with some of the columns alone, renumbered in the order of `which`."""
         data, indices = self.entries()
         places = np.full(self.shape[1], -1, np.int64)
         places[which] = np.arange(len(which))
@@ -62,7 +63,7 @@ class CSR:
         return CSR(data[kept], places[kept], counts[self.indptr - self.indptr[0]], len(which))
 
     def narrowed(self, W: Array) -> tuple[CSR, Array]:
-        """Return the same rows of those columns alone that occur, and W (K, D) of them."""
+        """Return a copy without the columns that no entry is in, and the columns of W (K, D) that are left."""
         data, indices = self.entries()
         used, places = np.unique(indices, return_inverse=True)
         if not len(used):
@@ -70,39 +71,40 @@ class CSR:
         return CSR(data, places.astype(np.int64), self.indptr - self.indptr[0], len(used)), W.take(used, axis=1)
 
     def entries(self) -> tuple[Array, Array]:
-        """Return the values and the columns of the rows' entries."""
+        """Return the values of the rows' entries, and the columns that they are in."""
         stored = slice(self.indptr[0], self.indptr[-1])
         return self.data[stored], self.indices[stored]
 
     def sums(self, of: Callable[[Array], Array] = np.positive) -> npt.NDArray[np.float64]:
-        """Return the sum of each column's values, or of what a function makes of them."""
+        """Return each column's sum (D,) of the values, or of a function's results on the values."""
         X = self.scipy(np.float64)
         X.data = of(X.data)
         found: npt.NDArray[np.float64] = X.T @ np.ones(len(self))
         return found
 
     def scipy(self, dtype: npt.DTypeLike) -> Any:
-        """Return the rows as SciPy's array, in float64 for the reference."""
+        """Return the rows as an array of SciPy's."""
         from scipy.sparse import csr_array
 
         data, indices = self.entries()
         return csr_array((data.astype(dtype, copy=False), indices, self.indptr - self.indptr[0]), shape=self.shape)
 
 
-# SciPy converts these formats without a look at their indices: the names of those, and the axis that they count.
+# SciPy converts these formats without a check of their indices. For each format: its index arrays, and the axis of X
+# that each of them indexes.
 CHECKED = {"csr": (("indices", 1),), "csc": (("indices", 0),), "coo": (("row", 0), ("col", 1))}
 
 
 def is_sparse(X: object) -> bool:
-    """Tell SciPy's sparse arrays and matrices, and ours."""
+    """Return whether X is a sparse array or matrix of SciPy's, or a `CSR`."""
     return type(X) is CSR or hasattr(X, "tocsr")
 
 
 def check_csr(X: Any, name: str, computes_in: Mapping[str, np.dtype[Any]]) -> CSR:
-    """Return what a SciPy sparse array or matrix holds, once every index is known to be within it.
+    """Return SciPy's sparse array or matrix as `CSR`, once every index is known to be in range.
 
-    CSR of float32, float64, int8 or uint8, with int32 or int64 indices, is taken as it is; other dtypes and formats are
-    converted.
+    The memory of CSR of float32, float64, int8 or uint8 with int32 or int64 indices is shared; other dtypes and formats
+    are converted. `computes_in` gives the dtype of the computation by the type character of X.
     """
     if type(X) is CSR:
         return X
@@ -122,19 +124,19 @@ def check_csr(X: Any, name: str, computes_in: Mapping[str, np.dtype[Any]]) -> CS
 
 
 def is_byte(X: Any) -> bool:
-    """Tell SciPy's arrays of int8 and uint8, which the kernels widen to float32."""
+    """Return whether X holds int8 or uint8, which the kernels widen to float32."""
     return X.dtype.char in "bB"
 
 
 def rows_of(X: Any) -> Any:
-    """Return SciPy's array in the format "csr"; what that adds up of one byte each, it adds up in float32."""
+    """Return SciPy's array in the format "csr"; bytes become float32 first, since duplicate entries are added."""
     return X if X.format == "csr" else (X.astype(np.float32) if is_byte(X) else X).tocsr()
 
 
 def check_stored(X: Any, name: str) -> None:
-    """Check that a two-dimensional SciPy array or matrix of any format points nowhere outside itself.
+    """Check that all indices of a two-dimensional SciPy array or matrix, of any format, are in range.
 
-    It may not be of float16 or bfloat16 either, which SciPy's own functions refuse or take for something else.
+    float16 and bfloat16 are refused, since SciPy's own functions refuse them or take them for another dtype.
     """
     if X.dtype.itemsize == 2 and X.dtype.kind in "fV":
         raise TypeError(
@@ -155,7 +157,10 @@ def check_stored(X: Any, name: str) -> None:
 
 
 def _check_lists(X: Any, name: str) -> None:
-    """Check the columns of each row, and that there are as many as values, which SciPy's loops in C trust."""
+    """Check an array of the format "lil": each row's columns are in range, and there are as many columns as values.
+
+    SciPy's loops in C trust that.
+    """
     for field in ("rows", "data"):
         if np.shape(getattr(X, field)) != X.shape[:1]:
             raise ValueError(f"{name}.{field} must hold {X.shape[0]} lists, got shape {np.shape(getattr(X, field))}")
@@ -168,7 +173,7 @@ def _check_lists(X: Any, name: str) -> None:
 
 
 def _check_pointers(X: Any, name: str) -> int:
-    """Check indptr, and that the other two have as many entries as it says: return how many."""
+    """Check indptr, and that data and indices have as many entries as indptr says; return that number."""
     pointers, length = np.asarray(X.indptr), X.shape[X.format == "csc"] + 1
     if pointers.dtype.kind not in "iu" or pointers.shape != (length,):
         found = f"shape {pointers.shape} of {pointers.dtype}"
@@ -188,9 +193,10 @@ def _check_pointers(X: Any, name: str) -> int:
 
 
 def _check_indices(indices: Array, name: str, size: int, kind: str) -> None:
-    """Check that they are integers in 0..size - 1, by one sweep: as unsigned numbers negative ones are huge."""
+    """Check that the indices are integers in 0..size - 1."""
     if indices.dtype.kind not in "iu":
         raise ValueError(f"{name} must be integers, got dtype {indices.dtype}")
+    # As unsigned numbers negative indices are huge, so one comparison finds them as well.
     unsigned = indices.view(indices.dtype.str.replace("i", "u"))
     if len(indices) and unsigned.max() >= size:
         i = int((unsigned >= size).argmax())

@@ -1,4 +1,4 @@
-"""Labels and the numbers of their classes."""
+"""Numbers of labels' classes: the k-th of the sorted classes has the number k."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-# Integers are counted, not sorted, if they lie within so many of one another.
+# Integer labels are counted instead of sorted if the largest minus the smallest is less than this.
 COUNTED = 65536
 
 
 def numbered(y: Array) -> tuple[Array, Array]:
-    """Return the classes, sorted, and the number of each label's class."""
+    """Return the sorted classes, and for each label the number of its class."""
     return counted(y) or np.unique(y, return_inverse=True)
 
 
 def counted(y: Array) -> tuple[Array, Array] | None:
-    """Return the same of integers close together by counting them; None for other labels.
+    """Return what `numbered` does for integers that lie close together, by counting them; None for other labels.
 
-    To sort a million labels, as scikit-learn's check and np.unique do, takes several passes over them.
+    To sort labels, as scikit-learn's check and np.unique do, takes several passes over them.
     """
     low, high = (int(y.min()), int(y.max())) if y.dtype.kind in "iub" and len(y) else (0, COUNTED)
     if high - low >= COUNTED:
         return None
-    # What is unsigned may be beyond np.intp, and the difference of what is not may be beyond its own type.
+    # `low` is subtracted in the labels' type if they are unsigned, since they may be beyond the range of np.intp; else
+    # in np.intp, since the difference may be beyond the range of their own type.
     unsigned = y.dtype.kind == "u"
     numbers = (y - y.dtype.type(low) if unsigned else y).astype(np.intp, copy=False)
     if low and not unsigned:

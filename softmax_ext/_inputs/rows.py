@@ -1,4 +1,4 @@
-"""`Rows`: samples, and what belongs to each of them, as one thing that can be sliced."""
+"""`Rows`: samples with their targets, weights and offsets, as one object that can be sliced."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ Vector = npt.NDArray[np.float64]
 
 @dataclass(slots=True, eq=False)
 class Rows:
-    """N samples, each with its target and its weight.
+    """N samples, each with its target, its weight and its offset.
 
     What always holds:
 
-    - X is (N, D): an array, our `CSR`, or SciPy's sparse rows (format "csr"). It is the caller's own, and not copied.
-    - At most one of y and Y is there. Neither is where no target is needed, as in the Hessian of labelled samples.
+    - X is (N, D): an array, a `CSR`, or SciPy's sparse rows (format "csr"). It is the caller's own, not a copy.
+    - At least one of y and Y is None. Both are where no target is needed, as in the Hessian of labelled samples.
     - y, Y, s and offset have N entries along their first axis, so that one index fits all of them.
-    - s holds complete weights: sample weights times class weights. None stands for one each.
+    - s holds complete weights: sample weights times class weights. None means a weight of 1 for each sample.
 
-    Whoever makes Rows has checked the values: `check_problem` the arguments of a call, `pieces.checked` a chunk.
+    The values have been checked before Rows are made: by `check_problem` for the arguments of a call, by
+    `pieces.checked` for a chunk.
     """
 
     X: Any  # (N, D)
     y: Array | None = None  # (N,) labels
     Y: Array | None = None  # (N, K) probabilities
     s: Array | None = None  # (N,) weights
-    where: str = "X"  # what errors call these samples
-    offset: Array | None = None  # (N, K), added to the scores; or (N, 1), to those of the last class alone
+    where: str = "X"  # the name of these samples in errors
+    offset: Array | None = None  # (N, K), added to the scores; or (N, 1), added to the last class's scores alone
 
     @classmethod
     def of(
         cls, X: Any, targets: Array, s: Array | None = None, where: str = "X", *, offset: Array | None = None
     ) -> Self:
-        """Return samples with targets that are labels if they have one axis, and probabilities if they have two."""
+        """Return samples with targets, which are labels if they have one axis and probabilities if they have two."""
         y, Y = (targets, None) if targets.ndim == 1 else (None, targets)
         return cls(X, y, Y, s, where, offset)
 
@@ -49,7 +50,7 @@ class Rows:
         return int(self.X.shape[0])
 
     def __getitem__(self, index: slice | npt.NDArray[np.intp]) -> Rows:
-        """Return some of the samples: views for a slice, copies for an array of their numbers."""
+        """Return some of the samples: as views if the index is a slice, as copies if it is an array of row numbers."""
         y, Y, s, offset = self.y, self.Y, self.s, self.offset
         return Rows(
             self.X[index],
@@ -62,7 +63,7 @@ class Rows:
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Self:
-        """Return all samples of some parts: some may have weights and others none; all have offsets, or none."""
+        """Return the samples of several Rows as one. Some may be without weights; all have offsets, or none has."""
         first = parts[0]
         s = offset = None
         if first.offset is not None:
@@ -74,12 +75,12 @@ class Rows:
 
     @property
     def D(self) -> int:
-        """Features."""
+        """The number of features."""
         return int(self.X.shape[1])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float32 or float64: what X computes in."""
+        """The dtype in which X is computed, float32 or float64."""
         return COMPUTES_IN[self.X.dtype.char]
 
     @property
@@ -89,7 +90,7 @@ class Rows:
 
     @property
     def stored(self) -> int | None:
-        """Entries that sparse samples store; None for an array."""
+        """The number of stored entries of a `CSR`; None for an array."""
         return self.X.nnz if isinstance(self.X, CSR) else None
 
     @property
@@ -100,7 +101,7 @@ class Rows:
         return found
 
     def smoothed(self, K: int, smoothing: float) -> Rows:
-        """Return the samples with the targets (1 - ε) Y + ε / K, (N, K); themselves for ε = 0."""
+        """Return the samples with the smoothed targets (1 - ε) Y + ε / K, (N, K); the same object if ε = 0."""
         if not smoothing:
             return self
         if self.y is None:
@@ -112,11 +113,11 @@ class Rows:
 
     @property
     def total(self) -> float:
-        """Σ s: what all samples weigh together."""
+        """Σ s, the sum of the samples' weights."""
         return float(len(self)) if self.s is None else float(self.s.sum())
 
     def weights(self) -> Array:
-        """Return s, with ones where there is none."""
+        """Return s, or ones (N,) if it is None."""
         return np.ones(len(self)) if self.s is None else self.s
 
     def weighing(self) -> npt.NDArray[np.intp]:
@@ -124,7 +125,7 @@ class Rows:
         return np.arange(len(self)) if self.s is None else np.flatnonzero(self.s)
 
     def mass(self) -> Vector | None:
-        """Return Σ_k Y_ik of each sample, or None for labels, where it is 1."""
+        """Return the sum of each sample's target, Σ_k Y_ik, (N,); None for labels, where it is 1."""
         mass: Vector | None = None if self.Y is None else self.Y.sum(axis=1, dtype=np.float64)
         return mass
 
@@ -143,9 +144,10 @@ class Rows:
         return found
 
     def curving(self) -> Rows:
-        """Return the samples as the Hessian sees them: without targets, and of weight s_i Σ_k Y_ik.
+        """Return the samples as the Hessian needs them: without targets, and with the weights s_i Σ_k Y_ik.
 
-        Of the residual R = S Σ_k Y_ik - Y only the first term depends on the parameters.
+        The Hessian is the derivative of the residual R = S Σ_k Y_ik - Y, whose second term does not depend on the
+        parameters.
         """
         mass = self.mass()
         s = self.s if mass is None else mass if self.s is None else self.s * mass
@@ -153,8 +155,9 @@ class Rows:
 
 
 def _stacked(parts: list[Any]) -> Any:
+    """Return the rows of all parts below one another."""
     if isinstance(parts[0], np.ndarray):
         return np.vstack(parts)
-    import scipy.sparse  # here, since it takes as long to import as NumPy; whoever has sparse rows has it
+    import scipy.sparse  # not at the top, since it takes as long to import as NumPy
 
     return scipy.sparse.vstack(parts, "csr")

@@ -1,4 +1,4 @@
-"""Numbers that users pass: each check returns what it was given as a float or an int, or names it in an error."""
+"""Checks of numbers: each returns its argument as a float or an int, or raises an error that names it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def check_nonnegative_number(value: object, name: str) -> float:
-    """Return a finite real number that is not negative as a float."""
+    """Return `value` as a float; it must be a finite real number that is not negative."""
     number = real_number(value, name)
     if not 0 <= number < np.inf:
         raise ValueError(f"{name} must be finite and not negative, got {number}")
@@ -17,7 +17,7 @@ def check_nonnegative_number(value: object, name: str) -> float:
 
 
 def check_positive_number(value: object, name: str) -> float:
-    """Return a finite real number above zero as a float."""
+    """Return `value` as a float; it must be a finite real number above zero."""
     number = check_nonnegative_number(value, name)
     if number == 0:
         raise ValueError(f"{name} must be positive, got {number}")
@@ -25,7 +25,7 @@ def check_positive_number(value: object, name: str) -> float:
 
 
 def check_fraction(value: object, name: str) -> float:
-    """Return a real number in [0, 1) as a float."""
+    """Return `value` as a float; it must be a real number in [0, 1)."""
     number = check_nonnegative_number(value, name)
     if number >= 1:
         raise ValueError(f"{name} must lie in [0, 1), got {number}")
@@ -33,7 +33,7 @@ def check_fraction(value: object, name: str) -> float:
 
 
 def check_integer(value: object, name: str, least: int = 1) -> int:
-    """Return an integer that is not less than `least`."""
+    """Return `value` as an int; it must be an integer that is not less than `least`."""
     if isinstance(value, (bool, np.bool)) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     number = operator.index(value)
@@ -43,6 +43,7 @@ def check_integer(value: object, name: str, least: int = 1) -> int:
 
 
 def check_smoothing(label_smoothing: object) -> float:
+    """Return `label_smoothing` as a float; it must be a real number in [0, 1]."""
     value = label_smoothing if type(label_smoothing) is float else real_number(label_smoothing, "label_smoothing")
     if not 0 <= value <= 1:
         raise ValueError(f"label_smoothing must be in [0, 1], got {value}")
@@ -50,6 +51,7 @@ def check_smoothing(label_smoothing: object) -> float:
 
 
 def real_number(value: object, name: str) -> float:
+    """Return `value` as a float; it must be a real number, which may be infinite or NaN."""
     if isinstance(value, (bool, np.bool)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {value!r}")
     try:

@@ -1,7 +1,7 @@
-"""Tensors in the place of arrays: what of other libraries lies in the CPU's memory is read there, by DLPack or NumPy.
+"""Tensors of other libraries in the place of arrays: those in the CPU's memory are read there, by DLPack or NumPy.
 
-Functions of which the first argument is a tensor give back tensors of its library. PyTorch and JAX are not imported:
-whoever has a tensor has imported its library.
+If the first argument of a function is a tensor, the function returns tensors of the same library. PyTorch and JAX are
+not imported here: a caller who has a tensor has imported its library.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ __all__ = ["array_of", "is_tensor", "on_arrays", "read", "stays_with_scipy"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-HOST = (1, 3, 11)  # DLPack's numbers of the CPU, and of its memory that CUDA and ROCm have pinned
+HOST = (1, 3, 11)  # DLPack's device numbers of the CPU, and of CPU memory that CUDA or ROCm has pinned
 
 
 def is_tensor(x: Any) -> bool:
-    """Tell what speaks DLPack, and is no array of NumPy's."""
+    """Return whether x offers DLPack and is not an array or scalar of NumPy's."""
     return hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray | np.generic)
 
 
 def array_of(x: Any, name: str) -> npt.NDArray[Any]:
-    """Return a tensor as an array, of the same memory where NumPy has its dtype.
+    """Return a tensor as an array, which shares its memory if NumPy has its dtype.
 
     Raises
     ------
     ValueError
-        If it is on another device, needs a gradient, has no values yet, as under `jax.jit`, or is of bfloat16, and
-        ml_dtypes is not installed.
+        If the tensor is on another device, requires a gradient, or has no values yet, as under `jax.jit`; or if it is
+        of bfloat16 and ml_dtypes is not installed.
     """
     device = _device(x)
     if device is not None:
@@ -55,7 +55,7 @@ def array_of(x: Any, name: str) -> npt.NDArray[Any]:
 
 
 def _torch_of_bfloat16(x: Any) -> Any:
-    """Return PyTorch for a tensor of its bfloat16, which it does not tell NumPy; else None."""
+    """Return the module torch if x is its tensor of bfloat16, which PyTorch cannot export to NumPy; else None."""
     torch: Any = sys.modules.get("torch")
     if torch is None or not isinstance(x, torch.Tensor):
         return None
@@ -63,6 +63,7 @@ def _torch_of_bfloat16(x: Any) -> Any:
 
 
 def _bfloat16(name: str) -> np.dtype[Any]:
+    """Return NumPy's dtype of bfloat16, which ml_dtypes has; `name` is the argument that errors name."""
     try:
         import ml_dtypes
     except ImportError as error:
@@ -74,14 +75,15 @@ def _bfloat16(name: str) -> np.dtype[Any]:
 
 
 def read(x: Any, name: str) -> Any:
-    """Return a tensor as an array, and everything else as it is."""
+    """Return x as an array if it is a tensor, else x itself."""
     return array_of(x, name) if is_tensor(x) else x
 
 
 def on_arrays(function: Callable[P, R], /, *arguments: P.args, **keywords: P.kwargs) -> R:
-    """Call a function with arrays of its tensors, and return tensors of the library that the first tensor is from.
+    """Call a function with arrays in the place of tensors, and return its arrays as tensors.
 
-    Numbers stay numbers. Where the result is an array that was given as a tensor, as `out`, it is that tensor.
+    The tensors returned are of the library that the first tensor argument is from. Python numbers are returned as they
+    are. If the function returns one of the arrays that stand for a tensor, such as `out`, that tensor is returned.
     """
     given = inspect.signature(function).bind(*arguments, **keywords)
     tensors = {name: x for name, x in given.arguments.items() if is_tensor(x)}
@@ -91,6 +93,7 @@ def on_arrays(function: Callable[P, R], /, *arguments: P.args, **keywords: P.kwa
     namespace: Any = _namespace(next(iter(tensors.values())))
 
     def kind(value: Any) -> Any:
+        """Return a value of the result: as a tensor if it is an array."""
         for name, array in arrays.items():
             if value is array:
                 return tensors[name]
@@ -110,9 +113,10 @@ def on_arrays(function: Callable[P, R], /, *arguments: P.args, **keywords: P.kwa
 
 
 def stays_with_scipy(x: Any) -> bool:
-    """Tell a tensor that SciPy computes where it is, gradient included, and that cannot be computed here.
+    """Return whether a tensor is left to SciPy, since only SciPy can compute it where it is, or its gradient.
 
-    SciPy does so if SCIPY_ARRAY_API was set before it was imported.
+    That holds for tensors on other devices, tensors that require a gradient and traced ones, if SCIPY_ARRAY_API was set
+    before SciPy was imported.
     """
     if not os.environ.get("SCIPY_ARRAY_API"):
         return False
@@ -121,18 +125,18 @@ def stays_with_scipy(x: Any) -> bool:
 
 
 def _device(x: Any) -> str | None:
-    """Return the name of a tensor's device, or None for the CPU."""
+    """Return the name of a tensor's device, or None if its memory is the CPU's."""
     try:
         kind, _ = x.__dlpack_device__()
-    except AttributeError:  # a tracer of JAX: its own error, from np.asarray, says it best
+    except AttributeError:  # x is a tracer of JAX; let np.asarray raise JAX's own error, which explains more
         return None
-    except (ValueError, TypeError, RuntimeError, BufferError):  # PyTorch has devices that DLPack does not know
+    except (ValueError, TypeError, RuntimeError, BufferError):  # as for PyTorch's devices that DLPack does not know
         kind = None
     return None if kind in HOST else str(getattr(x, "device", kind))
 
 
 def _namespace(x: Any) -> Any:
-    """Return the module whose `asarray` makes tensors like x of arrays, or None."""
+    """Return the module whose `asarray` turns arrays into tensors like x, or None if there is none."""
     if hasattr(x, "__array_namespace__"):
         return x.__array_namespace__()
     for kind in type(x).__mro__:

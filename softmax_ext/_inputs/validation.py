@@ -1,9 +1,9 @@
-"""The one gate: every public function passes its inputs through here, and the kernels trust what comes out.
+"""Checks of samples, targets and parameters: public functions pass theirs through here, and the kernels trust them.
 
-An error names the argument, the offending value with its index, and the way out. No argument is modified. NaN and
-infinity in X, W and b are data (see `reference`), in targets and weights they are errors. X of float32, float16,
-bfloat16, int8 or uint8 computes in float32, of every other real dtype in float64; W and b are cast to that, so a value
-beyond its range becomes infinite.
+An error names the argument, the wrong value with its index, and what to do instead. No argument is modified. NaN and
+infinity are allowed in X, W and b (see `reference`), and are errors in targets and weights. X of float32, float16,
+bfloat16, int8 or uint8 is computed in float32, X of every other real dtype in float64. W and b are cast to the dtype of
+the computation, so a value beyond its range becomes infinite.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ Array = npt.NDArray[Any]
 
 
 class Inputs(NamedTuple):
-    """What `check_problem` hands to the kernels."""
+    """The checked arguments of `loss_grad`; exactly one of y and Y is not None."""
 
-    # (N, D): the caller's own, of any real dtype, layout, byte order, alignment; take blocks through `native`; or CSR
+    # (N, D): the caller's array, of any real dtype, layout, byte order and alignment, which `native` converts; or CSR
     X: Array | CSR
-    dtype: np.dtype[Any]  # float32 or float64: what X's dtype computes in
-    y: npt.NDArray[np.intp] | None  # (N,) in 0..K-1, a copy of ours: nobody can change a label after the check
-    Y: Array | None  # (N, K): the caller's own, likewise; then `check_block`
+    dtype: np.dtype[Any]  # the dtype of the computation, float32 or float64
+    y: npt.NDArray[np.intp] | None  # (N,) labels in 0..K-1, copied so that nobody can change one after the check
+    Y: Array | None  # (N, K): the caller's probabilities, as X; `check_block` has yet to check their values
     W: Array  # (K, D), C-contiguous, aligned, native, of `dtype`
-    b: Array | None  # (K,), likewise
+    b: Array | None  # (K,), as W
     s: npt.NDArray[np.float64] | None  # (N,), C-contiguous: sample weights times class weights
-    m: float  # Σ s, or N
-    smoothing: float
+    m: float  # Σ s, or N without weights
+    smoothing: float  # label smoothing
 
 
 class Scoring(NamedTuple):
-    """What `check_scoring` hands to the kernels; the fields are those of `Inputs`."""
+    """The checked arguments of `predict_proba`; X, dtype, W and b are as in `Inputs`."""
 
     X: Array | CSR
     dtype: np.dtype[Any]
     W: Array
     b: Array | None
-    out: Array | None  # (N, K), C-contiguous, aligned, native, writeable, of `dtype`, apart from the inputs
+    out: Array | None  # (N, K), C-contiguous, aligned, native, writeable, of `dtype`, sharing no memory with the inputs
 
 
 def check_problem(
@@ -56,7 +56,7 @@ def check_problem(
     class_weight: object,
     label_smoothing: object,
 ) -> Inputs:
-    """Check the inputs of `loss_grad`; the values of probability targets are left to `check_block`."""
+    """Return the checked arguments of `loss_grad`; `check_block` has yet to check the values of probabilities."""
     X, dtype, W, b = _check_scores(X, W, b)
     N, K = X.shape[0], W.shape[0]
     labels = Y = s = None
@@ -69,12 +69,12 @@ def check_problem(
     m = float(N)
     if sample_weight is not None or class_weight is not None:
         s, m = check_weights(sample_weight, class_weight, labels, N, K)
-    # A NamedTuple's own __new__ is a Python function, and takes 0.3 µs of a small call's 10 longer.
+    # `Inputs` would call a Python function, which a small call notices; see "Around a small call" in docs/notes.md.
     return tuple.__new__(Inputs, (X, dtype, labels, Y, W, b, s, m, check_smoothing(label_smoothing)))
 
 
 def check_scoring(X: object, W: object, b: object, out: object) -> Scoring:
-    """Check the inputs of `predict_proba`."""
+    """Return the checked arguments of `predict_proba`."""
     X, dtype, W, b = _check_scores(X, W, b)
     if out is not None:
         out = check_out(out, (X.shape[0], W.shape[0]), dtype, {"X": X, "W": W, "b": b})
@@ -82,9 +82,9 @@ def check_scoring(X: object, W: object, b: object, out: object) -> Scoring:
 
 
 def check_offset(offset: object, N: int, K: int) -> Array | None:
-    """Return what is added to the scores, (N, K), or (N, 1) of class 1 of two; NaN and infinity are data.
+    """Return the offset of the scores, (N, K), or (N, 1) for class 1 of two; NaN and infinity are allowed.
 
-    What it returns it also takes, so that the offsets of `Rows` are as good as a caller's.
+    An offset that it returned is accepted again, so that the offsets of `Rows` can be passed as a caller's are.
     """
     if offset is None:
         return None
@@ -100,7 +100,7 @@ def check_offset(offset: object, N: int, K: int) -> Array | None:
 
 
 def check_offset_of_class_1(offset: object, N: int) -> Array | None:
-    """Return what is added to class 1's score, (N, 1): of two columns, by how much the second is more."""
+    """Return the offset of class 1's score less that of class 0's, (N, 1)."""
     found = check_offset(offset, N, 2)
     if found is None or found.shape[1] == 1:
         return found
@@ -110,19 +110,19 @@ def check_offset_of_class_1(offset: object, N: int) -> Array | None:
 
 
 def check_block(Y: Array, start: int) -> None:
-    """Raise ValueError for a negative or non-finite target in this block of rows, of which the first is row `start`."""
+    """Raise ValueError if a probability in these rows is negative or not finite; the first row's number is `start`."""
     check_nonnegative(Y, "y", start)
 
 
 def count_classes(y: npt.ArrayLike) -> int:
-    """Infer K from `y`; whether `y` is fit for use is not asked here."""
+    """Return the number of classes K that `y` implies; it is not checked any further."""
     y = np.asarray(y)
     if y.ndim == 2:
         return max(int(y.shape[1]), 1)
     if y.dtype.kind not in "iu" or y.size == 0:
         return 1
     K = int(y.max()) + 1
-    if y.size < K:  # as with identifiers in place of labels, for which W might not even fit into memory
+    if y.size < K:  # y may hold identifiers instead of labels, and W of so many classes might not fit into memory
         raise ValueError(
             f"y has the label {K - 1} in {y.size} samples: pass K, the number of classes, if it is right, "
             "or encode the labels with np.unique(y, return_inverse=True)[1]"
@@ -131,7 +131,7 @@ def count_classes(y: npt.ArrayLike) -> int:
 
 
 def _check_scores(X: Any, W: object, b: object) -> tuple[Array | CSR, np.dtype[Any], Array, Array | None]:
-    """Check what the scores Z = X Wᵀ + b need."""
+    """Return X, the dtype of the computation, W and b, once the scores Z = X Wᵀ + b can be computed of them."""
     sparse = type(X) is not np.ndarray and is_sparse(X)
     X = check_csr(X, "X", COMPUTES_IN) if sparse else check_real(X, "X", 2)
     dtype = COMPUTES_IN[X.dtype.char]
@@ -144,7 +144,7 @@ def _check_scores(X: Any, W: object, b: object) -> tuple[Array | CSR, np.dtype[A
 def check_parameters(
     W: object, b: object, D: int, dtype: np.dtype[Any], W_name: str, b_name: str, X_name: str
 ) -> tuple[Array, Array | None]:
-    """Check a matrix of D columns, and a vector with an entry for each of its rows."""
+    """Return W (K, D) and b (K,) or None, C-contiguous and of `dtype`; errors call them and X by the names given."""
     W = check_real(W, W_name, 2)
     K = W.shape[0]
     if K == 0 or W.shape[1] != D:
@@ -160,14 +160,15 @@ def check_parameters(
 
 
 def _check_labels(y: Array, N: int, K: int) -> npt.NDArray[np.intp]:
-    """Copy labels to intp, and check the copy: another thread may be writing to the caller's array."""
+    """Return a checked copy of the labels as intp, since another thread may write to the caller's array later."""
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise _wrong_labels(y)
     if y.shape[0] != N:
         raise ValueError(f"y has {y.shape[0]} labels, but X has {N} samples")
     labels = y.astype(I8, "C")
-    # As unsigned numbers negative labels are huge, so one comparison does; uint64 beyond int64 has wrapped to them.
-    # argmax, because it costs a seventh of max on short arrays (105 ns against 700, NumPy 2.4).
+    # As unsigned numbers negative labels are huge, so one comparison finds them too. Labels of uint64 beyond the range
+    # of int64 have become negative. `argmax` is faster than `max` on short arrays; see "Around a small call" in
+    # docs/notes.md.
     unsigned = labels.view(U8)
     if unsigned.item(unsigned.argmax()) >= K:
         i = int((unsigned >= K).argmax())
@@ -176,6 +177,7 @@ def _check_labels(y: Array, N: int, K: int) -> npt.NDArray[np.intp]:
 
 
 def _wrong_labels(y: Array) -> Exception:
+    """Return the error for targets that are no integer labels, with what to do instead."""
     if y.ndim == 0:
         return TypeError(f"y must be {SHAPES['y']}, got a scalar: {y[()]!r}")
     if y.ndim != 1:
@@ -192,6 +194,7 @@ def _wrong_labels(y: Array) -> Exception:
 
 
 def _check_probabilities(Y: Array, N: int, K: int) -> Array:
+    """Return probabilities once their dtype and shape are checked."""
     Y = check_real(Y, "y", 2)
     if Y.shape != (N, K):
         hint = ": labels are 1-D, use y.ravel()" if Y.shape == (N, 1) else ""

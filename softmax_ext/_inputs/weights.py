@@ -1,4 +1,4 @@
-"""Weights of samples and of classes."""
+"""Checks of the weights of samples and of classes."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def check_weights(
 
 
 def no_class_weights(needed: str = "labels") -> ValueError:
-    """Return the error of class weights beside probabilities, whose rows belong to no class."""
+    """Return the error for class weights with probabilities, since a row of probabilities belongs to no one class."""
     return ValueError(f"class_weight needs {needed}, but y holds probabilities: use sample_weight")
 
 
 def class_weights(
     class_weight: object, y: npt.NDArray[np.intp], s: npt.NDArray[np.float64] | None, K: int
 ) -> npt.NDArray[np.float64]:
-    """Return (K,) class weights.
+    """Return the class weights (K,), from "balanced", a dict of label to weight, or an array.
 
-    "balanced" is Σ s / (P Σ_{y_i = k} s_i) with P the number of classes that have weight, as
-    sklearn.utils.class_weight.compute_class_weight defines it when LogisticRegression passes it the sample weights;
-    a class whose samples all weigh zero counts as absent.
+    "balanced" is Σ s / (P Σ_{y_i = k} s_i) with P the number of classes whose samples have weight, as
+    sklearn.utils.class_weight.compute_class_weight defines it where LogisticRegression passes it sample weights. A
+    class whose samples all weigh zero counts as absent, and has weight 0.
     """
     if isinstance(class_weight, str):
         if class_weight != "balanced":
@@ -64,6 +64,7 @@ def class_weights(
 
 
 def _weight_vector(weight: object, name: str, length: int) -> npt.NDArray[np.float64]:
+    """Return weights as a checked vector of doubles."""
     vector = check_real(weight, name, 1)
     if vector.shape[0] != length:
         raise ValueError(f"{name} has {vector.shape[0]} entries, but {SHAPES[name]} = ({length},) is needed")
