@@ -1,4 +1,4 @@
-/* What the C library and the compiler know about this processor. Built for the baseline: it runs everywhere. */
+/* What the C library and the compiler know about this processor. It is built for the baseline: so it runs everywhere. */
 #ifndef SOFTMAX_EXT_CPU_H
 #define SOFTMAX_EXT_CPU_H
 
@@ -23,14 +23,14 @@
 #define COMPILER "unknown"
 #endif
 
-/* Both ways of asking take into account whether the operating system saves the wide registers.  Clang in the place of MSVC
- * is asked as MSVC: what the other way calls lies in a library that MSVC's linker does not have. */
+/* Both ways of asking look whether the operating system saves the wide registers.  Where Clang stands in for MSVC,
+ * MSVC's way is taken: what the other one calls lies in a library that MSVC's linker does not have. */
 #if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__)) && !defined(_MSC_VER)
 
 #include <cpuid.h>
 
 static int has_avx2(void) {
-    unsigned a, b, c, d; /* not every compiler of these knows "f16c" */
+    unsigned a, b, c, d; /* not all of these compilers know "f16c" by name */
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d)
         && (c & bit_F16C);
 }
@@ -63,7 +63,7 @@ static int has_avx512(void) { return 0; }
 
 #endif
 
-/* Bytes of the data cache at `level`, 0 where the C library does not say. */
+/* Returns the bytes of the data cache at `level`, or 0 where the C library does not say. */
 static long cache_bytes(int level) {
     long size = 0;
 #ifdef _SC_LEVEL1_DCACHE_SIZE
@@ -85,7 +85,7 @@ static int openmp_max_threads(void) { return 1; }
 #endif
 
 /* libgomp's worker threads do not exist in the child of a fork, but its barrier goes on waiting for them (GCC bug
- * 58378). It forgets them when paused before the fork: of this thread's team only, so other threads' loops run on.
+ * 58378). Paused before the fork, it forgets them: those of this thread's team only, so other threads' loops run on.
  * LLVM's runtime starts anew in the child by itself. Returns whether the child may start a team. */
 static int prepare_fork(void) {
 #if !defined(_OPENMP) || defined(__clang__)

@@ -18,25 +18,25 @@ COMPILER = _COMPILER.decode().strip()
 
 
 def supported():
-    """Names of the ISA levels that this processor and its operating system have, best first."""
+    """Return the names of the ISA levels that this processor and its operating system have, best first."""
     return ("avx512",) * has_avx512() + ("avx2",) * has_avx2() + ("baseline",)
 
 
 def caches():
-    """Bytes of L1 data, L2 and L3 cache by the C library: 0 is unknown, and virtual machines make them up."""
+    """Return the bytes of L1 data, L2 and L3 cache by the C library: 0 is unknown, virtual machines make them up."""
     return cache_bytes(1), cache_bytes(2), cache_bytes(3)
 
 
 def has_openmp():
-    """Whether this build uses OpenMP."""
+    """Return whether this build uses OpenMP."""
     return _has_openmp()
 
 
 def openmp_max_threads():
-    """The size of OpenMP's next team: OMP_NUM_THREADS, the affinity at start, or what threadpoolctl has set since."""
+    """Return the size of OpenMP's next team: OMP_NUM_THREADS, the affinity at start, or what threadpoolctl has set."""
     return _openmp_max_threads()
 
 
 def prepare_fork():
-    """Let go of this thread's OpenMP team; whether a child forked now may start one of its own."""
+    """Let go of this thread's OpenMP team; return whether a child forked now may start one of its own."""
     return _prepare_fork()

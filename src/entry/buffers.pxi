@@ -1,16 +1,17 @@
-# Buffers are read by hand: a memoryview of Cython takes 140 ns, this 40, and a small call has eight arrays.
+# Buffers are read by hand: a small call has eight arrays, and a memoryview takes several times as long to make ("Plans,
+# visits and samples by name" in docs/notes.md).
 
 cdef int refuse(array, const char *format, Py_ssize_t itemsize) except -1:
     """Raise for an array of another dtype."""
     raise ValueError(f"expected numbers of {itemsize} bytes, got {array.dtype} (format {format.decode()!r})")
 
 
-# NumPy says the byte order of a dtype that was made with one, as h5py's are, though it be this machine's.
+# NumPy tells the byte order of a dtype that was made with one, as h5py's are, even where it is this machine's.
 cdef char NATIVE = b"<" if sys.byteorder == "little" else b">"
 
 
 cdef char code_of(const Py_buffer *view) noexcept:
-    """The letter of native numbers; 0 for anything else."""
+    """Return the letter of native numbers; 0 for anything else."""
     cdef const char *format = view.format
     if format[0] == NATIVE or format[0] == b"=":
         format += 1
@@ -18,7 +19,7 @@ cdef char code_of(const Py_buffer *view) noexcept:
 
 
 cdef bint is_of(const Py_buffer *view, char kind, Py_ssize_t itemsize) noexcept:
-    """Whether these are native floats ('f') or integers ('i') of this size."""
+    """Return whether these are native floats ('f') or integers ('i') of this size."""
     cdef char code = code_of(view)
     if view.itemsize != itemsize:
         return False
@@ -28,7 +29,7 @@ cdef bint is_of(const Py_buffer *view, char kind, Py_ssize_t itemsize) noexcept:
 cdef void *numbers(
     array, char kind, Py_ssize_t itemsize, Py_ssize_t count, bint written, int *element=NULL,
 ) except? NULL:
-    """Where a C-contiguous array of at least `count` floats or integers begins; NULL for None.
+    """Return where a C-contiguous array of at least `count` floats or integers begins; NULL for None.
 
     `element`, if it is not NULL, gets the type of floats, which may then be int8 or uint8.
     """
@@ -52,7 +53,7 @@ cdef void *numbers(
 
 
 cdef int element_of(const Py_buffer *view) noexcept:
-    """Which of widen.h's types these are, or REAL: bfloat16 comes as the bits of its numbers, uint16."""
+    """Return which of widen.h's types these are, or REAL; bfloat16 comes as uint16, the bits of its numbers."""
     cdef char code = code_of(view)
     return FLOAT16 if code == b"e" else BFLOAT16 if code == b"H" else INT8 if code == b"b" else (
         UINT8 if code == b"B" else REAL
@@ -60,14 +61,14 @@ cdef int element_of(const Py_buffer *view) noexcept:
 
 
 cdef Py_ssize_t bytes_of(int element, Py_ssize_t itemsize) noexcept:
-    """Bytes of an element of this type; `itemsize` is that of the floats that are computed."""
+    """Return the bytes of an element of this type; `itemsize` is that of the floats that are computed."""
     return itemsize if element == REAL else 2 if element == FLOAT16 or element == BFLOAT16 else 1
 
 
 cdef const void *rows_of(
     array, Py_ssize_t itemsize, Py_ssize_t columns, Py_ssize_t *count, Py_ssize_t *distance, int *element=NULL,
 ) except? NULL:
-    """Where rows begin whose columns are contiguous; how many there are, and how many elements they are apart.
+    """Return where rows of contiguous columns begin; write their count, and how many elements they are apart.
 
     `element`, if it is not NULL, gets their type; floats may then be any of widen.h.
     """

@@ -1,21 +1,21 @@
 # The penalised loss of samples as a function of one vector of doubles, w = [W, row after row; b], and its gradient.
 
 cdef class Function:
-    """A pass with the arrays of its model and its gradient, into which each w is rounded and which are widened again.
+    """A pass with the arrays of its model, into which each w is rounded, and of its gradient, which is widened again.
 
     Where class 1 alone has parameters and the pass is over both, the first row of the model stays 0.
     """
 
     cdef Pass asked
-    cdef Batch d            # of the only visit, if there is one,
-    cdef Plan plan          # with what `over` was told
+    cdef Batch d            # the only visit, which `over` prepares
+    cdef Plan plan          # the plan of that visit
     cdef object rows
     cdef int n_threads
     cdef char *model
     cdef char *gradient
-    cdef Py_ssize_t itemsize    # of these two
-    cdef Py_ssize_t weights, biases     # of w,
-    cdef Py_ssize_t before, between     # and the numbers of other classes before each
+    cdef Py_ssize_t itemsize    # bytes of a number of these two
+    cdef Py_ssize_t weights, biases     # how many w has
+    cdef Py_ssize_t before, between     # numbers of other classes before its weights, and from these to its biases
     cdef tuple held         # the arrays, which must live as long
 
     def __init__(
@@ -53,10 +53,10 @@ cdef class Function:
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
     def get(self, w, grad, double l2, double loss):
-        """Leave the gradient, (size,) float64, of the last pass and of a penalty; return the value.
+        """Write the gradient of the last pass and of a penalty, (size,) float64; return the value.
 
-        It is a sum of Python's numbers: a compiler would round it once together with the product in the penalty, and
-        the loss without a gradient would be another.
+        The value is a sum of Python's numbers: a compiler would round it together with the product in the penalty, and
+        it would differ from the loss without a gradient.
         """
         cdef const double *at = <const double *>numbers(w, b"f", sizeof(double), self.weights + self.biases, False)
         cdef double *to = <double *>numbers(grad, b"f", sizeof(double), self.weights + self.biases, True)
@@ -69,7 +69,7 @@ cdef class Function:
         return value
 
     def at(self, w, grad, double l2, space):
-        """The value at w, (size,) float64, and its gradient, by the visit of which `over` was told.
+        """Return the value at w, (size,) float64, and write its gradient, by the visit of which `over` was told.
 
         l2: the strength of the penalty: half of it times the sum of the weights' squares is added.
         """
@@ -97,7 +97,7 @@ cdef class Function:
 
 
 cdef void round_in(Function f, const double *w) noexcept nogil:
-    """w into the model."""
+    """Round w into the model."""
     if f.itemsize == sizeof(float):
         rounded(w, f.weights, <float *>f.model + f.before)
         rounded(w + f.weights, f.biases, <float *>f.model + f.before + f.weights + f.between)
@@ -107,9 +107,9 @@ cdef void round_in(Function f, const double *w) noexcept nogil:
 
 
 cdef double widen_out(Function f, double l2, const double *w, double *grad) noexcept nogil:
-    """The gradient of the model, with that of the penalty, to grad; and the penalty."""
+    """Write the gradient of the model, with that of the penalty, to grad; return the penalty."""
     cdef Py_ssize_t bias = f.before + f.weights + f.between
-    cdef double share = 0 if f.asked.d.model.doubles else l2  # of doubles the pass adds it to the gradient
+    cdef double share = 0 if f.asked.d.model.doubles else l2  # a model of doubles has got it from the pass
     if f.itemsize == sizeof(float):
         widen_weights(<float *>f.gradient + f.before, share, w, f.weights, grad)
         widen(<float *>f.gradient + bias, f.biases, grad + f.weights)
@@ -122,7 +122,7 @@ cdef double widen_out(Function f, double l2, const double *w, double *grad) noex
 cdef void widen_weights(
     const floating *gradient, double share, const double *w, Py_ssize_t n, double *grad,
 ) noexcept nogil:
-    """The gradient for the weights, and share w if it is not 0: w may be infinite."""
+    """Write the gradient for the weights, and share w, unless share is 0: w may be infinite."""
     if share > 0:
         widen_and_add(gradient, share, w, n, grad)
     else:

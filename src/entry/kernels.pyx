@@ -19,11 +19,11 @@ number of threads gives the same bits.  Each cut is a plan, with its sizes and i
 chooses:
 
     slices   the rows fall into slices, each with sums of its own in double, added in the slices' order
-    owned    a dW for each slice would cost too much: all threads work on one tile, and each part of the classes owns
-             its columns of Z and its rows of dW
+    owned    a dW for each slice would cost too much: all threads work on one tile, and who takes a part of the classes
+             owns its columns of Z and its rows of dW
     sparse   CSR rows: each thread owns features, and their rows of dW transposed
 
-Nothing here allocates or raises; softmax_ext/_inputs/validation.py has seen every input.
+A pass allocates nothing and raises nothing: softmax_ext/_inputs/validation.py has seen every input.
 """
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
@@ -71,7 +71,7 @@ cdef extern from "float_types.h" nogil:
 
 
 cdef inline Py_ssize_t lanes(const floating *kind) noexcept nogil:
-    """Numbers in a vector."""
+    """Return how many numbers a vector has."""
     return lanes_f32 if floating is float else lanes_f64
 
 
@@ -101,20 +101,20 @@ include "../pass/cross_entropy.pxi"
 
 
 def exp_f32(const float[::1] x, float[::1] out):
-    """e^x of x <= 0, as the pass computes it: for the tests."""
+    """Compute e^x of x <= 0 as the pass does, for the tests."""
     exps(&x[0], x.shape[0], &out[0])
 
 
 def exp_f64(const double[::1] x, double[::1] out):
-    """e^x of x <= 0, as the pass computes it: for the tests."""
+    """Compute e^x of x <= 0 as the pass does, for the tests."""
     exps(&x[0], x.shape[0], &out[0])
 
 
 def tanh_f32(const float[::1] x, float[::1] out, float[::1] slopes):
-    """tanh x and its derivative, as scores are capped: for the tests."""
+    """Compute tanh x and its derivative, by which scores are capped, for the tests."""
     tanhs(&x[0], x.shape[0], &out[0], &slopes[0])
 
 
 def tanh_f64(const double[::1] x, double[::1] out, double[::1] slopes):
-    """tanh x and its derivative, as scores are capped: for the tests."""
+    """Compute tanh x and its derivative, by which scores are capped, for the tests."""
     tanhs(&x[0], x.shape[0], &out[0], &slopes[0])

@@ -1,7 +1,7 @@
-# What a pass over samples is asked for: the model, the loss and where results go, told once; then run visit by visit.
+# What is asked of a pass over samples: the model, the loss, and where results go.
 
 cdef class Pass:
-    """What is asked of a pass over samples: made once, then run visit by visit.
+    """What is asked of a pass over samples: it is made once, and then run visit by visit.
 
     Its arrays are C-contiguous, aligned, native, and of the type that X computes in, but for s and `losses`.
     """
@@ -140,7 +140,7 @@ cdef class Scores(Pass):
 cdef class Hessian(Pass):
     """The whole Hessian, of the parameters of all classes or of class 1 alone; all arrays but X are float64.
 
-    With a centre, of two classes: that of the samples moved and scaled, for their coefficients.
+    With a centre, for two classes, samples are moved and scaled: W, b and the result are for those.
     """
 
     def __init__(

@@ -3,12 +3,12 @@
 # Each cut of the work has a subclass beside its pass: slices.pxi, owned.pxi, sparse.pxi.
 
 cdef Py_ssize_t whole(Py_ssize_t count, Py_ssize_t unit) noexcept nogil:
-    """`count` rounded up to a multiple of `unit`."""
+    """Return `count` rounded up to a multiple of `unit`."""
     return (count + unit - 1) // unit * unit
 
 
 cdef Py_ssize_t odd_lines(Py_ssize_t count, Py_ssize_t line) noexcept nogil:
-    """An odd number of cache lines: rows a power of two apart all fall into the same few sets of a cache."""
+    """Return `count` rounded up to cache lines, oddly many: rows a power of two apart fall into few sets of a cache."""
     cdef Py_ssize_t lines = whole(count, line) // line
     return (lines if lines < 8 or lines % 2 else lines + 1) * line
 
@@ -56,10 +56,10 @@ cdef class Plan:
     cdef readonly Py_ssize_t shared     # elements of work space for all threads together,
     cdef readonly Py_ssize_t work       # and for each of them
     cdef readonly Py_ssize_t sums       # doubles of the sums
-    # A tile's buffer: `groups` rows of ldz scores; after them three numbers for each row; then, with `second`, at Q as
+    # A tile's buffer has `groups` rows of ldz scores, then three numbers for each row, and with `second`, from Q on, as
     # many rows again.
     cdef Py_ssize_t L, line             # numbers in a vector and in a cache line
-    cdef Py_ssize_t groups              # rows of a tile, rounded up to whole vectors
+    cdef Py_ssize_t groups              # rows of a tile, rounded up to a whole vector of them
     cdef Py_ssize_t ldz
     cdef Py_ssize_t Q
     cdef Py_ssize_t scored              # scores of a row: of two classes with one row of coefficients there is one
@@ -78,7 +78,7 @@ cdef class Plan:
         self.Q = whole(self.groups * (self.ldz + 3), self.line)
 
     cdef Py_ssize_t buffer(self) noexcept:
-        """Elements of a tile's scores, of their rows' three numbers, and of the second numbers beside them."""
+        """Return the elements of a tile's buffer."""
         return self.Q + (whole(self.groups * self.ldz, self.line) if self.second else 0)
 
     cdef int find_single(self, Py_ssize_t slices) except -1:
@@ -100,23 +100,23 @@ cdef class Plan:
         raise NotImplementedError
 
     cdef double run(self, const Batch *d, void *work, double *sums, int n_threads) except? -1 nogil:
-        """Add the rows of a visit to the sums; the last one leaves the results, and returns the loss."""
+        """Add the rows of a visit to the sums; the last visit leaves the results, and returns the loss."""
         with gil:
             raise NotImplementedError
 
 
 cdef class DensePlan(Plan):
-    """What the two cuts of arrays have in common: W packed, and perhaps a tile's copy of X."""
+    """What the two cuts of arrays have in common: W is packed, and tiles of X may be copied."""
 
     cdef Py_ssize_t ldt                 # elements from row to row of the copied tile
-    cdef Py_ssize_t columns             # of the gradient's rows as they are summed,
-    cdef Py_ssize_t ldw                 # and elements from row to row
-    cdef Py_ssize_t one                 # elements of W as packed at a time
-    cdef Py_ssize_t copy                # where in the tile's buffer the copy begins,
-    cdef Py_ssize_t after               # and where the buffer ends
+    cdef Py_ssize_t columns             # of the gradient's rows as they are summed
+    cdef Py_ssize_t ldw                 # elements from row to row of the gradient as it is summed
+    cdef Py_ssize_t one                 # elements of the W that is packed at a time
+    cdef Py_ssize_t copy                # where in the tile's buffer the copy begins
+    cdef Py_ssize_t after               # where the tile's buffer ends
 
     cdef void lay_out(self, Py_ssize_t packed) noexcept:
-        """Find the sizes, for `packed` classes whose W is packed at a time."""
+        """Find the sizes; W of `packed` classes is packed at a time."""
         cdef Py_ssize_t D = self.D, K = self.K, L = self.L, line = self.line
         self.ldt = odd_lines(whole(D, L), line)
         self.columns = whole(K, L) if self.transposed else whole(D, L) if self.copied else D
@@ -127,7 +127,7 @@ cdef class DensePlan(Plan):
         self.after = whole(self.copy + (self.tile * self.ldt if self.copied else 0), line)
 
     cdef Py_ssize_t gradient(self) noexcept nogil:
-        """Doubles of db and, where it is summed so, of dW."""
+        """Return the doubles of db and, where it is summed in double, of dW."""
         return whole(self.K, 8) + ((self.D if self.transposed else self.K) * self.ldw if self.doubles else 0)
 
     cdef int read(self, X, Batch *d) except -1:

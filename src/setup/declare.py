@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-# Of a header: KERNEL, what it returns, the name, the parameters.
+# A prototype that a header marks so: what it returns, its name, its parameters.
 KERNEL = re.compile(r"^KERNEL (.*?)NAME\((\w+)\)\(([^)]*)\)", re.MULTILINE)
 TYPES = {"float": "f32", "double": "f64"}  # as float_types.h ends the names
 
@@ -13,7 +13,7 @@ def declarations(folder):
     """Declare every KERNEL of the headers to Cython: twice as C has it, and once under one name, for both types.
 
     Cython cannot choose between two extern functions by their arguments' type. A function of which no parameter tells
-    the type is called with a pointer of that type before the others.
+    the type gets one more before the others, a pointer of that type.
     """
     externs, functions = [], []
     for header in sorted(folder.rglob("*.h")):
@@ -43,13 +43,13 @@ def declarations(folder):
 
 
 def digest(folder):
-    """Sum up what is compiled, so that a test can tell whether a build is the one of its own sources."""
+    """Return a digest of what is compiled, so that a test can tell whether a build is the one of its own sources."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".h", ".pxi", ".pyx"))
     return hashlib.sha256(b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)).hexdigest()
 
 
 def write(folder, name, text):
-    """Write what Cython includes by this name; tell its path, and whether that changed anything."""
+    """Write what Cython includes by this name; return its path, and whether that changed anything."""
     path = Path(folder, f"{name}.pxi")
     if path.exists() and path.read_text() == text:
         return str(path), False

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def switch(name):
-    """Read an environment variable that turns something on: anything but 0."""
+    """Return whether an environment variable turns something on: anything but 0 does."""
     return os.environ.get(name, "") not in ("", "0")
 
 
@@ -30,16 +30,16 @@ LEVELS = list(ISA) if X86_64 else ["baseline"]
 
 # Never -ffast-math: a gcc before 13 links it so that loading the module switches subnormals off in the whole process,
 # and tests for NaN vanish. -O3 -fno-fast-math, for the linker too, undo an -Ofast or -ffast-math in the user's CFLAGS.
-# -g0: many a Python was built with -g and passes it on. Cython's code is full of what the two -Wno name.
+# -g0, since many a Python was built with -g and passes it on. Cython's code is full of what the two -Wno name.
 GNU = "-std=gnu11 -fvisibility=hidden -fno-fast-math -fno-math-errno -fno-trapping-math -ffp-contract=fast "
 GNU += "-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers "
 GNU += "-O1 -g -UNDEBUG -DSOFTMAX_EXT_DEBUG=1" if DEBUG else f"-O2 -g{SANITIZE}" if SANITIZE else "-O3 -g0"
 MSVC = "/std:c11 /Od /Z7 /UNDEBUG /DSOFTMAX_EXT_DEBUG=1" if DEBUG else "/std:c11 /O2"
 GNU_LINK = f"-O3 -fno-fast-math{SANITIZE}" + " -Wl,-z,relro -Wl,-z,now" * (sys.platform == "linux")
 
-# Without wraparound, so that a debug build takes a negative index for the error it is.
+# wraparound is off, so that a debug build takes a negative index for the error it is.
 CHECKS = dict.fromkeys(("boundscheck", "initializedcheck", "nonecheck"), DEBUG)
-# Without pickling: plans and passes hold pointers, and belong to one process.
+# Nothing is pickled: plans and passes hold pointers, and belong to one process.
 DIRECTIVES = {"language_level": 3, "cdivision": True, "wraparound": False, "auto_pickle": False, **CHECKS}
 
 
@@ -52,7 +52,7 @@ def find_clang_cl():
 
 
 def openmp_flags(kind):
-    """Name the flags for the compiler and for the linker; Apple's driver hides -fopenmp, its compiler has it."""
+    """Return the flags for the compiler and for the linker; Apple's driver hides -fopenmp, which its compiler has."""
     if not OPENMP:
         return [], []
     if kind == "unix":
@@ -63,11 +63,11 @@ def openmp_flags(kind):
 
 
 def flags(kind):
-    """Name those for the compiler at each level, and those for the linker. kind: unix, msvc, clang-cl."""
+    """Return the compiler's flags for each level, and the linker's. kind: unix, msvc, clang-cl."""
     openmp, openmp_link = openmp_flags(kind)
     common = (MSVC if kind == "msvc" else GNU).split()
     compile_args = {isa: [*common, *openmp, *ISA[isa][kind == "msvc"].split()] for isa in LEVELS}
-    if kind == "clang-cl":  # which takes those of Clang, and no other's, behind this word
+    if kind == "clang-cl":  # which takes Clang's flags only behind this word
         compile_args = {
             isa: [word if word in openmp else f"/clang:{word}" for word in words] for isa, words in compile_args.items()
         }
