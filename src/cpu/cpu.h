@@ -1,4 +1,4 @@
-/* What the C library and the compiler know about this processor. It is built for the baseline: so it runs everywhere. */
+/* What the C library and the compiler know about this processor. It is built for the baseline: it runs everywhere. */
 #ifndef SOFTMAX_EXT_CPU_H
 #define SOFTMAX_EXT_CPU_H
 

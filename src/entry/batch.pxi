@@ -6,7 +6,7 @@ cdef enum Kind:
     PROBABILITIES
     SCORES
     HESSIAN                 # the Hessian times (V, c)
-    WHOLE_HESSIAN           # all of it
+    WHOLE_HESSIAN           # the Hessian itself
 
 cdef struct Samples:        # rows of an array, or of CSR
     const void *X           # the array's first row
@@ -84,5 +84,5 @@ cdef bint counting(const Batch *d) noexcept nogil:
 
 
 cdef void *aligned(void *at) noexcept nogil:
-    """Return where the next cache line begins."""
+    """Return where the first cache line from `at` on begins."""
     return <void *>((<size_t>at + 63) // 64 * 64)

@@ -69,7 +69,7 @@ cdef class LossGrad(Pass):
         weight=None,            # IN     (K,): of the classes' targets
         dX=None,                # OUT    (N, D)
         losses=None,            # OUT    (N, 2): each row's loss, without its weight, and top - z_y
-        l2=None,                # W, b, dW and db are float64, X is CSR, and l2 W is added to dW
+        l2=None,                # if given, W, b, dW and db are float64, X is CSR, and l2 W is added to dW
     ):
         cdef Py_ssize_t size = W.itemsize
         self.held = W, b, dW, db, weight, dX, losses
@@ -97,7 +97,7 @@ cdef class HessianProduct(Pass):
         dW,                     # OUT    (K, D): the product
         db,                     # OUT    (K,) or None
         double m,
-        l2=None,                # all are float64, X is CSR, and l2 V is added to dW
+        l2=None,                # if given, all of them are float64, X is CSR, and l2 V is added to dW
     ):
         self.held = W, b, V, c, dW, db
         self.summing = True

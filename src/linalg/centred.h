@@ -114,8 +114,8 @@ INLINE void add_square(const int diagonal, const real *A, ptrdiff_t lda, const r
 }
 
 /* Adds sum_i c_i u_i u_i^T of n rows to G, whose squares, of SIDE features from a on and SIDE from b on, a <= b, lie
- * one after the other.  `weighted` has room for SIDE rows of ldu.  From `next` on, each square fetches `share` bytes.
- * */
+ * one after the other.  `weighted` has room for SIDE rows of ldu.  With each square, `share` bytes from `next` on are
+ * fetched. */
 static void add_squares(const real *U, ptrdiff_t n, ptrdiff_t P, ptrdiff_t ldu, const real *c, const char *next,
                         ptrdiff_t share, real *weighted, double *G)
 {

@@ -17,7 +17,7 @@
  * Tibshirani (2010); Scheinberg and Tang (2016); Yang and Zou (2015) for groups.
  *
  * A sweep goes over all entries of `which`, the next ones over those that are not 0 until these stand still, and so on
- * until a sweep over all moves nothing.  All is in order, and on one thread: another order would give other bits.
+ * until a sweep over all moves nothing.  Entries move in order, on one thread: another order would give other bits.
  */
 
 #ifndef SOFTMAX_EXT_COORDINATES_H

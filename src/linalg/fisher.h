@@ -4,14 +4,12 @@
  *
  * It is blocked so that nearly all of it is `outer`: the Gram matrix by tiles of samples, the factor by right-looking
  * panels of PANEL rows (Golub and Van Loan 2013, section 4.2).  Only the upper triangle is computed, in columns of
- * MAX_V vectors.  With diag(M) scaled to 1 no pivot is over 1; as M may be singular, one below the ridge is raised to
- * it.
+ * MAX_V vectors.  With diag(M) scaled to 1 no pivot is over 1; M may be singular: a pivot below the ridge becomes it.
  */
 
 #define PANEL 32 /* a multiple of L */
 
-/* C += A^T B for C (M, N), over n rows of A and B: by panels of columns, down to the diagonal.  All are in rows of ld.
- * */
+/* C += A^T B for C (M, N), over n rows of A and B, by panels of columns, down to the diagonal; all have rows of ld. */
 KERNEL void NAME(outer_upper)(const real *A, ptrdiff_t M, const real *B, ptrdiff_t N, ptrdiff_t n, ptrdiff_t ld, real *C)
 {
     for (ptrdiff_t c = 0; c < N; c += MAX_V * L) {
@@ -43,7 +41,7 @@ KERNEL void NAME(weigh_rows)(const void *X, int element, ptrdiff_t D, ptrdiff_t 
 }
 
 /* Replaces M by U, and writes T; panel has room for PANEL rows.  With `drop`, the ridge is not added: a row whose pivot
- * is not above it depends on those before, and becomes 0. */
+ * is not above the ridge depends on the rows before, and becomes 0. */
 KERNEL void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge, int drop, real *panel)
 {
     for (ptrdiff_t i = 0; i < P; i++) {

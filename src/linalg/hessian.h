@@ -97,7 +97,7 @@ static void curvatures_of_two(double *z, ptrdiff_t n, const double *s)
 }
 
 /* H += sum_i c_i x_i x_i^T on and above the diagonal, for panel i of `panels` of a block's columns.  H and the tile are
- * in rows of ldt, whole vectors.  Each row fetches `share` bytes more, from `next` on. */
+ * in rows of ldt, whole vectors.  With each row, `share` bytes from `next` on are fetched. */
 static void hessian_panel(const double *tile, ptrdiff_t n, ptrdiff_t P, ptrdiff_t ldt, const double *c, ptrdiff_t i,
                           ptrdiff_t panels, const char *next, ptrdiff_t share, double *H)
 {

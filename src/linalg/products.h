@@ -23,7 +23,8 @@
 #define ADD_DOUBLE 2
 
 /* am, ap, bp and cm are the distances, in elements, from one row (m) or depth (p) to the next.  The sums begin with the
- * row `init`, or with 0 where it is NULL.  Unless `next` is NULL, each step of p fetches `pace` bytes farther on. */
+ * row `init`, or with 0 where it is NULL.  Unless `next` is NULL, memory is fetched from there on, `pace` bytes a step
+ * of p. */
 #define BLOCK_ARGUMENTS                                                                                        \
     ptrdiff_t P, const real *A, ptrdiff_t am, ptrdiff_t ap, const real *B, ptrdiff_t bp, const char *next,      \
         const real *init, void *C, ptrdiff_t cm, int out
@@ -170,7 +171,7 @@ KERNEL void NAME(pack_panels)(const real *W, ptrdiff_t K, ptrdiff_t D, real *pac
     }
 }
 
-/* Copies n rows of X, of D elements and ldx of them apart, into rows of ldt, and fills the last vector of each with 0.
+/* Copies n rows of X, of D elements and ldx of them apart, into rows of ldt, and fills up their last vectors with 0.
  * A call of memcpy would take longer than a row of four features. */
 KERNEL void NAME(copy_rows)(const void *X, int element, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, real *to, ptrdiff_t ldt)
 {

@@ -83,7 +83,7 @@ static const NAME(score_function) NAME(score_functions)[1 + WIDENING][2][9] = {
 #undef FUNCTION
 
 /* Z = X W^T + bias for n rows and K classes; bias has every lane, and lanes beyond K get what it has there.  Rows of Z
- * have `room`, which is less than a vector only where a group of few classes is the last of several. */
+ * have `room` numbers: less than a vector only where a group of few classes is the last of several. */
 KERNEL void NAME(sparse_scores)(const void *data, int element, const void *indices, int wide, const ptrdiff_t *indptr,
                                 ptrdiff_t n, const real *W, ptrdiff_t ldw, const real *bias, ptrdiff_t K, real *Z,
                                 ptrdiff_t ldz, ptrdiff_t room)

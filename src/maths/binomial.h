@@ -252,8 +252,7 @@ INLINE void NAME(two_classes)(const vec *z, vec *below_0, vec *below_1, vec *e, 
 #define STEP (EXPS * L)
 
 /* Turns scores into s_i R in place, and returns the sum of s_i loss_i, for n rows with labels y, or with targets Y in
- * rows of ldy; s is NULL for 1.  `losses`, unless NULL, gets each row's loss and its first term, a label's top - z_y.
- * */
+ * rows of ldy; s is NULL for 1.  `losses`, unless NULL, gets a row's loss and its first term, a label's top - z_y. */
 INLINE double NAME(binomial_rows)(const int targets, const int weighted, real *z, ptrdiff_t n, const ptrdiff_t *y,
                                   const real *Y, ptrdiff_t ldy, const double *s, double *losses)
 {

@@ -28,7 +28,7 @@ static int NAME(warnings)(const int what, const real *z, ptrdiff_t K, ptrdiff_t 
     return found;
 }
 
-/* Returns those of n <= L rows, of which row l has its scores at z + l, `stride` apart. */
+/* Returns the warnings for n <= L rows, of which row l has its scores at z + l, `stride` apart. */
 static int NAME(warnings_of_lanes)(const int what, const real *z, ptrdiff_t K, ptrdiff_t stride, ptrdiff_t n, vec limit)
 {
     int found = 0;

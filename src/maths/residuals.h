@@ -6,9 +6,10 @@
  *     targets T: loss = sum_k T_k (top - z_k) + M log1p(t),   M = sum_k T_k,   t = the sum of all e_k but one that is 1
  *                R_k = S_k M - T_k
  *
- * t leaves its largest term out of the sum, and never subtracts it: so the loss of a confidently right row and its
- * residual keep all their digits, where log S_y would be 0 (scipy#19521).  If z_y is the top, e_y - 1 is exactly 0; if
- * not, t >= 1 and nothing is lost.  Smoothing e and weights c of the classes make T_k = c_k ((1 - e) Y_k + e / K).
+ * No sum takes in the top's 1 only to have it subtracted: so the loss of a confidently right row and its residual keep
+ * all their digits, where log S_y would be 0 (scipy#19521).  If z_y is the top, e_y - 1 is exactly 0; if not, the loss
+ * is at least log 2, beside which t's rounding is small.  Smoothing e and weights c of the classes make
+ * T_k = c_k ((1 - e) Y_k + e / K).
  *
  * Two options for large vocabularies follow Liger-Kernel.  The z-loss adds z_loss lse^2 to a row's loss and
  * 2 z_loss lse S_k to R_k, with lse = top + log1p(t).  A cap of the scores replaces z by cap tanh(z / cap) before all
@@ -55,7 +56,7 @@ INLINE void NAME(exp_step)(const int count, const real *z, real *e, vec top, vec
 }
 
 /* Writes e = exp(z - top), where e may be z, and returns their sum.  `precisely` is for posteriors, whose row then sums
- * to one: see "Posteriors sum to one" in docs/notes.md.  It begins with EXPS, which no term of exp_step exceeds. */
+ * to one: see "Posteriors sum to one" in docs/notes.md.  That sum begins with EXPS, which no term of it exceeds. */
 INLINE double NAME(exp_row)(const int precisely, const real *z, real *e, ptrdiff_t lanes, vec top)
 {
     vec sum = NAME(set1)(precisely ? EXPS : 0), lost = NAME(set1)(0), *rest = precisely ? &lost : NULL;
@@ -242,8 +243,7 @@ KERNEL void NAME(add_to_scores)(const real *offset, ptrdiff_t n, ptrdiff_t count
     }
 }
 
-/* Replaces z by cap tanh(z / cap); unless `slopes` is NULL, writes the derivative 1 - tanh^2 to it, in rows like Z's.
- * */
+/* Replaces z by cap tanh(z / cap); unless `slopes` is NULL, writes the derivative 1 - tanh^2 there, in rows like Z. */
 KERNEL void NAME(cap_scores)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, real cap, real *slopes)
 {
     for (ptrdiff_t i = 0; i < n; i++) {

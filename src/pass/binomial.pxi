@@ -160,7 +160,7 @@ cdef double binomial_run(
         pack_one(p, d.model.W, d.model.doubles, packed)
         if d.kind == HESSIAN:
             pack_one(p, d.model.V, d.model.doubles, packed + p.row)
-    if n_threads == 1:  # libgomp would take its time for a team of one
+    if n_threads == 1:  # without OpenMP: even a team of one takes time
         for i in range(d.begin, d.end):
             clear_and_slice(p, d, i, packed, own, sums)
     else:

@@ -5,7 +5,7 @@ cdef class Coordinates:
 
     cdef CoordinateModel x
     cdef const void *M
-    cdef Py_ssize_t itemsize    # of M's numbers
+    cdef Py_ssize_t itemsize    # bytes of a number of M
     cdef tuple held             # the arrays, which must live as long
 
     def __init__(

@@ -10,9 +10,9 @@ cdef class Pairs:
     cdef void *Y
     cdef double *Sg         # s_i^T g, for the last gradient
     cdef double *SY         # s_i^T y_j, where j is not older than i
-    cdef double *alpha      # of the recursion's first loop,
-    cdef double *shares     # and of the second one: of each row
-    cdef double *sums       # of each chunk
+    cdef double *alpha      # alpha_i of the first loop, for each row
+    cdef double *shares     # what the second loop takes of each row of S
+    cdef double *sums       # inner products of each chunk; then what a sweep takes of each row
     cdef tuple held         # the arrays, which must live as long
 
     def __init__(

@@ -59,7 +59,7 @@ cdef void slice_pass(
     SlicedPlan p, const Batch *d, Py_ssize_t slice, Py_ssize_t next_slice, const floating *packed, floating *Z,
     double *sums,
 ) noexcept nogil:
-    """Add the rows of a slice to its sums. next_slice: the one that this thread probably gets next."""
+    """Add the rows of a slice to its sums, and fetch the start of next_slice, which this thread probably takes next."""
     cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, i, r, ldt, tiles
     cdef Py_ssize_t after = slice_start(p, d, next_slice), summed = 0
     cdef floating *copy = Z + p.copy
@@ -133,7 +133,7 @@ cdef double slices_run(
         pack(p, d.model.W, d.model.b, 0, p.K, <floating>-INFINITY, packed)
         if d.kind == HESSIAN:
             pack(p, d.model.V, d.model.c, 0, p.K, <floating>0, packed + p.one)
-    if n_threads == 1:  # libgomp would take its time for a team of one
+    if n_threads == 1:  # without OpenMP: even a team of one takes time
         for i in range(d.begin, d.end):
             clear_and_pass(p, d, i, i + 1, packed, own, sums)
     else:

@@ -112,7 +112,7 @@ cdef void turn_chunk(
 
 
 cdef int regions_of(int n_threads) noexcept nogil:
-    """Return the logarithm of the number of dWt's regions: that of the threads if it is whole, else some for each."""
+    """Return log2 of dWt's regions: one for each thread if the threads are a power of two, else some for each."""
     cdef int regions = 0
     while regions < REGIONS and (1 << regions) % n_threads and (1 << regions) < 4 * n_threads:
         regions += 1
@@ -133,7 +133,7 @@ cdef void turn_dW_chunk(
     SparsePlan p, const Batch *d, const void *dWt, int regions, bint add, Py_ssize_t j, Py_ssize_t k,
     Py_ssize_t classes, const floating *kind,
 ) noexcept nogil:
-    """Do so for the features from j on."""
+    """Do the same for the features from j on."""
     cdef Py_ssize_t n = min(FEATURES, p.D - j), to = k * p.D + j
     cdef Py_ssize_t[FEATURES] at
     cdef const double *W = <const double *>(d.model.V if d.kind == HESSIAN else d.model.W)

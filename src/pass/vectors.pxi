@@ -33,7 +33,7 @@ cdef void all_products(
 ) noexcept nogil:
     """Find each row's product with v, and with u; `sums` has room for those of each chunk."""
     cdef Py_ssize_t i, c, chunks = (size + CHUNK - 1) // CHUNK, each = count if u == NULL else 2 * count
-    if n_threads == 1:  # libgomp would take its time for a team of one
+    if n_threads == 1:  # without OpenMP: even a team of one takes time
         for i in range(chunks):
             inner_products(
                 rows + i * CHUNK, count, size, v + i * CHUNK, NULL if u == NULL else u + i * CHUNK,
