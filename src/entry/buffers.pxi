@@ -1,4 +1,4 @@
-# Buffers are read by hand: a small call has eight arrays, and a memoryview takes several times as long to make ("Plans,
+# Buffers are read by hand: a small call has eight arrays, and a memoryview takes three times as long to make ("Plans,
 # visits and samples by name" in docs/notes.md).
 
 cdef int refuse(array, const char *format, Py_ssize_t itemsize) except -1:
