@@ -1,1 +1,1 @@
-"""What estimators share."""
+"""What estimators share: checks of data and options, mini-batches, scaled features, observers, prediction."""

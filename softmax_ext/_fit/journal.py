@@ -1,7 +1,8 @@
-"""A journal of a fit's passes over data in pieces: what each of them returned, so that one that is killed can go on.
+"""A journal of a fit's passes over data in pieces, from which a fit that was killed can go on.
 
-Optimisers are deterministic. Begun anew, a fit asks for the same passes as before, and is given what they returned: it
-soon is where it was broken off, to the bit, whatever its optimiser keeps of the way (pairs, preconditioners, counters).
+Optimisers are deterministic. When a fit starts again, it asks for the same passes as before, and the journal returns
+their results without a pass. So the fit soon is where it was broken off, to the bit, and the optimiser's own state
+(pairs of L-BFGS, preconditioners, counters) need not be saved.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ from .stream import fingerprint
 
 Vector = npt.NDArray[np.float64]
 
-VERSION = 1  # of a file
-QUESTION = 16  # bytes that tell one pass from another
-# What stands before an answer: of which pass it is, how many numbers it has, and their CRC-32 (ISO 3309).
+VERSION = 1  # of the file's format
+QUESTION = 16  # length in bytes of the hash of a pass's method and vectors
+# The record before each answer: the hash of its pass, how many numbers it has, and their CRC-32 (ISO 3309).
 HEAD = np.dtype([("asked", f"V{QUESTION}"), ("numbers", "<i8"), ("sum", "<u4"), ("unused", "<u4")])
-# Seconds after which the disk is waited for again: a process that is killed loses nothing, a machine these.
+# Answers are forced to the disk once in so many seconds. If the process is killed, none is lost; if the machine fails,
+# those of these seconds are.
 BETWEEN_SYNCS = 1.0
 
 
 def course(objective: PiecesObjective, solver: str, **more: Any) -> dict[str, Any]:
-    """Return what decides the course of a fit, but for the starting point and where it ends."""
+    """Return all settings that decide which passes a fit takes, except its starting point and when it stops."""
     problem, penalty = objective.problem, objective.penalty
     weights = [each for each in (problem.class_weights, penalty.weights) if each is not None]
     return {
@@ -46,26 +48,26 @@ def course(objective: PiecesObjective, solver: str, **more: Any) -> dict[str, An
         "label_smoothing": problem.smoothing,
         "solver": solver,
         **more,
-        "set of data": fingerprint(problem.rows, objective.some).tolist(),  # of encoded rows, which depend on the above
+        "set of data": fingerprint(problem.rows, objective.some).tolist(),  # last, since it depends on settings above
     }
 
 
 class Journal:
-    """The file of one fit. It is made where it is not there, and gone on from where it is.
+    """The journal of one fit, in a file that is created if it does not exist, and continued if it does.
 
     Parameters
     ----------
     path : path
         The file.
-    settings : mapping of str to what JSON has
-        What must be the same for the fit to go on from it.
+    settings : mapping of str to values of JSON
+        Settings that must be the same for a fit to go on from the file.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder.
+        If the file's folder does not exist.
     ValueError
-        If the file is of other settings, or is no journal.
+        If the file has other settings, or is no journal.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
@@ -84,6 +86,7 @@ class Journal:
         self.recalling = True
 
     def _check(self, given: dict[str, Any]) -> None:
+        """Raise ValueError if the file's first line does not have these settings."""
         try:
             found = json.loads(self.file.readline())
             found["softmax_ext journal"]
@@ -105,7 +108,7 @@ class Journal:
         self.file.close()
 
     def passed(self, method: str, vectors: Sequence[Vector], compute: Callable[[], Vector]) -> Vector:
-        """Return what this pass returned, or let it be computed, and keep that."""
+        """Return the recorded answer to this pass, or compute it and record it."""
         question = hashlib.blake2b(method.encode(), digest_size=QUESTION)
         for vector in vectors:
             question.update(np.ascontiguousarray(vector).data)
@@ -114,7 +117,8 @@ class Journal:
             place = self.file.tell()
             if (answer := self._next(asked)) is not None:
                 return answer
-            # The rest was written half, or belongs to another course, as another kind of processor takes.
+            # From here on the file is half written, or was recorded by a processor that rounds differently, so that the
+            # fits have parted. It is cut off.
             self.file.seek(place)
             self.file.truncate()
             self.recalling = False
@@ -123,7 +127,7 @@ class Journal:
         return answer
 
     def _next(self, asked: bytes) -> Vector | None:
-        """Return the next answer, if it is there whole and to this question."""
+        """Return the next answer in the file, or None if it is not whole or belongs to another pass."""
         head = self.file.read(HEAD.itemsize)
         if len(head) < HEAD.itemsize:
             return None
@@ -135,6 +139,7 @@ class Journal:
         return np.frombuffer(data, "<f8").astype(np.float64) if zlib.crc32(data) == of["sum"] else None
 
     def _add(self, asked: bytes, answer: Vector) -> None:
+        """Append an answer to the file."""
         data = answer.astype("<f8", copy=False).tobytes()
         head = np.array([(np.void(asked), len(answer), zlib.crc32(data), 0)], HEAD)
         self.file.write(head.tobytes() + data)

@@ -1,4 +1,4 @@
-"""What `LogisticRegression` does by mini-batches: solver="adam" and its like, `partial_fit`, states to go on from."""
+"""How `LogisticRegression` trains by mini-batches: its solvers for them, `partial_fit`, and states to go on from."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from .warning import warn
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# partial_fit's rate falls with the square root of the steps, from this number of them on.
+# partial_fit divides its learning rate by sqrt(1 + step / STEADY), so that it is nearly constant for so many steps.
 STEADY = 100
-# Seconds between two writes of a checkpoint within an epoch.
+# A checkpoint is written after every epoch, and within an epoch once in so many seconds.
 BETWEEN_CHECKPOINTS = 10.0
-# What must be the same for a run to go on as it would have.
+# Parameters that must be the same for a saved run to go on as if it had not been interrupted.
 SETTINGS = (
     "solver", "C", "fit_intercept", "epochs", "batch_size", "average", "early_stopping", "validation_fraction",
     "n_iter_no_change", "label_smoothing",
@@ -44,9 +44,9 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class MiniBatches:
-    """A way to train by mini-batches: the estimator's parameters of these names, and what follows from them.
+    """Training by mini-batches as the estimator's parameters of these names ask for it.
 
-    It holds no data and no state. Where a run stands is a `Stream`, which its methods are given.
+    It holds no data and no state. The state of a run is a `Stream`, which the methods take.
     """
 
     solver: str
@@ -64,17 +64,17 @@ class MiniBatches:
 
     @classmethod
     def of(cls, estimator: Any) -> MiniBatches:
-        """Return the way that an estimator's parameters ask for."""
+        """Return the training that an estimator's parameters ask for."""
         return cls(**{field.name: getattr(estimator, field.name) for field in fields(cls)})
 
     def settings(self) -> str:
-        """Return what a saved state has to agree with, as JSON."""
+        """Return the parameters that a saved state must share, as JSON."""
         values = {name: getattr(self, name) for name in SETTINGS}
         values["learning_rate"] = "a schedule" if callable(self.learning_rate) else self.learning_rate
         return json.dumps(values, default=float)
 
     def begin(self, name: str, X: Any, w: Vector, parameters: Parameters, seed: int) -> Stream:
-        """Return the beginning of a run from w, its scale and rate by some rows of X."""
+        """Return the state of a new run from w, with scales and a learning rate that suit some rows of X."""
         by = scales(X)
         scale = np.ones(parameters.size)
         parameters.weights(scale)[...] = by
@@ -84,12 +84,12 @@ class MiniBatches:
         return Stream(w * scale, scale, None, seed, float(rate))
 
     def rule(self, name: str, schedule: Callable[[int], float], after: int) -> Optimizer[Any]:
-        """Return the optimiser of a solver's name, with a schedule unless the user has one."""
+        """Return the optimiser of a solver's name, with the user's schedule if there is one, else with `schedule`."""
         given = self.learning_rate
         return rule_of(name, given if callable(given) else schedule, self.average, after)
 
     def go_through(self, stream: Stream, rows: Rows, problem: Problem) -> None:
-        """Take the steps of one call of `partial_fit`, the penalty weighing 1 / (C Σ s) with all weights so far."""
+        """Take the steps of one call of `partial_fit`. The penalty's weight is 1 / (C Σ s) over all calls so far."""
         rule = self.rule("adam", lambda step: stream.rate / math.sqrt(1 + step / STEADY), 0)
         if stream.rule is None:
             stream.rule = rule.init([stream.v])
@@ -102,7 +102,7 @@ class MiniBatches:
             values.append(stream.step(rule.update, problem, batch, n * stream.weight / stream.rows, penalty))
         if values:
             stream.history.append(float(np.mean(values)))
-            del stream.history[:-1]  # constant memory
+            del stream.history[:-1]  # partial_fit may be called without end, and must not need more and more memory
 
     def fit(
         self,
@@ -112,9 +112,9 @@ class MiniBatches:
         keep: Callable[[Stream, bool], None],
         tell: Observer | None,
     ) -> None:
-        """Go through encoded pieces until the epochs are over, the fit is stale or an observer stops it.
+        """Take steps over encoded pieces until all epochs are over, early stopping ends them or an observer does.
 
-        keep: called after each piece with a copy of the stream, and whether an epoch is over.
+        `keep` is called after each piece with a copy of the stream, and with whether an epoch is over.
         """
         fraction = self.validation_fraction if self.early_stopping else 0.0
         steps = max(1, math.ceil(problem.counted * (1 - fraction) / self.batch_size))
@@ -126,19 +126,19 @@ class MiniBatches:
             for over in epochs.run(stream):
                 if over:
                     self._judge(stream)
-                keep(copy.deepcopy(stream), over)  # a copy, since Ctrl-C may come in the middle of a step
+                keep(copy.deepcopy(stream), over)  # Ctrl-C in the middle of a step leaves this copy as it is
             validation = stream.validation[-1] if stream.validation else math.nan
             w = self.result(stream) / stream.scale
             if tell is not None and tell(stream.epoch, stream.history[-1], validation, w):
                 break
 
     def result(self, stream: Stream) -> Vector:
-        """Return the coefficients as they are: v, or its mean."""
+        """Return the current coefficients in the coordinates of the steps: v, or its mean over the steps."""
         v: Vector = stream.rule.mean[0] if self.average else stream.v
         return v
 
     def _judge(self, stream: Stream) -> None:
-        """Remember the best coefficients, where an epoch ends with a validation."""
+        """Keep the coefficients if their validation loss is the least so far, and count epochs without improvement."""
         if not stream.validation:
             return
         *before, now = stream.validation
@@ -148,15 +148,15 @@ class MiniBatches:
         stream.stale = 0 if better else stream.stale + 1
 
     def is_stale(self, stream: Stream) -> bool:
-        """Tell whether the rows held out have gained nothing for long enough."""
+        """Return whether the validation loss has not improved for `n_iter_no_change` epochs."""
         return bool(self.early_stopping and stream.stale >= self.n_iter_no_change)
 
     def coefficients(self, stream: Stream) -> Vector:
-        """Return w: the best on the rows held out, if there are any, else what the steps have led to."""
+        """Return w: that of the least validation loss if rows are held out, else that of the last step."""
         return (stream.best if len(stream.best) else self.result(stream)) / stream.scale
 
     def report(self, stream: Stream) -> dict[str, Any]:
-        """Return the attributes that tell how a fit went."""
+        """Return the fitted attributes that describe the course of the fit."""
         stale = self.is_stale(stream)
         why = f"{stream.stale} epochs gained no more than tol = {self.tol:g} on the rows held out"
         return {
@@ -180,7 +180,7 @@ class MiniBatches:
         }
 
     def state(self, stream: Stream, classes: Array, features: int, dtype: np.dtype[Any]) -> dict[str, Array]:
-        """Return a stream, and what is to be known of its model, as arrays."""
+        """Return a stream as arrays, with its model's settings, classes, number of features and dtype."""
         return stream.arrays() | {
             "version": np.array(VERSION),
             "settings": np.array(self.settings()),
@@ -190,7 +190,10 @@ class MiniBatches:
         }
 
     def restored(self, state: dict[str, Array] | str | os.PathLike[str]) -> tuple[Stream, dict[str, Array]]:
-        """Return the stream of a state, or of its file, and all its arrays; refuse what is none of these settings."""
+        """Return the stream of a saved state, or of its file, and all arrays of the state.
+
+        ValueError is raised for other settings, a newer version, or arrays that are no state.
+        """
         name = "the state" if isinstance(state, dict) else os.fspath(state)
         arrays = state if isinstance(state, dict) else load(state)
         try:
@@ -207,7 +210,7 @@ class MiniBatches:
 
 
 class Checkpoint:
-    """The file that a fit saves its state to: after each epoch, and within one every ten seconds."""
+    """The file that a fit saves its state to: after each epoch, and every ten seconds within one."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -215,14 +218,14 @@ class Checkpoint:
         self.written = time.monotonic()
 
     def save(self, state: Callable[[], dict[str, Array]], over: bool) -> None:
-        """Write what `state` returns, if an epoch is over or the last time is long ago."""
+        """Write what `state` returns, if an epoch is over or the last write was long ago."""
         if over or time.monotonic() > self.written + BETWEEN_CHECKPOINTS:
             save(self.path, state())
             self.written = time.monotonic()
 
 
 def _differences(saved: str, asked: str) -> tuple[str, str]:
-    """Return what of two JSON objects differs, as each has it."""
+    """Return the entries in which two JSON objects differ, first those of one, then those of the other."""
     both = json.loads(saved), json.loads(asked)
     names = [name for name in dict.fromkeys([*both[1], *both[0]]) if both[0].get(name) != both[1].get(name)]
     first, second = (", ".join(f'"{name}": {json.dumps(each.get(name))}' for name in names) for each in both)
@@ -230,14 +233,14 @@ def _differences(saved: str, asked: str) -> tuple[str, str]:
 
 
 def seed_of(random_state: Any) -> int:
-    """Return the number from which all chance of a run is drawn."""
+    """Return the seed of all random numbers of a run, from scikit-learn's `random_state`."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     return int(random_state.randint(2**31 - 1)) if hasattr(random_state, "randint") else int(random_state)
 
 
 def warn_of_idle_options(solver: str, *, checkpoint: object, early_stopping: bool) -> None:
-    """Warn of options that a solver which is none of mini-batches does not know."""
+    """Warn of options that only solvers of mini-batches use."""
     asked = {"checkpoint": checkpoint is not None, "early_stopping": early_stopping}
     more = ", or fit to chunks" if checkpoint is not None and not early_stopping else ""
     if idle := [name for name, given in asked.items() if given]:
@@ -248,7 +251,7 @@ def warn_of_idle_options(solver: str, *, checkpoint: object, early_stopping: boo
 
 
 def continued(kept: Stream, name: str, size: int, data: Prints, random_state: Any) -> Stream:
-    """Return a copy of a stream to go on with; refuse one of `partial_fit`, other data or another seed."""
+    """Return a copy of a stream to go on with. ValueError: it is of `partial_fit`, other data or another seed."""
     stream = copy.deepcopy(kept)
     if stream.weight:
         raise ValueError("the state is of partial_fit: go on by partial_fit")
@@ -259,7 +262,7 @@ def continued(kept: Stream, name: str, size: int, data: Prints, random_state: An
 
 
 def check_same_data(name: str, stream: Stream, data: Prints, seed: int | None) -> None:
-    """Refuse to go on from a stream that began with other data, or from another seed; name only what differs."""
+    """Raise ValueError, which names the differences, if a stream began with other data or from another seed."""
     found = []
     if len(stream.data) == len(data):
         found = [
@@ -274,7 +277,7 @@ def check_same_data(name: str, stream: Stream, data: Prints, seed: int | None) -
 
 
 def problem_of(rows: Rows, m: float, parameters: Parameters, penalty: Penalty, n_threads: int | None) -> Problem:
-    """Return the problem of data in memory, whose labels are encoded and whose weights are complete."""
+    """Return the `Problem` of rows in memory with encoded labels and complete weights, which sum to m."""
     return Problem(
         classes=np.arange(parameters.K),
         rows=len(rows),

@@ -1,4 +1,4 @@
-"""Who is told of the iterations of a fit: a memory of its course, a bar on the terminal, and callbacks."""
+"""Observers of a fit's iterations: the course of the fit so far, a bar on the terminal, and callbacks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy.typing as npt
 from .._optim.descent import Descent, Solution, seeing
 
 Array = npt.NDArray[Any]
-FitObserver = Callable[[int, int], object]  # of the fits that are done, and of all
+FitObserver = Callable[[int, int], object]  # called with the number of fits that are done, and with that of all
 # An observer is called with the iteration, the objective and the largest component of the gradient, and with w= if it
 # has a parameter of that name. A true result stops the fit.
 Observer = Callable[..., object]
 
 
 class Course:
-    """How far a fit has come, from which there is a solution when it is broken off.
+    """How far a fit has come, so that there is a solution if it is interrupted.
 
-    `raw` makes coefficients of what the descent moves, if that is not the same.
+    `raw` turns the vector that the descent moves into coefficients, if that is another vector.
     """
 
     def __init__(self, start: Array, raw: Callable[[Array], Array] | None = None) -> None:
@@ -30,11 +30,11 @@ class Course:
         self.descent: Descent | None = None
 
     def begin(self, descent: Descent) -> None:
-        """Remember what moves from here on."""
+        """Remember the descent that moves the vector from here on."""
         self.descent = descent
 
     def broken_off(self, error: BaseException) -> Solution:
-        """Return the best so far, after Ctrl-C or an error of a callback's."""
+        """Return the best vector so far as a solution, after Ctrl-C or an error in a callback."""
         best, curve = self.start, np.empty(0)
         if self.descent is not None:
             best, curve = self.descent.so_far()
@@ -47,17 +47,17 @@ class Course:
 def observing(
     callback: Observer | None, verbose: int, most: int, converged: Callable[[], bool], more: Iterable[Observer] = ()
 ) -> Iterator[Observer | None]:
-    """Yield what tells everyone who wants to know of each iteration, and whether one of them stops the fit."""
+    """Yield one observer that calls all of them, and returns whether one stops the fit; None if there are none."""
     with progress(most, converged) if verbose else nullcontext() as bar:
         observers = [seeing(observer) for observer in (callback, bar) if observer is not None]
         observers.extend(more)
-        # A list, since all are to be called, also behind one that stops.
+        # A list instead of a generator, so that all are called even if an earlier one stops the fit.
         yield (lambda i, f, g, w: any([bool(observe(i, f, g, w)) for observe in observers])) if observers else None
 
 
 @contextmanager
 def progress(max_iter: int, converged: Callable[[], bool]) -> Iterator[Observer]:
-    """Show the iterations: as a bar, or line by line without rich; and in the end whether the fit has converged."""
+    """Yield an observer that shows a bar, or lines if rich is not installed, and at the end whether it converged."""
     try:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     except ImportError:
@@ -83,12 +83,12 @@ def progress(max_iter: int, converged: Callable[[], bool]) -> Iterator[Observer]
         if converged():
             bar.update(
                 task, description=f"converged, {bar.tasks[0].description.partition(',')[0]}"
-            )  # no wider than before
+            )  # this is no wider than the description before, so that the line does not wrap
 
 
 @contextmanager
 def fits_progress(name: str = "LogisticRegressionCV") -> Iterator[FitObserver]:
-    """Show how many fits are done, and the time left: as a bar, or line by line without rich."""
+    """Yield an observer that shows how many fits are done and the time left, as a bar, or as lines without rich."""
     try:
         from rich.progress import (
             BarColumn,
@@ -116,7 +116,7 @@ def fits_progress(name: str = "LogisticRegressionCV") -> Iterator[FitObserver]:
 
 @contextmanager
 def fits_callbacks(estimator: Any, X: Array, y: Array, sample_weight: Any, fits: int) -> Iterator[FitObserver]:
-    """Tell those of `set_callbacks` of each fit, as a task of its own."""
+    """Yield an observer that reports each fit as a task to the callbacks of scikit-learn's `set_callbacks`."""
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
     data = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
     root = estimator._init_callback_context(max_subtasks=fits)
@@ -133,7 +133,7 @@ def fits_callbacks(estimator: Any, X: Array, y: Array, sample_weight: Any, fits:
 
 @contextmanager
 def scikit_learn_callbacks(estimator: Any, X: Array, y: Array, sample_weight: Any, start: Array) -> Iterator[Observer]:
-    """Tell those of `set_callbacks` what happens, in the order in which scikit-learn's lbfgs does."""
+    """Yield an observer that reports iterations to the callbacks of `set_callbacks`, as scikit-learn's lbfgs does."""
 
     def begin(w: Array) -> Any:
         task = root.subcontext(task_name="iteration")
@@ -155,7 +155,7 @@ def scikit_learn_callbacks(estimator: Any, X: Array, y: Array, sample_weight: An
         return bool(stop)
 
     yield observe
-    if not iterations:  # scikit-learn's own fits always report one
+    if not iterations:  # scikit-learn's own fits report at least one iteration
         observe(0, math.nan, math.nan, start)
-    task.call_on_fit_task_end(estimator=estimator)  # of the iteration that did not take place
+    task.call_on_fit_task_end(estimator=estimator)  # ends the task that was begun for one more iteration
     root.call_on_fit_task_end(**data, reconstruction_attributes={})

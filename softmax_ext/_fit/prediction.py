@@ -1,4 +1,4 @@
-"""What a fitted `LogisticRegression` says of rows: scores, probabilities, labels."""
+"""What a fitted `LogisticRegression` predicts for rows: scores, probabilities, labels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 
 
 def _of_each_chunk(method: Callable[..., Array]) -> Callable[..., Array]:
-    """Let a method of arrays take chunks too, whose results are put together."""
+    """Return a method that also takes `Chunks`, whose results it concatenates in their order."""
 
     @functools.wraps(method)
     def of(self: Any, X: Any, offset: Any = None) -> Array:
@@ -46,7 +46,7 @@ def _of_each_chunk(method: Callable[..., Array]) -> Callable[..., Array]:
 
 
 def _with_model(model: Any, chunks: Chunks) -> Iterator[tuple[Any, Rows]]:
-    """Yield each chunk that has rows, with a model for its arrays; refuse columns of other names than the model's."""
+    """Yield each chunk that has rows, with a model for its arrays; ValueError if its columns have other names."""
     check_is_fitted(model)
     fitted = getattr(model, "feature_names_in_", None)
     if fitted is not None:
@@ -62,7 +62,7 @@ def _with_model(model: Any, chunks: Chunks) -> Iterator[tuple[Any, Rows]]:
             yield model, rows
 
 
-# What is widened at a time for a product by BLAS.
+# Size of the copy of narrow rows that is widened at a time for a product by BLAS.
 WIDENED_BYTES = 32 * 2**20
 
 
@@ -74,7 +74,7 @@ def _widened(X: Array) -> Iterator[Array]:
 
 
 def _alike(X: Any, offset: Array | None, W: Array) -> Iterator[tuple[Any, Array | None]]:
-    """Yield X and its offset; or, where W is of a wider type than X computes in, parts of them in that type."""
+    """Yield X and its offset, or, if W has a wider dtype than X computes in, parts of both in that dtype."""
     wider = np.result_type(X.dtype, W)
     if COMPUTES_IN[X.dtype.char] == W.dtype:
         yield X, offset
@@ -87,7 +87,7 @@ def _alike(X: Any, offset: Array | None, W: Array) -> Iterator[tuple[Any, Array 
 
 
 class PredictionMixin:
-    """The half of `LogisticRegression` that needs no more than its fitted attributes, and checks them."""
+    """The methods of `LogisticRegression` that need only its fitted attributes, which they check."""
 
     classes_: Array
     coef_: Any
@@ -104,19 +104,19 @@ class PredictionMixin:
 
     @_of_each_chunk
     def predict_proba(self, X: Any, offset: Any = None) -> Array:
-        """Probabilities of the classes.
+        """Return the probabilities of the classes.
 
         Parameters
         ----------
         X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D); or Chunks
-            Samples. Of chunks the results of all are put together, in their order.
+            Samples. The results of all chunks are concatenated, in their order.
         offset : array_like, shape (N, K), or (N,) for two classes, optional
             Added to the scores, as in `fit`.
 
         Returns
         -------
         ndarray, shape (N, K)
-            In the order of `classes_`; of the wider dtype of X and `coef_`.
+            Probabilities in the order of `classes_`, in the wider dtype of X and `coef_`.
         """
         X, W, b = self._checked(X)
         if scipy.sparse.issparse(W):
@@ -132,7 +132,7 @@ class PredictionMixin:
 
     @_of_each_chunk
     def decision_function(self, X: Any, offset: Any = None) -> Array:
-        """Scores of the classes: X Wᵀ + b, and the offset.
+        """Return the scores of the classes: X Wᵀ + b + offset.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class PredictionMixin:
         Returns
         -------
         ndarray, shape (N, K), or (N,) for two classes
-            In the order of `classes_`; of two, that of ``classes_[1]``.
+            Scores in the order of `classes_`. For two classes it is the score of ``classes_[1]`` alone.
         """
         X, W, b = self._checked(X)
         if len(b) == 1:
@@ -161,7 +161,7 @@ class PredictionMixin:
 
     @_of_each_chunk
     def predict(self, X: Any, offset: Any = None) -> Array:
-        """Labels of the classes with the highest scores.
+        """Return the labels of the classes with the highest scores.
 
         Parameters
         ----------
@@ -181,19 +181,19 @@ class PredictionMixin:
 
     @_of_each_chunk
     def predict_log_proba(self, X: Any, offset: Any = None) -> Array:
-        """Logarithms of the probabilities, without taking the logarithm of a probability.
+        """Return the logarithms of the probabilities, computed from the scores.
 
         Parameters
         ----------
         X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D); or Chunks
-            Samples. Of chunks the results of all are put together, in their order.
+            Samples. The results of all chunks are concatenated, in their order.
         offset : array_like, shape (N, K), or (N,) for two classes, optional
             Added to the scores.
 
         Returns
         -------
         ndarray, shape (N, K)
-            In the order of `classes_`: finite for finite scores, also where `predict_proba` is 0.
+            Logarithms in the order of `classes_`. They are finite for finite scores, even where `predict_proba` is 0.
         """
         Z = self.decision_function(X, offset)
         if Z.ndim == 1:
@@ -202,19 +202,19 @@ class PredictionMixin:
         return log_S
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Any:
-        """Return the accuracy: the weighted part of the labels that are predicted.
+        """Return the accuracy: the weighted fraction of samples whose label is predicted.
 
         Parameters
         ----------
         X : array_like, data frame or sparse, shape (N, D); or Chunks
-            Samples. Chunks have targets and weights in them; of probabilities the largest is taken for the label.
+            Samples. Chunks bring their own targets, weights and offsets.
         y : array_like, shape (N,) or (N, K)
-            Labels; or probabilities, of which the largest is taken for the label.
+            Labels; or probabilities, where the class of the largest counts as the label.
         sample_weight : array_like, shape (N,), optional
-            Weights.
+            Weights of the samples.
         offset : array_like, shape (N, K), or (N,) for two classes, optional
-            Added to the scores of the classes, as in `predict`. Chunks have theirs in them. scikit-learn's
-            cross-validation gives it with ``set_score_request(offset=True)``.
+            Added to the scores of the classes, as in `predict`. scikit-learn's cross-validation passes it after
+            ``set_score_request(offset=True)``.
 
         Returns
         -------
@@ -244,10 +244,10 @@ class PredictionMixin:
         return right / total
 
     def _checked(self, X: Any) -> tuple[Any, Any, Array]:
-        """Return X, coef_ and intercept_, if these are what a fit leaves: models are edited, pickled and merged.
+        """Return checked X, coef_ and intercept_. Users edit, pickle and merge models, so the attributes may be wrong.
 
-        For one row validate_data takes 49 µs, of which 10 look for the names of an array's columns, and
-        check_is_fitted 5; all that is ours takes 18.
+        For one row most of the time goes into scikit-learn's checks, so those that cannot find anything are left out
+        (docs/notes.md, "Checks of one row").
         """
         if not hasattr(self, "coef_"):
             check_is_fitted(self, "coef_")
@@ -261,7 +261,7 @@ class PredictionMixin:
         return X, W, self._parameter("intercept_", self.intercept_, (rows,))
 
     def _parameter(self, name: str, value: Any, shape: tuple[int, ...]) -> Any:
-        """Return what one of the two attributes holds, if it may."""
+        """Return coef_ or intercept_ if it has this shape and finite real numbers; else raise ValueError."""
         values = value
         if type(value) is not np.ndarray and scipy.sparse.issparse(value):
             values = value.data
@@ -275,9 +275,9 @@ class PredictionMixin:
                 f"need an array of real numbers with shape {shape}, got {found}"
             )
         if values is not value:
-            check_stored(value, name)  # SciPy's own products trust the indices
+            check_stored(value, name)  # SciPy's products do not check the indices, and would read beyond the arrays
         finite = np.isfinite(values)
-        if np.count_nonzero(finite) < values.size:  # half of what all() takes
+        if np.count_nonzero(finite) < values.size:  # takes half the time of all()
             bad = values[~finite][0]
             raise ValueError(f"{name} holds {bad}, and must be finite: it was changed after the fit, or that diverged")
         return value

@@ -1,4 +1,4 @@
-"""What `LogisticRegression` is given, as scikit-learn makes it, and the checks that scikit-learn leaves out."""
+"""Checks of what users give to `LogisticRegression`: scikit-learn's own, and those that it leaves out."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from .._inputs.dtypes import NARROW, is_native, is_real, read_as
 from .._inputs.tensors import read
 from .._inputs.validation import check_offset, check_offset_of_class_1
 
-# What a fit leaves as it is; all else becomes the first. bfloat16, which has no name here, is among them.
+# Dtypes of X that a fit takes as they are; other ones become the first of these. bfloat16, for which NumPy has no name,
+# is also taken.
 KINDS = [np.float64, np.float32, np.float16, np.int8, np.uint8]
 PLAIN = [np.dtype(np.float64).str, np.dtype(np.float32).str]
 CHECKED_BYTES = 2**20
 
 
 def validated(estimator: Any, X: Any, *y: Any, **keywords: Any) -> Any:
-    """Return X, and y if it is given, as scikit-learn makes them."""
+    """Return X, and y if it is given, checked and converted as by scikit-learn's `validate_data`."""
     X, y = readable(X, "X"), tuple(readable(given, "y") for given in y)
     if y and is_plain(X, y[0]) and keywords.get("ensure_all_finite") is False and keywords.get("reset", True):
-        # Nothing is left to be made of them: scikit-learn's check takes 100 µs, as long as the passes of a small fit.
+        # scikit-learn's check would change nothing, and takes as long as the passes of a small fit (docs/notes.md,
+        # "scikit-learn's checks of small fits").
         estimator.n_features_in_ = X.shape[1]
         vars(estimator).pop("feature_names_in_", None)
         return X, y[0]
     if not is_narrow(X):
         return validate_data(estimator, X, *y, accept_sparse="csr", **keywords)
-    # scikit-learn takes bfloat16 for text, and makes an array of truth values as large as X to check float16.
+    # Narrow X gets its dtype and its check for finite values here: scikit-learn takes bfloat16 for text, and to check
+    # float16 it makes an array of booleans as large as X.
     finite = keywords.pop("ensure_all_finite", True)
     keywords |= {"dtype": [read_as(X.dtype)], "ensure_all_finite": False, "order": "C"}
     found = validate_data(estimator, X, *y, accept_sparse="csr", **keywords)
@@ -41,7 +44,7 @@ def validated(estimator: Any, X: Any, *y: Any, **keywords: Any) -> Any:
 
 
 def is_plain(X: Any, y: Any) -> bool:
-    """Tell arrays of which nothing else is to be made: rows of floats that a kernel reads, and a label for each."""
+    """Return whether X and y need no conversion: rows of floats that a kernel reads, and one label for each."""
     if type(X) is not np.ndarray or type(y) is not np.ndarray or X.ndim != 2 or y.ndim != 1:
         return False
     labels = y.dtype.kind in "iub" and len(y) == len(X)
@@ -49,18 +52,18 @@ def is_plain(X: Any, y: Any) -> bool:
 
 
 def is_narrow(X: Any) -> bool:
-    """Tell arrays of a type that the kernels widen to float32."""
+    """Return whether X is an array of a type that the kernels widen to float32."""
     return isinstance(X, np.ndarray) and X.dtype.char in NARROW and is_real(X.dtype)
 
 
 def check_finite(X: Any, estimator: Any) -> None:
-    """Raise as scikit-learn does for NaN and infinity: for narrow X without a copy, by the bits of the exponent."""
+    """Raise scikit-learn's error for NaN and infinity. Narrow X is checked without a copy, by its exponent's bits."""
     if not is_narrow(X):
         assert_all_finite(X, estimator_name=type(estimator).__name__, input_name="X")
         return
     if X.dtype.kind in "iu":
         return
-    least = 0xF800 if X.dtype.kind == "f" else 0xFF00  # without the sign, moved up by one
+    least = 0xF800 if X.dtype.kind == "f" else 0xFF00  # the bits of infinity, shifted up by one to drop the sign
     rows = max(1, CHECKED_BYTES // (2 * X.shape[1]))
     for start in range(0, len(X), rows):
         block = X[start : start + rows]
@@ -69,9 +72,10 @@ def check_finite(X: Any, estimator: Any) -> None:
 
 
 def readable(x: Any, name: str) -> Any:
-    """Return tensors as arrays, and all else as it is, but for what scikit-learn takes unseen.
+    """Return a tensor as an array, and anything else as it is.
 
-    That is indices that lead outside a sparse array, and values behind a mask.
+    Two errors that scikit-learn does not see are raised here: indices that lead outside a sparse array, and masked
+    values.
     """
     x = read(x, name)
     if scipy.sparse.issparse(x):
@@ -84,7 +88,7 @@ def readable(x: Any, name: str) -> Any:
 
 
 def finite_offset(offset: Any, N: int, K: int) -> Any:
-    """Return what is added to scores, (N, K), or (N, 1) for two classes, as `Rows` have it; None for none."""
+    """Return a checked offset of scores as `Rows` hold it: (N, K), or (N, 1) for two classes; None if there is none."""
     if offset is None:
         return None
     given = readable(offset, "offset")
@@ -94,10 +98,10 @@ def finite_offset(offset: Any, N: int, K: int) -> Any:
 
 
 def are_probabilities(y: Any) -> bool:
-    """Tell targets that are probabilities: K >= 2 columns of a floating dtype."""
+    """Return whether targets are probabilities: K >= 2 columns of a floating dtype."""
     y = read(y, "y")
     try:
         Y = np.asarray(y)
-    except (TypeError, ValueError):  # such as a ragged list; scikit-learn will say what is wrong
+    except (TypeError, ValueError):  # y is a ragged list, say; scikit-learn raises the error for it later
         return False
     return Y.ndim == 2 and Y.shape[1] >= 2 and Y.dtype.kind == "f"

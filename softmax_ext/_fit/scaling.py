@@ -1,10 +1,10 @@
-"""Standardised features without a scaled X: scores of (x - mean) / scale are scores of x, for other coefficients.
+"""Standardised features without a scaled copy of X: other coefficients give x the scores of (x - mean) / scale.
 
     v (x - mean) / scale + c  =  w x + b        w = v / scale,  b = c - w mean
 
-That is a linear map T of parameters. An objective of (w, b) is one of (v, c), with Tᵀ times the gradient and
-Tᵀ H T for the Hessian; a penalty on v is added here. So passes read X as it lies, dense, narrow or sparse. Without
-an intercept c is 0, and b is not.
+This is a linear map T of the parameters. An objective of (w, b) becomes one of (v, c), whose gradient is Tᵀ times the
+gradient and whose Hessian is Tᵀ H T; the penalty on v is added here. So passes read X in place, dense, narrow or
+sparse. Without an intercept c is 0, but b is not.
 """
 
 from __future__ import annotations
@@ -32,33 +32,34 @@ from .._optim.solvers import minimize
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Entries of X that are widened to float64 at a time: they stay in the second cache.
+# How many entries of X are converted to float64 at a time, so that they stay in the second-level cache.
 AT_ONCE = 2**16
 
 
 class Moments(NamedTuple):
-    """The weights of some rows together, and each feature's weighted mean and sum of squares about it, (D,)."""
+    """The sum of some rows' weights, and each feature's weighted mean and sum of squares about the mean, (D,)."""
 
     total: float
     mean: Vector
     squares: Vector
 
     def joined(self, other: Moments) -> Moments:
-        """Return those of the rows of both.
+        """Return the moments of the rows of both.
 
-        As by Chan, Golub and LeVeque (The American Statistician 37, 1983): no large mean hides a small variance.
+        The formula is that of Chan, Golub and LeVeque (The American Statistician 37, 1983), by which a large mean does
+        not hide a small variance.
         """
         if not other.total:
             return self
         total = self.total + other.total
-        with np.errstate(all="ignore"):  # what is not finite makes the first value NaN, and is told then
+        with np.errstate(all="ignore"):  # NaN and infinity in X make the first objective NaN, which raises the error
             step = other.mean - self.mean
             mean = self.mean + step * (other.total / total)
             return Moments(total, mean, self.squares + other.squares + step**2 * (other.total * self.total / total))
 
 
 def moments(rows: Rows, n_threads: int = 1) -> Moments:
-    """Take the moments of samples by their own weights, from blocks of some of them that are joined in their order."""
+    """Return the moments of samples with their weights, joined from those of blocks in their order."""
     X, (N, D) = rows.X, rows.X.shape
     found = Moments(0.0, np.zeros(D), np.zeros(D))
     entries = D if isinstance(X, np.ndarray) else max(1, X.nnz // max(N, 1))
@@ -80,15 +81,15 @@ def moments(rows: Rows, n_threads: int = 1) -> Moments:
 class Scaling:
     """Mean and scale of each feature, (D,) float64, as scikit-learn's StandardScaler has them.
 
-    What always holds: a constant feature has the scale 1, and its coefficient is 0 (`inverse` is 0 there, and 1 / scale
-    elsewhere).
+    A constant feature always has the scale 1 and the coefficient 0: its entry of `inverse` is 0, and other features'
+    is 1 / scale.
     """
 
     __slots__ = ("inverse", "mean", "scale")
 
     def __init__(self, mean: Vector, variance: Vector, total: float) -> None:
         eps = np.finfo(np.float64).eps
-        # What rounding leaves of a constant feature: scikit-learn's bound, in sklearn.preprocessing._data.
+        # Rounding may leave a constant feature some variance. The bound is that of sklearn.preprocessing._data.
         constant = variance <= total * eps * variance + (total * mean * eps) ** 2
         self.mean, self.scale = mean, np.where(constant, 1.0, np.sqrt(variance))
         with np.errstate(divide="ignore"):
@@ -96,36 +97,36 @@ class Scaling:
 
     @classmethod
     def of(cls, X: Any, weights: Array | None = None, n_threads: int = 1) -> Self:
-        """Take the moments of X (N, D), an array, our CSR or SciPy's, by one pass; weights (N,) as StandardScaler's."""
+        """Return the scaling of X (N, D), an array, our CSR or SciPy's; weights (N,) count as in StandardScaler."""
         return cls.of_pieces([moments(Rows(X, s=weights), n_threads)])
 
     @classmethod
     def of_pieces(cls, pieces: Iterable[Moments]) -> Self:
-        """Join the moments of all pieces, in their order."""
+        """Return the scaling by the moments of all pieces, joined in their order."""
         found = functools.reduce(Moments.joined, pieces)
         return cls(found.mean, found.squares / found.total, found.total)
 
     def of_features(self, which: npt.NDArray[np.intp]) -> Scaling:
-        """Return that of some features alone."""
+        """Return the scaling of some features alone."""
         other = copy.copy(self)
         other.mean, other.scale, other.inverse = self.mean[which], self.scale[which], self.inverse[which]
         return other
 
     def raw(self, parameters: Parameters, v: Array) -> Vector:
-        """Return [W, row after row; b] of x, from the parameters of standardised features."""
+        """Return the coefficients of x, [W, row after row; b], for parameters of standardised features."""
         V, c = parameters.views(np.asarray(v, np.float64))
         W = V * self.inverse
         b = -dots(W, self.mean)
         return np.concatenate([W.ravel(), b if c is None else c + b])
 
     def standardised(self, parameters: Parameters, w: Array) -> Vector:
-        """Return the parameters of standardised features with the scores of w, if there are: `raw` undone."""
+        """Return the parameters of standardised features for coefficients w of x: the inverse of `raw`."""
         W, b = _raw_views(parameters, np.asarray(w, np.float64))
         V = W * self.scale * (self.inverse > 0)
         return parameters.join(V, b + dots(V * self.inverse, self.mean) if parameters.intercept else None)
 
     def pulled(self, parameters: Parameters, grad: Vector) -> Vector:
-        """Return Tᵀ times a gradient for [W, row after row; b]."""
+        """Return Tᵀ times a gradient with respect to [W, row after row; b]."""
         dW, db = _raw_views(parameters, grad)
         return parameters.join(
             (dW - np.multiply.outer(db, self.mean)) * self.inverse, db if parameters.intercept else None
@@ -133,10 +134,10 @@ class Scaling:
 
 
 class StandardisedObjective:
-    """f(v) = J(T v) + the penalty of v: what a `SoftmaxObjective` of scaled samples is, up to rounding.
+    """f(v) = J(T v) + the penalty of v, which equals the `SoftmaxObjective` of scaled samples up to rounding.
 
-    J is an objective with intercepts and without a penalty: of rows in memory, or of pieces. It is for minimisers, as
-    `SoftmaxObjective` is; `raw` and `standardised` take vectors there and back.
+    J is an objective of rows in memory, or of pieces, with intercepts and without a penalty. Minimisers take this class
+    as they take `SoftmaxObjective`. `raw` turns v into coefficients of x, and `standardised` turns these into v.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class StandardisedObjective:
         self.dtype, self.n_threads = inner.dtype, inner.n_threads
 
     def weighing(self, s: Vector, n_threads: int | None = None) -> Self:
-        """Return the objective of the same rows, moved and scaled as they are, with other complete weights."""
+        """Return the objective of the same rows and the same scaling, with other complete weights."""
         assert isinstance(self.inner, SoftmaxObjective)
         other = copy.copy(self)
         other.inner = self.inner.weighing(s, n_threads)
@@ -158,15 +159,15 @@ class StandardisedObjective:
 
     @property
     def size(self) -> int:
-        """Entries of v."""
+        """Length of v."""
         return self.parameters.size
 
     def raw(self, v: Array) -> Vector:
-        """Return the coefficients of x, and always an intercept."""
+        """Return the coefficients of x for v, always with intercepts."""
         return self.scaling.raw(self.parameters, self.parameters.vector(v))
 
     def standardised(self, w: Array) -> Vector:
-        """Return the v of such coefficients."""
+        """Return v for coefficients of x, which include intercepts."""
         return self.scaling.standardised(self.parameters, w)
 
     def value(self, v: Array) -> float:
@@ -193,29 +194,29 @@ class StandardisedObjective:
         return H
 
     def hessian_among(self, v: Vector, kept: npt.NDArray[np.intp], rows: int) -> Vector:
-        """Return the Hessian at v of the kept parameters alone, from so many of the rows, about; see `Support`."""
+        """Return the Hessian at v of the kept parameters alone, from about so many rows; see `Support`."""
         moments = np.stack([self.scaling.mean, self.scaling.inverse])
         H = self.inner.among(self.raw(v), self.parameters, kept, rows, moments)
         return self.penalty.add_diagonal(self.parameters, H, kept)
 
     @property
     def available(self) -> int:
-        """Samples that matrices may be summed from."""
+        """The number of samples that preconditioners may be summed from."""
         return self.inner.available
 
     @property
     def in_memory(self) -> bool:
-        """Whether some of the features may be copied."""
+        """Whether X is in memory, so that some of its features can be copied."""
         return isinstance(self.inner, SoftmaxObjective)
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of a pass, about."""
+        """The approximate number of floating-point operations of a pass."""
         return self.inner.flops
 
     @property
     def offset(self) -> Array | None:
-        """What is added to the scores of the samples."""
+        """The offset that is added to the samples' scores, or None."""
         return self.inner.offset
 
     def unmoved(self, v: Array) -> tuple[float, Vector]:
@@ -224,11 +225,11 @@ class StandardisedObjective:
         return loss, self.scaling.pulled(self.parameters, grad)
 
     def offset_moments(self) -> Vector:
-        """Return what the offset adds up to: see `SoftmaxObjective.offset_moments`."""
+        """Return sums over the offset: see `SoftmaxObjective.offset_moments`."""
         return self.inner.offset_moments()
 
     def of_features(self, which: npt.NDArray[np.intp]) -> Self:
-        """Return the objective of some features alone, the weights of the others being 0: of a copy of those."""
+        """Return the objective of some features, which are copied, while the coefficients of the others are 0."""
         assert isinstance(self.inner, SoftmaxObjective)
         other, layout = copy.copy(self), self.parameters
         other.inner, other.scaling = self.inner.of_features(which), self.scaling.of_features(which)
@@ -240,15 +241,15 @@ class StandardisedObjective:
         return np.array([self.scaling.pulled(self.parameters, row) for row in rows])
 
     def easing(self) -> Easing | None:
-        """Return the extra penalty from which a fit had better begin."""
+        """Return the extra penalty with which a fit should begin, or None."""
         return easing(self.parameters, self.penalty, self.mean_squares, self.N)
 
     def preconditioner(self, v: Vector, extra: Vector | None = None) -> Fisher:
-        """Return what multiplies a vector by an approximate inverse of the Hessian at v."""
+        """Return the preconditioner at v, which multiplies a vector by an approximate inverse of the Hessian."""
         return self._fisher(v, extra)
 
     def curvature(self, v: Vector) -> Fisher:
-        """Return the matrices of which `preconditioner` has the inverse."""
+        """Return the matrices whose inverse `preconditioner` returns."""
         return self._fisher(v, None, whole=True)
 
     def _fisher(self, v: Vector, extra: Vector | None, *, whole: bool = False) -> Fisher:
@@ -265,7 +266,7 @@ class StandardisedObjective:
 
     @property
     def mean_squares(self) -> Vector:
-        """Those of standardised features, and that of the intercept."""
+        """The mean squares of the standardised features, 1 or 0 for a constant one, and 1 for an intercept."""
         squares = np.ones(self.parameters.each)
         squares[: self.D] = self.scaling.inverse > 0
         return squares
@@ -274,7 +275,7 @@ class StandardisedObjective:
 def standardised(
     rows: Rows, parameters: Parameters, weights: Array | None = None, n_threads: int | None = None
 ) -> StandardisedObjective:
-    """Return the objective of rows in memory, without a penalty yet; their moments are by the weights, (N,)."""
+    """Return the objective of rows in memory, without a penalty yet; `weights` (N,) are those of the moments."""
     wide = Parameters(parameters.K, parameters.D, True, parameters.binary)
     inner = objective_of(rows, wide, Penalty(), n_threads=n_threads)
     scaling = Scaling.of(rows.X, weights, inner.n_threads)
@@ -282,7 +283,7 @@ def standardised(
 
 
 def _raw_views(parameters: Parameters, w: Vector) -> tuple[Array, Array]:
-    """Return W (count, D) and b (count,), views of coefficients of x."""
+    """Return W (count, D) and b (count,) as views of a vector of coefficients of x."""
     size = parameters.count * parameters.D
     return w[:size].reshape(parameters.count, parameters.D), w[size:]
 
@@ -297,7 +298,7 @@ def _moments(block: Array, s: Vector, share: float, n_threads: int) -> tuple[Vec
 
 
 def _sparse_moments(block: Any, s: Vector, share: float) -> tuple[Vector, Vector]:
-    """Return the same of sparse rows, whose entries for one feature add up."""
+    """Return the same for sparse rows, in which several entries of one feature count as their sum."""
     rows = block.scipy(np.float64) if isinstance(block, CSR) else block.astype(np.float64)
     if not rows.has_canonical_format:
         rows = rows.copy()
@@ -318,7 +319,7 @@ def minimize_standardised(
     callback: Callable[..., object] | None,
     begun: Callable[[Descent], object] | None = None,
 ) -> Solution:
-    """Minimise as `minimize` does; w, the callback's w and the solution's are coefficients of x, `objective.raw`."""
+    """Minimise as `minimize` does. The given w, the callback's and the solution's are coefficients of x."""
 
     def told(iteration: int, value: float, gradient: float, w: Array) -> object:
         assert callback is not None

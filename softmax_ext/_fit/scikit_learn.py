@@ -1,4 +1,4 @@
-"""What the estimators have to know of scikit-learn: its version, its solvers' names, its parameters and warnings."""
+"""What the estimators need to know of scikit-learn: its version, solvers, parameters and warnings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .._objective.penalty import Penalty
 from .._optim.descent import Solution
 from .warning import warn
 
-try:  # since 1.9
+try:  # scikit-learn has callbacks since 1.9
     from sklearn.callback import CallbackSupportMixin
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing: this scikit-learn has no `set_callbacks`."""
+        """An empty stand-in, since this scikit-learn has no `set_callbacks`."""
 
 
 __all__ = [
@@ -37,10 +37,10 @@ __all__ = [
 ]
 
 VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
-PENALTY_IS_DEPRECATED = VERSION >= (1, 8)  # and n_jobs without effect
+PENALTY_IS_DEPRECATED = VERSION >= (1, 8)  # since the same version, n_jobs has no effect
 
-# What runs here for each of scikit-learn's solvers, and how scikit-learn's warning of that solver begins: programs
-# filter by these words.
+# For each of scikit-learn's solvers, the one that runs here, and the first words of scikit-learn's warning that it has
+# not converged: programs filter warnings by them.
 SOLVERS = {
     "lbfgs": ("auto", "lbfgs failed to converge after {n} iteration(s)"),
     "liblinear": ("auto", "Liblinear failed to converge, increase the number of iterations."),
@@ -50,7 +50,7 @@ SOLVERS = {
     "saga": ("auto", "The max_iter was reached which means the coef_ did not converge"),
 }
 
-# What the parameters that all estimators have may be.
+# The values that scikit-learn's validation allows for the parameters that all estimators share.
 CONSTRAINTS: dict[str, Any] = {
     "dual": ["boolean"],
     "tol": [Interval(Real, 0, None, closed="left")],
@@ -65,15 +65,16 @@ CONSTRAINTS: dict[str, Any] = {
     "callback": [None, callable],
 }
 
-# Sets of parameters that have been found valid. What is not one of these types may change, or be large.
+# Sets of parameters that have been found valid. Only values of these types are kept: others may change, or be large.
 PLAIN, MOST_VALID = (str, int, float, type(None)), 1024
 _valid: set[Any] = set()
 
 
 def check_once(estimator: Any, check: Callable[[], object]) -> None:
-    """Check an estimator's parameters, if none of its class has had the same ones yet.
+    """Check an estimator's parameters, unless another one of its class has passed with the same values.
 
-    That takes scikit-learn 100 µs, as long as the passes of a small fit, and there is nothing else to be found.
+    A second check would find nothing new, and scikit-learn's takes as long as the passes of a small fit (docs/notes.md,
+    "scikit-learn's checks of small fits").
     """
     values = [getattr(estimator, name, None) for name in estimator._parameter_constraints]
     key = type(estimator), *((type(value), value) for value in values if isinstance(value, PLAIN))
@@ -84,13 +85,13 @@ def check_once(estimator: Any, check: Callable[[], object]) -> None:
 
 
 class Strength(NamedTuple):
-    """How strong a penalty is, in scikit-learn's words: C, infinite without one, and what part of it is L1."""
+    """How strong a penalty is, in scikit-learn's terms: C, which is infinite for none, and the fraction that is L1."""
 
     C: float
     l1_ratio: float = 0.0
 
     def penalty(self, m: float, *, grouped: bool = False, weights: Any = None) -> Penalty:
-        """Return it as it is added to a mean loss, m being the sum of the samples' weights."""
+        """Return the penalty that is added to a mean loss, where m is the sum of the samples' weights."""
         whole = 1 / (self.C * m)
         l1 = self.l1_ratio * whole
         return Penalty(whole - l1 if self.l1_ratio < 1 else 0.0, l1, grouped=grouped, weights=weights)
@@ -99,7 +100,7 @@ class Strength(NamedTuple):
 def strength(
     C: float, *, penalty: str | None, l1_ratio: float | None, solver: str, dual: bool, n_jobs: int | None
 ) -> Strength:
-    """Return how strong a penalty is asked for; warn and refuse as scikit-learn does."""
+    """Return the strength of the penalty that the parameters ask for; warn and raise as scikit-learn does."""
     C = float(C)
     if penalty == "deprecated":
         if l1_ratio is None and PENALTY_IS_DEPRECATED:
@@ -135,13 +136,13 @@ def strength(
 
 
 def check_solver(solver: str, penalty: str | None, dual: bool) -> None:
-    """Refuse the penalties that scikit-learn's solver of this name has not, and those of mini-batches.
+    """Check that scikit-learn's solver of this name has the penalty; solvers of mini-batches have only L2.
 
     Raises
     ------
     ValueError
-        For L1 with another solver than saga or liblinear; for elastic net with another than saga; for `dual` with
-        another than liblinear, or with L1.
+        If the penalty is L1 and the solver neither saga nor liblinear; if it is the elastic net and the solver not
+        saga; if `dual` is set and the solver is not liblinear, or the penalty L1.
     """
     if solver not in ("liblinear", "saga") and penalty not in ("l2", None):
         raise ValueError(
@@ -159,12 +160,12 @@ def check_solver(solver: str, penalty: str | None, dual: bool) -> None:
 
 
 def deprecated(message: str) -> None:
-    """Warn of what a later scikit-learn will do otherwise."""
+    """Warn of what a later version of scikit-learn will change."""
     warn(message, FutureWarning)
 
 
 def warn_of_the_end(solution: Solution, solver: str, tol: float, max_iter: int, *, from_zero: bool) -> None:
-    """Warn if a fit has used up its iterations, or has not left a start at zero."""
+    """Warn if a fit has used up its iterations, or has not moved from a start at zero."""
     if solution.converged:
         return
     if solution.n_iter >= max_iter:

@@ -1,4 +1,4 @@
-"""Scores X Wᵀ + b of rows, by a pass without its softmax."""
+"""Scores X Wᵀ + b of rows, computed by a pass without softmax."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Array = npt.NDArray[Any]
 def scores(X: Any, W: Array, b: Array | None, n_threads: int | None = None) -> Array:
     """Return the scores (N, K), of X's dtype; the rows of W may belong to one model or to several.
 
-    BLAS would do as well, but its threads wait for more for a tenth of a second, on the processors that small fits
-    run on: ten values of C in five folds of digits took 226 ms so, and 190 without.
+    BLAS could compute the product as well, but its threads go on waiting for work for a tenth of a second, and keep the
+    processors from the next fit (docs/notes.md, "Scores without BLAS").
     """
     samples, dtype, weights, bias, _ = check_scoring(X, W, b, None)
     kernels = dispatch.kernels

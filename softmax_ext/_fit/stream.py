@@ -1,7 +1,7 @@
-"""Mini-batches: a run of steps that can be stopped anywhere, saved, and gone on with to the same bits.
+"""Runs of steps over mini-batches that can be stopped after any piece, saved, and continued to the same bits.
 
-A batch is an objective of its own (objective.py), a step one call of an optimiser's `update` (optim.py). All chance is
-drawn from (seed, epoch, piece), so that where a run stands is a few numbers beside the parameters.
+A batch is an objective of its own (objective.py), and a step is one call of an optimiser's `update` (optim.py). All
+random numbers are drawn from (seed, epoch, piece), so that the state of a run is a few numbers beside the parameters.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Vector = npt.NDArray[np.float64]
 Update = Callable[..., Any]
 Prints = npt.NDArray[np.int64]
 
-VERSION = 1  # of a saved state
-# Rows x features x classes of a step that one thread takes alone, about 0.6 ms: on a loaded machine each step of two
-# threads waits for the other one's turn. 235 batches of Fashion-MNIST there: 0.3 s on one thread, 6 on two.
+VERSION = 1  # of a saved state's format
+# Steps with fewer rows x features x classes than this run on one thread. On a loaded machine, each step of two threads
+# waits until both have had their turn on a processor (docs/notes.md, "Small steps on one thread").
 ALONE = 2**24
 RULES: dict[str, Callable[..., optimizers.Optimizer[Any]]] = {
     "sgd": optimizers.sgd,
@@ -42,23 +42,23 @@ RULES: dict[str, Callable[..., optimizers.Optimizer[Any]]] = {
 
 @dataclass
 class Stream:
-    """Where a run stands: numbers and arrays only."""
+    """The state of a run, which consists of numbers and arrays only."""
 
-    v: Vector  # w times `scale`: the coordinates of the steps
+    v: Vector  # w times `scale`, which is what the steps change
     scale: Vector
     rule: Any  # the state of the optimiser
     seed: int
     rate: float  # the learning rate at the start
-    epoch: int = 0  # those that are over
-    piece: int = 0  # those of this epoch that are
-    rows: float = 0.0  # of this epoch so far; of all calls of partial_fit
-    weight: float = 0.0  # Σ s of all calls of partial_fit
-    loss: float = 0.0  # Σ of the rows' objective in this epoch so far
-    history: list[float] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
+    epoch: int = 0  # how many epochs are over
+    piece: int = 0  # how many pieces of the current epoch are over
+    rows: float = 0.0  # how many rows the current epoch has seen, or all calls of partial_fit together
+    weight: float = 0.0  # Σ s of all calls of partial_fit; 0 in a fit
+    loss: float = 0.0  # Σ of the objective over the rows that the current epoch has seen
+    history: list[float] = field(default_factory=list)  # the mean objective of each epoch
+    validation: list[float] = field(default_factory=list)  # the validation loss after each epoch
     best: Vector = field(default_factory=lambda: np.empty(0))  # v, or its mean, at the least validation loss
-    stale: int = 0  # epochs since
-    data: Prints = field(default_factory=lambda: np.empty(0, np.int64))  # `fingerprint` of what is fitted
+    stale: int = 0  # how many epochs have passed since the last improvement
+    data: Prints = field(default_factory=lambda: np.empty(0, np.int64))  # `fingerprint` of the data
 
     def arrays(self) -> dict[str, Array]:
         """Return everything as arrays that can be saved."""
@@ -67,7 +67,7 @@ class Stream:
 
     @classmethod
     def of(cls, arrays: dict[str, Array], rule: Any) -> Stream:
-        """Return what `arrays` came from; `rule` is a state of the same optimiser."""
+        """Return the state that `arrays` has stored; `rule` is any state of the same optimiser, for its structure."""
         leaves = iter([arrays[f"rule_{i}"] for i in range(sum(name.startswith("rule_") for name in arrays))])
         values: dict[str, Any] = {"rule": _filled(rule, leaves)}
         for name, kind in (("seed", int), ("rate", float), ("epoch", int), ("piece", int), ("rows", float),
@@ -77,12 +77,12 @@ class Stream:
             values[name] = arrays[name].tolist()
         for name in ("v", "scale", "best"):
             values[name] = np.array(arrays[name])
-        if "data" in arrays:  # which states of before have not
+        if "data" in arrays:  # states of older versions have no fingerprint
             values["data"] = np.array(arrays["data"])
         return cls(**values)
 
     def step(self, update: Update, problem: Problem, batch: Rows, m: float, penalty: Penalty) -> float:
-        """Take one step on a batch whose loss is divided by m; return what the batch's objective was."""
+        """Take one step on a batch whose loss is divided by m; return the batch's objective before the step."""
         few = problem.n_threads is None and len(batch) * batch.D * problem.parameters.K < ALONE
         objective = problem.objective(batch, m=m, penalty=penalty, n_threads=1 if few else None)
 
@@ -102,6 +102,7 @@ class Stream:
 
 
 def _leaves(state: Any) -> Iterator[Any]:
+    """Yield the numbers and arrays of nested tuples and lists."""
     if isinstance(state, tuple | list):
         for part in state:
             yield from _leaves(part)
@@ -110,7 +111,7 @@ def _leaves(state: Any) -> Iterator[Any]:
 
 
 def _filled(state: Any, leaves: Iterator[Array]) -> Any:
-    """Return a state of this shape with other leaves."""
+    """Return nested tuples and lists like `state`, with these leaves."""
     if isinstance(state, list):
         return [_filled(part, leaves) for part in state]
     if isinstance(state, tuple):
@@ -119,15 +120,15 @@ def _filled(state: Any, leaves: Iterator[Array]) -> Any:
     return np.array(leaf) if isinstance(state, np.ndarray) else type(state)(leaf.item())
 
 
-# What a fingerprint tells apart, in its order.
+# The numbers of a fingerprint, in their order, as messages call them.
 PRINTS = ("number of rows", "X", "y", "weights")
 
 
 def fingerprint(rows: int, some: Rows) -> Prints:
-    """Return numbers by which other data are told from these: of how many rows they are, and sums over some of them.
+    """Return numbers that differ for other data: the number of rows, and checksums of some rows of X, y and weights.
 
-    Up to some 8000 rows of X and all targets are summed, and weights with offsets, by CRC-32 (ISO 3309), which sees an
-    order, too.
+    X contributes at most some 8000 rows, targets and weights with offsets all. The checksum is CRC-32 (ISO 3309), which
+    depends on the order.
     """
     X = _some(some.X)
     if scipy.sparse.issparse(X):
@@ -147,10 +148,10 @@ def _crc(arrays: list[Array]) -> int:
 
 
 def scales(X: Any) -> Vector:
-    """Return each feature's root mean square over the rows where it is not 0, (D,).
+    """Return each feature's root mean square over the rows where it is not 0, (D,), from some rows of X.
 
-    Steps are taken as if the features were divided by it: data need not be scaled, and no zero of sparse data is lost.
-    A feature that is 0 in all of these rows gets the mean of the others.
+    Steps are taken as if the features were divided by these scales, so that users need not scale their data, and sparse
+    data stay sparse. A feature that is 0 in all these rows gets the mean of the other scales.
     """
     X = _some(X)
     if scipy.sparse.issparse(X):
@@ -168,8 +169,8 @@ def scales(X: Any) -> Vector:
 def rate_of(name: str, X: Any, scale: Vector, fit_intercept: bool) -> float:
     """Return a learning rate for rows like these.
 
-    A row's loss has curvature ‖x‖²/2 at most, so gradient descent may take steps of 2/‖x‖², and with momentum μ (1 - μ)
-    times that. Adam's steps do not know the size of a gradient: 0.01.
+    A row's loss has a curvature of at most ‖x‖²/2, so gradient descent may take steps of 2/‖x‖², and with momentum μ
+    steps of (1 - μ) times that. The length of Adam's steps does not depend on the gradient's, so its rate is 0.01.
     """
     if name == "adam":
         return 0.01
@@ -180,28 +181,29 @@ def rate_of(name: str, X: Any, scale: Vector, fit_intercept: bool) -> float:
 
 
 def _some(X: Any) -> Any:
+    """Return 4096 to 8191 rows of X, evenly spread, or all if there are fewer."""
     return X[:: max(1, X.shape[0] // 4096)]
 
 
 def rule_of(name: str, schedule: Callable[[int], float], average: bool, after: int) -> optimizers.Optimizer[Any]:
-    """Return the optimiser of a solver's name, averaged over all steps behind the first `after` if asked for."""
+    """Return the optimiser of a solver's name; with `average`, v is averaged over all steps after the first `after`."""
     rule = RULES[name](schedule)
     return optimizers.averaged(rule, after) if average else rule
 
 
 @dataclass
 class Epochs:
-    """How a fit goes through the pieces; what of it changes is in a Stream."""
+    """How a fit goes through its pieces, epoch after epoch. It has no state of its own: that is in a Stream."""
 
-    pieces: Callable[[], Iterable[Rows]]  # encoded, one epoch of them
+    pieces: Callable[[], Iterable[Rows]]  # returns the encoded pieces, once for each epoch
     problem: Problem
     update: Update
     size: int  # rows of a batch
-    held_out: float  # part of the rows that validate
-    result: Callable[[Stream], Vector]  # v, or its mean
+    held_out: float  # fraction of the rows that are held out for validation
+    result: Callable[[Stream], Vector]  # returns v, or its mean over the steps
 
     def parts(self, stream: Stream, number: int, piece: Rows) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Return the rows of a piece to train on, shuffled for this epoch, and those held out, always the same."""
+        """Return a piece's rows to train on, shuffled for this epoch, and its held-out rows, the same in each epoch."""
         rows = piece.weighing()
         held = np.empty(0, np.intp)
         if self.held_out:
@@ -212,8 +214,8 @@ class Epochs:
         return rows, held
 
     def run(self, stream: Stream) -> Iterator[bool]:
-        """Take the steps of the rest of one epoch; yield after each piece whether that was the last."""
-        mean = self.problem.m / self.problem.counted  # weight of a row
+        """Take the steps of the rest of an epoch. Yield False after each piece, and True when the epoch is over."""
+        mean = self.problem.m / self.problem.counted  # a row's mean weight
         for number, piece in enumerate(self.pieces()):
             if number < stream.piece:
                 continue
@@ -231,6 +233,7 @@ class Epochs:
         yield True
 
     def _validate(self, stream: Stream) -> None:
+        """Append the mean loss of the held-out rows to the stream."""
         total = weight = 0.0
         w = self.result(stream) / stream.scale
         for number, piece in enumerate(self.pieces()):

@@ -1,4 +1,4 @@
-"""What `LogisticRegression` is given to fit: labels or probabilities, their classes, the weights."""
+"""Checks of the data that `LogisticRegression` is fitted to: samples, labels or probabilities, classes, weights."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ ClassWeight = dict[Any, float] | str | None
 
 
 class TrainingData(NamedTuple):
-    """What a fit is given, checked."""
+    """The checked data of a fit."""
 
-    rows: Rows  # as the objective takes them: labels 0..K-1, complete weights
+    rows: Rows  # as the objective takes them: with labels 0..K-1 and complete weights
     classes: Array  # (K,)
-    y: Array  # as scikit-learn makes it of what was given
+    y: Array  # the targets as scikit-learn converts them
 
 
 def check_data(
     estimator: Any, X: Any, y: Any, sample_weight: Any, *, class_weight: ClassWeight, solver: str, finite: bool = True
 ) -> TrainingData:
-    """Check what `fit` is given; scikit-learn's own check notes the features' number and names in the estimator.
+    """Return the checked data of `fit`. scikit-learn's check also sets the estimator's `n_features_in_` and names.
 
-    finite: whether to look for values of X that are not; else the first pass over X has to, in its own sweep.
+    `finite` tells whether to look for NaN and infinity in X. If not, the first pass over X has to do so.
     """
     soft = are_probabilities(y)
     X, y = validated(estimator, X, y, dtype=KINDS, order="C", multi_output=soft, ensure_all_finite=finite)
@@ -64,7 +64,7 @@ def check_more_data(
     class_weight: ClassWeight,
     solver: str,
 ) -> tuple[Rows, Array]:
-    """Check what `partial_fit` is given, after a call with the classes `known`; return rows and classes."""
+    """Return the checked rows of `partial_fit`, and its classes; `known` are those of an earlier call."""
     soft = are_probabilities(y)
     X, y = validated(estimator, X, y, dtype=KINDS, order="C", multi_output=soft, reset=known is None)
     if classes is None and known is None:
@@ -108,7 +108,7 @@ def problem_of_pieces(
     fit_intercept: bool,
     n_threads: int | None,
 ) -> Problem:
-    """Return the problem that a pass over all pieces has found, and refuse what cannot be fitted.
+    """Return the `Problem` that a pass over all pieces has found; raise ValueError if it cannot be fitted.
 
     `penalty_for` is called with m, the sum of all weights.
     """
@@ -119,13 +119,13 @@ def problem_of_pieces(
             raise no_class_weights()
         c = _weights_of_classes(class_weight, found.classes, np.arange(len(found.classes)), found.weights)
     penalty = penalty_for(found.total(c)) if found.total(c) else Penalty()
-    penalty.factors(found.D)  # which refuses another number of weights
+    penalty.factors(found.D)  # raises if the number of penalty weights is not D
     binary = Parameters.of_model(len(found.classes), found.D, fit_intercept).binary
     return found.problem(penalty, c, fit_intercept, n_threads, binary=binary)
 
 
 def check_classes(classes: Array, solver: str) -> None:
-    """Refuse one class, and more than two for liblinear."""
+    """Raise ValueError for a single class, and for more than two with liblinear."""
     K = len(classes)
     if K < 2:
         raise ValueError(
@@ -140,7 +140,7 @@ def check_classes(classes: Array, solver: str) -> None:
 
 
 def checked_weights(sample_weight: Any, X: Any) -> Array | None:
-    """Return the weights (N,) of samples, without those of their classes."""
+    """Return the samples' checked weights (N,), not yet multiplied by class weights; None if there are none."""
     if sample_weight is None:
         return None
     sample_weight = readable(sample_weight, "sample_weight")
@@ -149,7 +149,7 @@ def checked_weights(sample_weight: Any, X: Any) -> Array | None:
 
 
 def _weights_of_classes(class_weight: dict[Any, float] | str, classes: Array, targets: Array, s: Array | None) -> Array:
-    """Return (K,) weights; "balanced" counts the targets, 0..K-1, of weights s."""
+    """Return the class weights (K,); for "balanced" the targets, 0..K-1, are counted with their weights s."""
     if class_weight == "balanced":
         return class_weights("balanced", targets, s, len(classes))
     c: Array = compute_class_weight(class_weight, classes=classes, y=classes)
@@ -157,11 +157,11 @@ def _weights_of_classes(class_weight: dict[Any, float] | str, classes: Array, ta
 
 
 def encoded(y: Array) -> tuple[Array, Array]:
-    """Return the classes, sorted, and the number of each label's class; refuse what are no labels."""
+    """Return the sorted classes, and the number of each label's class; raise ValueError if y has no labels."""
     found = counted(y)
     if found is None:
         check_classification_targets(y)
         return np.unique(y, return_inverse=True)
     if 2 * len(found[0]) > len(y):
-        check_classification_targets(y)  # which warns of so many classes
+        check_classification_targets(y)  # warns that there are many classes for so few samples
     return found

@@ -1,4 +1,4 @@
-"""Posteriors and scores of two classes with one row of coefficients: what `LogisticRegression` predicts from."""
+"""Posteriors and scores of two classes with one row of coefficients, as `LogisticRegression` has for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 def posteriors(X: Any, w: Array, b: Array, n_threads: int | None = None, offset: Array | None = None) -> Array:
     """Return the probabilities (N, 2) of both classes, from coefficients (1, D) and an intercept (1,) of class 1.
 
-    An offset, (N, 1), is added to its score.
+    An offset (N, 1) is added to the score of class 1.
     """
     found = _pass(X, w, b, n_threads, offset, both=True)
     if found is None:
@@ -32,7 +32,7 @@ def posteriors(X: Any, w: Array, b: Array, n_threads: int | None = None, offset:
 
 
 def scores(X: Any, w: Array, b: Array, n_threads: int | None = None, offset: Array | None = None) -> Array:
-    """Return the scores (N,) of class 1, x w + b, and its offset (N, 1)."""
+    """Return the scores (N,) of class 1: x w + b, plus an offset (N, 1)."""
     found = _pass(X, w, b, n_threads, offset, both=False)
     if found is None:
         samples, dtype, weights, bias, _ = check_scoring(X, w, b, None)
@@ -41,7 +41,7 @@ def scores(X: Any, w: Array, b: Array, n_threads: int | None = None, offset: Arr
 
 
 def _pass(X: Any, w: Array, b: Array, n_threads: int | None, offset: Array | None, *, both: bool) -> Array | None:
-    """Return either from one pass; None where there is none for these samples."""
+    """Return the posteriors, if `both`, or the scores, from one pass; None if no pass can take these samples."""
     kernels = dispatch.kernels
     samples, dtype, weights, bias, _ = check_scoring(X, w, b, None)
     if kernels is None:

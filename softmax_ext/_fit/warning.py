@@ -1,4 +1,4 @@
-"""Warnings that name the user's line, however many functions of ours lie between."""
+"""Warnings that point to the user's line, however many of our functions lie between."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import warnings
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn in the name of the line that called this package, directly or through scikit-learn's wrapper of `fit`.
+    """Warn at the line that called this package, directly or through scikit-learn's wrapper of `fit`.
 
-    A number for `stacklevel` holds for one way to this place, and `fit`, `partial_fit`, chunks and a cluster lead here
-    by ways of different lengths. From Python 3.12 on `warnings.warn` can do this itself (skip_file_prefixes).
+    A fixed `stacklevel` would not do, since `fit`, `partial_fit`, chunks and a cluster call this function through
+    different numbers of others. From Python 3.12 on, `warnings.warn` has skip_file_prefixes for this.
     """
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _is_between(frame.f_globals.get("__name__", "")):

@@ -1,12 +1,12 @@
-"""Probabilities that mean what they say: scores of a classifier, scaled on samples that it has not seen.
+"""Calibrated probabilities: the scores of a classifier, scaled on samples that it was not fitted to.
 
-`TemperatureScaling` has one parameter, `VectorScaling` two for each class, `MatrixScaling` a matrix. All are softmax of
-a linear function of the scores, so Newton's method fits them by the passes that fit `LogisticRegression`.
-`expected_calibration_error` measures what is gained, and `reliability_display` draws it.
+`TemperatureScaling` has one parameter, `VectorScaling` two for each class, and `MatrixScaling` a matrix. All apply
+softmax to a linear function of the scores, so that Newton's method fits them by the same passes as
+`LogisticRegression`. `expected_calibration_error` measures the calibration, and `reliability_display` draws it.
 """
 
 try:
-    import sklearn as _sklearn  # noqa: F401 - what is missing is told below
+    import sklearn as _sklearn  # noqa: F401 - only to raise a better error below
 except ImportError as error:
     raise ImportError(
         f"softmax_ext.calibration needs scikit-learn ({error}): pip install 'softmax_ext[sklearn]'"

@@ -1,4 +1,4 @@
-"""How far probabilities are from what happens: a number, and a picture."""
+"""How far predicted probabilities are from observed frequencies, as a number and as a plot."""
 
 from __future__ import annotations
 
@@ -26,32 +26,33 @@ def expected_calibration_error(
     classes: npt.ArrayLike | None = None,
     sample_weight: npt.ArrayLike | None = None,
 ) -> float:
-    """Mean distance between how sure a classifier is and how often it is right, over bins of the former.
+    """Return the mean distance between predicted probabilities and how often they are right, over bins.
 
-    With w_b the weight of the samples in bin b, their mean probability p_b and the part r_b of them that is right:
-    ``Σ_b w_b |r_b - p_b| / Σ_b w_b``.
+    Samples are grouped by their predicted probability. If those of bin b have the weight w_b, the mean probability p_b,
+    and the fraction r_b of them is right, the error is ``Σ_b w_b |r_b - p_b| / Σ_b w_b``.
 
     Parameters
     ----------
     y : array_like, shape (N,)
         Labels.
     probabilities : array_like, shape (N, K), or (N,) for the second of two classes
-        Of the classes in sorted order.
+        Predicted probabilities, with the classes in sorted order.
     n_bins : int >= 1, default 15
-        How many bins.
+        Number of bins.
     strategy : {"uniform", "quantile"}, default "uniform"
-        Bins of the same width, or of the same number of samples.
+        Whether bins have the same width or the same number of samples.
     kind : {"top", "classwise"}, default "top"
-        The probability of the class that is predicted, or the mean over all classes of the errors of each one's.
+        "top" takes the probability of the predicted class, "classwise" the mean of the errors of each class's
+        probability.
     classes : array_like, shape (K,), optional
-        The labels, where `y` has not all of them and they are not 0..K-1.
+        All labels. They are needed if `y` lacks some of them and they are not 0..K-1.
     sample_weight : array_like, shape (N,), optional
         Weights of the samples.
 
     Returns
     -------
     float
-        Between 0 and 1.
+        The error, between 0 and 1.
 
     Raises
     ------
@@ -94,21 +95,21 @@ def reliability_display(
     ax: Any = None,
     **keywords: Any,
 ) -> CalibrationDisplay:
-    """Draw how often a classifier is right against how sure it is, by scikit-learn's `CalibrationDisplay`.
+    """Draw how often predictions are right against their probabilities, by scikit-learn's `CalibrationDisplay`.
 
     Parameters
     ----------
     y, probabilities, classes
         As for `expected_calibration_error`.
     label : object, optional
-        The class whose probability is drawn, against all others; by default that of the class that is predicted.
+        The class whose probability is drawn; by default the probability of the predicted class is.
     n_bins, strategy, name, ax, **keywords
         As for ``CalibrationDisplay.from_predictions``.
 
     Returns
     -------
     sklearn.calibration.CalibrationDisplay
-        With the curve as ``prob_true`` and ``prob_pred``.
+        The display, with the curve as ``prob_true`` and ``prob_pred``.
 
     Raises
     ------
@@ -132,7 +133,7 @@ def reliability_display(
 
 
 def _checked(y: Any, probabilities: Any, classes: Any) -> tuple[Array, Array]:
-    """Return the probabilities (N, K), and the number of each label's class."""
+    """Return checked probabilities (N, K), and the number of each label's class, (N,)."""
     S = np.asarray(read(probabilities, "probabilities"))
     if S.ndim == 1:
         S = np.column_stack([1 - S, S])
@@ -149,7 +150,7 @@ def _are_numbers(y: Any, K: int) -> bool:
 
 
 def numbered(y: Array, K: int, classes: Any, N: int) -> tuple[Array, Array]:
-    """Return the classes of K columns, sorted, and the number of each label's."""
+    """Return the sorted classes of K columns, and the number of each label's class, (N,)."""
     if y.shape != (N,):
         raise ValueError(f"y must have a label for each of the {N} samples, shape ({N},), got shape {y.shape}")
     if classes is None:

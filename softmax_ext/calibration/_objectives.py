@@ -1,10 +1,11 @@
-"""What the scalings minimise, as functions of their few parameters: mean cross-entropy of softmax(W z + b).
+"""The objectives of the scalings, mean cross-entropy of softmax(W z + b), as functions of their few parameters.
 
-Where classes are few, the fused pass takes the scores for its samples, and W for its weights: a diagonal costs it no
-more than a full matrix. It does K² operations for a row, so from `MANY` classes on a diagonal W is applied to blocks of
-rows, and the functions of scores do the rest.
+For few classes the fused pass computes them, with the scores z as its samples. It does K² operations for each row, even
+if W is diagonal. So from `MANY` classes on, a diagonal W is applied to blocks of rows instead, and the functions of
+scores do the rest.
 
-Of many rows some are fitted first, and tell all others the Hessian, which is nearly the same: few passes are left.
+If there are many rows, some are fitted first. Their Hessian is nearly that of all rows, and replaces it, so that few
+passes over all rows are left.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
 MANY = 64
-SOME = 2**12  # rows that are fitted first, if there are four times as many, and eight of each class among them
-BLOCK = 2**16  # scores at a time, which stay in cache between the steps
+# How many rows are fitted first, if there are four times as many in all, and eight of each class among them.
+SOME = 2**12
+BLOCK = 2**16  # how many scores are computed at a time, so that they stay in cache from step to step
 
 
 class Diagonal:
-    """W = diag(a), with b or without: from parameters (a, b), or from one number that is the whole of a."""
+    """W = diag(a): the parameters are (a, b) if `vector`, else one number to which all entries of a are equal."""
 
     def __init__(self, rows: Rows, K: int, *, vector: bool, n_threads: int | None) -> None:
         self.K, self.vector, self.n_threads = K, vector, n_threads
@@ -42,7 +44,7 @@ class Diagonal:
             )
 
     def value_and_grad(self, w: Vector) -> tuple[float, Vector]:
-        """Return the mean loss, and its derivatives by the parameters."""
+        """Return the mean loss, and its gradient with respect to the parameters."""
         if self._pass is not None:
             value, grad = self._pass.value_and_grad(self._spread(w))
             return value, self._gather(grad)
@@ -77,14 +79,17 @@ class Diagonal:
         return self._join(da / m, db / m)
 
     def hessian(self, w: Vector) -> Array:
-        """Return the whole Hessian, a product for each column, and regular along what changes nothing."""
+        """Return the whole Hessian, computed as a product for each column.
+
+        The loss does not change when a number is added to all of b. There the Hessian is made regular.
+        """
         H = np.stack([self.hessp(w, column) for column in np.eye(w.size)])
         if self.vector:
             H[self.K :, self.K :] += 1 / self.K
         return H
 
     def _split(self, w: Vector) -> tuple[Array, Array]:
-        """Return a and b, of the scores' dtype."""
+        """Return a and b (K,), in the scores' dtype."""
         a, b = (w[: self.K], w[self.K :]) if self.vector else (np.full(self.K, w[0]), np.zeros(self.K))
         return a.astype(self.dtype), b.astype(self.dtype)
 
@@ -92,14 +97,14 @@ class Diagonal:
         return np.concatenate([a, b - b.mean()]) if self.vector else np.array([a.sum()])
 
     def _spread(self, w: Vector) -> Vector:
-        """Return the parameters of the pass, row after row of W, then b."""
+        """Return the parameters as the pass takes them: W row after row, then b."""
         if not self.vector:
             whole: Vector = (np.eye(self.K) * w[0]).ravel()
             return whole
         return np.concatenate([np.diag(w[: self.K]).ravel(), w[self.K :]])
 
     def _gather(self, g: Vector) -> Vector:
-        """Return the part of a gradient of the pass that belongs to the parameters."""
+        """Return the gradient with respect to the parameters, from one of the pass."""
         return self._join(g[: self.K**2 : self.K + 1], g[self.K**2 :])
 
     def _blocks(self) -> Iterator[tuple[Array, Array, Array | None]]:
@@ -111,7 +116,7 @@ class Diagonal:
 
 
 class Full:
-    """A full W, with the penalty that Kull et al. (2019) call ODIR: of what is not on the diagonal, and of b."""
+    """A full W, with a penalty of its off-diagonal entries and of b, which Kull et al. (2019) call ODIR."""
 
     def __init__(self, rows: Rows, K: int, *, off_diagonal: float, intercept: float, n_threads: int | None) -> None:
         self.dtype, self.n_threads = rows.dtype, n_threads
@@ -138,7 +143,10 @@ class Full:
 
 
 class Guided:
-    """The objective of all rows with the Hessian of some; of one parameter, with the slope between two points."""
+    """The objective of all rows, with the Hessian of some rows.
+
+    If there is one parameter, the Hessian is the slope of the gradient between the last two points instead.
+    """
 
     def __init__(self, whole: Diagonal | Full, some: Diagonal | Full) -> None:
         self.dtype, self.n_threads = whole.dtype, whole.n_threads
@@ -146,17 +154,17 @@ class Guided:
         self._seen: list[tuple[Vector, Vector]] = []
 
     def value_and_grad(self, w: Vector) -> tuple[float, Vector]:
-        """Return value and gradient, of all rows."""
+        """Return value and gradient of all rows."""
         value, grad = self._whole.value_and_grad(w)
         self._seen = [*self._seen[-1:], (w.copy(), grad)]
         return value, grad
 
     def hessp(self, w: Vector, v: Vector) -> Vector:
-        """Return the product of some rows' Hessian and v."""
+        """Return the product of v with the Hessian of some rows."""
         return self._some.hessp(w, v)
 
     def hessian(self, w: Vector) -> Array:
-        """Return some rows' Hessian, or the slope of the gradient."""
+        """Return the Hessian of some rows, or, for one parameter, the slope of the gradient if that is positive."""
         if w.size == 1 and len(self._seen) == 2:
             (a, at_a), (b, at_b) = self._seen
             if (b - a) @ (at_b - at_a) > 0:
@@ -165,7 +173,7 @@ class Guided:
 
 
 def some_of(rows: Rows, K: int) -> Rows | None:
-    """Return some of the rows, evenly spread, or None where these would not speak for all."""
+    """Return about SOME of the rows, evenly spread, or None if they would not represent all."""
     step = len(rows) // SOME
     if step < 4:
         return None

@@ -1,4 +1,4 @@
-"""Temperature, vector and matrix scaling as scikit-learn's estimators: of scores, or around a classifier."""
+"""Temperature, vector and matrix scaling with scikit-learn's interface: of given scores, or of a classifier's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sklearn.utils.validation import (
 
 try:
     from sklearn.frozen import FrozenEstimator
-except ImportError:  # before 1.6
+except ImportError:  # scikit-learn has it since 1.6
     FrozenEstimator = None
 
 from .._fit.readable import readable
@@ -39,12 +39,12 @@ __all__ = ["MatrixScaling", "TemperatureScaling", "VectorScaling"]
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# scikit-learn looks for the logarithm of the inverse temperature in [-10, 10].
+# The bounds of the inverse temperature are scikit-learn's, which looks for its logarithm in [-10, 10].
 LEAST, MOST = math.exp(-10), math.exp(10)
 
 
 class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """What the three have in common: where scores come from, and what is asked of the scaled ones."""
+    """The base of the three scalings: it reads or computes scores, fits, and predicts from the scaled scores."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "estimator": [HasMethods(["fit", "predict_proba"]), HasMethods(["fit", "decision_function"]), None],
@@ -81,19 +81,31 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array_like, shape (N, K), or (N,) or (N, 1) for two classes
-            Scores of samples that the classifier was not fitted to, as from its `decision_function`: of two classes
-            those of the second, if there is one column. With ``on="probabilities"`` probabilities; with `estimator` the
-            samples themselves, (N, D), of any kind that it takes.
+            Scores of samples that the classifier was not fitted to, as its `decision_function` returns them; a single
+            column belongs to the second of two classes. With ``on="probabilities"`` they are probabilities. With
+            `estimator` they are the samples themselves, (N, D), of any kind that it takes.
         y : array_like, shape (N,)
             Labels.
         sample_weight : array_like, shape (N,), optional
-            Weights, not negative; `estimator` is given them too, if it takes them.
+            Weights, not negative. They are passed to `estimator`, too, if its `fit` takes them.
         classes : array_like, shape (K,), optional
-            The labels of the columns, sorted, where `y` has not all of them and they are not 0..K-1.
+            The sorted labels of the columns. They are needed if `y` lacks some of them and they are not 0..K-1.
 
         Returns
         -------
         self
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If shapes or labels do not fit, if X is not finite or holds no probabilities where it should, or if all
+            weights are 0.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If `max_iter` iterations were not enough.
         """
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
@@ -133,7 +145,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def decision_function(self, X: Any) -> Array:
-        """Scaled scores.
+        """Return the scaled scores.
 
         Parameters
         ----------
@@ -143,14 +155,14 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         ndarray, shape (N, K), or (N,) for two classes
-            Of two classes, the second's score less the first's.
+            Scaled scores in the order of `classes_`, or, for two classes, the second's score less the first's.
         """
         Z = self._scaled(X)
         scores: Array = Z[:, 1] - Z[:, 0] if Z.shape[1] == 2 else Z
         return scores
 
     def predict_proba(self, X: Any) -> Array:
-        """Calibrated probabilities.
+        """Return the calibrated probabilities.
 
         Parameters
         ----------
@@ -160,13 +172,13 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         ndarray, shape (N, K)
-            In the order of `classes_`.
+            Probabilities in the order of `classes_`.
         """
         S: Array = softmax(self._scaled(X), axis=1, n_threads=self.n_threads)
         return S
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Logarithms of the calibrated probabilities.
+        """Return the logarithms of the calibrated probabilities.
 
         Parameters
         ----------
@@ -176,13 +188,13 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         ndarray, shape (N, K)
-            In the order of `classes_`.
+            Logarithms in the order of `classes_`.
         """
         log_S: Array = log_softmax(self._scaled(X), axis=1, n_threads=self.n_threads)
         return log_S
 
     def predict(self, X: Any) -> Array:
-        """Labels with the largest scaled scores.
+        """Return the labels with the largest scaled scores.
 
         Parameters
         ----------
@@ -211,7 +223,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return scaled
 
     def _read(self, X: Any) -> Array:
-        """Return scores (N, K or 1), of float32 or float64."""
+        """Return scores (N, K) or (N, 1), float32 or float64; probabilities become their logarithms."""
         X = readable(X, "X")
         if np.ndim(X) == 1:
             X = np.reshape(X, (-1, 1))
@@ -225,7 +237,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return _logits(Z)
 
     def _cross_fitted(self, X: Any, y: Any, sample_weight: Any) -> Array:
-        """Fit the classifier, and return scores of samples that it was not fitted to."""
+        """Fit the classifier, and return each sample's scores by a clone that was not fitted to it."""
         check_consistent_length(X, y)
         estimator, weights = self.estimator, {}
         frozen = FrozenEstimator is not None and isinstance(estimator, FrozenEstimator)
@@ -259,25 +271,25 @@ class TemperatureScaling(_Scaling):
     Parameters
     ----------
     estimator : classifier, optional
-        Whose scores are to be calibrated: then X are its samples. Each fold's scores are those of a clone that was
-        fitted to the others, and `estimator_` is fitted to all, as in
-        ``CalibratedClassifierCV(estimator, method="temperature", ensemble=False)``; a `FrozenEstimator` stays as it
-        is. By default X are scores.
+        The classifier whose scores are calibrated; X are then its samples. Each fold's scores are those of a clone that
+        was fitted to the other folds, and `estimator_` is fitted to all, as in
+        ``CalibratedClassifierCV(estimator, method="temperature", ensemble=False)``. A `FrozenEstimator` is not fitted
+        again. By default X are scores.
     on : {"scores", "probabilities"}, default "scores"
-        What X is, without `estimator`. Of probabilities the logarithms are taken.
+        Without `estimator`, what X holds. Probabilities are replaced by their logarithms.
     cv : int, splitter or iterable, optional
-        Folds, with `estimator`; by default five that are stratified.
+        With `estimator`, the folds; by default five stratified ones.
     tol : float > 0, default 1e-6
-        Largest component of the gradient at the end.
+        The fit ends when no component of the gradient is larger.
     max_iter : int >= 1, default 100
-        Most iterations of Newton's method.
+        Greatest number of iterations of Newton's method.
     n_threads : int, optional
-        As in `loss_grad`. The result does not depend on it, to the bit.
+        As in `loss_grad`. It does not change a bit of the result.
 
     Attributes
     ----------
     temperature_ : float
-        T.
+        T, the temperature.
     classes_ : ndarray, shape (K,)
         The labels of the columns.
     loss_ : float
@@ -296,8 +308,8 @@ class TemperatureScaling(_Scaling):
     Notes
     -----
     1 / T is looked for in [exp(-10), exp(10)], as scikit-learn does. The loss is convex in it, and Newton's method
-    takes two passes an iteration. In scikit-learn, scores z of two classes in one column stand for (-z, z), here for
-    (0, z), of which softmax is the logistic function: T is half of scikit-learn's.
+    takes two passes for each iteration. If two classes have scores z in one column, scikit-learn takes them for
+    (-z, z), but here they are (0, z), whose softmax is the logistic function: T is half of scikit-learn's.
 
     References
     ----------
@@ -336,9 +348,9 @@ class VectorScaling(_Scaling):
     Attributes
     ----------
     scale_ : ndarray, shape (K,)
-        a.
+        a, the factors.
     intercept_ : ndarray, shape (K,)
-        b, which sums to 0.
+        b, the shifts, which sum to 0.
     classes_ : ndarray, shape (K,)
         The labels of the columns.
     loss_ : float
@@ -378,7 +390,7 @@ class VectorScaling(_Scaling):
 class MatrixScaling(_Scaling):
     r"""A linear function of all scores: probabilities are softmax(W z + b), with the ODIR penalty.
 
-    The penalty of what is off the diagonal, and of the intercepts, is
+    The penalty of the off-diagonal entries and of the intercepts is
 
     .. math:: \frac{\lambda}{K (K - 1)} \sum_{j \ne k} W_{jk}^2 + \frac{\mu}{K} \sum_k b_k^2
 
@@ -387,20 +399,20 @@ class MatrixScaling(_Scaling):
     estimator, on, cv, tol, max_iter, n_threads
         As in `TemperatureScaling`.
     off_diagonal : float >= 0, default 0.01
-        λ. It is to be chosen by cross-validation, as is μ: without it many classes overfit.
+        λ. Both λ and μ should be chosen by cross-validation: without a penalty, many classes overfit.
     intercept : float >= 0, default 0.01
-        μ.
+        μ, the strength of the intercepts' penalty.
 
     Attributes
     ----------
     coef_ : ndarray, shape (K, K)
-        W.
+        W, the matrix.
     intercept_ : ndarray, shape (K,)
-        b.
+        b, the shifts.
     classes_ : ndarray, shape (K,)
         The labels of the columns.
     loss_ : float
-        Mean cross-entropy of the scaled scores, in nats, and the penalty.
+        Mean cross-entropy of the scaled scores, in nats, plus the penalty.
     n_iter_ : int
         Iterations.
     n_features_in_ : int
@@ -461,12 +473,12 @@ class MatrixScaling(_Scaling):
 
 
 def _columns(Z: Array) -> Array:
-    """Return scores with a column for each class: of two classes the first has 0."""
+    """Return scores with a column for each class: a single column gets one of 0 before it, for the first of two."""
     return np.column_stack([np.zeros_like(Z), Z]) if Z.shape[1] == 1 else Z
 
 
 def _logits(S: Array) -> Array:
-    """Return logarithms of probabilities; of one column, that of the second of two classes, its logit."""
+    """Return the logarithms of probabilities, or the logit of a single column, which has those of the second class."""
     tiny = np.finfo(S.dtype).tiny
     log_S: Array = np.log(np.maximum(S, tiny))
     return log_S - np.log(np.maximum(1 - S, tiny)) if S.shape[1] == 1 else log_S
