@@ -1,4 +1,4 @@
-"""Arrays in files as pieces: X, targets and weights that are sliced by rows, from .npy files, HDF5 and Zarr."""
+"""Arrays in .npy files, HDF5 and Zarr, which are read in pieces: some rows of X, targets, weights and offsets."""
 
 from __future__ import annotations
 
@@ -19,26 +19,28 @@ from .._objective.pieces import CHUNK_BYTES, MiB, checked
 Array = npt.NDArray[Any]
 PathLike = str | os.PathLike[str]
 
-# Bytes of X in a chunk of a map that is computed where it lies, which takes no memory of ours: as much as a block of
-# the pass in memory (_core/plan.py), for each chunk starts a team of threads anew.
+# The bytes of X in a chunk that is mapped and read in place. Such a chunk takes no memory of ours, so it may be as
+# large as a block of a pass (`BLOCK_BYTES` in _core/plan.py); smaller ones would start a team of threads more often.
 MAPPED_BYTES = 256 * MiB
-# What the libraries raise for a file that they cannot read; zlib's and numcodecs' errors among them.
+# The exceptions that the libraries raise for a file that they cannot read, zlib's and numcodecs' included.
 DAMAGED = (OSError, ValueError, RuntimeError, KeyError, EOFError)
 
 
 class Arrays:
-    """X (N, D), y (N,) or (N, K), weights (N,), offsets (N,) or (N, K), whose rows are read as often as asked for.
+    """X (N, D), y (N,) or (N, K), weights (N,) and offsets (N,) or (N, K) in files, which can be read many times.
 
     Parameters
     ----------
     files : sequence of str
-        Files or folders that have them.
+        The files or folders that hold the arrays.
     names : sequence of str or None
-        What errors call the four arrays; None for those that are not there.
+        What errors call the four arrays; None for an array that is not given.
     opened : callable
-        Gives the arrays for one pass: anything with `shape` and `dtype` that NumPy can make an array of when sliced.
+        Returns a context manager that gives the four arrays for one pass, or None for an array that is not given. An
+        array is anything with `shape` and `dtype` whose slices NumPy can convert.
     intact : callable
-        Called with the first and the last row before these are read; raises ValueError if they are not there any more.
+        Called with the numbers of the first and the last row before rows are read; raises ValueError if the files do
+        not hold them any more.
     rows, dtype
         As in `chunks.from_npy`.
     """
@@ -69,16 +71,19 @@ class Arrays:
             self.rows = self._most(X) if rows is None else check_integer(rows, "rows")
 
     def _most(self, X: Any) -> int:
-        """Return the rows of a chunk, where nobody says: those of so many bytes, and whole chunks of the file's."""
+        """Return the default number of rows in a chunk: as many as the limit in bytes allows.
+
+        If the file is cut into chunks itself, the number is a multiple of the rows in one of them where possible.
+        """
         mapped = isinstance(X, np.memmap) and is_real(self.dtype) and is_native(X.view(self.dtype), read_as(self.dtype))
         most = (MAPPED_BYTES if mapped else CHUNK_BYTES) // (
             self.D * COMPUTES_IN.get(self.dtype.char, self.dtype).itemsize
         )
-        together = int((getattr(X, "chunks", None) or (1,))[0])  # rows that are unpacked together
+        together = int((getattr(X, "chunks", None) or (1,))[0])  # rows of a chunk in the file, which is unpacked whole
         return max(1, most // together * together if most >= together else most)
 
     def read(self) -> Iterator[Rows]:
-        """Yield the rows, so many at a time."""
+        """Yield all rows in their order, `self.rows` at a time."""
         self.intact(0, self.N - 1)
         with self.opened() as arrays:
             for array, name, shape in zip(arrays, self.names, self.shapes, strict=True):
@@ -95,6 +100,7 @@ class Arrays:
                 yield checked(X, y, s, f"{self.names[0]}, rows {start} to {stop - 1}", offset)
 
     def _cut(self, array: Any, name: str | None, start: int, stop: int) -> Any:
+        """Return some rows of one of the arrays, or None if it is not given."""
         if array is None:
             return None
         try:
@@ -103,22 +109,23 @@ class Arrays:
             raise
         except DAMAGED as error:
             raise ValueError(f"{name}, rows {start} to {stop - 1} cannot be read: {error}") from error
-        # h5py's dtypes say their byte order, though it be this machine's, and a buffer of such an array says it too.
+        # h5py's dtypes name their byte order even if it is the native one, and buffers of such arrays do too. Kernels
+        # expect buffers of native numbers, which name none.
         return (
             found.view(found.dtype.newbyteorder("=")) if found.dtype.isnative and found.dtype.kind in "fiu" else found
         )
 
     def origin(self) -> tuple[Sequence[str], Sequence[object]]:
-        """Return the files, and what is taken of them."""
+        """Return the files, and what is read from them, as `fingerprint` takes both."""
         return self.files, (self.names, str(self.dtype))
 
     def describe(self) -> str:
-        """Say how many rows there are, and of what."""
+        """Return one line that says where the rows are from, how many there are, and of which dtype."""
         return f"{self.names[0]}, {self.N} rows x {self.D} columns of {self.dtype}"
 
 
 def npy(paths: Sequence[PathLike | None], rows: int | None, dtype: npt.DTypeLike | None) -> Arrays:
-    """Return the arrays of .npy files: of X, y, weights and offsets; None for those that are not there."""
+    """Return the arrays in .npy files, of which `paths` names four: X, y, weights and offsets; None if not given."""
     maps = [None if path is None else _mapped(path) for path in paths]
     given = [os.fspath(path) for path in paths if path is not None]
     names = [None if path is None else os.fspath(path) for path in paths]
@@ -126,6 +133,7 @@ def npy(paths: Sequence[PathLike | None], rows: int | None, dtype: npt.DTypeLike
 
 
 def _mapped(path: PathLike) -> Any:
+    """Return a .npy file as an array that is mapped into memory."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
@@ -139,13 +147,13 @@ def _mapped(path: PathLike) -> Any:
 
 
 def hdf5(path: PathLike, within: Sequence[str | None], rows: int | None, dtype: npt.DTypeLike | None) -> Arrays:
-    """Return the datasets of a file: of X, y, weights and offsets; None for those that are not there."""
+    """Return datasets of an HDF5 file, of which `within` names four: X, y, weights and offsets; None if not given."""
     try:
         import h5py
     except ImportError as error:
         raise ImportError(f"from_hdf5 needs h5py ({error}): pip install 'softmax_ext[hdf5]'") from error
     file = os.fspath(path)
-    os.stat(file)  # which names the file, where h5py prints a C library's words
+    os.stat(file)  # if the file is missing, this error names it; h5py's would be a long message of its C library
 
     @contextmanager
     def opened() -> Iterator[list[Any]]:
@@ -162,7 +170,10 @@ def hdf5(path: PathLike, within: Sequence[str | None], rows: int | None, dtype: 
 
 
 def _lying(file: str, dataset: Any) -> Any:
-    """Return a map of the numbers where they lie in the file as they are in memory, else what reads them."""
+    """Return a dataset as an array that is mapped, if it lies in the file as it would in memory; else one that reads.
+
+    Compressed datasets, those that are cut into chunks, and strings are read.
+    """
     import h5py
 
     if h5py.check_string_dtype(dataset.dtype) is not None:
@@ -175,7 +186,7 @@ def _lying(file: str, dataset: Any) -> Any:
 
 
 class _Words:
-    """A dataset of strings, which are read as NumPy's."""
+    """A dataset of strings, whose slices are NumPy's arrays of strings."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset, self.shape, self.dtype = dataset, dataset.shape, dataset.dtype
@@ -186,7 +197,7 @@ class _Words:
 
 
 def zarr(path: PathLike, within: Sequence[str | None], rows: int | None, dtype: npt.DTypeLike | None) -> Arrays:
-    """Return the arrays of a Zarr group: of X, y, weights and offsets; None for those that are not there."""
+    """Return arrays of a Zarr group, of which `within` names four: X, y, weights and offsets; None if not given."""
     try:
         import zarr as library
     except ImportError as error:
@@ -204,8 +215,8 @@ def zarr(path: PathLike, within: Sequence[str | None], rows: int | None, dtype: 
         except DAMAGED as error:
             raise ValueError(f"{folder} cannot be read as a Zarr group: {error}") from error
 
-    # A chunk that is not there reads as zeros, as one that is all zeros and was never written: what has been lost
-    # since shows in their number alone.
+    # zarr reads a missing chunk as zeros, since it does not write chunks of zeros. So only the number of chunks tells
+    # whether one has been lost.
     at_first = [None if array is None else array.nchunks_initialized for array in arrays()]
 
     @contextmanager
@@ -223,11 +234,12 @@ def zarr(path: PathLike, within: Sequence[str | None], rows: int | None, dtype: 
 
 
 def _called(file: str, kind: str, within: Sequence[str | None]) -> list[str | None]:
+    """Return what errors call the arrays within a file."""
     return [None if name is None else f"{file}, {kind} {name!r}" for name in within]
 
 
 def _within(group: Any, file: str, name: str, kind: type) -> Any:
-    """Return what a file has under this name."""
+    """Return the array of this name in a group; raise ValueError if there is none."""
     found = group.get(name)
     if not isinstance(found, kind):
         raise ValueError(f"{file} has no array {name!r}, only {', '.join(sorted(group)) or 'nothing'}")
@@ -235,11 +247,11 @@ def _within(group: Any, file: str, name: str, kind: type) -> Any:
 
 
 def _as_long(files: Sequence[str]) -> Callable[[int, int], None]:
-    """Return what raises ValueError if one of the files has become shorter than it is now."""
+    """Return a function that raises ValueError if one of the files has become shorter than it is now."""
     sizes = [(file, os.stat(file).st_size) for file in files]
 
     def intact(first: int, last: int) -> None:
-        for file, size in sizes:  # to touch a page behind the end of a map's file would be the end of the process
+        for file, size in sizes:  # the system ends a process that reads a mapped file beyond its end
             if (now := os.stat(file).st_size) < size:
                 raise ValueError(
                     f"{file} has {now} bytes, and had {size} when it was opened: rows {first} to {last} cannot be read"
@@ -249,7 +261,7 @@ def _as_long(files: Sequence[str]) -> Callable[[int, int], None]:
 
 
 def _known(X: Any, dtype: npt.DTypeLike | None, name: str) -> np.dtype[Any]:
-    """Return what numbers an array has; where it has records of as many bytes, what they are said to be."""
+    """Return the dtype of an array's numbers: its own, or `dtype` if it holds records of that size."""
     held: np.dtype[Any] = np.dtype(X.dtype)
     if dtype is None and held.kind != "V":
         return held
@@ -262,7 +274,7 @@ def _known(X: Any, dtype: npt.DTypeLike | None, name: str) -> np.dtype[Any]:
 
 
 def _fetch(X: Any, start: int, stop: int) -> None:
-    """Ask the system for these rows of a mapped file, so that it reads them while others are computed."""
+    """Ask the system to read these rows of a mapped file from the disk, so that it does while others are computed."""
     if isinstance(X, np.memmap) and isinstance(X.base, mmap.mmap) and X.flags.c_contiguous:
         if not hasattr(X.base, "madvise"):
             return

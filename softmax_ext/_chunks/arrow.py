@@ -1,4 +1,4 @@
-"""Files of columns as pieces, through pyarrow.dataset: Parquet and Arrow IPC, which is Feather, one after the other."""
+"""Files of columns, Parquet and Arrow IPC (Feather), which pyarrow.dataset reads in pieces, file after file."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .arrays import PathLike
 Array = npt.NDArray[Any]
 
 
-# What pyarrow calls a kind of file, with what messages call it and who asks for it.
+# For each kind of file, by pyarrow's name for it: the name in messages, and the function that users call.
 FORMATS = {"parquet": ("Parquet", "from_parquet"), "ipc": ("Arrow IPC", "from_arrow")}
 
 
 class Columns:
-    """A file or many of them, whose columns are those of the first, and whose rows are read as often as asked for.
+    """One or more files with the same columns, which can be read many times.
 
-    The parameters are a key of FORMATS and those of `chunks.from_parquet`.
+    `kind` is a key of FORMATS; the other parameters are those of `chunks.from_parquet`.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Columns:
         self.kind, self.source, self.target, self.sample_weight = kind, source, target, sample_weight
         self.offset = [offset] if isinstance(offset, str) else list(offset or ())
         self.called = source if isinstance(source, str) else source[0] if len(source) == 1 else f"{source[0]}, ..."
-        self.damaged = (pa.ArrowException, OSError)  # what pyarrow raises for a file that it cannot read
+        self.damaged = (pa.ArrowException, OSError)  # the exceptions that pyarrow raises for a file it cannot read
         self.first = self._opened()
         if not self.first.files:
             raise FileNotFoundError(f"{self.called} holds no files")
@@ -67,6 +67,7 @@ class Columns:
         self.rows = max(1, most) if rows is None else check_integer(rows, "rows")
 
     def _opened(self) -> Any:
+        """Return pyarrow's dataset of the files that there are now."""
         from pyarrow import dataset
 
         try:
@@ -75,7 +76,7 @@ class Columns:
             raise ValueError(f"{self.called} cannot be read as {FORMATS[self.kind][0]}: {error}") from error
 
     def _kinds(self) -> dict[str, Any]:
-        """Return the types of the columns that are wanted; refuse what is not there, or cannot be a feature."""
+        """Return the types of the columns that are read; raise ValueError if one is missing or holds no numbers."""
         called, target = self.called, self.target
         for name in self.wanted:
             if name not in self.schema.names:
@@ -94,8 +95,8 @@ class Columns:
         return kinds
 
     def read(self) -> Iterator[Rows]:
-        """Yield the rows, a row group or record batch or a part of one at a time."""
-        # Opened anew each time, since what a dataset remembers of its files would hide that one has changed.
+        """Yield the rows in their order, each piece from one row group or record batch."""
+        # The files are opened again for each pass, since pyarrow's dataset remembers them as they were.
         whole = self._opened()
         if gone := sorted(set(self.first.files) - set(whole.files)):
             raise FileNotFoundError(f"{gone[0]} was there when this fit began, and is gone")
@@ -124,15 +125,15 @@ class Columns:
                 raise trouble(str(error) if str(error).startswith(str(where)) else f"{where}: {error}") from error
 
     def _groups(self, fragment: Any) -> Iterator[tuple[str, Any]]:
-        """Yield the parts of a file that can be read by themselves, with their names."""
+        """Yield a file's row groups with their names; or the whole file, if it has record batches instead."""
         if self.kind == "parquet":
             for group in fragment.split_by_row_group():
                 yield f"{fragment.path}, row group {group.row_groups[0].id}", group
         else:
-            yield str(fragment.path), fragment  # which pyarrow goes through by its record batches
+            yield str(fragment.path), fragment  # pyarrow reads it one record batch at a time
 
     def _check_alike(self, fragment: Any) -> None:
-        """Refuse a file whose columns are not those of the first."""
+        """Raise ValueError if a file's columns or their types are not those of the first file."""
         from pyarrow import dataset
 
         own = fragment.physical_schema
@@ -145,9 +146,10 @@ class Columns:
                 raise ValueError(f"no column {name!r}, which the first file has")
 
     def _piece(self, batch: Any, where: str) -> Rows:
-        """Turn a record batch into a piece: columns, one after the other, into the rows of Xᵀ."""
+        """Return a record batch as a piece: its columns are copied into the rows of X."""
 
         def column(name: str) -> Array:
+            """Return a column of the batch, which must have no nulls, as an array."""
             values = batch.column(name)
             if values.null_count:
                 raise ValueError(
@@ -157,7 +159,7 @@ class Columns:
             return array
 
         X = np.empty((len(batch), len(self.names)), self.dtype)
-        few = max(1, 2**15 // len(self.names))  # rows whose entries stay in cache until their row is complete
+        few = max(1, 2**15 // len(self.names))  # rows at a time, so that they stay in cache until all columns are in
         columns = [column(name) for name in self.names]
         for start in range(0, len(batch), few):
             for j, values in enumerate(columns):
@@ -168,14 +170,14 @@ class Columns:
         return checked(X, y.astype(str) if y is not None and y.dtype.kind == "O" else y, s, where, offset)
 
     def origin(self) -> tuple[Sequence[str], Sequence[object]]:
-        """Return the files that there are now, and what is taken of them."""
+        """Return the files that there are now, and what is read from them, as `fingerprint` takes both."""
         return self._opened().files, (self.kind, self.wanted, self.target, self.sample_weight, str(self.dtype))
 
     def describe(self) -> str:
-        """Say how many rows there are, and of what."""
+        """Return one line that says where the rows are from, how many there are, and of which columns."""
         try:
             rows = f"{self.first.count_rows()}"
-        except self.damaged:  # a file that is gone, say, which a fit will tell of
+        except self.damaged:  # a file may have been removed; only a fit raises an error for that
             rows = "unreadable"
         files, target = self.first.files, self.target
         number = f"{len(files)} files, " if len(files) > 1 else ""
@@ -184,7 +186,7 @@ class Columns:
 
 
 def _common(kinds: Sequence[Any]) -> np.dtype[Any]:
-    """Return the dtype of X: that of all columns where it is one that is computed as it is, else a floating one."""
+    """Return the dtype of X: that of the columns if all have one that kernels widen, else float32 or float64."""
     dtypes: set[np.dtype[Any]] = {np.dtype(kind.to_pandas_dtype()) for kind in kinds}
     if len(dtypes) == 1 and (only := next(iter(dtypes))).char in NARROW:
         return only
@@ -192,13 +194,14 @@ def _common(kinds: Sequence[Any]) -> np.dtype[Any]:
 
 
 def _is_number(kind: Any) -> bool:
+    """Return whether a column of this Arrow type can be a feature."""
     from pyarrow import types
 
     return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind))
 
 
 def _found(path: PathLike | Sequence[PathLike]) -> str | list[str]:
-    """Return a file or folder, or the files of a list or a pattern, all of which exist."""
+    """Return a path of a file or folder as a string, and a list or a pattern as a list of existing files."""
     if not isinstance(path, str | os.PathLike):
         if not isinstance(path, Iterable):
             raise TypeError(f"path must be a path or a sequence of paths, got {path!r}")

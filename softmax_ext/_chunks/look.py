@@ -1,4 +1,4 @@
-"""The first look at data in pieces, which is one pass over them, and a file that keeps what it has found."""
+"""The first look at data in pieces, which takes a pass over them, and the file that keeps its results."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from .._objective.pieces import Sample, Survey, merged, survey
 
 Array = npt.NDArray[Any]
 
-VERSION = 1  # of a file
-# Pages that lie apart are read of the data's files: what was overwritten under the old date is likely to show there.
+VERSION = 1  # of the file's format
+# For a fingerprint, so many pages of so many bytes are read from the data's files, spread evenly. They are likely to
+# show that data were overwritten even if a file's size and date are as before.
 PAGE, PAGES = 4096, 4096
-SPARSE = "data", "indices", "indptr"
+SPARSE = "data", "indices", "indptr"  # the arrays of a sparse X
 
 
 class Look(NamedTuple):
-    """What there is, and a sample of the rows."""
+    """What a first look finds: a survey of all pieces, and a sample of the rows."""
 
     survey: Survey
     sample: Rows
 
     @classmethod
     def at(cls, pieces: Iterable[Rows]) -> Look:
-        """Read all pieces once; refuse what cannot be fitted."""
+        """Return what one pass over all pieces finds; raise ValueError if they cannot be fitted."""
         sample, found = Sample(), []
         for piece in pieces:
             found.append(survey(piece))
@@ -43,7 +44,7 @@ class Look(NamedTuple):
         return cls(whole, sample.rows())
 
     def save(self, path: Path, data: str) -> None:
-        """Write it, whole or not at all, with the fingerprint of the data."""
+        """Write the look to a file with the fingerprint of its data; the file is replaced whole or not at all."""
         X, some = self.sample.X, self.sample
         arrays = {"X": X} if not scipy.sparse.issparse(X) else {name: getattr(X.tocsr(), name) for name in SPARSE}
         arrays |= {name: getattr(some, name) for name in ("y", "Y", "s", "offset")}
@@ -53,7 +54,7 @@ class Look(NamedTuple):
 
     @classmethod
     def load(cls, path: Path, data: str) -> Look | None:
-        """Return what was written; None if it was of other data, by another version, or is damaged: one looks again."""
+        """Return the look that a file keeps; None if it is of other data or another version, missing or damaged."""
         try:
             arrays = load(path)
             if arrays["version"] != VERSION or arrays["fingerprint"] != data:
@@ -62,7 +63,7 @@ class Look(NamedTuple):
             X: Any = arrays.get("X")
             if X is None:
                 X = scipy.sparse.csr_array(tuple(arrays[name] for name in SPARSE), shape=tuple(arrays["shape"]))
-            elif X.dtype.kind == "V":  # as NumPy writes bfloat16
+            elif X.dtype.kind == "V":  # NumPy writes bfloat16 as records of two bytes
                 X = X.view(dtype)
             more = {name: arrays.get(name) for name in ("y", "Y", "s", "offset")}
             rows = Rows(X, where="a sample of the rows", **more)
@@ -76,9 +77,10 @@ class Look(NamedTuple):
 
 
 def fingerprint(files: Sequence[str], taken: Sequence[object]) -> str:
-    """Return what tells other data from these: what is taken of the files, their names, sizes and dates, some pages.
+    """Return a hash that changes if the data do.
 
-    Of a folder all files count.
+    It is made of `taken` (what is read from the files, such as the names of columns), of the files' names, sizes and
+    dates, and of some of their pages. A folder stands for all files in it.
     """
     found = hashlib.sha256(repr(tuple(taken)).encode())
     each = [name for file in files for name in _within(file)]
@@ -96,6 +98,7 @@ def fingerprint(files: Sequence[str], taken: Sequence[object]) -> str:
 
 
 def _within(file: str) -> list[str]:
+    """Return the files in a folder, sorted, or the file itself."""
     if not os.path.isdir(file):
         return [file]
     return sorted(os.path.join(folder, name) for folder, _, names in os.walk(file) for name in names)

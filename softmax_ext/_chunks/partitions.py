@@ -1,4 +1,7 @@
-"""What runs on the workers of a cluster (dask.py): without scikit-learn, which takes seconds to import there."""
+"""Functions that run on the workers of a cluster for dask.py.
+
+This module does not import scikit-learn, since that would take each worker seconds.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,22 @@ Vector = npt.NDArray[np.float64]
 
 
 def length(block: Any) -> int:
-    """Return the rows of a block."""
+    """Return the number of rows in a block."""
     return int(block.shape[0])
 
 
 def together(*parts: Any) -> tuple[Any, ...]:
-    """Return a partition of each of some data frames as one object."""
+    """Return several partitions, such as those of X and y with the same number, as one object."""
     return parts
 
 
 def rejoined(blocks: list[Any], bounds: list[tuple[int, int]]) -> Array:
-    """Return some rows of some blocks as one."""
+    """Return the rows a to b of each block, as one array; `bounds` has (a, b) for each block."""
     return np.concatenate([np.asarray(block)[a:b] for block, (a, b) in zip(blocks, bounds, strict=True)])
 
 
 def objective_of(piece: Rows, problem: Problem) -> SoftmaxObjective | None:
-    """Return the part of a piece in the whole; None if nothing in it counts."""
+    """Return the objective of one piece, which is a term of the whole sum; None if the piece has no weight."""
     if not len(piece):
         return None
     encoded = problem.encoded(piece)
@@ -42,7 +45,10 @@ def objective_of(piece: Rows, problem: Problem) -> SoftmaxObjective | None:
 def evaluate(
     method: str, numbers: list[int], parts: list[Any], n_threads: int | None, *vectors: Vector
 ) -> list[tuple[int, Any]]:
-    """Return what the method of each part returns: one after the other, each on all threads of the worker."""
+    """Return, with its number, what a method of each part's objective returns.
+
+    The parts are computed one after the other, each on all threads of the worker if `n_threads` is None.
+    """
     from distributed import get_worker
 
     n_threads = threads.effective(get_worker().state.nthreads if n_threads is None else n_threads)
@@ -55,7 +61,10 @@ def evaluate(
 
 
 def call(block: Any, model: Any, method: str, columns: int | None, dtype: Any, offset: Any = None) -> Array:
-    """Return what the method of a plain estimator says of a block, which may be empty."""
+    """Return the results of an estimator's method for a block, which may be empty.
+
+    `columns` is how many columns the result has, and None if it has one axis.
+    """
     if not block.shape[0]:
         return np.empty((0,) if columns is None else (0, columns), dtype)
     found: Array = getattr(model, method)(block, None if offset is None else np.asarray(offset))
@@ -63,7 +72,7 @@ def call(block: Any, model: Any, method: str, columns: int | None, dtype: Any, o
 
 
 def right(predicted: Array, y: Any) -> Array:
-    """Return which labels are as predicted."""
+    """Return whether each label is as predicted."""
     if len(predicted) != len(y):
         raise ValueError(f"a partition of X has {len(predicted)} rows, that of y or sample_weight {len(y)}")
     found: Array = predicted == plain(y)
@@ -71,7 +80,7 @@ def right(predicted: Array, y: Any) -> Array:
 
 
 def weighted(right: Array, s: Any) -> Array:
-    """Return the weights of those that are."""
+    """Return the weights of the samples that are predicted right, and 0 for the others."""
     if len(right) != len(s):
         raise ValueError(f"a partition of X has {len(right)} rows, that of sample_weight {len(s)}")
     return np.asarray(right * np.asarray(s, np.float64))
