@@ -1,4 +1,4 @@
-"""The public functions: each checks its arguments, says what is asked of a pass, and runs it."""
+"""The public functions of samples and parameters: each checks its arguments, chooses a plan and runs a pass."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-# Below one stored entry for so many features, the columns of W that occur are picked instead of all transposed: one
-# document of 16 words, out of 60000, among 40 classes.
+# If X stores fewer entries than an eighth of its features, most of W would be transposed in vain. So the columns that
+# occur are copied instead, as for one document of 16 words out of 60000.
 FEW_ENTRIES = 8
 
 
@@ -55,65 +55,72 @@ def loss_grad(
     offset: npt.ArrayLike | None = None,
     n_threads: int | None = None,
 ) -> LossGrad:
-    """Mean softmax cross-entropy and its gradient, in one pass over the batch.
+    """Return the mean softmax cross-entropy and its gradient, computed in one pass over the batch.
 
     With the scores Z = X Wᵀ + b, S their row-wise softmax, Y the targets (one-hot for labels) and m = Σ s_i::
 
         loss = -1/m Σ_i s_i Σ_k Y_ik log S_ik      dW = 1/m Σ_i s_i (S - Y)_iᵀ X_i      db = 1/m Σ_i s_i (S - Y)_i
 
-    No array of N x K exists at any time. Every number of threads gives the same bits, and so does every layout of
-    the same X, at one ISA level.
+    where targets that are probabilities sum to one; in general S_i Σ_k Y_ik takes the place of S_i in the gradient.
+    No array of N x K exists at any time. At one ISA level every number of threads gives the same bits, and so does
+    every layout of the same X.
 
     Parameters
     ----------
     X : array_like or scipy.sparse array or matrix, shape (N, D)
-        Samples, of any real dtype. Its dtype decides: float32, float16, bfloat16 (that of ml_dtypes), int8 and uint8
-        compute in float32, with the bits that X.astype(float32) gives, all others in float64. An array of those five
-        or of float64 whose columns are contiguous is read in place, whatever its row stride; any other
-        is converted a part at a time. CSR of int8, uint8, float32 or float64 is read in place, with int32 or int64
-        indices, sorted or not, with duplicates, which are added, or without; other sparse formats are converted to it.
-        What is not stored is 0, whatever it is multiplied by.
+        Samples, of any real dtype, which decides the dtype of the computation: float32 for float32, float16, bfloat16
+        (of ml_dtypes), int8 and uint8, with the bits that X.astype(float32) gives; float64 for all others. An array of
+        those five dtypes or of float64 whose rows are contiguous is read in place, whatever the distance between rows;
+        any other array is converted some rows at a time. CSR of int8, uint8, float32 or float64 with int32 or int64
+        indices is read in place; its indices need not be sorted, and duplicate entries are added. Other sparse formats
+        are converted to CSR. Entries that are not stored add nothing, even where W is not finite.
     y : array_like, shape (N,) or (N, K)
         Labels in 0..K-1 of an integer dtype, or probabilities of a real dtype, which need not sum to one.
     W : array_like, shape (K, D)
-        Weights, a row for each class, as in scikit-learn's ``coef_``.
+        Weights, a row for each class, as in scikit-learn's ``coef_``; cast to the dtype of the computation, as b is.
     b : array_like, shape (K,), optional
         Bias of each class.
     sample_weight : array_like, shape (N,), optional
-        Weights s_i, not negative, not all zero.
+        Weights s_i, not negative, not all zero; 1 for each sample by default.
     class_weight : array_like of shape (K,), mapping of label to weight, or "balanced", optional
-        Multiplies s_i by the weight of sample i's label, before m is taken, as in scikit-learn.
+        Multiplies s_i by the weight of sample i's label, before m is taken, as in scikit-learn. Labels that a mapping
+        leaves out weigh 1. It needs labels.
     label_smoothing : float, default 0
         ε in [0, 1]: the targets become (1 - ε) Y + ε / K, as in PyTorch.
     offset : array_like, shape (N, K), or (N,) for two classes, optional
-        Added to the scores: Z = X Wᵀ + b + offset. One of shape (N,) is added to class 1's. It is read in place where
-        it is of the computing dtype; -inf takes a class out of a row.
+        Added to the scores: Z = X Wᵀ + b + offset. One of shape (N,) is added to the scores of class 1. It is read in
+        place if it has the dtype of the computation and contiguous rows. -inf excludes a class from a row.
     n_threads : int, optional
-        Threads to use: by default the process's share of the machine; negative counts from all, as in joblib.
+        Threads to use: by default the process's share of the machine; negative numbers count from all, as in joblib.
         Small problems run on one thread whatever is asked for.
 
     Returns
     -------
     LossGrad
-        Named tuple of loss (float), dW (K, D) and db (K,) of the computing dtype, C-contiguous; db is None without b.
+        Named tuple of loss (float), dW (K, D) and db (K,), C-contiguous and of the dtype of the computation; db is None
+        without b.
 
     Raises
     ------
     ValueError
-        A shape or length does not fit, a label is out of range, a weight or probability is negative or not finite,
-        all weights are zero, X is empty or complex, or its sparse indices do not fit. The message names the argument,
-        the value and its index.
+        If a shape or length does not fit, a label is out of range, a weight or probability is negative or not finite,
+        all weights are zero, X is empty or complex, a sparse index is out of range, or `n_threads` is 0. The message
+        names the argument, the value and its index.
     TypeError
-        A dtype is not what the argument needs: labels that are not integers, X of strings or objects.
+        If a dtype is not what the argument needs, as with labels that are not integers, or X of strings or objects; or
+        if `n_threads` is not an integer.
 
     Notes
     -----
-    Values of X, W and b that are not finite follow PyTorch: a row with NaN or +inf among its scores has a NaN loss, a
-    score of -inf is a class of probability 0. The gradient is that of equation (6) of the derivation.
-    A sum over all samples is taken in double; within a tile of some hundred samples, and for more than two million
-    weights throughout, in the computing dtype. Of sparse X each product is added in double, or for more than two
-    million weights in the computing dtype: then an entry of dW errs by no more than n eps/2 times the sum of its
-    terms' magnitudes, where n is the number of samples that have the feature.
+    The gradient is that of equation (6) of the derivation (docs/derivation.md). Values of X, W and b that are not
+    finite follow PyTorch: a row with NaN or +inf among its scores has a NaN loss, and a score of -inf is a class of
+    probability 0.
+
+    Products are summed in the dtype of the computation over some hundred samples, and those sums are added in double.
+    With more than two million weights all sums are in the dtype of the computation. If X is sparse, each product is
+    added in double; with more than two million weights in the dtype of the computation, and then the error of an entry
+    of dW is at most n eps / 2 times the sum of its terms' magnitudes, where n is the number of samples that have the
+    feature.
 
     Examples
     --------
@@ -164,7 +171,8 @@ def loss_grad(
     dW = np.empty((K, D), dtype)
     db = None if bias is None else np.empty(K, dtype)
     loss = run(kernels.LossGrad(weights, bias, dW, db, m, smoothing), way, rows, threads, checked=False)
-    return tuple.__new__(LossGrad, (loss, dW, db))  # see check_problem
+    # `LossGrad` would call a Python function, which a small call notices; see "Around a small call" in docs/notes.md.
+    return tuple.__new__(LossGrad, (loss, dW, db))
 
 
 def predict_proba(
@@ -176,7 +184,7 @@ def predict_proba(
     out: Array | None = None,
     n_threads: int | None = None,
 ) -> Array:
-    """Probabilities of the classes, S = softmax(X Wᵀ + b + offset).
+    """Return the probabilities of the classes, S = softmax(X Wᵀ + b + offset).
 
     Parameters
     ----------
@@ -189,23 +197,25 @@ def predict_proba(
     offset : array_like, shape (N, K), or (N,) for two classes, optional
         Added to the scores; see `loss_grad`.
     out : ndarray, shape (N, K), optional
-        Where to put the result: C-contiguous, writeable, of the computing dtype, apart from the inputs.
+        Where to put the result: C-contiguous, writeable, of the dtype of the computation, sharing no memory with the
+        inputs.
     n_threads : int, optional
         Threads to use; see `loss_grad`.
 
     Returns
     -------
     ndarray, shape (N, K)
-        float32 if X computes in float32, else float64; `out` itself if given.
+        The probabilities, in the dtype of the computation, float32 or float64 as in `loss_grad`; `out` itself if given.
 
     Raises
     ------
     ValueError, TypeError
-        As in `loss_grad`; `out` is untouched then.
+        As in `loss_grad`; also if `out` does not fit. `out` is not written to then.
 
     Notes
     -----
-    Equation (1) of the derivation, with the largest score of the row subtracted before the exponential.
+    The formula is equation (1) of the derivation (docs/derivation.md), with the largest score of the row subtracted
+    before the exponential. A row with NaN or +inf among its scores, or of nothing but -inf, is NaN.
 
     Examples
     --------
@@ -248,54 +258,56 @@ def linear_cross_entropy(
     grad_input: bool = False,
     n_threads: int | None = None,
 ) -> LinearCrossEntropy:
-    """Cross-entropy of a linear layer's scores and its gradients, as `torch.nn.functional.linear_cross_entropy`.
+    """Return the cross-entropy of a linear layer's scores and its gradients.
 
-    A row x of `input` has the scores z = W x + b of K classes. With log S = log_softmax(z), class weights c, label
-    smoothing ε and targets Y, its loss is ``-Σ_k T_k log S_k``, T_k = c_k ((1 - ε) Y_k + ε / K). The scores are never
-    stored: of N x K of them a tile exists at a time, and becomes its residuals in place.
+    The arguments are those of `torch.nn.functional.linear_cross_entropy`. A row x of `input` has the scores z = W x + b
+    of K classes. With log S = log_softmax(z), class weights c, label smoothing ε and targets Y, its loss is
+    ``-Σ_k T_k log S_k`` with T_k = c_k ((1 - ε) Y_k + ε / K). The N x K scores are never stored: some rows of them
+    exist at a time, and their residuals take the same memory.
 
     Parameters
     ----------
     input : array_like, shape (..., D)
-        Samples; the dtype decides as in `loss_grad`.
+        Samples; their dtype decides the dtype of the computation as in `loss_grad`.
     linear_weight : array_like, shape (K, D)
-        W.
+        The layer's weights W.
     target : array_like, shape (...) or (..., K)
-        Labels in 0..K-1 of an integer dtype, or probabilities of a floating dtype, which are not checked.
+        Labels in 0..K-1 of an integer dtype, or probabilities of a floating dtype, whose values are not checked.
     linear_bias : array_like, shape (K,), optional
-        b.
+        The layer's bias b.
     weight : array_like, shape (K,), optional
         Weights c of the classes.
     reduction, ignore_index, label_smoothing
-        As in `cross_entropy`; with ``reduction="none"`` the gradients are those of the sum.
+        As in `cross_entropy`. With ``reduction="none"`` the gradients are those of the sum of the rows' losses.
     z_loss : float >= 0, default 0
-        Adds ``z_loss lse²`` to a row's loss, lse = log Σ_k exp(z_k): Liger-Kernel's ``lse_square_scale``. It is not
-        weighted by class, and its mean is over the number of rows that are not ignored.
+        Adds ``z_loss lse²`` to a row's loss, where lse = log Σ_k exp(z_k): Liger-Kernel's ``lse_square_scale``. Class
+        weights do not apply to it, and its mean is over the number of rows that are not ignored.
     softcap : float > 0, optional
-        Replaces the scores by softcap tanh(z / softcap), before all else.
+        Replaces the scores by softcap tanh(z / softcap) before they are used.
     grad : bool, default True
         Whether to compute dW and db.
     grad_input : bool, default False
         Whether to compute dX.
     n_threads : int, optional
-        As in `loss_grad`. The result does not depend on it, to the bit.
+        As in `loss_grad`. Every number of threads gives the same bits.
 
     Returns
     -------
     LinearCrossEntropy
-        Named tuple of loss (float, or the rows' losses with ``reduction="none"``), dW (K, D), db (K,) and dX
-        (..., D), of the computing dtype; None for what is not asked for, and for db without a bias. Where all rows are
-        ignored the mean is NaN, and the gradients are 0.
+        Named tuple of loss (float, or an array of the rows' losses with ``reduction="none"``), dW (K, D), db (K,) and
+        dX (..., D), of the dtype of the computation. Gradients that are not asked for are None, and so is db without a
+        bias. If all rows are ignored, the mean is NaN and the gradients are 0.
 
     Raises
     ------
     ValueError, TypeError
-        A shape, a label, a dtype or an option is wrong; the message names it.
+        If a shape, a label, a dtype or an option is wrong; the message names it.
 
     Notes
     -----
-    The gradient for a row's scores is ``R_k = S_k Σ_j T_j - T_k + 2 z_loss lse S_k``, times 1 - tanh²(z_k / softcap);
-    dW = Rᵀ X, db = Σ_i R_i, dX = R W. The z-loss is that of PaLM (Chowdhery et al. 2023), the cap that of Gemma 2.
+    The gradient with respect to a row's scores is ``R_k = S_k Σ_j T_j - T_k + 2 z_loss lse S_k``, with a cap times
+    1 - tanh²(z_k / softcap). Then dW = Rᵀ X, db = Σ_i R_i and dX = R W, each divided as the reduction says. The z-loss
+    is that of PaLM (Chowdhery et al. 2023), the cap that of Gemma 2.
 
     Examples
     --------
@@ -352,7 +364,8 @@ def linear_cross_entropy(
             zeros.db if grad and b is not None else None,
             zeros.dX if grad_input else None,
         )
-    # Class weights are weights of rows, unless a row's loss has more terms than its label's.
+    # If a row's loss has only the term of its label, that class's weight is a weight of the row. Otherwise `spread` has
+    # the weights of the terms.
     spread = c if y is None or smoothing > 0 or z_scale > 0 else None
     s = w if spread is None and w is not None else None if kept is None else kept.astype(np.float64)
     if reduction == "mean":
@@ -374,11 +387,12 @@ def linear_cross_entropy(
 
 
 def _rounded(exact: Array, dtype: np.dtype[Any]) -> Array:
-    """Cast the reference's float64, silently where that overflows, as the kernels do."""
+    """Return the reference's float64 in `dtype`; numbers beyond its range become infinite without a warning."""
     with np.errstate(over="ignore", invalid="ignore"):
         return exact.astype(dtype)
 
 
 def _all_rounded(exact: LinearCrossEntropy, dtype: np.dtype[Any]) -> LinearCrossEntropy:
+    """Return the reference's results in `dtype`."""
     loss = exact.loss if type(exact.loss) is float else _rounded(exact.loss, dtype)
     return LinearCrossEntropy(loss, *(None if x is None else _rounded(x, dtype) for x in exact[1:]))

@@ -1,4 +1,4 @@
-"""Cross-entropy of scores that exist already, with the semantics of `torch.nn.functional.cross_entropy`."""
+"""The cross-entropy of scores that the caller has, with the semantics of `torch.nn.functional.cross_entropy`."""
 
 from __future__ import annotations
 
@@ -36,41 +36,42 @@ def cross_entropy(
     *,
     n_threads: int | None = None,
 ) -> Any:
-    """Cross-entropy of scores, as `torch.nn.functional.cross_entropy`.
+    """Return the cross-entropy of scores, as `torch.nn.functional.cross_entropy` does.
 
-    A row is the K scores z of one sample, or of one position of it. With log S = log_softmax(z), class weights w and
-    label smoothing ε, its loss is ``-Σ_k w_k T_k log S_k``, where T = (1 - ε) Y + ε / K, and Y is the row's target:
-    probabilities, or 1 at its label.
+    A row is the K scores z of one sample, or of one position in a sample, such as a pixel. With log S = log_softmax(z),
+    class weights w and label smoothing ε, its loss is ``-Σ_k w_k T_k log S_k``, where T = (1 - ε) Y + ε / K, and Y is
+    the row's target: probabilities, or 1 at its label and 0 elsewhere.
 
     Parameters
     ----------
     logits : array_like, shape (K,), (N, K) or (N, K, d1, ...)
-        Scores, of any real dtype: float32 and float16 compute in float32, all others in float64.
+        Scores, of any real dtype: float32 and float16 are computed in float32, all others in float64. The classes lie
+        along axis 1, or along axis 0 if there is no other.
     target : array_like
-        Labels in 0..K-1, of an integer dtype and of logits' shape without its K; or probabilities, of a floating dtype
-        and of logits' shape, which are not checked.
+        Labels in 0..K-1 of an integer dtype, with the shape of logits without the axis of the classes; or probabilities
+        of a floating dtype, with the shape of logits, whose values are not checked.
     weight : array_like, shape (K,), optional
-        Weights of the classes.
+        Weights of the classes; 1 by default.
     ignore_index : int, default -100
-        Rows of this label count for nothing.
+        Rows with this label are ignored. With probabilities it must be negative.
     reduction : "mean", "sum" or "none"
         The mean with labels is Σ loss / Σ w_label over the rows that are not ignored; with probabilities it is Σ loss
         over the number of rows.
     label_smoothing : float in [0, 1]
-        ε.
+        The ε above.
     n_threads : int, optional
-        As in `loss_grad`. The result does not depend on it, to the bit.
+        As in `loss_grad`. Every number of threads gives the same bits.
 
     Returns
     -------
-    float
-        Or, with ``reduction="none"``, an array of the computing dtype with the rows' losses; ignored ones are 0. The
-        mean over no rows, or over weights that sum to 0, is NaN.
+    float or ndarray
+        The mean or the sum; with ``reduction="none"`` an array of the rows' losses, of labels' shape and the dtype of
+        the computation, with 0 for ignored rows. The mean over no rows, or over weights that sum to 0, is NaN.
 
     Raises
     ------
     ValueError, TypeError
-        A shape, a label, a dtype or an option is wrong; the message names it.
+        If a shape, a label, a dtype or an option is wrong; the message names it.
 
     Examples
     --------
@@ -103,27 +104,28 @@ def cross_entropy_grad(
     out: Array | None = None,
     n_threads: int | None = None,
 ) -> CrossEntropyGrad:
-    """Cross-entropy of scores and its gradient, in one read of the scores and one write.
+    """Return the cross-entropy of scores and its gradient; scores are read once, and the gradient is written once.
 
-    The gradient of one row's loss is S_k Σ_j w_j T_j - w_k T_k, in the letters of `cross_entropy`.
+    The derivative of one row's loss by its score z_k is S_k Σ_j w_j T_j - w_k T_k, in the letters of `cross_entropy`.
 
     Parameters
     ----------
     logits, target, weight, ignore_index, reduction, label_smoothing, n_threads
         As in `cross_entropy`. With ``reduction="none"`` the gradient is that of the sum.
-    out : ndarray of logits' shape and the computing dtype, optional
+    out : ndarray of logits' shape and the dtype of the computation, optional
         Where to put the gradient; may be `logits` itself.
 
     Returns
     -------
     CrossEntropyGrad
-        Named tuple of loss, as from `cross_entropy`, and dlogits, an array of logits' shape and the computing dtype;
-        `out` itself if given. The gradient of ignored rows is 0.
+        Named tuple of loss, as from `cross_entropy`, and dlogits, an array of logits' shape and the dtype of the
+        computation, which is `out` itself if given. The gradient of ignored rows is 0.
 
     Raises
     ------
     ValueError, TypeError
-        As `cross_entropy`; if `out` has another shape or dtype, cannot be written, or overlaps another argument.
+        As in `cross_entropy`; also if `out` has another shape or dtype, is not writeable, or overlaps `target` or
+        `weight`.
 
     Examples
     --------
@@ -158,6 +160,7 @@ def _run(
     n_threads: Any,
     grad: bool,
 ) -> CrossEntropyGrad:
+    """Return the loss and, if `grad`, the gradient; the other arguments are those of `cross_entropy_grad`."""
     if type(logits) is not np.ndarray and is_tensor(logits):
         return on_arrays(
             _run,
@@ -176,9 +179,10 @@ def _run(
     Z, dtype, axis, y, Y, kept, c, smoothing = given
     dlogits = _destination(given, out) if grad else None
     s, scale, m = _row_weights(given, reduction)
-    # Class weights are weights of rows, unless a row's target spreads over several classes.
+    # If a row's target is a single class, that class's weight is a weight of the row. Otherwise `spread` has the
+    # weights of the terms.
     spread = c if c is not None and (Y is not None or smoothing > 0) else None
-    losses = np.empty(Z.size // Z.shape[axis])  # summed by NumPy, in pairs, in double
+    losses = np.empty(Z.size // Z.shape[axis])  # doubles, which NumPy's sum adds in pairs for accuracy
     if losses.size:
         if dispatch.kernels is None:
             exact, R = reference.cross_entropy(given, spread)
@@ -197,7 +201,7 @@ def _run(
 
 
 def weigh_losses(losses: npt.NDArray[np.float64], c: Array | None, y: Array | None, kept: Array | None) -> None:
-    """Multiply the rows' losses by their labels' weights, if there are any; 0 for those that are ignored."""
+    """Multiply the rows' losses by their labels' weights, if there are any, and set those of ignored rows to 0."""
     with np.errstate(all="ignore"):
         if c is not None:
             losses *= c.astype(np.float64)[y]
@@ -208,7 +212,7 @@ def weigh_losses(losses: npt.NDArray[np.float64], c: Array | None, y: Array | No
 def reduce_losses(
     losses: npt.NDArray[np.float64], m: float, reduction: str, dtype: np.dtype[Any], shape: tuple[int, ...]
 ) -> Any:
-    """Return the losses of all rows as an array of this shape and dtype, their sum, or that over m."""
+    """Return what `reduction` asks for: the rows' losses in this shape and dtype, their sum, or the sum over m."""
     with np.errstate(all="ignore"):
         if reduction == "none":
             return losses.astype(dtype).reshape(shape)
@@ -216,7 +220,7 @@ def reduce_losses(
 
 
 def _destination(given: Scores, out: Any) -> Array:
-    """Return where the gradient goes, in logits' own layout where there is a choice."""
+    """Return the array for the gradient: `out`, or else a new one in the layout of the logits."""
     if out is None:
         return np.empty_like(given.Z, given.dtype, subok=False)
     result = check_result(out, given.Z.shape, given.dtype)
@@ -227,7 +231,10 @@ def _destination(given: Scores, out: Any) -> Array:
 
 
 def _row_weights(given: Scores, reduction: str) -> tuple[npt.NDArray[np.float64] | None, float, float]:
-    """Return the factors of the rows' residuals, or None and one for all, and what the mean divides by."""
+    """Return (s, scale, m): a factor for each row's residual, one factor for all rows, and what the mean divides by.
+
+    s is None if all rows have the factor `scale`; else `scale` is 1.
+    """
     rows = given.Z.size // given.Z.shape[given.axis]
     w, m = label_weights(given.y, given.kept, given.c, rows)
     with np.errstate(all="ignore"):
@@ -243,9 +250,9 @@ def _row_weights(given: Scores, reduction: str) -> tuple[npt.NDArray[np.float64]
 def label_weights(
     y: Array | None, kept: Array | None, c: Array | None, rows: int
 ) -> tuple[npt.NDArray[np.float64] | None, float]:
-    """Return the weights of the rows' labels, or None for 1, and what the mean divides by: their sum, or the rows.
+    """Return the class weight of each row's label, and the sum of these weights, by which the mean is divided.
 
-    Probabilities have no label, whatever c is.
+    Without class weights, and for probabilities, which have no label, these are None and the number of rows that count.
     """
     if c is None or y is None:
         return None, float(rows if kept is None else np.count_nonzero(kept))
@@ -264,7 +271,7 @@ def _kernel(
     dlogits: Array | None,
     threads: int,
 ) -> None:
-    """Run the kernel on the scores as they lie, or on a copy of them where it could not go through them."""
+    """Run the kernel on the scores in place, or on a copy if it cannot read their dtype or layout."""
     assert dispatch.kernels is not None
     run = dispatch.kernels.cross_entropy
     Z, dtype, axis, y, Y, _, _, smoothing = given

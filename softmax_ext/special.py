@@ -1,8 +1,8 @@
 """softmax, log_softmax and logsumexp, with the signatures and the semantics of `scipy.special`.
 
-Arrays of float32 and float64 are computed here. Everything else is handed to SciPy itself: other dtypes, subclasses of
-ndarray, other kinds of arrays, scalars, empty arrays, axes that are no axes, `logsumexp` with weights or signs, and all
-of it where no kernels are compiled.
+Arrays of float32 and float64 are computed here. SciPy's own functions get everything else: other dtypes, subclasses of
+ndarray, other kinds of arrays, scalars, empty arrays, invalid axes, `logsumexp` with weights or signs, and every call
+where no kernels are compiled.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = ["log_softmax", "logsumexp", "softmax"]
 Array = npt.NDArray[Any]
 Axis = int | tuple[int, ...] | None
 
-SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)  # as the kernels count them
+SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(3)  # the kernels' numbers of the functions
 COMPUTED = {np.dtype(np.float32), np.dtype(np.float64)}
 INF, HUGE = np.array([np.inf]), np.array([np.finfo(np.float64).max])
 
 
 def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None, n_threads: int | None = None) -> Any:
-    """Softmax of scores that exist already, as `scipy.special.softmax`.
+    """Return the softmax of scores that the caller has, as `scipy.special.softmax` does.
 
     Along the axes, S_k = exp(x_k - top) / Σ_j exp(x_j - top), where top is the largest x_j.
 
@@ -37,28 +37,31 @@ def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None, n_
     ----------
     x : array_like of any shape
         Scores. Native float32 and float64 arrays are computed here, in their dtype, whatever their strides; they are
-        copied only where neither the axes nor what is left of the shape is contiguous. SciPy does the rest.
+        copied only if neither the axes nor the other dimensions are contiguous. SciPy computes everything else.
     axis : int, tuple of ints or None, default None
-        Along what to sum; None is the whole array.
+        The axes to sum along; None is all of them.
     out : ndarray of x's shape and the result's dtype, optional
         Where to put the result; may be `x` itself.
     n_threads : int, optional
-        Threads to use, as in `loss_grad`. The result does not depend on it, to the bit.
+        Threads to use, as in `loss_grad`. Every number of threads gives the same bits.
 
     Returns
     -------
     ndarray of x's shape, or a scalar if x is one
-        `out` itself if given.
+        The softmax, in the dtype of x if that is float32 or float64, else in the dtype that SciPy returns; `out` itself
+        if given.
 
     Raises
     ------
     ValueError, TypeError
-        As SciPy; if `out` has another shape or dtype, or cannot be written; if `n_threads` is 0 or no integer.
+        Where SciPy raises them; if `out` has another shape or dtype, or is not writeable; if `n_threads` is 0 or not an
+        integer.
 
     Warns
     -----
     RuntimeWarning
-        Where SciPy does, under `numpy.errstate`: along an axis all is -inf, or +inf occurs, or a difference overflows.
+        Where SciPy warns, as `numpy.errstate` says: if along the axes all scores are -inf, one is +inf, or a difference
+        of two overflows.
 
     Notes
     -----
@@ -75,10 +78,11 @@ def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None, n_
 
 
 def log_softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None, n_threads: int | None = None) -> Any:
-    """Logarithm of the softmax of scores that exist already, as `scipy.special.log_softmax`.
+    """Return the logarithm of the softmax of scores that the caller has, as `scipy.special.log_softmax` does.
 
-    Along the axes, log S_k = (x_k - top) - log1p(t), where top is the largest x_j and t the sum of exp(x_j - top) over
-    all but one such j. SciPy adds that one as well, so that a winner by 40 has log S = 0 there; here it has -exp(-40).
+    Along the axes, log S_k = (x_k - top) - log1p(t), where top is the largest score and t the sum of exp(x_j - top)
+    over all scores but one of the largest. SciPy's sum includes that one. So for two scores, of which the first is
+    larger by 40, SciPy's first logarithm is 0, and here it is -exp(-40).
 
     Parameters
     ----------
@@ -88,19 +92,19 @@ def log_softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None
     Returns
     -------
     ndarray of x's shape, or a scalar if x is one
-        `out` itself if given.
+        The logarithm; dtype and `out` as in `softmax`.
 
     Raises
     ------
     ValueError, TypeError
-        As `softmax`.
+        As in `softmax`.
 
     Warns
     -----
     RuntimeWarning
-        Where SciPy does; see `softmax`. But where it says "overflow encountered in reduce", nothing is said here: the
-        finite scores beside a +inf have exponentials whose sum is infinite, and whether NumPy meets them before that
-        of +inf depends on their order. [inf, 709.5, 709.5] is silent there, [709.5, 709.5, inf] is not.
+        Where SciPy warns; see `softmax`. But SciPy's "overflow encountered in reduce" is not given here. It occurs if
+        the exponentials of finite scores beside a +inf have an infinite sum, and depends on their order: SciPy warns
+        for [709.5, 709.5, inf], and not for [inf, 709.5, 709.5].
 
     Examples
     --------
@@ -121,34 +125,41 @@ def logsumexp(
     out: Array | None = None,
     n_threads: int | None = None,
 ) -> Any:
-    """Logarithm of the sum of exponentials, as `scipy.special.logsumexp`.
+    """Return the logarithm of the sum of exponentials, as `scipy.special.logsumexp` does.
+
+    Along the axes it is top + log1p(t), with top and t as in `log_softmax`.
 
     Parameters
     ----------
     a : array_like of any shape
-        As x in `softmax`.
+        Scores; see x in `softmax`.
     axis : int, tuple of ints or None, default None
-        Along what to sum; None is the whole array.
+        The axes to sum along; None is all of them.
     b : array_like, optional
-        Factors of the exponentials; such sums are SciPy's.
+        Factors of the exponentials. SciPy computes such sums.
     keepdims : bool, default False
-        Whether the axes stay, with size one.
+        Whether the axes stay in the result, with size one.
     return_sign : bool, default False
-        Whether to return the logarithm of the absolute value, and the sign; such sums are SciPy's.
+        Whether to return the logarithm of the sum's absolute value, and its sign. SciPy computes such sums.
     out : ndarray of the result's shape and dtype, optional
-        Where to put the result; not with `return_sign`.
+        Where to put the result; not together with `return_sign`.
     n_threads : int, optional
         As in `softmax`.
 
     Returns
     -------
-    ndarray, or a scalar where no axis is left; with `return_sign` a pair
-        `out` itself if given.
+    ndarray, or a scalar if no axis is left; with `return_sign` a pair
+        The logarithm, dtype as in `softmax`, `out` itself if given; with `return_sign` also the sign.
 
     Raises
     ------
     ValueError, TypeError
-        As `softmax`.
+        As in `softmax`; ValueError also if `out` is given together with `return_sign`.
+
+    Warns
+    -----
+    RuntimeWarning
+        Where SciPy warns, as `numpy.errstate` says: if a difference of two scores overflows.
 
     Examples
     --------
@@ -168,7 +179,7 @@ def logsumexp(
     else:
         result = np.empty([n for d, n in enumerate(x.shape) if not axes >> d & 1], x.dtype)
         flags = run(LOGSUMEXP, x, result, axes, threads)
-        if flags < 0:  # the kernel needs a result whose axes lie in the order of the scores' axes
+        if flags < 0:  # the kernel may need a result whose axes lie in memory in the order of the scores' axes
             like_x = np.empty_like(x[tuple([0 if axes >> d & 1 else slice(None) for d in range(x.ndim)])])
             flags = run(LOGSUMEXP, x, like_x, axes, threads)
             result = like_x if flags >= 0 else result
@@ -184,7 +195,7 @@ def logsumexp(
 
 
 def _of_scores_shape(what: int, x: Any, axis: Axis, out: Array | None, n_threads: int | None) -> Any:
-    """Compute softmax or log_softmax."""
+    """Return softmax or log_softmax, whose result has the shape of the scores."""
     if type(x) is not np.ndarray and is_tensor(x) and not stays_with_scipy(x):
         return on_arrays(_of_scores_shape, what, x, axis, out, n_threads)
     threads = _threads.effective(n_threads)
@@ -197,7 +208,7 @@ def _of_scores_shape(what: int, x: Any, axis: Axis, out: Array | None, n_threads
         result = np.empty_like(x)
     else:
         result = check_result(out, x.shape, x.dtype)
-        # Where they overlap, but are not the same, the copy is NumPy's matter.
+        # The kernel can write over x itself, but not over another view of its memory, which NumPy copies correctly.
         if np.may_share_memory(result, x) and result.__array_interface__ != x.__array_interface__:
             np.copyto(result, x)
             x = result
@@ -215,7 +226,7 @@ def _of_scores_shape(what: int, x: Any, axis: Axis, out: Array | None, n_threads
 
 
 def _scores(x: Any) -> tuple[Any, Callable[..., int] | None]:
-    """Return the array, and the kernel for it, or None where it is left to SciPy."""
+    """Return the scores, as an array if they are a list, and the kernel; None if SciPy has to compute them."""
     if type(x) is not np.ndarray:
         if type(x) is not list and type(x) is not tuple:
             return x, None
@@ -226,10 +237,10 @@ def _scores(x: Any) -> tuple[Any, Callable[..., int] | None]:
 
 
 def _bits(axis: Any, ndim: int) -> int:
-    """Return the axes as a bit each; 0 for what SciPy may make of it."""
+    """Return a number with a bit set for each axis; 0 if SciPy has to decide what is meant, or to raise an error."""
     if axis is None:
         return (1 << ndim) - 1
-    if type(axis) is int:  # 0.2 µs sooner than the loop
+    if type(axis) is int:  # faster than the loop below; see "Around a small call" in docs/notes.md
         return 1 << axis % ndim if -ndim <= axis < ndim else 0
     axes = axis if type(axis) is tuple else (axis,)
     bits = 0
@@ -241,7 +252,7 @@ def _bits(axis: Any, ndim: int) -> int:
 
 
 def _rearranged(x: Array, axes: int) -> Array:
-    """Copy x, so that its axes can be gone through as one: several axes of a sum come last."""
+    """Return a copy of x in which the axes of a sum lie last in memory, so that the kernel can read them as one."""
     order = sorted(range(x.ndim), key=lambda d: axes >> d & 1) if axes.bit_count() > 1 else range(x.ndim)
     copy: Array = np.empty([x.shape[d] for d in order], x.dtype).transpose(np.argsort(order))
     np.copyto(copy, x)
@@ -249,12 +260,16 @@ def _rearranged(x: Array, axes: int) -> Array:
 
 
 def _into(out: Array, result: Any) -> Array:
+    """Copy a result to `out`, once `out` is checked, and return it."""
     np.copyto(check_result(out, np.shape(result), result.dtype), result)
     return out
 
 
 def _warn(flags: int) -> None:
-    """Let NumPy warn, as `numpy.errstate` says, of what would have happened in SciPy's formula."""
+    """Let NumPy warn, as `numpy.errstate` says, of what would have happened in SciPy's formula.
+
+    The kernel sets flag 1 for an invalid difference, 2 for a difference that overflows, 4 for an exponential that does.
+    """
     if flags & 1:
         np.subtract(INF, INF)
     if flags & 2:
@@ -264,7 +279,8 @@ def _warn(flags: int) -> None:
 
 
 def _scipys(name: str) -> Callable[..., Any]:
-    from scipy import special  # here, since it takes as long to import as NumPy
+    """Return SciPy's function of this name."""
+    from scipy import special  # not at the top, since it takes as long to import as NumPy
 
     function: Callable[..., Any] = getattr(special, name)
     return function
