@@ -1,17 +1,17 @@
-"""First-order optimisers for mini-batches with `fit`, a loop on `loss_grad`; and `lbfgs`, `newton`, `proximal`.
+"""First-order optimisers for mini-batches, with `fit`, which trains by them; and `lbfgs`, `newton` and `proximal`.
 
-The last three take an objective, and all samples at a time: each has a module of its name, with a bar before. Any other
-optimiser is a pair of functions, in optax's shape::
+The last three minimise an objective over all samples at a time; the modules of their names in `_optim` hold them. The
+other optimisers, and those that you write, are pairs of functions with optax's signatures::
 
     state = optimizer.init(params)
     state = optimizer.update(grads, state, params)
 
-`params` and `grads` are tuples or lists of arrays, such as ``(W, b)`` and ``(dW, db)``. Unlike optax, which leaves it
-to a compiler to reuse memory, `update` writes into `params` and into the state's arrays. Nothing else is remembered,
-so a copied state (`copy.deepcopy`), together with copied parameters, resumes to the bit.
+`params` and `grads` are tuples or lists of arrays, such as ``(W, b)`` and ``(dW, db)``. Unlike in optax, where a
+compiler reuses memory, `update` writes into `params` and into the state's arrays. An optimiser remembers nothing else,
+so a run continues with the same bits from a copied state (`copy.deepcopy`) and copied parameters.
 
-The definitions are those of optax and PyTorch; the letters are those of the papers: g is the gradient, α the learning
-rate, t the step.
+The definitions are those of optax and PyTorch, with the letters of the papers: g is the gradient, α the learning rate,
+t the number of the step.
 """
 
 import math
@@ -57,7 +57,7 @@ Array = NDArray[np.floating[Any]]
 
 
 class FitResult(NamedTuple):
-    """What `fit` returns: coefficients W (K, D), intercept b (K,) or None, and the mean loss of each epoch."""
+    """What `fit` returns: weights W (K, D), intercept b (K,) or None, and the mean loss of each epoch (epochs,)."""
 
     W: Array
     b: Array | None
@@ -92,11 +92,11 @@ def fit(
     Parameters
     ----------
     X : array (N, D)
-        Samples. The dtype decides, as in `loss_grad`.
+        Samples. Their dtype decides the dtype of the computation, as in `loss_grad`.
     y : integers (N,) or probabilities (N, K)
         Targets.
     optimizer : Optimizer
-        ``sgd(0.1)``, ``adam()``, ... or any pair of the same shape.
+        ``sgd(0.1)``, ``adam()`` or another, or any pair of functions with the same signatures.
     W : array (K, D), optional
         Where to start; copied. Zeros if not given.
     b : array (K,), optional
@@ -105,40 +105,43 @@ def fit(
         Number of classes, if neither `W` nor an (N, K) `y` tells it. If not given, the largest label plus one, which
         must not exceed N.
     epochs : int
-        How often every row is visited.
+        How many times every row is used.
     batch_size : int
-        Rows per step; the last batch of an epoch may be smaller. From N on, each step takes all rows in their order.
+        Rows per step; the last batch of an epoch may be smaller. If it is N or more, each step takes all rows, without
+        a shuffle.
     l2 : float >= 0
-        Penalty on W, scaled as a mean: scikit-learn's 1 / (C m). The intercept is free.
+        Penalty on W, in units of the mean loss: scikit-learn's 1 / (C m). The intercept is not penalised.
     sample_weight : array (N,), optional
         Weights s_i >= 0.
     class_weight : array (K,), dict or "balanced", optional
-        Multiplies `sample_weight`; "balanced" counts all of `y`, not each batch.
+        Multiplies `sample_weight`, as in `loss_grad`; "balanced" counts all of `y`, not each batch.
     label_smoothing : float in [0, 1]
         As in `loss_grad`.
     random_state : int, numpy.random.Generator or None
-        For the shuffles; whatever `numpy.random.default_rng` takes. A number makes runs equal to the bit.
+        The generator of the shuffles, or a seed from which `numpy.random.default_rng` makes one. With the same number
+        two runs give the same bits.
     callback : callable, optional
-        Called as ``callback(epoch, loss)`` after each epoch, counted from 0; and with ``params=``, the tuple ``(W, b)``
-        or ``(W,)`` as it is then, if it has a parameter of that name: copy what is to be kept. Training stops when it
-        returns True.
+        Called as ``callback(epoch, loss)`` after each epoch, counted from 0. If it has a parameter ``params``, it also
+        gets the tuple ``(W, b)`` or ``(W,)`` by that name; it has to copy arrays that it keeps, since training changes
+        them. Training stops when it returns True.
     offset : array (N, K), or (N,) for two classes, optional
-        Added to the scores, as in `loss_grad`: each batch takes that of its rows.
+        Added to the scores of its rows, as in `loss_grad`.
     n_threads : int, optional
-        As in `loss_grad`. The result does not depend on it, to the bit.
+        As in `loss_grad`. Every number of threads gives the same bits.
 
     Returns
     -------
     FitResult
-        ``W`` and ``b`` in the dtype of the computation, and ``history``: the mean loss of each epoch, without penalty,
-        seen by the batches while the parameters moved.
+        ``W`` and ``b`` in the dtype of the computation, and ``history``: for each epoch the mean loss without the
+        penalty, where each batch's loss is the one before its step.
 
     Raises
     ------
     FloatingPointError
         As soon as a loss or a parameter is not finite.
     ValueError, TypeError
-        As `loss_grad`; if `epochs` or `batch_size` is not a positive integer; if `l2` is negative or not finite.
+        As in `loss_grad`; also if `epochs` or `batch_size` is not a positive integer, or `l2` is negative or not
+        finite.
 
     Examples
     --------
@@ -163,7 +166,10 @@ def fit(
     seen = {"params": params} if callback is not None and takes(callback, "params") else {}
 
     def evaluate(batch: Rows, weight: float) -> tuple[float, tuple[Array, ...]]:
-        """Return the mean loss of a batch, and the gradient times the weight of a row in it over that in all."""
+        """Return the mean loss of a batch, and its gradient times `weight`, plus the penalty's gradient.
+
+        `weight` is the mean weight of the batch's rows, over that of all rows.
+        """
         loss, dW, db = loss_grad(
             batch.X,
             batch.targets,
@@ -209,7 +215,10 @@ def _start(
     K: int | None,
     weighting: tuple[object, object, object],
 ) -> tuple[Inputs, Array, Array | None]:
-    """Check the data as a whole, so that errors carry the caller's indices, and copy the starting point."""
+    """Return the checked data, and copies of the parameters to start from.
+
+    All data are checked here, before they are cut into batches, so that errors name the caller's indices.
+    """
     if K is not None:
         K = check_integer(K, "K")
     if W is None:
@@ -225,6 +234,7 @@ def _start(
 
 
 def _require(fine: bool, trouble: str, epoch: int) -> None:
+    """Raise FloatingPointError unless training is fine."""
     if not fine:
         raise FloatingPointError(
             f"{trouble} in epoch {epoch}: lower the learning rate, scale the columns of X alike, "

@@ -9,10 +9,11 @@ Steps (1) to (9) are those of the derivation (docs/derivation.md), with its lett
 so its w_jz (feature j, class z) is W[z, j] here. One sample is x (D,) with target y (K,); its posterior is s (K,), a
 row of S. Without sample weights each sample weighs 1, and m = N.
 
-Values that are not finite go by PyTorch's semantics, row by row: a row of scores with a NaN, with +inf, or of nothing
-but -inf is NaN in S, in its loss and in its residual. A single -inf gives S_ik = 0 and the residual -Y_ik exactly;
-the loss of the sample with that label is +inf. In probability targets Y_ik = 0 beside it makes the loss NaN, which is
-0 times log 0, while the gradient stays finite. A sample weight of 0 does not hide such a row, 0 times NaN is NaN.
+Values that are not finite have PyTorch's semantics, row by row. If a row of scores has a NaN or +inf, or nothing but
+-inf, its posterior, its loss and its residual are NaN. If one score is -inf, S_ik = 0 and the residual is exactly
+-Y_ik; the loss is +inf if that class is the sample's label. If targets are probabilities and Y_ik = 0 for that class,
+the loss is NaN, which is 0 times log 0, while the gradient is finite. A sample weight of 0 does not hide such a row,
+since 0 times NaN is NaN.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class LinearCrossEntropy(NamedTuple):
 
 @quiet
 def scores(X: Array, W: Array, b: Array | None = None, offset: Array | None = None) -> Array:
-    """Z = X Wᵀ + b, (N, K), and the offset (N, K) of each score; one of (N, 1) is the last class's."""
+    """Return Z = X Wᵀ + b + offset, (N, K); an offset of shape (N, 1) is added to the last class's scores."""
     Z = np.asarray(X @ W.T)
     Z = Z if b is None else Z + b
     if offset is not None:
@@ -70,7 +71,7 @@ def scores(X: Array, W: Array, b: Array | None = None, offset: Array | None = No
 
 @quiet
 def softmax(Z: Array) -> Array:
-    """(1) S_ik = P(y = k | x_i) = exp(Z_ik) / Σ_l exp(Z_il), shifted by the row's maximum."""
+    """(1) Return S_ik = P(y = k | x_i) = exp(Z_ik) / Σ_l exp(Z_il), with the row's maximum subtracted from Z first."""
     E = np.exp(Z - Z.max(axis=1, keepdims=True))
     S: Array = E / E.sum(axis=1, keepdims=True)
     return S
@@ -78,7 +79,7 @@ def softmax(Z: Array) -> Array:
 
 @quiet
 def log_softmax(Z: Array) -> Array:
-    """Return log S. The sum's largest term, 1, is left to log1p: a confident row keeps the digits of the others."""
+    """Return log S. `log1p` adds the largest term of the sum, which is 1, so that small terms keep their digits."""
     U = Z - Z.max(axis=1, keepdims=True)
     E = np.exp(U)
     E[np.arange(len(Z)), Z.argmax(axis=1)] -= 1
@@ -87,13 +88,13 @@ def log_softmax(Z: Array) -> Array:
 
 
 def one_hot(y: Array, K: int) -> Array:
-    """Y_ik = 1 where k = y_i, else 0."""
+    """Return Y (N, K) with Y_ik = 1 where k = y_i, else 0."""
     Y: Array = (y[:, np.newaxis] == np.arange(K)).astype(np.float64)
     return Y
 
 
 def smooth(Y: Array, label_smoothing: float) -> Array:
-    """(1 - ε) Y + ε / K."""
+    """Return the smoothed targets (1 - ε) Y + ε / K."""
     ε = label_smoothing
     smoothed: Array = (1 - ε) * Y + ε / Y.shape[1]
     return smoothed
@@ -101,10 +102,10 @@ def smooth(Y: Array, label_smoothing: float) -> Array:
 
 @quiet
 def loss(Z: Array, y: Array, sample_weight: Array | None = None, label_smoothing: float = 0.0) -> float:
-    """(2) J = -1/m Σ_i Σ_k Y_ik log S_ik, the negative log likelihood, each sample weighed.
+    """(2) Return J = -1/m Σ_i Σ_k Y_ik log S_ik, the mean negative log likelihood, with each sample weighted.
 
-    The targets y are labels (N,), or probabilities (N, K). With labels only the terms that exist
-    are added: log S_i,y_i, and ε/K Σ_k log S_ik if ε is not 0.
+    The targets y are labels (N,), or probabilities (N, K). With labels only the terms whose factor is not 0 are added:
+    log S_i,y_i, and ε/K Σ_k log S_ik if ε is not 0.
     """
     log_S, ε = log_softmax(Z), label_smoothing
     sample_weight = np.ones(len(Z)) if sample_weight is None else sample_weight
@@ -119,27 +120,27 @@ def loss(Z: Array, y: Array, sample_weight: Array | None = None, label_smoothing
 
 @quiet
 def losses(Z: Array, y: Array) -> Array:
-    """Each sample's own loss, -Σ_k Y_ik log S_ik, (N,)."""
+    """Return each sample's loss, -Σ_k Y_ik log S_ik, (N,)."""
     log_S = log_softmax(Z)
     each: Array = -(y * log_S).sum(axis=1) if y.ndim == 2 else -log_S[np.arange(len(y)), y]
     return each
 
 
 def dposterior(x: Array, s: Array) -> Array:
-    """(3) ∂s_k/∂w_jz, as [k, j, z]: x_j s_z (1 - s_z) if k = z, else -x_j s_k s_z."""
+    """(3) Return ∂s_k/∂w_jz, as [k, j, z]: x_j s_z (1 - s_z) if k = z, else -x_j s_k s_z."""
     cases = np.where(np.eye(len(s), dtype=bool), s * (1 - s), -np.outer(s, s))
     derivatives: Array = np.einsum("j,kz->kjz", x, cases)
     return derivatives
 
 
 def dlog_likelihood(x: Array, y: Array, s: Array) -> Array:
-    """(4) ∂/∂w_jz Σ_k y_k log s_k, as [j, z]: Σ_k y_k / s_k ∂s_k/∂w_jz, the sum not yet collapsed."""
+    """(4) Return ∂/∂w_jz Σ_k y_k log s_k, as [j, z], from its definition Σ_k y_k / s_k ∂s_k/∂w_jz."""
     derivatives: Array = np.einsum("k,kjz->jz", y / s, dposterior(x, s))
     return derivatives
 
 
 def dlog_posterior(x: Array, s: Array) -> Array:
-    """(4) ∂log s_k/∂w_jz = x_j (δ_kz - s_z), as [k, j, z]: the short way."""
+    """(4) Return ∂log s_k/∂w_jz = x_j (δ_kz - s_z), as [k, j, z], which (3) simplifies to."""
     δ = np.eye(len(s))
     derivatives: Array = np.einsum("j,kz->kjz", x, δ - s)
     return derivatives
@@ -147,19 +148,19 @@ def dlog_posterior(x: Array, s: Array) -> Array:
 
 @quiet
 def residual(S: Array, Y: Array) -> Array:
-    """(4) R = S Σ_k Y_ik - Y, which is S - Y where the targets sum to one."""
+    """(4) Return R = S Σ_k Y_ik - Y, which is S - Y where the targets sum to one."""
     R: Array = S * Y.sum(axis=1, keepdims=True) - Y
     return R
 
 
 def dloss_component(X: Array, R: Array, sample_weight: Array, j: int, z: int) -> float:
-    """(5) ∂J/∂w_jz = -1/m Σ_i x_ij (Y_iz - S_iz), each sample weighed, with R = S - Y."""
+    """(5) Return ∂J/∂w_jz = -1/m Σ_i x_ij (Y_iz - S_iz), with R = S - Y and each sample weighted."""
     return float(sum(sample_weight[i] * X[i, j] * R[i, z] for i in range(len(X))) / sum(sample_weight))
 
 
 @quiet
 def dloss(X: Array, R: Array, sample_weight: Array) -> Array:
-    """(6) ∂J/∂W = -1/m (Y - S)ᵀ X, each row weighed, with R = S - Y; for ∂J/∂b X is ones (N, 1)."""
+    """(6) Return ∂J/∂W = -1/m (Y - S)ᵀ X, with R = S - Y and each row weighted; with ones (N, 1) for X it is ∂J/∂b."""
     weighed = sample_weight[:, np.newaxis] * R
     dW: Array = (X.T @ weighed).T if hasattr(X, "tocsr") else weighed.T @ X  # sparse X stands on the left
     dW = dW / sample_weight.sum()
@@ -167,24 +168,27 @@ def dloss(X: Array, R: Array, sample_weight: Array) -> Array:
 
 
 def penalty(W: Array, l2: float) -> tuple[float, Array]:
-    """(7) l2/2 Σ_jz w_jz² and its gradient l2 W, which are added to those of the loss."""
+    """(7) Return l2/2 Σ_jz w_jz² and its gradient l2 W, which are added to the loss and its gradient."""
     return l2 / 2 * float((W**2).sum()), l2 * W
 
 
 def sizes(W: Array, grouped: bool = False) -> Array:
-    """|w_jz| of each weight (K, D); or of each feature the norm of its weights in all classes (D,)."""
+    """Return |w_jz| of each weight (K, D); or, if grouped, the norm of each feature's weights in all classes (D,)."""
     found: Array = np.sqrt((W**2).sum(axis=0)) if grouped else np.abs(W)
     return found
 
 
 def lasso(W: Array, l1: float, weights: Array, grouped: bool = False) -> float:
-    """l1 Σ_j v_j Σ_z |w_jz|; or l1 Σ_j v_j (Σ_z w_jz²)^½, which is 0 for a feature in all classes or in none."""
+    """Return l1 Σ_j v_j Σ_z |w_jz|; or, if grouped, l1 Σ_j v_j (Σ_z w_jz²)^½.
+
+    The minimum of the grouped one has a feature's weights 0 in all classes or in none.
+    """
     return l1 * float((weights * sizes(W, grouped)).sum())
 
 
 @quiet
 def lasso_prox(W: Array, l1: float, weights: Array, grouped: bool = False) -> Array:
-    """Return the minimum over V of ½ Σ_jz (v_jz - w_jz)² + lasso(V): each size is less by l1 v_j, or 0."""
+    """Return the V that minimises ½ Σ_jz (V_zj - W_zj)² + lasso(V): each size is smaller by l1 v_j, or 0."""
     shrunk = np.maximum(sizes(W, grouped) - l1 * weights, 0)
     V: Array = np.where(shrunk > 0, shrunk / sizes(W, grouped), 0) * W
     return V
@@ -192,9 +196,10 @@ def lasso_prox(W: Array, l1: float, weights: Array, grouped: bool = False) -> Ar
 
 @quiet
 def lasso_violations(W: Array, dW: Array, l1: float, weights: Array, grouped: bool = False) -> Array:
-    """How far W is from a minimum of a smooth function, whose gradient is dW, plus lasso(W): 0 at one.
+    """Return how far W is from a minimum of a smooth function with gradient dW, plus lasso(W); 0 at a minimum.
 
-    0 must be a subgradient: where a weight is not 0 the whole derivative, else the smooth one's size is at most l1 v_j.
+    At a minimum 0 is a subgradient. So where a weight is not 0, the derivative of the sum is 0; where it is 0, the size
+    of dW is at most l1 v_j. The result is by how much each of these is violated.
     """
     whole = np.abs(dW + l1 * weights * W / sizes(W, grouped))
     if grouped:
@@ -214,12 +219,13 @@ def duality_gap(
     grouped: bool = False,
     offset: Array | None = None,
 ) -> float:
-    """How far J(W, b) + l2/2 Σ w_jz² + lasso(W), of labels, lies above its minimum at most; infinite without penalty.
+    """Return how far J(W, b) + l2/2 Σ w_jz² + lasso(W), of labels, is above its minimum at most.
 
-    Probabilities P whose residuals sum to zero over the samples, if there is b, tell a lower bound of the minimum:
-    their mean entropy and what P - Y makes of the offset, less the conjugate of the penalty at G = (P - Y)ᵀ X / m. P is
-    the posterior, with as much of constant probabilities as that needs. Where the minimum is, l1 Σ |w_jz| is no more
-    than the value here: over those W alone the conjugate of the l1 part is finite.
+    Any probabilities P give a lower bound of the minimum: their mean entropy, plus the inner product of P - Y and the
+    offset over m, less the conjugate of the penalty at G = (P - Y)ᵀ X / m. With b the residuals P - Y have to sum to
+    zero over the samples, so P is the posterior, mixed with constant probabilities as far as that requires. The
+    conjugate of the l1 part alone is infinite beyond l1. But at the minimum l1 Σ |w_jz| is at most the value here, and
+    over those W its conjugate is finite. Without a penalty the result is infinite.
     """
     m, share = sample_weight.sum(), sample_weight / sample_weight.sum()
     Z = scores(X, W, b, offset)
@@ -243,7 +249,7 @@ def duality_gap(
 
 @quiet
 def hessian(X: Array, S: Array, sample_weight: Array) -> Array:
-    """(8) ∂²J/∂w_jz∂w_ql = 1/m Σ_i S_iz (δ_zl - S_il) x_ij x_iq, as [z, j, l, q], for labels."""
+    """(8) Return ∂²J/∂w_jz∂w_ql = 1/m Σ_i S_iz (δ_zl - S_il) x_ij x_iq, as [z, j, l, q], for labels."""
     curvature = S[:, :, np.newaxis] * (np.eye(S.shape[1]) - S[:, np.newaxis, :])
     share = sample_weight / sample_weight.sum()
     blocks: Array = np.einsum("i,izl,ij,iq->zjlq", share, curvature, X, X, optimize=True)
@@ -252,9 +258,9 @@ def hessian(X: Array, S: Array, sample_weight: Array) -> Array:
 
 @quiet
 def hessian_product(X: Array, S: Array, V: Array, c: Array, sample_weight: Array, mass: Array) -> tuple[Array, Array]:
-    """(8) The Hessian times a direction (V, c) of (W, b): 1/m Aᵀ X and 1/m Σ_i A_i, each row weighed.
+    """(8) Return the Hessian times a direction (V, c) of (W, b): 1/m Aᵀ X and 1/m Σ_i A_i, with each row weighted.
 
-    A = S ∘ (Q - Σ_k S_ik Q_ik) with Q = X Vᵀ + c; each row times `mass`, Σ_k Y_ik, 1 for labels.
+    A = S ∘ (Q - Σ_k S_ik Q_ik) with Q = X Vᵀ + c, and each row times `mass`, which is Σ_k Y_ik, 1 for labels.
     """
     Q = scores(X, V, c)
     A = S * (Q - (S * Q).sum(axis=1, keepdims=True)) * mass[:, np.newaxis]
@@ -270,16 +276,17 @@ def binomial(
     sample_weight: Array | None = None,
     offset: Array | None = None,
 ) -> Binomial:
-    """(9) Two classes with one row of coefficients: class 0's score is 0, class 1's is z = x w + b + offset.
+    """(9) Return loss, gradient and Hessian of two classes with one row of coefficients.
 
-    With e = exp(-|z|) both posteriors keep their digits, and the residual of z is R = S_1 Y_0 - S_0 Y_1: S_1 - Y_1
+    Class 0 has the score 0, and class 1 the score z = x w + b + offset. Both posteriors are computed from e =
+    exp(-|z|), so that the smaller one keeps its digits. The residual of z is R = S_1 Y_0 - S_0 Y_1, which is S_1 - Y_1
     where the targets, labels or Y (N, 2), sum to one. The Hessian is 1/m Σ_i s_i S_i0 S_i1 (Y_i0 + Y_i1) x_i x_iᵀ.
     """
     Y = y if y.ndim == 2 else one_hot(y, 2)
     s = np.ones(len(Y)) if sample_weight is None else sample_weight
     X = getattr(X, "toarray", lambda: X)()
     z = X @ w + (0.0 if b is None else b) + (0.0 if offset is None else offset)
-    z = np.where(z == np.inf, np.nan, z)  # as in a softmax, where inf - inf is in each exponent
+    z = np.where(z == np.inf, np.nan, z)  # a softmax with a score of +inf computes inf - inf, which is NaN
     e = np.exp(-np.abs(z))
     S_0, S_1 = np.where(z > 0, e, 1) / (1 + e), np.where(z > 0, 1, e) / (1 + e)
     above, below = np.maximum(z, 0), np.maximum(-z, 0)
@@ -302,7 +309,7 @@ def loss_grad(
     offset: npt.ArrayLike | None = None,
     n_threads: int | None = None,
 ) -> LossGrad:
-    """Mean softmax loss and its gradient, as `softmax_ext.loss_grad`, in float64 whatever X is.
+    """Return the mean softmax loss and its gradient, as `softmax_ext.loss_grad` does, in float64 whatever X is.
 
     Parameters
     ----------
@@ -310,25 +317,28 @@ def loss_grad(
     y : (N,) integer labels in 0..K-1, or (N, K) probabilities of a real dtype
         Probabilities need not sum to one.
     W : (K, D) array, b : (K,) array or None
-        Cast to the dtype that X computes in: float32 for float32, float16, bfloat16, int8 and uint8, else float64.
+        First rounded to the dtype in which `softmax_ext.loss_grad` computes: float32 if X is float32, float16,
+        bfloat16, int8 or uint8, else float64.
     sample_weight : (N,) array or None
+        Finite, not negative, and not all zero.
     class_weight : (K,) array, dict of label to weight (others weigh 1), "balanced" or None
-        Multiplies the sample weights; integer labels only.
+        Multiplies the sample weights; for integer labels only.
     label_smoothing : float in [0, 1]
         ε: the targets are (1 - ε) Y + ε / K.
-    offset : (N, K) array, or (N,) of class 1 of two, or None
+    offset : (N, K) array, or (N,) for class 1 of two, or None
         Added to the scores.
-    n_threads : ignored
+    n_threads : int or None
+        Ignored.
 
     Returns
     -------
     LossGrad
-        loss float, dW (K, D) float64, db (K,) float64 or None.
+        Named tuple of loss (float), dW (K, D) and db (K,) or None, in float64.
 
     Raises
     ------
     ValueError, TypeError
-        The argument, the offending value and its index are named.
+        As in `softmax_ext.loss_grad`; the message names the argument, the wrong value and its index.
 
     Examples
     --------
@@ -355,7 +365,7 @@ def loss_grad(
 def predict_proba(
     X: Any, W: npt.ArrayLike, b: npt.ArrayLike | None = None, *, offset: npt.ArrayLike | None = None
 ) -> Array:
-    """Return the posterior S (N, K) of every row of X, as `softmax_ext.predict_proba`, in float64 whatever X is.
+    """Return the posterior S (N, K) of every row of X, as `softmax_ext.predict_proba` does, in float64 whatever X is.
 
     Examples
     --------
@@ -372,8 +382,8 @@ def predict_proba(
 def cross_entropy(given: Scores, class_weight: Array | None = None) -> tuple[Array, Array]:
     """Return the losses of all rows of scores, and their residuals, an array like the scores.
 
-    T_ik = c_k ((1 - ε) Y_ik + ε / K), loss_i = -Σ_k T_ik log S_ik and R_i = S_i Σ_k T_ik - T_i, as in PyTorch. With
-    labels and ε = 0 the only term is the label's.
+    As in PyTorch, T_ik = c_k ((1 - ε) Y_ik + ε / K), loss_i = -Σ_k T_ik log S_ik and R_i = S_i Σ_k T_ik - T_i. With
+    labels and ε = 0 only the label's term is added, since other terms are 0 times what may be infinite.
     """
     moved = np.moveaxis(float64(given.Z), given.axis, -1)
     Z = moved.reshape(-1, moved.shape[-1])
@@ -408,9 +418,10 @@ def linear_cross_entropy(
 ) -> LinearCrossEntropy:
     """Return what `softmax_ext.linear_cross_entropy` returns, in float64 whatever `input` is.
 
-    With Z = X Wᵀ + b, or softcap tanh(Z / softcap), lse_i = log Σ_k exp Z_ik, and the targets T of `cross_entropy`, a
-    row's loss is -Σ_k T_ik log S_ik + z_loss lse_i². The mean divides the first term's sum by Σ_i c_yi, or without
-    class weights and for probabilities by the number of rows, and the second's by that number, as Liger-Kernel does.
+    With Z = X Wᵀ + b, which a cap replaces by softcap tanh(Z / softcap), lse_i = log Σ_k exp Z_ik, and the targets T of
+    `cross_entropy`, a row's loss is -Σ_k T_ik log S_ik + z_loss lse_i². The mean divides the sum of the first terms by
+    Σ_i c_yi, or without class weights and for probabilities by the number of rows. It divides the sum of the second
+    terms by the number of rows, as Liger-Kernel does. Only rows that are not ignored count.
     """
     given = check_linear(
         input,
@@ -429,7 +440,7 @@ def linear_cross_entropy(
 
 @quiet
 def linear_cross_entropy_of(given: Linear, reduction: str, grad: bool, grad_input: bool) -> LinearCrossEntropy:
-    """Return what `linear_cross_entropy` does, of arguments that are checked."""
+    """Return what `linear_cross_entropy` does, from arguments that are checked."""
     X, W = float64(given.X), float64(given.W)
     Z = scores(X, W, None if given.b is None else float64(given.b))
     tanh = np.tanh(Z / given.cap) if given.cap else np.zeros_like(Z)
@@ -458,5 +469,5 @@ def linear_cross_entropy_of(given: Linear, reduction: str, grad: bool, grad_inpu
 
 @quiet
 def float64(x: Any) -> Any:
-    """Return an array in float64, or CSR rows as SciPy's array of it."""
+    """Return an array in float64; CSR rows become SciPy's array of float64."""
     return x.scipy(np.float64) if isinstance(x, CSR) else np.asarray(x, np.float64)
