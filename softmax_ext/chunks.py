@@ -1,4 +1,4 @@
-"""Data that does not fit in memory, a chunk at a time: .npy, Parquet, Arrow, HDF5, Zarr, anything that yields arrays.
+"""Data that do not fit in memory, read in chunks from .npy, Parquet, Arrow, HDF5 or Zarr files or from a function.
 
 ::
 
@@ -7,8 +7,8 @@
 
     model = LogisticRegression().fit(chunks.from_npy("X.npy", "y.npy"))
 
-A fit passes over all chunks in their order, once to see what is there and once for each evaluation, and ends at the
-optimum that it has in memory. While a chunk is computed, one thread reads the next: two are in memory at a time.
+A fit reads all chunks in their order, once for a first look and once for each evaluation, and ends at the optimum that
+a fit in memory has. While a chunk is computed, one thread reads the next one, so two are in memory at a time.
 """
 
 from __future__ import annotations
@@ -48,18 +48,20 @@ Item = TypeVar("Item")
 
 
 class Chunks:
-    """Rows of X, y and weights that are read a chunk at a time, as often as asked for, always the same.
+    """Rows of X, y and weights that are read in chunks; each pass over them reads the same rows.
 
-    Made by `from_npy`, `from_parquet` and their like. `LogisticRegression` takes it in the place of X, to fit, to
-    predict and to score, `ChunksObjective` makes a function of it that any optimiser can minimise, and a loop goes over
-    it: ``for X, y, sample_weight in chunks``, where y and sample_weight are None if there are none.
+    `from_npy`, `from_parquet` and the other functions of this module make it. `LogisticRegression` takes it in the
+    place of X in `fit`, `predict` and `score`, `ChunksObjective` makes a function of it that any optimiser can
+    minimise, and you can loop over it: ``for X, y, sample_weight in chunks``, where y and sample_weight are None if the
+    data have none. Data with offsets yield them as a fourth item.
 
     Attributes
     ----------
     names : tuple of str, or None
-        Names of the features, where the files have them.
+        Names of the features, if the files have names.
     read_ahead : bool
-        Whether a thread reads the next chunk while one is computed, which changes no bit; true from the start.
+        Whether a thread reads the next chunk while one is computed; True unless you set it. The bits of a result do not
+        depend on it.
     """
 
     def __init__(
@@ -75,38 +77,39 @@ class Chunks:
         self.read_ahead = True
 
     def __repr__(self) -> str:
-        """Say where the rows come from, how many there are and of what, if that is known without reading them."""
+        """Return where the rows are from, and how many there are of what, if that is known without reading them."""
         return f"<Chunks: {self._describe()}>"
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        """Yield (X, y or None, sample_weight or None), one chunk after the other; an offset is a fourth, if any."""
+        """Yield (X, y or None, sample_weight or None) of each chunk; with offsets (X, y, sample_weight, offset)."""
         for piece in self.pieces():
             found = piece.X, piece.y if piece.Y is None else piece.Y, piece.s
             yield found if piece.offset is None else (*found, piece.offset)
 
     def keep_look(self, path: PathLike) -> Self:
-        """Keep in a file what a fit looks for first, from which later fits take it: they have a pass less.
+        """Keep the results of a fit's first look in a file, so that later fits have one pass less.
 
-        That is the classes and their weights, whether everything is finite, and a sample of the rows, up to some 128
-        MiB. If the data have changed since, it is looked for again and the file is written anew: their files' names,
-        sizes and dates tell it, some of their pages, and which columns or arrays are taken.
+        The results are the classes and their weights, whether all numbers are finite, and a sample of the rows of at
+        most some 128 MiB. If the data have changed since, a fit takes the first look again and replaces the file. A
+        change is noticed by the names, sizes and dates of the data's files, by some of their pages, and by which
+        columns or arrays are read.
 
         Parameters
         ----------
         path : path
-            The file, a .npz archive, which need not be there yet. It is there whole or not at all.
+            The file, a .npz archive, which need not exist yet. It is written whole or not at all.
 
         Returns
         -------
         Chunks
-            Themselves.
+            The same object.
 
         Raises
         ------
         FileNotFoundError
-            If its folder does not exist.
+            If the folder of `path` does not exist.
         ValueError
-            If the chunks come from a function, of which nobody knows whether it still yields the same.
+            If the chunks come from a function, since it may yield something else next time.
 
         Examples
         --------
@@ -129,25 +132,25 @@ class Chunks:
         return self
 
     def look(self) -> Look:
-        """Return the first look, from its file if it is of these data."""
+        """Return the results of the first look: from the file that keeps them, if they are of these data."""
         if self._kept is None or self._origin is None:
             return Look.at(self.pieces())
         data = fingerprint(*self._origin())
         found = Look.load(self._kept, data)
         if found is None:
             found = Look.at(self.pieces())
-            if fingerprint(*self._origin()) == data:  # else they have changed meanwhile
+            if fingerprint(*self._origin()) == data:  # else the data changed while they were read
                 found.save(self._kept, data)
         return found
 
     def pieces(self, prepare: Callable[[Rows], Rows] = lambda piece: piece) -> Iterator[Rows]:
-        """Yield the chunks with their names, each prepared by whoever reads it."""
+        """Yield the chunks as `Rows`; the thread that reads a chunk also calls `prepare` on it."""
         prepared = (prepare(piece) for piece in self._read())
         return _ahead(prepared) if self.read_ahead else prepared
 
 
 def _ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield the items; while one is in use, one thread gets the next, and no more than that."""
+    """Yield the items; while the caller uses one, a thread gets the next one, but no further one."""
     rest = iter(items)
     with ThreadPoolExecutor(1, "softmax_ext_reader") as reader:
         waiting = reader.submit(next, rest, None)
@@ -157,16 +160,16 @@ def _ahead(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
-    """Chunks that a function yields.
+    """Return chunks that a function yields.
 
     Parameters
     ----------
     factory : callable
-        Called without arguments once a pass, from the thread that fits; what it returns is iterated over in another
-        thread. It yields ``(X, y)``, ``(X, y, sample_weight)`` or ``(X, y, sample_weight, offset)``: X (n, D), y (n,)
-        labels or (n, K) probabilities, of the same dtypes throughout, and the same rows in each pass; the offset
-        (n, K), or (n,) for two classes; sample_weight may be None, and y for predictions. X may be a data frame, whose
-        columns' names are kept. For predictions it may yield X alone.
+        Called without arguments at the beginning of each pass, in the thread that fits. It returns an iterable, which
+        another thread reads, of ``(X, y)``, ``(X, y, sample_weight)`` or ``(X, y, sample_weight, offset)``. X is
+        (n, D), y (n,) labels or (n, K) probabilities, sample_weight (n,) or None, and offset (n, K), or (n,) for two
+        classes. All chunks have the same dtypes, and each pass yields the same rows. X may be a data frame, the names
+        of whose columns are kept. For predictions y may be None, or X may be yielded alone.
 
     Returns
     -------
@@ -176,9 +179,9 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
     Raises
     ------
     TypeError
-        If `factory` is not callable: a generator can be read only once, a function that makes one as often as needed.
+        If `factory` is not callable, as a generator is not: it can be read only once, so pass a function that makes it.
     ValueError
-        In a fit: chunks that do not fit together, or other chunks in a later pass. The message has the chunk's number.
+        In a fit: if chunks do not fit together, or a later pass yields other rows. The message has the chunk's number.
 
     Examples
     --------
@@ -213,7 +216,7 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
             X, y, s, offset = (*item, None, None)[:4]
             names = tuple(X.columns) if hasattr(X, "columns") else None
             if names and not all(isinstance(name, str) for name in names):
-                names = None  # as scikit-learn has it
+                names = None  # scikit-learn keeps no names either unless all are strings
             if i == 0:
                 made.names = names
             elif names != made.names:
@@ -233,23 +236,24 @@ def from_npy(
     offset_path: PathLike | None = None,
     dtype: npt.DTypeLike | None = None,
 ) -> Chunks:
-    """Chunks of .npy files, which are mapped into memory and never copied whole.
+    """Return chunks of .npy files, which are mapped into memory and never copied whole.
 
     Parameters
     ----------
     X_path : path
-        Samples, (N, D). float32 and float64 in C order are computed where they lie; anything else is converted.
+        File of the samples, (N, D). float32 and float64 in C order are read in place; anything else is converted.
     y_path : path, optional
-        Labels (N,), or probabilities (N, K) of a floating dtype; without, the chunks are for predictions only.
+        File of labels (N,), or of probabilities (N, K) of a floating dtype. Without it the chunks are for predictions
+        only.
     rows : int, optional
-        Rows of a chunk; by default those of 256 MiB of X, or of 64 if it must be converted. Another number changes the
-        last bits of a result.
+        Rows of a chunk; by default as many as 256 MiB of X hold, or 64 MiB if X must be converted. The last bits of a
+        result depend on it.
     sample_weight_path : path, optional
-        Weights (N,).
+        File of weights (N,).
     offset_path : path, optional
-        What is added to the scores, (N, K), or (N,) for two classes.
+        File of offsets, which are added to the scores: (N, K), or (N,) for two classes.
     dtype : dtype, optional
-        What X's numbers are, if the file does not know: NumPy writes bfloat16 as records of two bytes, and
+        The dtype of X, if the file does not tell it: NumPy writes bfloat16 as records of two bytes, and
         ``dtype=ml_dtypes.bfloat16`` reads them.
 
     Returns
@@ -260,10 +264,10 @@ def from_npy(
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If a file does not exist.
     ValueError
-        If a file is not a whole .npy file, or the shapes do not fit together; if X is of records without a dtype, or of
-        none with one; in a fit, if a file has become shorter.
+        If a file is not a whole .npy file, or the shapes do not fit together; if X holds records and `dtype` is not
+        given, or `dtype` is given and X holds no records of its size; in a fit, if a file has become shorter.
 
     Examples
     --------
@@ -294,28 +298,27 @@ def from_parquet(
     offset: str | Sequence[str] | None = None,
     rows: int | None = None,
 ) -> Chunks:
-    """Chunks of a Parquet file, or of many of them, through pyarrow.dataset.
+    """Return chunks of one or more Parquet files, which pyarrow.dataset reads.
 
-    A chunk is a row group, or a part of one that is larger than 64 MiB; files come in the order of their names, those
-    of a list in the order of the list.
+    A chunk is a row group, or at most 64 MiB of a larger one. Files are read in the order of their names, those of a
+    list in the order of the list.
 
     Parameters
     ----------
     path : path, or sequence of paths
-        A file, a folder of files, a pattern such as ``"data/2026-*.parquet"`` (`glob`'s, ``**`` for folders of any
-        depth), or a list of files.
+        A file, a folder of files, a list of files, or a pattern of `glob` such as ``"data/2026-*.parquet"``, in which
+        ``**`` matches folders of any depth.
     target : str, optional
-        Name of the column with the labels; without, the chunks are for predictions only.
+        Name of the column with the labels. Without it the chunks are for predictions only.
     columns : sequence of str, optional
-        Names of the features, in the order that they shall have; by default all other columns as they come. X has their
-        type, if it is float16, int8 or uint8 for all; else it is float32 if all of them are float16 or float32, and
-        float64 if not.
+        Names of the features, in the order of X's columns; by default all other columns in the order of the file. X is
+        float16, int8 or uint8 if all of them are; else float32 if all of them are float16 or float32, and else float64.
     sample_weight : str, optional
         Name of a column with weights.
     offset : str or sequence of str, optional
-        Name of the column that is added to the score of the second of two classes; or K names, a column for each class.
+        Name of a column that is added to the score of the second of two classes; or K names, a column for each class.
     rows : int, optional
-        Most rows of a chunk.
+        The most rows of a chunk.
 
     Returns
     -------
@@ -325,12 +328,14 @@ def from_parquet(
     Raises
     ------
     ImportError
-        Without pyarrow.
+        If pyarrow is not installed.
     FileNotFoundError
-        If there is nothing at `path`, or no file that it matches.
+        If `path` does not exist, or matches no file.
+    TypeError
+        If `columns` is a string, or `path` neither a path nor a sequence.
     ValueError
-        If a column is missing, holds no numbers, or has nulls, if a file differs from the first in its columns or
-        their types, or is damaged. The message names the file and the row group.
+        If a column is missing, holds no numbers or has nulls, or if a file is damaged or has other columns or types
+        than the first file. The message names the file and the row group.
 
     Examples
     --------
@@ -358,9 +363,9 @@ def from_arrow(
     offset: str | Sequence[str] | None = None,
     rows: int | None = None,
 ) -> Chunks:
-    """Chunks of an Arrow IPC file, which is what Feather is, or of many of them, through pyarrow.dataset.
+    """Return chunks of one or more Arrow IPC files (Feather, version 2), which pyarrow.dataset reads.
 
-    A chunk is a record batch, or a part of one that is larger than 64 MiB.
+    A chunk is a record batch, or at most 64 MiB of a larger one.
 
     Parameters
     ----------
@@ -374,8 +379,8 @@ def from_arrow(
 
     Raises
     ------
-    ImportError, FileNotFoundError, ValueError
-        As `from_parquet`. Files of Feather's first version are refused.
+    ImportError, FileNotFoundError, TypeError, ValueError
+        As in `from_parquet`. Files of Feather's version 1 are refused.
 
     Examples
     --------
@@ -404,27 +409,27 @@ def from_hdf5(
     offset: str | None = None,
     dtype: npt.DTypeLike | None = None,
 ) -> Chunks:
-    """Chunks of datasets in an HDF5 file, through h5py.
+    """Return chunks of datasets in an HDF5 file, which h5py reads.
 
-    A dataset that lies in the file as it is in memory, neither cut nor packed, is mapped as a .npy file is.
+    A dataset that is neither cut into chunks nor compressed is mapped into memory, as a .npy file is.
 
     Parameters
     ----------
     path : path
         The file.
     X : str
-        Name of the samples' dataset, (N, D), such as "train/images".
+        Name of the dataset of samples, (N, D), such as "train/images".
     y : str, optional
-        That of the labels (N,), numbers or strings, or of probabilities (N, K) of a floating dtype; without, the chunks
-        are for predictions only.
+        Name of the dataset of labels (N,), numbers or strings, or of probabilities (N, K) of a floating dtype. Without
+        it the chunks are for predictions only.
     rows : int, optional
-        Rows of a chunk; by default as in `from_npy`, but whole ones of the file's own chunks.
+        Rows of a chunk; by default as in `from_npy`, but a multiple of the rows of the file's own chunks if possible.
     sample_weight : str, optional
-        Name of the weights' dataset, (N,).
+        Name of the dataset of weights, (N,).
     offset : str, optional
-        That of what is added to the scores, (N, K), or (N,) for two classes.
+        Name of the dataset of offsets, which are added to the scores: (N, K), or (N,) for two classes.
     dtype : dtype, optional
-        What X's numbers are if the file has records of their size, as in `from_npy`.
+        The dtype of X, if the file holds its numbers as records; see `from_npy`.
 
     Returns
     -------
@@ -434,12 +439,13 @@ def from_hdf5(
     Raises
     ------
     ImportError
-        Without h5py.
+        If h5py is not installed.
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is not a whole HDF5 file, has no such dataset, or the shapes do not fit together; in a fit, if it has
-        become shorter, has been written anew, or cannot be read. The message names the file, the dataset and the rows.
+        If the file is not a whole HDF5 file or has no such dataset, or the shapes do not fit together; in a fit, if the
+        file has become shorter, has other shapes, or cannot be read. The message names the file, the dataset and the
+        rows.
 
     Examples
     --------
@@ -471,14 +477,14 @@ def from_zarr(
     offset: str | None = None,
     dtype: npt.DTypeLike | None = None,
 ) -> Chunks:
-    """Chunks of the arrays of a Zarr group in a folder, of either format, through zarr.
+    """Return chunks of the arrays of a Zarr group in a folder, of format 2 or 3, which zarr reads.
 
     Parameters
     ----------
     path : path
         The group's folder.
     X, y, rows, sample_weight, offset, dtype
-        As in `from_hdf5`: names of arrays within.
+        As in `from_hdf5`, with the names of arrays in the group.
 
     Returns
     -------
@@ -488,11 +494,11 @@ def from_zarr(
     Raises
     ------
     ImportError
-        Without zarr.
+        If zarr is not installed.
     FileNotFoundError
-        If there is no such folder.
+        If the folder does not exist.
     ValueError
-        As `from_hdf5`; also if chunks have been lost since, which zarr would read as zeros.
+        As in `from_hdf5`; in a fit, also if chunks have been lost, which zarr would read as zeros.
 
     Examples
     --------
@@ -515,12 +521,12 @@ def from_zarr(
 
 
 class ChunksObjective(PiecesObjective):
-    """`SoftmaxObjective` over chunks: each method is one pass over them.
+    """`SoftmaxObjective` over chunks: each evaluation is one pass over them.
 
     Parameters
     ----------
     chunks : Chunks
-        Samples, targets and weights. Labels of any kind; the k-th of them, sorted, is class k.
+        Samples, targets and weights. Labels may be numbers or strings; the k-th of the sorted labels is class k.
     l2, class_weight, fit_intercept, n_threads
         As in `SoftmaxObjective`; keys of `class_weight` are classes 0..K-1.
 
@@ -529,14 +535,15 @@ class ChunksObjective(PiecesObjective):
     size : int
         Entries of w: K D, and K more with an intercept.
     dtype : dtype
-        float32 or float64: what X computes in.
+        The dtype of the computation, float32 or float64.
     classes : ndarray, shape (K,)
-        The labels.
+        The sorted labels.
 
     Raises
     ------
     ValueError, TypeError
-        As `SoftmaxObjective`, with the file and the rows in front. After one, the objective can still be used.
+        As in `SoftmaxObjective`; the message begins with the file and the rows. The objective can still be used after
+        an error of one of its methods.
 
     Examples
     --------
@@ -568,17 +575,19 @@ class ChunksObjective(PiecesObjective):
         self._take(chunks, found.problem(Penalty(l2), c, fit_intercept, n_threads), sample)
 
     def _take(self, chunks: Chunks, problem: Problem, sample: Rows) -> None:
+        """Set the attributes from what a first look has found."""
         super().__init__(problem, problem.encoded(sample))
         self.chunks, self.classes = chunks, problem.classes
 
     @classmethod
     def of(cls, chunks: Chunks, problem: Problem, sample: Rows) -> ChunksObjective:
-        """Return the objective of what a look has found."""
+        """Return the objective of a problem that a first look has found, with a sample of its rows."""
         self = cls.__new__(cls)
         self._take(chunks, problem, sample)
         return self
 
     def _partials(self, method: str, *vectors: Vector) -> Iterator[Any]:
+        """Yield what a method of each chunk's objective returns, to be added in the order of the chunks."""
         seen = 0
         for piece in self.chunks.pieces(self.problem.encoded):
             seen += len(piece)
