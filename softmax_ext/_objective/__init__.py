@@ -1,1 +1,1 @@
-"""Functions of one vector of parameters."""
+"""Functions of one vector of parameters that a fit minimises: their values, gradients, Hessians, preconditioners."""

@@ -12,30 +12,30 @@ Vector = npt.NDArray[np.float64]
 
 
 class Parameters:
-    """The layout of w = [W, row after row; b], the vector that optimisers see.
+    """The layout of w = [rows of W one after the other, b], the vector that optimisers move.
 
     What always holds:
 
-    - A class that has parameters has a row of W and, with an intercept, an entry of b: `classes` tells which.
-    - In a binary model class 1 alone has them. The scores of class 0 are 0, so W[0] = 0 and b[0] = 0. This is
-      scikit-learn's model of two classes, whose ``coef_`` has one row: `of_model` chooses it.
-    - The entries of W come first and are those that a penalty weighs. The intercepts come last and are free.
-    - It is never changed: objectives, preconditioners and penalties share it.
+    - A class that has parameters has a row of W and, with an intercept, an entry of b. `classes` names these classes.
+    - In a binary model only class 1 has parameters. The scores of class 0 are 0, as with W[0] = 0 and b[0] = 0. This is
+      scikit-learn's model of two classes, whose ``coef_`` has one row; `of_model` chooses it.
+    - The entries of W come first, and a penalty applies to them. The intercepts come last, and are never penalised.
+    - A layout is never changed: objectives, preconditioners and penalties share it.
 
     Attributes
     ----------
     K, D : int
-        Classes, features.
+        The numbers of classes and of features.
     intercept : bool
-        Whether there is b.
+        Whether there are intercepts b.
     binary : bool
-        Whether class 1 alone has parameters.
+        Whether only class 1 has parameters.
     count : int
-        Rows of W: how many classes have parameters.
+        The number of classes that have parameters, which is that of W's rows.
     each : int
-        Parameters of one class: D, and one more with an intercept.
+        The number of parameters of one class: D, and one more with an intercept.
     size : int
-        Entries of w.
+        The number of entries of w.
     """
 
     __slots__ = ("D", "K", "binary", "count", "each", "intercept", "size")
@@ -48,7 +48,7 @@ class Parameters:
 
     @classmethod
     def of_model(cls, K: int, D: int, intercept: bool) -> Parameters:
-        """Return the layout of an estimator's coefficients: two classes have one row."""
+        """Return the layout of an estimator's coefficients, where two classes have one row."""
         return cls(K, D, intercept, K == 2)
 
     def __repr__(self) -> str:
@@ -60,14 +60,14 @@ class Parameters:
         return range(1, 2) if self.binary else range(self.K)
 
     def vector(self, w: npt.ArrayLike) -> Array:
-        """Return w as an array, or raise ValueError if it has not the length of this layout."""
+        """Return w as an array; raise ValueError if its length is not that of this layout."""
         w = np.asarray(w)
         if w.shape != (self.size,):
             raise ValueError(f"w must be a vector of K D{' + K' * self.intercept} = {self.size} entries, got {w.shape}")
         return w
 
     def weights(self, w: Array) -> Array:
-        """Return W (count, D) as a view of w: the entries that a penalty weighs."""
+        """Return W (count, D), the entries that a penalty applies to, as a view of w."""
         return w[: self.count * self.D].reshape(self.count, self.D)
 
     def intercepts(self, w: Array) -> Array | None:
@@ -75,7 +75,7 @@ class Parameters:
         return w[self.count * self.D :] if self.intercept else None
 
     def views(self, w: Array) -> tuple[Array, Array | None]:
-        """Return W (count, D) and b (count,) as views of w."""
+        """Return W (count, D) and b (count,) as views of w; None for b without an intercept."""
         return self.weights(w), self.intercepts(w)
 
     def join(self, W: Array, b: Array | None) -> Vector:
@@ -83,17 +83,17 @@ class Parameters:
         return np.concatenate([W.ravel()] if b is None else [W.ravel(), b], dtype=np.float64)
 
     def split(self, w: Array, dtype: np.dtype[Any]) -> tuple[Array, Array | None]:
-        """Return W (K, D) and b (K,) of all classes, those without parameters being 0, in the dtype of a pass."""
+        """Return W (K, D) and b (K,) in the dtype of a pass; rows of classes without parameters are 0."""
         W, b = self.weights(w), self.intercepts(w)
         with np.errstate(over="ignore"):
             W, b = W.astype(dtype), None if b is None else b.astype(dtype)
         return (W, b) if not self.binary else (with_zero(W), None if b is None else with_zero(b))
 
     def model(self, w: Array, dtype: np.dtype[Any], fixed: npt.NDArray[np.bool_] | bool = False) -> tuple[Array, Array]:
-        """Return coefficients (count, D) and intercepts (count,), zeros without, as a fitted model has them.
+        """Return coefficients (count, D) and intercepts (count,), or zeros, as a fitted model has them.
 
-        Those of all classes sum to 0, for which the posterior is the same and the penalty no larger, but for the
-        weights of `fixed` features: see `centred`.
+        They are centred so that they sum to 0 over all classes, except the weights of `fixed` features; see `centred`.
+        The posterior is the same then, and an L2 penalty not larger.
         """
         W, b = self.views(self.centred(w, fixed))
         b = np.zeros(self.count) if b is None else b
@@ -106,10 +106,11 @@ class Parameters:
         return self.join(dW, db)
 
     def determined(self, v: Vector, penalised: npt.NDArray[np.bool_] | bool) -> Vector:
-        """Return v without what all classes have in common, in those parameters that no penalty weighs.
+        """Return v less its mean over the classes, in the parameters that are not penalised.
 
-        `penalised` tells of each feature, (D,), or of all, whether one does. To add the same to all classes changes no
-        posterior, so there a gradient is nothing but rounding.
+        `penalised` says whether a penalty applies, for each feature (D,) or for all. To add the same number to a
+        parameter of all classes changes no posterior, so the mean of a gradient's components without penalty is only
+        rounding.
         """
         if self.binary:
             return v
@@ -123,14 +124,15 @@ class Parameters:
         return v
 
     def centred(self, w: Vector, fixed: npt.NDArray[np.bool_] | bool = False) -> Vector:
-        """Return w with parameters that sum to 0 over the classes, but for the weights of `fixed` features, (D,).
+        """Return w with parameters that sum to 0 over the classes, except the weights of `fixed` features, (D,).
 
-        Those are features with an L1 penalty, which is the least where they are, and leaves some at exactly 0.
+        Fixed are features with an L1 penalty: to move their weights would make it larger, and exact zeros would be
+        lost.
         """
         return self.determined(w, fixed)
 
     def by_class(self, w: Array, dtype: npt.DTypeLike) -> Array:
-        """Return (count, each): the parameters (W_k, b_k) of a class in one row."""
+        """Return the parameters (count, each): those of a class, (W_k, b_k), in one row."""
         G = np.empty((self.count, self.each), dtype)
         G[:, : self.D] = self.weights(w)
         if (b := self.intercepts(w)) is not None:
@@ -143,7 +145,7 @@ class Parameters:
 
 
 def with_zero(rows: Array) -> Array:
-    """Put the zero row of class 0 before that of class 1."""
+    """Return two rows: zeros for class 0, then the row of class 1."""
     both = np.zeros((2, *rows.shape[1:]), rows.dtype)
     both[1] = rows[0]
     return both

@@ -1,4 +1,4 @@
-"""`Penalty`: what a fit adds to the loss to keep the weights small, or few."""
+"""`Penalty`: the term that a fit adds to the loss so that weights are small, or few are not 0."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ Vector = npt.NDArray[np.float64]
 
 
 class Penalty:
-    r"""The penalty on W, of each feature's coefficients by that feature's weight v; intercepts are free.
+    r"""The penalty on the coefficients W, with a factor v for each feature; intercepts are not penalised.
 
     .. math:: \sum_d v_d \Big( \frac{l_2}{2} \sum_k W_{kd}^2 + l_1 \sum_k |W_{kd}| \Big)
 
-    `grouped`, the second sum is the norm :math:`(\sum_k W_{kd}^2)^{1/2}`: then a feature's coefficients are zero in all
-    classes or in none. With one row of coefficients both are the same.
+    If `grouped`, the norm :math:`(\sum_k W_{kd}^2)^{1/2}` takes the place of the second sum over k. At the minimum a
+    feature's coefficients are then zero in all classes or in none. With one row of coefficients both are the same.
 
-    What always holds: it is never negative, is 0 at W = 0, and knows of W alone, a row for each class that has
-    parameters (`Parameters.weights`). It is scaled as a mean: scikit-learn's C and l1_ratio r are
+    What always holds: the penalty is never negative, and is 0 at W = 0. It depends only on W, which has a row for each
+    class that has parameters (`Parameters.weights`). It is added to a mean loss: scikit-learn's C and l1_ratio r are
     ``l2 = (1 - r) / (C m)`` and ``l1 = r / (C m)`` with m = Σ s_i. Without `l1` it is smooth.
 
     Parameters
     ----------
     l2, l1 : float >= 0, default 0
-        Strengths of its two parts; 0 is none.
+        Strengths of the two terms; 0 leaves a term out.
     grouped : bool, default False
-        Whether the l1 part takes the coefficients of a feature together.
+        Whether the l1 term has the norm of a feature's coefficients instead of the sum of their absolute values.
     weights : array_like, shape (D,), optional
-        v, not negative, 1 by default; 0 leaves a feature free. As given: glmnet makes them sum to D.
+        The factors v, not negative, 1 by default; a feature with factor 0 is not penalised. They are used as given,
+        while glmnet scales them to the sum D.
 
     Raises
     ------
-    ValueError, TypeError
-        If a strength or a weight is negative or not finite; if it is no number; if `weights` is not a vector.
+    ValueError
+        If a strength or a factor is negative or not finite, or `weights` is not a vector of real numbers.
+    TypeError
+        If a strength is not a real number.
 
     References
     ----------
@@ -71,21 +74,21 @@ class Penalty:
         return f"Penalty({', '.join([f'l2={self.l2!r}', *more])})"
 
     def with_strengths(self, l2: float, l1: float) -> Penalty:
-        """Return the penalty of other strengths."""
+        """Return the same penalty with other strengths."""
         return Penalty(l2, l1, grouped=self.grouped, weights=self.weights)
 
     def of_features(self, which: npt.NDArray[np.intp]) -> Penalty:
-        """Return the penalty of some features alone."""
+        """Return the penalty for some of the features alone."""
         weights = None if self.weights is None else self.weights[which]
         return Penalty(self.l2, self.l1, grouped=self.grouped, weights=weights)
 
     @property
     def uniform(self) -> bool:
-        """Whether it is the same for all features."""
+        """Whether the factor is 1 for all features."""
         return self.weights is None
 
     def factors(self, D: int) -> Vector:
-        """Return v (D,), or raise ValueError where there are other than D weights."""
+        """Return the features' factors v (D,); raise ValueError if `weights` has another length."""
         if self.weights is None:
             return np.ones(D)
         if len(self.weights) != D:
@@ -93,7 +96,7 @@ class Penalty:
         return self.weights
 
     def value(self, W: Array, n_threads: int = 1) -> float:
-        """Return the penalty of W (K, D); no number of threads changes a bit."""
+        """Return the penalty of W (K, D); every number of threads gives the same bits."""
         value = self.l1_part(W)
         if self.l2:
             flat = np.require(W if self.weights is None else W * np.sqrt(self.weights), np.float64, ["C", "A"])
@@ -102,53 +105,53 @@ class Penalty:
         return value
 
     def l1_part(self, W: Array) -> float:
-        """Return the part of the penalty of W (K, D) that is not smooth."""
+        """Return the l1 term for W (K, D), which is not smooth."""
         if not self.l1:
             return 0.0
         sizes = self.sizes(W)
         return self.l1 * float((sizes if self.weights is None else sizes * self.weights).sum())
 
     def sizes(self, W: Array) -> Vector:
-        """Return what the l1 part sums: absolute values (K, D), or norms (D,) where it is grouped."""
+        """Return the numbers that the l1 term sums: absolute values (K, D), or norms (D,) if it is grouped."""
         W = W.astype(np.float64, copy=False)
         sizes: Vector = np.sqrt(np.square(W).sum(axis=0)) if self.grouped else np.abs(W)
         return sizes
 
     def add_gradient(self, W: Array, dW: Array) -> None:
-        """Add the gradient of the l2 part at W to dW, both (K, D)."""
+        """Add the gradient of the l2 term at W to dW, both (K, D)."""
         if self.l2:
             dW += (self.l2 if self.weights is None else self.l2 * self.weights) * W
 
     def add_product(self, V: Array, dV: Array) -> None:
-        """Add the Hessian times V to dV, both (K, D); the Hessian is the same everywhere."""
+        """Add the Hessian of the l2 term times V to dV, both (K, D); that Hessian is the same at every W."""
         self.add_gradient(V, dV)
 
     def diagonal(self, D: int) -> Vector:
-        """Return the second derivative for the weight of each feature, (D,), which is the same in every class."""
+        """Return the l2 term's second derivatives by the weights of each feature, (D,), equal for all classes."""
         return self.l2 * self.factors(D)
 
     def fixes(self, D: int) -> npt.NDArray[np.bool_]:
-        """Tell of which features the same must not be added to the weights of all classes, (D,)."""
+        """Return, for each feature (D,), whether an l1 term forbids to add the same to its weights in all classes."""
         return self.thresholds(D) > 0
 
     def thresholds(self, D: int) -> Vector:
-        """Return l1 v, (D,): what a gradient, or its norm over the classes, must exceed to move a weight from 0."""
+        """Return l1 v, (D,): a weight leaves 0 if its gradient, or if grouped the gradient's norm, is larger."""
         return self.l1 * self.factors(D)
 
     def add_hessian(self, parameters: Parameters, H: Vector) -> None:
-        """Add the Hessian to H (size, size), that of the loss for a vector of all parameters."""
+        """Add the Hessian of the l2 term to H (size, size), the Hessian of the loss by all parameters."""
         diagonal = parameters.weights(H.reshape(-1)[:: parameters.size + 1])
         diagonal += self.diagonal(parameters.D)
 
     def add_diagonal(self, parameters: Parameters, H: Vector, kept: npt.NDArray[np.intp]) -> Vector:
-        """Add the Hessian to H, which has the rows and columns of the kept parameters alone, and return it."""
+        """Add the Hessian of the l2 term to H, which has rows and columns of the kept parameters alone; return H."""
         diagonal = np.zeros(parameters.size)
         parameters.weights(diagonal)[:] = self.diagonal(parameters.D)
         H.flat[:: len(H) + 1] += diagonal[kept]
         return H
 
     def prox(self, W: Array, step: float = 1.0) -> Vector:
-        """Return the minimum over V (K, D) of ``½ |V - W|²`` + step times the l1 part of V's penalty."""
+        """Return the V (K, D) that minimises ``½ |V - W|²`` plus `step` times the l1 term of V."""
         sizes = self.sizes(W)
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = np.maximum(1 - step * self.thresholds(W.shape[1]) / sizes, 0)
@@ -156,10 +159,11 @@ class Penalty:
         return found
 
     def violations(self, W: Array, dW: Array) -> Vector:
-        """Return how far W (K, D) is from a minimum where the smooth part's gradient is dW: at most, of each weight.
+        """Return by how much each weight of W (K, D) violates the conditions of a minimum.
 
-        Where a weight is not 0 the whole gradient must vanish. Where it is, the smooth part's may be up to l1 v; of a
-        group, (D,), its norm may.
+        dW (K, D) is the gradient of all smooth terms. At a minimum the whole derivative by a weight that is not 0
+        vanishes, and the derivative of the smooth terms by a weight that is 0 is at most l1 v in size. Of a group this
+        holds for the norm, and the result is (D,).
         """
         limits, sizes = self.thresholds(W.shape[1]), self.sizes(W)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -170,7 +174,7 @@ class Penalty:
 
 
 def check_penalty_weights(weights: npt.ArrayLike) -> Vector:
-    """Return weights of features as a vector of float64 of its own."""
+    """Return the features' factors as a new vector of float64, once they are checked."""
     given = np.asarray(weights)
     if given.ndim != 1 or not (is_real(given.dtype)):
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Data in pieces: what a fit has to know of all of them beforehand, and the objective that is a sum over them.
+"""Data in pieces: what a fit has to know of all pieces beforehand, and the objective that is a sum over them.
 
-Pieces are chunks of files (chunks.py) or partitions on a cluster (dask.py). Whoever reads them, they are added in their
-order, by one thread: neither reading ahead nor the number of workers changes a bit.
+Pieces are chunks of files (chunks.py) or partitions on a cluster (dask.py). One thread adds the results of the pieces
+in their order, so the bits depend neither on reading ahead nor on the number of workers.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
 MiB = 2**20
-# Bytes of X in a chunk, where nothing else tells how many rows it has.
+# A chunk has this many bytes of X unless its number of rows is given.
 CHUNK_BYTES = 64 * MiB
-# A preconditioner's sample is kept in memory: below POOL rows only if those would take more than this.
+# The sample for the preconditioner is kept in memory. It has POOL rows or more, unless those take more bytes than this.
 SAMPLE_BYTES = 128 * MiB
 
 
 def checked(X: Any, y: Any, s: Any, where: str, offset: Any = None) -> Rows:
-    """Return a piece as arrays, without targets if y is None, and refuse what cannot be a piece of anything."""
+    """Return a piece of X, y (None for predictions), weights and offsets, once dtypes and shapes are checked.
+
+    `where` is what errors call the piece.
+    """
     if hasattr(X, "dtypes") and hasattr(X, "iloc"):
         X = _of_frame(X, where)
     X = X if scipy.sparse.issparse(X) else np.asarray(X)
@@ -63,7 +66,7 @@ def checked(X: Any, y: Any, s: Any, where: str, offset: Any = None) -> Rows:
 
 
 def _offset_of(given: Any, n: int, where: str) -> Array:
-    """Return what is added to the scores of a piece, (n, K), or (n, 1) for two classes."""
+    """Return the offsets of a piece's scores, (n, K), or (n, 1) for two classes, once they are checked."""
     offset = np.asarray(given)
     if offset.dtype.kind not in "fiub" or offset.ndim not in (1, 2) or offset.shape[0] != n:
         raise ValueError(
@@ -74,7 +77,7 @@ def _offset_of(given: Any, n: int, where: str) -> Array:
 
 
 def _of_frame(frame: Any, where: str) -> Array:
-    """Return pandas' columns as an array, of a dtype that does not depend on which numbers this piece has."""
+    """Return a data frame of pandas as an array, whose dtype depends on the columns' dtypes, not on their values."""
     wrong = [f"{name!r} ({dtype})" for name, dtype in frame.dtypes.items() if dtype.kind not in "fiub"]
     if wrong:
         raise ValueError(f"{where}: columns that hold no numbers: {', '.join(wrong)}; encode them, or leave them out")
@@ -84,7 +87,7 @@ def _of_frame(frame: Any, where: str) -> Array:
 
 
 def plain(y: Any, where: str = "y") -> Array:
-    """Return labels as an array, of strings or numbers rather than of objects; refuse those that are missing."""
+    """Return labels as an array of numbers or strings, not of objects; raise ValueError if a label is missing."""
     array = np.asarray(y)
     if array.dtype.kind == "O" and array.size:
         if any(map(_is_missing, array.ravel().tolist())):
@@ -96,27 +99,27 @@ def plain(y: Any, where: str = "y") -> Array:
 
 
 def _is_missing(label: Any) -> bool:
-    """Whether a label is None, NaN, or pandas' NA or NaT, which are looked up by name: pandas need not be there."""
+    """Return whether a label is None, NaN, or pandas' NA or NaT, known by name since pandas may not be installed."""
     return (
         label is None or type(label).__name__ in ("NAType", "NaTType") or (isinstance(label, float) and label != label)
     )
 
 
 class Survey(NamedTuple):
-    """What is to be known of some pieces before a fit."""
+    """What a fit has to know of one or more pieces before it begins."""
 
     rows: int
     D: int
     dtype: np.dtype[Any]  # of X
     labels: Array | None  # sorted; None for probabilities
-    weights: Vector  # Σ s of each label; for probabilities Σ s of all, K times
-    counts: Vector  # rows with weight, likewise
-    where: str  # the first piece's name
-    offsets: int = 0  # columns of the offset
+    weights: Vector  # (K,): for each label Σ s of its rows; for probabilities K times Σ s of all rows
+    counts: Vector  # (K,): for each label the number of its rows with weight; for probabilities K times that of all
+    where: str  # what errors call the first piece
+    offsets: int = 0  # columns of the offset, 0 without one
 
     @property
     def classes(self) -> Array:
-        """The labels, 0..K-1 for probabilities."""
+        """The sorted labels, or 0..K-1 for probabilities."""
         return np.arange(len(self.weights)) if self.labels is None else self.labels
 
     def problem(
@@ -128,7 +131,7 @@ class Survey(NamedTuple):
         *,
         binary: bool = False,
     ) -> Problem:
-        """Return what all pieces have in common; a nonpositive m is refused."""
+        """Return what the objectives of all pieces have in common; raise ValueError unless m is positive and finite."""
         m, K = self.total(class_weights), len(self.classes)
         if self.offsets not in (0, K) and not (self.offsets == 1 and K == 2):
             raise ValueError(f"{self.where}: offset has {self.offsets} columns, but there are {K} classes")
@@ -157,14 +160,15 @@ class Survey(NamedTuple):
 
 
 def survey(piece: Rows) -> Survey:
-    """Look at every entry of one piece, and refuse what is not finite."""
+    """Return the survey of one piece; raise ValueError if it has no targets, or an entry is not finite."""
     if piece.y is None and piece.Y is None:
         raise ValueError(f"{piece.where}: there are no targets, which a fit needs: name them where the chunks are made")
     X, y, Y, s, where = piece.X, piece.y, piece.Y, piece.s, piece.where
     n, D = X.shape
     values = X.data if scipy.sparse.issparse(X) else X
     with np.errstate(all="ignore"):
-        fine = bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())  # a sum may overflow, but is sooner
+        # The sum is faster to check than all entries, but may overflow although all are finite.
+        fine = bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
     if not fine:
         raise ValueError(f"{where}: Input X contains NaN or infinity, which a fit cannot use: fill or drop those rows")
     if s is not None and not ((s >= 0) & (s < np.inf)).all():
@@ -186,7 +190,7 @@ def survey(piece: Rows) -> Survey:
 
 
 def merged(surveys: Iterable[Survey]) -> Survey:
-    """Put the surveys of all pieces together, in their order."""
+    """Return the survey of all pieces together; raise ValueError if they do not fit together."""
     found = list(surveys)
     if not any(one.rows for one in found):
         raise ValueError("the data has no rows: found 0 samples, a minimum of 1 is required")
@@ -216,28 +220,32 @@ def merged(surveys: Iterable[Survey]) -> Survey:
 
 
 def _kind(one: Survey) -> str:
+    """Return what errors call the kind of targets."""
     if one.labels is None:
         return f"{len(one.weights)} probabilities"
     return {"i": "integers", "u": "integers", "f": "numbers", "b": "booleans"}.get(one.labels.dtype.kind, "names")
 
 
 class Problem(NamedTuple):
-    """How any piece becomes an objective: whatever all of them have in common."""
+    """What the objectives of all pieces have in common."""
 
-    classes: Array
-    rows: int  # of all pieces
-    counted: int  # those with weight
+    classes: Array  # (K,), sorted
+    rows: int  # the rows of all pieces
+    counted: int  # the rows of all pieces with weight
     dtype: np.dtype[Any]  # of X
     soft: bool  # whether the targets are probabilities
     class_weights: Vector | None  # (K,)
     m: float  # Σ s over all pieces
     parameters: Parameters
-    penalty: Penalty  # of the whole
+    penalty: Penalty  # of the sum over all pieces, which is penalised once
     n_threads: int | None
-    smoothing: float = 0.0  # of the targets
+    smoothing: float = 0.0  # label smoothing
 
     def encoded(self, piece: Rows) -> Rows:
-        """Return a piece as it is computed: labels 0..K-1 or targets, all weights, X converted; refuse what is new."""
+        """Return a piece with labels 0..K-1 or smoothed targets, complete weights, and X as kernels read it.
+
+        Raise ValueError if it has a label, a dtype or a number of columns that the survey did not find.
+        """
         X, y, s, where = piece.X, piece.y, piece.s, piece.where
         if piece.D != self.parameters.D or X.dtype != self.dtype or (piece.Y is not None) != self.soft:
             raise ValueError(
@@ -261,7 +269,7 @@ class Problem(NamedTuple):
     def objective(
         self, piece: Rows, *, m: float | None = None, penalty: Penalty | None = None, n_threads: int | None = None
     ) -> SoftmaxObjective:
-        """Return the part of an encoded piece in the whole; without a penalty, unless one is given."""
+        """Return the objective of an encoded piece, which is a term of the whole sum; without a penalty by default."""
         try:
             return objective_of(
                 piece,
@@ -275,33 +283,33 @@ class Problem(NamedTuple):
 
 
 def weighs(piece: Rows) -> bool:
-    """Whether a piece counts at all."""
+    """Return whether a piece has a row with weight."""
     return bool(len(piece)) and (piece.s is None or bool(piece.s.any()))
 
 
 class Journal(Protocol):
-    """What keeps the results of passes: _fit/journal.py."""
+    """What keeps the results of passes, so that a fit that was killed can go on; see _fit/journal.py."""
 
     def passed(self, method: str, vectors: Sequence[Vector], compute: Callable[[], Vector]) -> Vector:
-        """Return what this pass returned, or let it be computed, and keep that."""
+        """Return the result of a pass: the one that was kept, or else a computed one, which is kept then."""
         ...
 
 
 class PiecesObjective:
-    """f(w) = Σ over the pieces + l2/2 Σ_kd W_kd²: `SoftmaxObjective` for data in pieces.
+    """`SoftmaxObjective` for data in pieces: f(w) is a sum over the pieces' objectives, plus the penalty.
 
-    The Fisher preconditioner is that of a sample of the rows, which is an objective of its own.
+    The preconditioner and other matrices are computed from a sample of the rows, which has an objective of its own.
     """
 
     def __init__(self, problem: Problem, sample: Rows) -> None:
         self.problem, self.parameters, self.penalty = problem, problem.parameters, problem.penalty
         self.sample = problem.objective(sample, m=sample.total, penalty=problem.penalty)
         self.some = sample
-        self.best: tuple[float, Vector] | None = None  # the least value so far, and where
-        self.journal: Journal | None = None  # what keeps the results of passes, for a fit that is killed
+        self.best: tuple[float, Vector] | None = None  # the least value so far, and its w
+        self.journal: Journal | None = None
 
     def bare(self) -> Self:
-        """Return the same without its penalty."""
+        """Return the same objective without its penalty."""
         other = copy.copy(self)
         other.penalty, other.sample = Penalty(), copy.copy(self.sample)
         other.sample.penalty = Penalty()
@@ -309,27 +317,27 @@ class PiecesObjective:
 
     @property
     def size(self) -> int:
-        """Entries of w."""
+        """The number of entries of w."""
         return self.parameters.size
 
     @property
     def N(self) -> int:
-        """Samples of all pieces."""
+        """The number of samples in all pieces."""
         return self.problem.rows
 
     @property
     def m(self) -> float:
-        """Σ s of all pieces."""
+        """Σ s over all pieces."""
         return self.problem.m
 
     @property
     def n_threads(self) -> int:
-        """Threads of what is computed here."""
+        """The number of threads that compute the matrices, and pieces in this process."""
         return self.sample.n_threads
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float32 or float64: what X computes in."""
+        """The dtype of the computation, float32 or float64."""
         return self.sample.dtype
 
     def _partials(self, method: str, *vectors: Vector) -> Iterator[Any]:
@@ -337,7 +345,10 @@ class PiecesObjective:
         raise NotImplementedError
 
     def _passed(self, method: str, entries: int, *vectors: Vector) -> Vector:
-        """Return the sum of what a method of the pieces returns, flat; of a value and a gradient the value is last."""
+        """Return the sum of what a method of the pieces' objectives returns, as a vector of so many entries.
+
+        Of a value and a gradient, the value is the last entry.
+        """
 
         def add_up() -> Vector:
             total = np.zeros(entries)
@@ -353,6 +364,7 @@ class PiecesObjective:
         return add_up() if self.journal is None else self.journal.passed(method, vectors, add_up)
 
     def _penalty_at(self, w: Vector) -> float:
+        """Return the penalty's value at w."""
         return self.penalty.value(self.parameters.weights(w), self.sample.n_threads)
 
     def value(self, w: npt.ArrayLike) -> float:
@@ -387,63 +399,66 @@ class PiecesObjective:
         return product
 
     def hessian(self, w: npt.ArrayLike) -> Vector:
-        """Return the Hessian at w, (size, size) float64: for few parameters."""
+        """Return the Hessian at w, (size, size) float64. It is meant for few parameters."""
         w = np.asarray(w, np.float64)
         matrix = self._passed("hessian", self.size**2, w).reshape(self.size, self.size)
         self.penalty.add_hessian(self.parameters, matrix)
         return matrix
 
     def easing(self) -> Easing | None:
-        """Return the extra penalty from which a fit had better begin."""
+        """Return the extra penalty with which a fit should begin, or None if it needs none."""
         return self.sample.easing(self.problem.rows)
 
     def preconditioner(self, w: Vector, extra: Vector | None = None) -> Fisher:
-        """Return what multiplies a vector by an approximate inverse of the Hessian at w."""
+        """Return the preconditioner at w, which multiplies vectors by an approximate inverse of the Hessian."""
         return self.sample.preconditioner(w, extra)
 
     def curvature(self, w: Vector) -> Fisher:
-        """Return the matrices of which `preconditioner` has the inverse."""
+        """Return the matrices that `preconditioner` inverts."""
         return self.sample.curvature(w)
 
     @property
     def available(self) -> int:
-        """Samples that matrices may be summed from: those of the sample."""
+        """The number of samples that matrices are summed from: those of the sample in memory."""
         return self.sample.available
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of a pass, about."""
+        """About the number of floating-point operations in a pass."""
         return self.sample.flops * self.N // self.sample.available
 
     @property
     def offset(self) -> Array | None:
-        """What is added to the scores, of the sample."""
+        """The offsets of the scores of the sample in memory; None without offsets."""
         return self.sample.offset
 
     def hessian_among(self, w: Vector, kept: npt.NDArray[np.intp], rows: int) -> Vector:
-        """Return the Hessian at w of the kept parameters alone, of the sample: see `SoftmaxObjective.hessian_among`."""
+        """Return the Hessian by the kept parameters, from the sample in memory; see `SoftmaxObjective`."""
         return self.sample.hessian_among(w, kept, rows)
 
     def among(self, *arguments: Any) -> Vector:
-        """Return the same of other parameters: see `SoftmaxObjective.among`."""
+        """Return the Hessian by other parameters, from the sample in memory; see `SoftmaxObjective.among`."""
         return self.sample.among(*arguments)
 
     def fisher(self, *arguments: Any, **keywords: Any) -> Fisher:
-        """Return the preconditioner of other parameters, of the sample: see `SoftmaxObjective.fisher`."""
+        """Return the preconditioner for other parameters, from the sample in memory; see `SoftmaxObjective.fisher`."""
         return self.sample.fisher(*arguments, **keywords)
 
 
 class Sample:
-    """Every 2^t-th row with weight, t growing with the data: at most 2 POOL of them, wherever pieces begin."""
+    """A sample of the rows with weight: every 2^t-th of them, with t such that at most 2 POOL rows are kept.
+
+    The sample does not depend on where pieces begin.
+    """
 
     def __init__(self) -> None:
         self.stride, self.seen = 1, 0
-        self.pieces: list[tuple[int, Rows]] = []  # with the number of the first row among all
+        self.pieces: list[tuple[int, Rows]] = []  # for each piece: its first row's number among all, and rows of it
 
     def add(self, piece: Rows) -> None:
-        """Take some rows of the next piece."""
+        """Add some rows of the next piece."""
         seen, most = self.seen + len(piece.weighing()), most_of_a_sample(piece.D, piece.X.dtype)
-        while -(-seen // self.stride) > most:  # before any is copied
+        while -(-seen // self.stride) > most:  # rows are left out before new ones are copied, to save memory
             self._thin()
         some = every(piece, self.seen, self.stride)
         if len(some):
@@ -461,17 +476,20 @@ class Sample:
                 self.pieces.append((first + -first % self.stride, some))
 
     def rows(self) -> Rows:
-        """Return them as one."""
+        """Return the sample as one `Rows`."""
         return Rows.joined([piece for _, piece in self.pieces])
 
 
 def most_of_a_sample(D: int, dtype: np.dtype[Any]) -> int:
-    """Return the most rows of a sample of (N, D) numbers."""
+    """Return the most rows that a sample of D features in this dtype may have."""
     return 2 * min(POOL, max(1024, SAMPLE_BYTES // (2 * D * COMPUTES_IN[dtype.char].itemsize)))
 
 
 def every(piece: Rows, first: int, stride: int) -> Rows:
-    """Return those rows with weight whose numbers the stride divides; the first of them is number `first` of all."""
+    """Return every `stride`-th row with weight: those whose number is a multiple of `stride`.
+
+    Rows with weight are numbered over all pieces, and the first one of this piece has the number `first`.
+    """
     some = piece[piece.weighing()[-first % stride :: stride]]
     some.where = "a sample of the rows"
     return some
