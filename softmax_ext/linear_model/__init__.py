@@ -1,8 +1,8 @@
-"""scikit-learn's `LogisticRegression` and `LogisticRegressionCV`, sooner; paths of penalties; and pictures of both.
+"""scikit-learn's `LogisticRegression` and `LogisticRegressionCV`, faster; paths of penalties; and plots of both.
 
 `_logistic.py` has one fit, `_selection.py` the choice of C by cross-validation, `_path.py` the fits along a path of C,
-and `_displays.py` the pictures. `_trail.py` lets fits help each other, `_folds.py` says what a fold is, and `_grid.py`
-fits all folds at each C.
+and `_displays.py` the plots. `_trail.py` lets fits share what they have found, `_folds.py` has a fold and its scores,
+`_grid.py` fits all folds at each C, and `_interchange.py` converts estimators to scikit-learn's and back.
 """
 
 try:

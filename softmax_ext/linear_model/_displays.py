@@ -1,4 +1,4 @@
-"""Pictures of fits along C, in the manner of scikit-learn's displays: made by a class method, drawn by `plot`."""
+"""Plots of fits along C, after scikit-learn's displays: a class method makes one, and `plot` draws it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Vector = npt.NDArray[np.float64]
 
 
 class _Display:
-    """A picture in one pair of axes."""
+    """A plot in one pair of axes."""
 
     ax_: Axes
     figure_: Figure
@@ -37,28 +37,28 @@ class _Display:
 
 
 class CVDisplay(_Display):
-    """How the rows left out were scored at each C: `LogisticRegressionCV` as a picture.
+    """A plot of the held-out scores of a `LogisticRegressionCV` against C.
 
-    Each fold is a thin line, their mean a thick one with a band of one standard error. A dashed line marks the chosen
-    C, a dotted one the strongest penalty whose mean lies within one standard error of the best.
+    Each fold is a thin line, and their mean a thick one with a band of one standard error. A dashed line marks the
+    chosen C, and a dotted one the strongest penalty whose mean lies within one standard error of the best.
 
     Parameters
     ----------
     Cs : ndarray, shape (n_cs,)
         Values of C, in any order.
     scores : ndarray, shape (folds, n_cs)
-        Scores.
+        Held-out scores.
     C : float
-        The chosen one.
+        The chosen value of C.
     score_name : str, optional
-        What they are called at the axis.
+        Name of the scores, for the axis.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where `plot` has drawn.
+        The axes that `plot` has drawn into.
     figure_ : matplotlib Figure
-        Its figure.
+        Their figure.
     lines_ : list of matplotlib Artist
         The folds' lines, if there are several, and their mean's.
 
@@ -84,18 +84,18 @@ class CVDisplay(_Display):
         Parameters
         ----------
         estimator : LogisticRegressionCV
-            A fitted one, with attributes of either convention.
+            A fitted estimator, with attributes of either convention (`use_legacy_attributes`).
         ax : matplotlib Axes, optional
-            Where to draw; a new figure by default.
+            Axes to draw into; those of a new figure by default.
         score_name : str, optional
-            By default that of `scoring`.
+            Name of the scores; by default that of `scoring`.
         **keywords : dict
-            For the line of the mean; see matplotlib's `plot`.
+            Options of matplotlib's `plot` for the line of the mean.
 
         Returns
         -------
         CVDisplay
-            Drawn, with `ax_` and `figure_`.
+            The display, already drawn.
 
         Raises
         ------
@@ -106,7 +106,7 @@ class CVDisplay(_Display):
 
         check_is_fitted(estimator, "scores_")
         scores: Any = estimator.scores_
-        if isinstance(scores, dict):  # (folds, n_cs, n_l1), or without the last
+        if isinstance(scores, dict):  # of arrays (folds, n_cs, n_l1), or (folds, n_cs)
             scores = next(iter(scores.values()))
             scores = scores[:, :, 0] if scores.ndim == 3 else scores
         else:
@@ -119,19 +119,19 @@ class CVDisplay(_Display):
         return cls(Cs=estimator.Cs_, scores=scores, C=C, score_name=score_name).plot(ax=ax, **keywords)
 
     def plot(self, *, ax: Axes | None = None, **keywords: Any) -> Self:
-        """Draw.
+        """Draw the scores.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Where to draw; a new figure by default.
+            Axes to draw into; those of a new figure by default.
         **keywords : dict
-            For the line of the mean; see matplotlib's `plot`.
+            Options of matplotlib's `plot` for the line of the mean.
 
         Returns
         -------
         CVDisplay
-            This one, with `ax_` and `figure_`.
+            The display itself, with `ax_` and `figure_`.
         """
         ax = self._axes(ax)
         order = np.argsort(self.Cs, kind="stable")
@@ -160,30 +160,30 @@ class CVDisplay(_Display):
 
 
 class PathDisplay(_Display):
-    """The coefficients along C: what `logistic_regression_path` returns as a picture.
+    """A plot of the coefficients against C, for what `logistic_regression_path` returns.
 
-    A line for each feature: of two classes its coefficient, of more the norm of its K coefficients, or the coefficient
-    of one class. The axis above tells how many features each model uses.
+    Each feature has a line. For two classes it shows the feature's coefficient, for more the norm of its K coefficients
+    or the coefficient of one class. The upper axis shows how many features each model uses.
 
     Parameters
     ----------
     Cs : ndarray, shape (n,)
         Values of C, in any order.
     heights : ndarray, shape (n, D)
-        A column for each feature.
+        What is drawn: a row for each C, a column for each feature.
     degrees_of_freedom : ndarray, shape (n,)
-        How many features the models use.
+        How many features each model uses.
     feature_names : sequence of str, optional
-        Their names.
+        Names of the features.
     name : str, optional
-        What the heights are.
+        Name of the heights, for the axis.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where `plot` has drawn.
+        The axes that `plot` has drawn into.
     figure_ : matplotlib Figure
-        Its figure.
+        Their figure.
     lines_ : list of matplotlib Artist
         A line for each feature.
 
@@ -212,7 +212,7 @@ class PathDisplay(_Display):
     @classmethod
     def from_path(
         cls,
-        path: Any,  # a Path, which draws itself by this
+        path: Any,  # a Path: its module imports this one, so it cannot be named here
         *,
         ax: Axes | None = None,
         label: Any = None,
@@ -225,22 +225,22 @@ class PathDisplay(_Display):
         Parameters
         ----------
         path : Path
-            What `logistic_regression_path` returned.
+            The result of `logistic_regression_path`.
         ax : matplotlib Axes, optional
-            Where to draw; a new figure by default.
+            Axes to draw into; those of a new figure by default.
         label : label, optional
-            The class whose coefficients are drawn; of more than two classes by default the norms over all.
+            The class whose coefficients are drawn. By default, if there are more than two, norms over all classes are.
         feature_names : sequence of str, optional
-            By default those that X had.
+            Names of the features; by default those that X had.
         most : int, default 8
-            Features that are named: those highest at the last C.
+            How many features are named: those that are highest at the last C.
         **keywords : dict
-            For all lines; see matplotlib's `plot`.
+            Options of matplotlib's `plot` for all lines.
 
         Returns
         -------
         PathDisplay
-            Drawn, with `ax_` and `figure_`.
+            The display, already drawn.
 
         Raises
         ------
@@ -266,21 +266,21 @@ class PathDisplay(_Display):
         return display.plot(ax=ax, most=most, **keywords)
 
     def plot(self, *, ax: Axes | None = None, most: int = 8, **keywords: Any) -> Self:
-        """Draw.
+        """Draw the coefficients.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Where to draw; a new figure by default.
+            Axes to draw into; those of a new figure by default.
         most : int, default 8
-            Features that are named: those highest at the last C.
+            How many features are named: those that are highest at the last C.
         **keywords : dict
-            For all lines; see matplotlib's `plot`.
+            Options of matplotlib's `plot` for all lines.
 
         Returns
         -------
         PathDisplay
-            This one, with `ax_` and `figure_`.
+            The display itself, with `ax_` and `figure_`.
         """
         ax = self._axes(ax)
         order = np.argsort(self.Cs, kind="stable")
@@ -309,7 +309,7 @@ class PathDisplay(_Display):
 
 
 def _abscissae(Cs: Vector) -> tuple[Vector, float | None]:
-    """Return where increasing values of C are drawn: an infinite one a decade behind the others; and where it is."""
+    """Return the abscissae of increasing values of C, and that of an infinite one, a decade beyond the others."""
     finite = np.isfinite(Cs)
     if finite.all():
         return Cs, None

@@ -1,4 +1,4 @@
-"""Cross-validation without copies: a fold is which rows weigh something, and which are asked for their scores."""
+"""Cross-validation without copies of X: a fold is a set of weights to train with, and a list of rows to score."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ Vector = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.intp]
 
 MiB = 2**20
-# Rows that are left out are brought together a few at a time, for as many models as have scores in that much.
+# Held-out rows are copied in blocks of BLOCK_BYTES, each of which is scored for as many models as have SCORES_BYTES of
+# scores.
 BLOCK_BYTES, SCORES_BYTES = 4 * MiB, 32 * MiB
 
 
 class Fold(NamedTuple):
-    """Which rows are trained on, and which are left out to score by."""
+    """The rows that a fold trains on, and the held-out rows that score it."""
 
     train: Integers
     test: Integers
 
     @classmethod
     def of(cls, number: int, N: int, train: Any, test: Any) -> Self:
-        """Take what a splitter yields: numbers of rows, perhaps repeated or counted from the end, or masks."""
+        """Return a fold of what a splitter yields: row numbers, which may repeat or count from the end, or masks."""
         rows = np.arange(N)
         try:
             fold = cls(rows[train], rows[test])
@@ -44,7 +45,7 @@ class Fold(NamedTuple):
         return fold
 
     def check_scored(self, sample_weight: Vector, number: int) -> None:
-        """Refuse weights of which none is left to score by."""
+        """Raise ValueError if all held-out rows have the weight 0."""
         if not sample_weight[self.test].any():
             raise ValueError(
                 f"cv: all rows that fold {number} is scored by have a weight of 0: leave such rows out, or choose the "
@@ -52,7 +53,7 @@ class Fold(NamedTuple):
             )
 
     def weights(self, s: Vector | None, number: int, N: int) -> Vector:
-        """Return complete weights (N,): a row counts as often as the fold trains on it."""
+        """Return the complete weights (N,) to train with: s times how often the fold names the row."""
         counts = np.bincount(self.train, minlength=N).astype(np.float64)
         if s is not None:
             counts *= s
@@ -62,17 +63,17 @@ class Fold(NamedTuple):
 
 
 class Models(NamedTuple):
-    """Several models of the same classes, of which one after the other is scored."""
+    """Several models of the same classes, which are scored one after the other."""
 
     W: Array  # (models, K or 1, D)
     b: Array  # (models, K or 1)
     n_threads: int | None
-    offset: Array | None = None  # (N, K or 1), of all samples
+    offset: Array | None = None  # (N, K or 1), for all samples
 
     def scores(self, X: Any, rows: Integers) -> Iterator[Array]:
-        """Yield each model's scores of some rows of X, (rows, K or 1), without a copy of these rows.
+        """Yield each model's scores of some rows of X, (rows, K or 1), without a copy of all these rows.
 
-        A few rows at a time are brought together, and read once for as many models as fit.
+        A block of rows is copied at a time, and read once for as many models as SCORES_BYTES allows.
         """
         count, D = self.W.shape[1:]
         itemsize = self.W.dtype.itemsize
@@ -91,7 +92,7 @@ class Models(NamedTuple):
 
 
 def with_classes(scorer: Any, classes: Array) -> Any:
-    """Tell a scorer the classes, if it takes `labels`: a fold need not have them all.
+    """Return a scorer that knows all classes, if it takes `labels`, since a fold may lack some of them.
 
     Of two classes the last is the positive one.
     """
@@ -125,16 +126,16 @@ def fold_scores(
     Parameters
     ----------
     fold, models, X, y
-        Which rows; what is scored; all samples and labels.
+        The fold, the models to score, all samples, and all labels.
     scorer : scorer, or None
-        None is accuracy, weighted by `sample_weight`. scikit-learn's own ask the model for its predictions and look
-        no further at X, so they get them without a copy of the fold; others get X's rows.
+        None is accuracy, weighted by `sample_weight`. scikit-learn's own scorers use X only to ask the model for
+        predictions, so they get row numbers instead of a copy of the rows. Other scorers get the rows of X.
     bare : callable
-        Makes the estimator of a model, by its number, that a scorer sees.
+        Returns the estimator that a scorer sees for a model, by the model's number.
     sample_weight : ndarray, shape (N,), or None
-        For accuracy.
+        Weights of the samples, for accuracy.
     parameters : dict
-        What else the scorer is called with.
+        Other arguments of the scorer.
     """
     rows, y = fold.test, y[fold.test]
     if scorer is not None and type(scorer) is not _Scorer:
@@ -147,14 +148,14 @@ def fold_scores(
         model = bare(i)
         held_out = _HeldOut(model, Z)
         if scorer is None:
-            # As accuracy_score does, whose checks take longer than digits' whole fit with a strong penalty.
+            # This is what accuracy_score returns, whose checks may take longer than a whole small fit.
             yield float(np.average(held_out.predict(rows) == y, weights=weights))
         else:
             yield scorer(held_out, rows, y, **parameters)
 
 
 class _Scored:
-    """A fitted classifier as scorers see it, but for what it says of samples."""
+    """The base of a fitted classifier's stand-ins: scorers see its attributes, but get other predictions."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -167,14 +168,14 @@ class _Scored:
 
 
 class Beside(_Scored):
-    """A fitted classifier that knows the offsets of the samples that it is asked for: scorers have no way for these."""
+    """A fitted classifier with the offsets of the samples that it predicts, which scorers cannot pass to it."""
 
     def __init__(self, model: Any, offset: Any) -> None:
         super().__init__(model)
         self.offset = offset
 
     def decision_function(self, X: Any) -> Array:
-        """Return the scores, (n, K), or (n,) of two classes."""
+        """Return the scores, (n, K), or (n,) for two classes."""
         Z: Array = self.model.decision_function(X, offset=self.offset)
         return Z
 
@@ -189,20 +190,20 @@ class Beside(_Scored):
         return S
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Return its logarithm, (n, K)."""
+        """Return the logarithm of the posterior, (n, K)."""
         log_S: Array = self.model.predict_log_proba(X, offset=self.offset)
         return log_S
 
 
 class _HeldOut(_Scored):
-    """A fitted classifier that knows its scores of the rows that a fold leaves out, and is asked for no others."""
+    """A fitted classifier that holds the scores of a fold's held-out rows, and takes their numbers instead of X."""
 
     def __init__(self, model: Any, Z: Array) -> None:
         super().__init__(model)
         self.Z = Z
 
     def decision_function(self, rows: Integers) -> Array:
-        """Return the scores: (n, K), or (n,) of the second of two classes."""
+        """Return the scores, (n, K), or (n,) of the second of two classes."""
         return self.Z if self.Z.shape[1] > 1 else self.Z.ravel()
 
     def predict(self, rows: Integers) -> Array:

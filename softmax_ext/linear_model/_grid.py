@@ -1,4 +1,4 @@
-"""A grid of fits for cross-validation: each fold, and all rows, at each C; and which C is taken."""
+"""The grid of fits of a cross-validation: each fold, and all rows, at each C."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ from ._trail import Ends, Trail
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Operations of a pass up to which fits run side by side on threads, rather than one after the other on all. Ten values
-# of C in five folds on two threads (AMD Zen 4): digits, 2**22.2 operations, 167 ms side by side and 197 one after the
-# other; 20000 x 50 x 5, 2**24.3, 207 and 198; Fashion-MNIST, 2**30.8, 5.4 s and 5.0.
+# Fits whose passes have at most so many operations run side by side, each on one thread. Larger ones run one after the
+# other, each on all threads (docs/notes.md, "Fits side by side").
 SIDE_BY_SIDE = 2**24
 
 
 def check_values_of_C(given: npt.ArrayLike | Integral) -> Vector:
-    """Return a list of values of C as an array; refuse what is none."""
+    """Return a list of values of C as an array; raise ValueError if it is no list of positive numbers."""
     Cs = np.asarray(given, np.float64)
     if Cs.ndim != 1 or not Cs.size or not (Cs > 0).all():
         raise ValueError(f"Cs must be a number of values, or a list of positive ones, got {given!r}")
@@ -37,9 +36,10 @@ def check_values_of_C(given: npt.ArrayLike | Integral) -> Vector:
 
 
 def one_standard_error(scores: Vector, Cs: Vector, best: int) -> int:
-    """Return the number of the least C whose mean score is at most one standard error below that of the best.
+    """Return the index of the least C whose mean score is at most one standard error below the best.
 
-    `scores` is (folds, n_cs); the error is that of the best one's mean over the folds, and 0 for a single fold.
+    `scores` is (folds, n_cs), and `best` the index of the best C. The standard error is that of the best C's mean over
+    the folds, and 0 for a single fold.
     """
     mean = scores.mean(axis=0)
     error = scores[:, best].std(ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else 0.0
@@ -47,18 +47,18 @@ def one_standard_error(scores: Vector, Cs: Vector, best: int) -> int:
     return int(near[np.argmin(Cs[near])]) if near.size else best
 
 
-Fitted = tuple[int, int | None, Solution]  # the number of C, that of the fold or None for all rows, and the fit
+Fitted = tuple[int, int | None, Solution]  # the index of C, the fold's number or None for all rows, and the solution
 
 
 class Fits(NamedTuple):
-    """What the fits have found: the vectors of the folds and of all rows, and how each fit went."""
+    """The solutions of all fits: vectors of the folds and of all rows, and how each fit ended."""
 
     folds: Vector  # (folds, n_cs, size)
     whole: Vector  # (n_cs, size)
     n_iter: npt.NDArray[np.int32]  # (folds, n_cs)
     whole_n_iter: npt.NDArray[np.int32]  # (n_cs,)
-    converged: npt.NDArray[np.bool_]  # (folds + 1, n_cs), all rows last
-    gradient: Vector  # likewise
+    converged: npt.NDArray[np.bool_]  # (folds + 1, n_cs), with all rows last
+    gradient: Vector  # (folds + 1, n_cs), its largest component at the end, with all rows last
 
     @classmethod
     def empty(cls, grid: Grid, layout: Parameters) -> Self:
@@ -74,7 +74,7 @@ class Fits(NamedTuple):
         )
 
     def keep(self, j: int, f: int | None, solution: Solution) -> None:
-        """Take what the fit of fold f, or of all rows, at the j-th C has found."""
+        """Store the solution of fold f, or of all rows if f is None, at the j-th C."""
         if f is None:
             self.whole[j], self.whole_n_iter[j] = solution.w, max(solution.n_iter, 1)
         else:
@@ -83,32 +83,35 @@ class Fits(NamedTuple):
         self.converged[row, j], self.gradient[row, j] = solution.converged, solution.largest_gradient
 
     def parts(self, layout: Parameters, dtype: np.dtype[Any], fixed: bool) -> Array:
-        """Return (folds, n_cs, K or 1, D + 1) coefficients, with the intercept last; `fixed`: if L1 has chosen them."""
+        """Return the coefficients, (folds, n_cs, K or 1, D + 1), with the intercept last.
+
+        `fixed` says that an L1 penalty determines all of them, so that nothing may be added to a feature's.
+        """
         return np.array([[layout.by_class(layout.centred(w, fixed), dtype) for w in fold] for fold in self.folds])
 
 
 class Grid(NamedTuple):
-    """What is fitted: each fold, and all rows, at each C."""
+    """What is to be fitted: each fold, and all rows, at each C."""
 
     Cs: Vector
     n_l1: int
     folds: list[Fold]
     s: Vector | None  # complete weights
-    l1_ratio: float = 0.0  # the one of these fits
+    l1_ratio: float = 0.0  # the same for all these fits
 
     def penalty(self, j: int, m: float) -> Penalty:
-        """Return that of the j-th C, where m is the sum of all weights."""
+        """Return the penalty of the j-th C, where m is the sum of all weights."""
         return Strength(float(self.Cs[j]), self.l1_ratio).penalty(m)
 
     @property
     def fits(self) -> int:
-        """How many fits there are."""
+        """The number of fits."""
         return len(self.Cs) * (len(self.folds) + 1)
 
     def fit(self, objective: Any, method: str, tol: float, max_iter: int) -> Generator[Fitted]:
-        """Yield the fits: the number of C, that of the fold or None for all rows, and the solution.
+        """Yield the index of C, the number of the fold or None for all rows, and the solution of each fit.
 
-        Small ones run side by side, each on one thread. Which fit begins where does not depend on that.
+        Small fits run side by side, each on one thread. Where a fit begins does not depend on that.
         """
         objective.penalty = self.penalty(0, objective.m)
         space, objective = within(objective, method)
@@ -126,9 +129,10 @@ class Grid(NamedTuple):
                 yield j, f, self._fold(trail, f, j, ends[f], curvature)
 
     def _side_by_side(self, trail: Trail, n_threads: int) -> Generator[Fitted]:
-        """Yield the same. No fit waits but for the one before it, and a fold's for the trail's curvature.
+        """Yield the same as `fit`, from fits that run side by side.
 
-        A task only waits for such as were handed in before it, so that one of them always runs.
+        A fit waits for that of the same rows at the C before, and a fold's also for the curvature of all rows. A task
+        only waits for tasks that were submitted before it, so that one of them can always run.
         """
         folds, over = range(len(self.folds)), threading.Event()
         ends = [Ends(trail.objective.size) for _ in folds]
@@ -149,26 +153,26 @@ class Grid(NamedTuple):
         with ThreadPoolExecutor(min(n_threads, len(folds) + 1)) as pool:
             try:
                 for i, j in enumerate(order):
-                    for at in order[len(wholes) : i + 2]:  # one C ahead of the folds
+                    for at in order[len(wholes) : i + 2]:  # all rows are fitted one C ahead of the folds
                         wholes.append(pool.submit(whole, at, wholes[-1] if wholes else None))
                     parts.append([pool.submit(fold, f, j, parts[-1][f], wholes[i]) for f in folds])
                 for i, j in enumerate(order):
                     yield j, None, wholes[i].result()[0]
                     for f in folds:
                         yield j, f, parts[i + 1][f].result()
-                    wholes[i] = None  # and with it the curvature
+                    wholes[i] = None  # frees the curvature, which may be large
             finally:
                 over.set()
                 pool.shutdown(cancel_futures=True)
 
     @property
     def _order(self) -> list[int]:
-        """The numbers of the values of C, from strong penalties to weak ones."""
+        """The indices of the values of C, from strong penalties to weak ones."""
         order: list[int] = np.argsort(self.Cs, kind="stable").tolist()
         return order
 
     def _whole(self, trail: Trail, j: int) -> tuple[Solution, Any]:
-        """Fit all rows; return the curvature there too."""
+        """Fit all rows at the j-th C; return the solution and the curvature there."""
         return trail.to(self.penalty(j, trail.objective.m)), trail.curvature()
 
     def _fold(

@@ -1,4 +1,4 @@
-"""To scikit-learn's estimators and back: the same parameters, as far as both have them, and the same coefficients."""
+"""Conversion to scikit-learn's estimators and back, with the parameters that both have and the same coefficients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from .._fit.scikit_learn import SOLVERS
 
-# What a fit leaves in both, in the same shapes.
+# Attributes that fits set in both packages, in the same shapes.
 FITTED = (
     "classes_", "coef_", "intercept_", "n_iter_", "n_features_in_", "feature_names_in_",
     "Cs_", "l1_ratios_", "C_", "l1_ratio_", "scores_", "coefs_paths_",
@@ -18,17 +18,17 @@ FITTED = (
 
 
 class InterchangeMixin:
-    """What takes an estimator from here to scikit-learn, and from there to here."""
+    """The methods that convert an estimator to scikit-learn's, and scikit-learn's to this one."""
 
-    _scikit_learns: ClassVar[Any]  # the class that this one takes the place of
+    _scikit_learns: ClassVar[Any]  # scikit-learn's class of the same name
 
     def to_sklearn(self) -> Any:
         """Return this estimator as scikit-learn's own, fitted if this one is.
 
-        Parameters that scikit-learn has are taken over, and so are coefficients, classes and what else a fit leaves in
-        both, to the bit and as copies. So predictions are the same up to rounding, without softmax_ext installed. What
-        scikit-learn has not, such as `n_threads` or `label_smoothing`, is left behind, and instead of a solver by
-        mini-batches there is "lbfgs": a fit there goes by scikit-learn's objective.
+        The new estimator has copies of all parameters that scikit-learn knows, and of coefficients, classes and other
+        attributes that fits set in both packages, to the bit. So it predicts the same up to rounding, and does not need
+        softmax_ext. Parameters that scikit-learn does not know, such as `n_threads` or `label_smoothing`, are lost, and
+        a solver of mini-batches becomes "lbfgs". If it is fitted again, it minimises scikit-learn's objective.
 
         Returns
         -------
@@ -37,7 +37,7 @@ class InterchangeMixin:
 
         See Also
         --------
-        from_sklearn : The way back.
+        from_sklearn : The conversion back.
 
         Examples
         --------
@@ -55,33 +55,33 @@ class InterchangeMixin:
         parameters = _parameters_of(self, theirs)
         if parameters.get("solver") not in SOLVERS:
             parameters["solver"] = "lbfgs"
-        if not isinstance(parameters.get("refit", True), bool):  # by one standard error
+        if not isinstance(parameters.get("refit", True), bool):  # it is "one_se", which scikit-learn does not know
             parameters["refit"] = True
         return _with_fit_of(self, theirs(**parameters))
 
     @classmethod
     def from_sklearn(cls, estimator: Any) -> Self:
-        """Return scikit-learn's estimator as one of these, fitted if that one is.
+        """Return scikit-learn's estimator as one of this class, fitted if that one is.
 
         Parameters
         ----------
         estimator : sklearn.linear_model.LogisticRegression or LogisticRegressionCV
-            Of the class whose place this one takes, or of a class below it. It stays as it is.
+            An estimator of scikit-learn's class of the same name, or of a subclass. It is not changed.
 
         Returns
         -------
         LogisticRegression or LogisticRegressionCV
-            A new estimator, with that one's parameters and copies of what its fit has left, to the bit. What only fits
-            of softmax_ext leave, such as `loss_curve_` and `converged_`, it has not.
+            A new estimator, with copies of that one's parameters and fitted attributes, to the bit. It lacks attributes
+            that only fits of softmax_ext set, such as `loss_curve_` and `converged_`.
 
         Raises
         ------
         TypeError
             If `estimator` is of another class.
         ValueError
-            If it is no softmax model: fitted by an older scikit-learn to more than two classes, one against the rest
-            (``multi_class="ovr"``, or ``solver="liblinear"``), or to two with ``multi_class="multinomial"``, whose
-            scores are half of those here.
+            If it is no softmax model. An older scikit-learn may have fitted more than two classes one against the rest
+            (``multi_class="ovr"``, or ``solver="liblinear"``), or two with ``multi_class="multinomial"``, whose scores
+            are half of those here.
         """
         if not isinstance(estimator, cls._scikit_learns):
             raise TypeError(
@@ -100,7 +100,7 @@ class InterchangeMixin:
 
 
 def _parameters_of(estimator: Any, other: type) -> dict[str, Any]:
-    """Return copies of the parameters that the other class has too, as `sklearn.base.clone` makes them."""
+    """Return the parameters that the other class also has, copied as `sklearn.base.clone` copies them."""
     known = inspect.signature(other).parameters
     given = estimator.get_params(deep=False)
     return {name: clone(value, safe=False) for name, value in given.items() if name in known}

@@ -1,9 +1,9 @@
-"""`LogisticRegression` with scikit-learn's interface: its parameters, and how a fit goes.
+"""`LogisticRegression` with scikit-learn's interface: its parameters, and the course of a fit.
 
-`parameters.py` in `_objective` knows how coefficients lie. In `_fit`, `scikit_learn.py` reads the parameters as
-scikit-learn does, and warns in its words; `training_data.py` checks what is fitted, `minibatch.py` fits it by
-mini-batches, `prediction.py` has what a fitted model is asked for, and `observers.py` who is told of each iteration.
-Only what a fitted model is asked for is inherited; the others are given what they need.
+Its other parts are in modules of their own. `_objective/parameters.py` lays out the coefficients in a vector. In
+`_fit`, `scikit_learn.py` reads the parameters as scikit-learn does, and warns in its words, `training_data.py` checks
+the data, `minibatch.py` trains by mini-batches, `prediction.py` predicts, and `observers.py` reports each iteration. Of
+these only the methods of `prediction.py` are inherited.
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ class LogisticRegression(
     PredictionMixin, InterchangeMixin,
     CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator,  # type: ignore[misc]
 ):  # fmt: skip
-    r"""Softmax (multinomial logistic) regression with an L1 or L2 penalty, both or none: scikit-learn's, sooner.
+    r"""Softmax (multinomial logistic) regression with an L1 or L2 penalty, both or none: scikit-learn's, faster.
 
-    The surface is that of `sklearn.linear_model.LogisticRegression` 1.9, and so is the model: with m = Σ s_i it is
-    the minimum of
+    The interface is that of `sklearn.linear_model.LogisticRegression` 1.9, and so is the model. With the samples'
+    weights s and m = Σ s_i, it is the minimum of
 
     .. math:: -\frac{1}{m} \sum_i s_i \sum_k Y_{ik} \log S_{ik}
         + \frac{1}{C m} \sum_{kd} v_d \Big( \frac{1 - r}{2} W_{kd}^2 + r |W_{kd}| \Big)
 
-    with r = `l1_ratio` and v = `penalty_weights`, in which the intercept is not penalised. With
-    two classes there is one row of coefficients, that of ``classes_[1]``; the other class's is zero.
+    with r = `l1_ratio` and v = `penalty_weights`. The intercept is not penalised. With two classes there is one row of
+    coefficients, that of ``classes_[1]``; those of the other class are zero.
 
     Parameters
     ----------
@@ -83,97 +83,102 @@ class LogisticRegression(
     C : float > 0, default 1.0
         Inverse strength of the penalty; ``np.inf`` for none.
     l1_ratio : float in [0, 1], default 0
-        What part of the penalty is L1, which leaves coefficients at exactly 0: 0 is L2, 1 is L1, and between them is
-        the elastic net. As in scikit-learn, only ``solver="saga"`` has all of them, and "liblinear" 0 and 1.
+        The fraction of the penalty that is L1, which makes coefficients exactly 0: 0 is L2, 1 is L1, and a number
+        between them is the elastic net. As in scikit-learn, only ``solver="saga"`` takes all of them, and "liblinear"
+        takes 0 and 1.
     dual : bool, default False
         True is accepted with ``solver="liblinear"``, and changes nothing.
     tol : float >= 0, default 1e-4
-        The fit stops when no component of the gradient of the objective above is larger, which is scikit-learn's rule;
-        and when besides the objective is predicted to fall by no more than ``1e-3 max(objective, tol)`` until its
-        minimum: `predicted_decrease_`. On wide data the first alone would stop far from the minimum.
+        The fit stops when two conditions hold. No component of the gradient of the objective above is larger than
+        `tol`, which is scikit-learn's rule, and the objective is predicted to fall by no more than
+        ``1e-3 max(objective, tol)`` until its minimum (`predicted_decrease_`). On wide data the first condition alone
+        would stop far from the minimum.
     fit_intercept : bool, default True
         Whether there is an intercept.
     intercept_scaling : float > 0, default 1
         Accepted, without effect: the intercept is never penalised, not even with ``solver="liblinear"``.
     class_weight : dict of label to weight, or "balanced", optional
-        Multiplies the sample weights, before m is taken. "balanced" is Σ s / (K Σ_{y_i = k} s_i).
+        Weights of the classes, by which the sample weights are multiplied before m is computed. "balanced" is
+        Σ s / (K Σ_{y_i = k} s_i).
     random_state : int or RandomState, optional
-        For the shuffles of mini-batches and the choice of what is held out: a number makes fits equal to the bit.
-        Nothing else here is random.
+        Seed of the shuffles of mini-batches and of the choice of held-out rows: with a number, fits are equal to the
+        bit. Nothing else is random.
     solver : {"lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"}, default "lbfgs"
-        The optimum is the same. The newton ones are Newton's method from the given start; all others let
-        softmax_ext choose (`explain_plan` tells what). As in scikit-learn, liblinear is for two classes. With an
-        `l1_ratio` above 0, "saga" and "liblinear" are `softmax_ext.optim.proximal`.
-        Beyond scikit-learn, "sgd", "momentum", "nesterov" and "adam" take `epochs` passes in shuffled mini-batches,
-        by the rules of `softmax_ext.optim`, and end near the optimum: `max_iter` is without effect there.
+        All of them end at the same optimum. "newton-cg" and "newton-cholesky" are Newton's method from the given start;
+        with all others softmax_ext chooses the method, which `explain_plan` tells. As in scikit-learn, "liblinear" is
+        for two classes. With an `l1_ratio` above 0, "saga" and "liblinear" are `softmax_ext.optim.proximal`.
+        "sgd", "momentum", "nesterov" and "adam", which scikit-learn does not have, take `epochs` passes in shuffled
+        mini-batches by the rules of `softmax_ext.optim`, and end near the optimum. `max_iter` has no effect on them.
     max_iter : int >= 0, default 100
-        Most iterations; ConvergenceWarning if they do not do.
+        Greatest number of iterations; a ConvergenceWarning tells if it was not enough.
     verbose : int, default 0
-        Above 0 shows a progress bar, or prints a line for each iteration where `rich` is not installed.
+        If above 0, a progress bar is shown, or a line is printed for each iteration if `rich` is not installed.
     warm_start : bool, default False
         Whether to begin at the coefficients of the previous fit.
     n_jobs : int, optional
         Without effect, and deprecated, as in scikit-learn: use `n_threads`.
     n_threads : int, optional
-        Threads to use, which never changes a bit of the result; see `loss_grad`.
+        Number of threads, which does not change a bit of the result; see `loss_grad`.
     callback : callable, optional
         Called after each iteration with its number, from 1, the objective, and the largest absolute component of
-        the gradient. With mini-batches: after each epoch, with the mean objective of its batches, and the loss of the
-        rows held out, or nan. Besides with ``w=``, the coefficients row after row, then the intercepts, if it has a
-        parameter of that name. If it returns true, the fit stops there.
+        the gradient. With mini-batches it is called after each epoch with the epoch's number, the mean objective of its
+        batches, and the loss of the held-out rows, or nan. If it has a parameter ``w``, it also gets the coefficients
+        row after row, followed by the intercepts. If it returns something true, the fit stops.
     epochs : int >= 0, default 10
-        Passes over the data by mini-batches.
+        Number of passes over the data with mini-batches.
     batch_size : int >= 1, default 256
-        Rows of a mini-batch, also in `partial_fit`.
+        Number of rows of a mini-batch, also in `partial_fit`.
     learning_rate : float > 0 or callable, optional
-        Of mini-batches, at the start: 0.01 for Adam by default, for the others derived from X's rows. It is a rate
-        for features whose entries that are not 0 have a mean square of 1: others are treated as if they had. It falls
-        along a cosine to 0 at the end of `epochs`, in `partial_fit` with the square root of the steps. A callable is
-        a schedule of its own, such as ``optim.constant(0.1)``: called with the number of steps, it returns the rate.
+        Initial learning rate of mini-batches. By default it is 0.01 for Adam, and follows from X's rows for the other
+        solvers. Steps are taken as if each feature had been scaled so that its entries other than 0 have a mean square
+        of 1, and the rate is for these. It falls along a cosine to 0 at the end of `epochs`, and in `partial_fit` with
+        the square root of the number of steps. A callable, such as ``optim.constant(0.1)``, is a schedule instead: it
+        is called with the number of steps so far, and returns the rate.
     average : bool, default False
         Whether the result is the mean over all steps after the first epoch: `optim.averaged`.
     early_stopping : bool, default False
-        Whether a part of the rows is held out, the coefficients that are best on it are taken, and the fit stops
-        after `n_iter_no_change` epochs that have gained no more than `tol` on it.
+        With mini-batches, whether some rows are held out for validation. The fit then stops after `n_iter_no_change`
+        epochs that have lowered their loss by no more than `tol`, and the coefficients with the least loss are kept.
     validation_fraction : float in (0, 1), default 0.1
-        That part.
+        The fraction of the rows that `early_stopping` holds out.
     n_iter_no_change : int >= 1, default 5
-        Those epochs.
+        The number of epochs without improvement after which `early_stopping` stops.
     label_smoothing : float in [0, 1], default 0
-        ε: the targets become (1 - ε) Y + ε / K, as in `loss_grad`. The targets of all samples in memory are then N x K
-        numbers; of chunks and mini-batches those of a chunk or of the samples in memory.
+        ε: the targets become (1 - ε) Y + ε / K, as in `loss_grad`. They then are K numbers for each sample: for all
+        samples if these are in memory, or for those of one chunk at a time.
     standardize : bool, default False
-        Whether to fit the model that a StandardScaler before it would give, without a scaled copy of X: the penalty and
-        `tol` are for coefficients of (x - mean) / scale, with the moments that StandardScaler takes, weighted by
-        `sample_weight`. `coef_` and `intercept_` are for x as it is, sparse X included; a constant feature's is 0.
-        Not for mini-batches and `inference`.
+        Whether to fit the model that a StandardScaler in front of it would give, without a scaled copy of X. The
+        penalty and `tol` are then for coefficients of (x - mean) / scale, with the moments of StandardScaler, weighted
+        by `sample_weight`. `coef_` and `intercept_` are for x as given, also if X is sparse; a constant feature has
+        the coefficient 0. It cannot be used with mini-batches or `inference`.
     checkpoint : path, optional
-        A file to which a mini-batch fit saves its state after each epoch, and within one every ten seconds where the
-        data are chunks; and with any other solver a fit to chunks or on Dask the result of each of its passes, of K D
-        numbers mostly. If it is there already, the fit goes on from it, to the same bits as without the break;
-        `callback` sees the iterations before it once more. One of other data, parameters or another `random_state` is
-        refused; `tol` and `max_iter` may be others.
+        A file from which a fit that was interrupted goes on. A fit with mini-batches saves its state after each epoch,
+        and, if the data are chunks, also every ten seconds within one. A fit to chunks or on Dask with another solver
+        saves the result of each of its passes, mostly K D numbers. If the file exists already, the fit goes on from it,
+        to the same bits as without the interruption; `callback` gets the iterations before it once more. A file of
+        other data, parameters or another `random_state` raises an error, but `tol` and `max_iter` may differ.
     grouped : bool, default False
-        Whether the L1 part takes the coefficients of a feature together, in all classes: in the place of ``Σ_k |W_kd|``
-        is the norm ``(Σ_k W_kd²)^½``, so that a feature is used by all classes or by none. glmnet's
-        ``type.multinomial="grouped"``. Without effect where `l1_ratio` is 0.
+        Whether the L1 part takes the coefficients of a feature in all classes together: ``Σ_k |W_kd|`` is replaced by
+        the norm ``(Σ_k W_kd²)^½``, so that a feature is used by all classes or by none. This is glmnet's
+        ``type.multinomial="grouped"``. It has no effect if `l1_ratio` is 0.
     penalty_weights : array_like, shape (D,), optional
-        v, not negative: how much each feature is penalised, 1 by default; one with 0 is free. glmnet's
-        ``penalty.factor``, but taken as they are, where glmnet makes them sum to D. Not for mini-batches.
+        v, not negative: how much each feature is penalised. By default all are 1; a feature with 0 is not penalised.
+        They are glmnet's ``penalty.factor``, but are used as given, whereas glmnet makes them sum to D. They cannot be
+        used with mini-batches.
 
     Attributes
     ----------
     classes_ : ndarray, shape (K,)
-        The labels, sorted; 0..K-1 after a fit to probabilities.
+        The sorted labels; 0..K-1 after a fit to probabilities.
     coef_ : ndarray, shape (K, D), or (1, D) for two classes
-        Coefficients, of X's dtype.
+        Coefficients: float32 for X of float32, float16, bfloat16, int8 or uint8, else float64.
     intercept_ : ndarray, shape (K,), or (1,)
-        Intercepts; zeros without.
+        Intercepts, or zeros if there are none.
     n_iter_ : ndarray of int32, shape (1,)
-        Iterations; epochs of mini-batches; steps of all calls of `partial_fit`. With an L1 penalty and 2000 features or
-        more, fits among some of the features.
+        The number of iterations, of epochs with mini-batches, or of steps of all calls of `partial_fit`. With an L1
+        penalty and 2000 features or more, the number of fits among some of the features.
     mean_, scale_ : ndarray, shape (D,)
-        With ``standardize=True``: what StandardScaler has under these names.
+        With ``standardize=True``, the attributes of these names that StandardScaler would have.
     n_features_in_ : int
         D.
     feature_names_in_ : ndarray of str, shape (D,)
@@ -181,29 +186,30 @@ class LogisticRegression(
     loss_curve_ : ndarray, shape (iterations + 1,)
         Objective at the start and after each iteration; with mini-batches the mean objective of each epoch.
     validation_curve_ : ndarray, shape (iterations,)
-        With mini-batches: the loss of the rows held out, after each epoch; empty if there are none.
+        With mini-batches, the loss of the held-out rows after each epoch; empty if there are none.
     predicted_decrease_ : float
-        How far below the last objective the minimum is, as the optimiser's own quadratic model has it: half of
-        gᵀ H g, with g the gradient and H the inverse of the Hessian, or what L-BFGS takes for it; nan after
-        mini-batches.
+        How far the minimum lies below the last objective by the optimiser's quadratic model: half of gᵀ H g, with the
+        gradient g and the inverse H of the Hessian, or L-BFGS's approximation of it; nan after mini-batches.
     violation_ : float
-        The largest violation of the optimality conditions: without an L1 penalty the largest component of the gradient;
-        with one, that of the gradient of all where a coefficient is not 0, and where it is 0 what the gradient of the
-        rest exceeds ``r v / (C m)`` by. Not after mini-batches, as `gap_`.
+        The largest violation of the optimality conditions. Without an L1 penalty it is the largest component of the
+        gradient. With one, it is that of the whole objective's gradient where a coefficient is not 0, and where it is 0
+        the amount by which the gradient without the L1 part exceeds ``r v / (C m)``. Neither this nor `gap_` is set
+        after mini-batches.
     gap_ : float
-        The duality gap: how far at most the objective lies above its minimum. nan without a penalty, and where
-        features are free of penalty; with an L1 penalty inf if the violation is not within `tol`.
+        The duality gap: a bound on how far the objective lies above its minimum. It is nan without a penalty and if
+        some features are not penalised, and inf if there is an L1 penalty and the violation is not within `tol`.
     converged_ : bool
-        Whether the gradient and the predicted decrease are within `tol`; with an L1 penalty, whether the violation is,
-        and the duality gap is at most ``0.1 tol max(objective, tol)``; with mini-batches, whether the fit has stopped
-        early.
+        Whether the gradient and the predicted decrease are within `tol`. With an L1 penalty, whether the violation is
+        within `tol` and the duality gap at most ``0.1 tol max(objective, tol)``. With mini-batches, whether the fit has
+        stopped early.
     convergence_report_ : str
-        What ran, and why it stopped, in a few lines.
+        Which method ran, and why it stopped, in a few lines.
 
     Raises
     ------
     ValueError
-        From `fit`, as scikit-learn; if a penalty weight is negative or not finite, or if there are not D of them.
+        By `fit`, where scikit-learn raises it, and if a penalty weight is negative or not finite, or if there are not D
+        of them.
 
     See Also
     --------
@@ -211,11 +217,11 @@ class LogisticRegression(
 
     Notes
     -----
-    For more than two classes the coefficients are only determined up to a vector that is added to all rows. Those
-    given sum to zero over the classes, which the minimum of the penalised objective does of itself. [1]_ With an L1
-    penalty only the intercepts do.
+    For more than two classes the coefficients are only determined up to a vector that is added to all rows. A fit
+    returns those that sum to zero over the classes, as they do at the minimum of the penalised objective. [1]_ With an
+    L1 penalty only the intercepts sum to zero.
 
-    What scikit-learn has and this has not: array API.
+    Unlike scikit-learn's estimator, this one does not support the array API.
 
     References
     ----------
@@ -234,9 +240,9 @@ class LogisticRegression(
     0.9733333333333334
     """
 
-    _stream: Stream | None  # where the last run by mini-batches stands
-    _goes_on: bool  # whether the next fit begins there
-    _fixed: npt.NDArray[np.bool_] | bool  # of which features L1 has chosen the coefficients
+    _stream: Stream | None  # the state of the last run of mini-batches
+    _goes_on: bool  # whether the next fit goes on from that state
+    _fixed: npt.NDArray[np.bool_] | bool  # for which features an L1 penalty determines the coefficients
 
     _scikit_learns = sklearn.linear_model.LogisticRegression
 
@@ -329,24 +335,28 @@ class LogisticRegression(
         Parameters
         ----------
         X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D); or Chunks
-            Samples. float32 is kept; all else is converted to float64, and sparse formats to CSR, which is never made
-            an array of. Chunks, of `softmax_ext.chunks`, have targets and weights in them. If a fit ends in Ctrl-C or
-            an error of reading or of a callback, the best coefficients so far are kept, from which a fit with
-            `warm_start` goes on.
+            Samples. float32, float16, bfloat16, int8 and uint8 are read as they are, and other dtypes are converted to
+            float64; sparse formats are converted to CSR, and stay sparse. Chunks, of `softmax_ext.chunks`, bring their
+            own targets and weights.
         y : array_like, shape (N,) or (N, K)
-            Labels of at least two classes; or, if it is two-dimensional with K >= 2 columns of a floating dtype,
+            Labels of at least two classes. A two-dimensional array with K >= 2 columns of a floating dtype holds
             probabilities of the classes 0..K-1, not negative, whose rows need not sum to one.
         sample_weight : array_like, shape (N,), optional
-            Weights s_i, not negative, not all zero; one each by default.
+            Weights s_i, not negative and not all zero; by default all are 1.
         offset : array_like, shape (N, K), or (N,) for two classes, optional
-            Added to the scores X Wᵀ + b of the classes, in the order of `classes_`; of shape (N,) to that of
-            ``classes_[1]``. Whoever predicts from such a model gives the offsets of those rows. Chunks have theirs in
-            them. For scikit-learn's metadata routing: ``set_fit_request(offset=True)``.
+            Added to the scores X Wᵀ + b of the classes, in the order of `classes_`, or, if of shape (N,), to the score
+            of ``classes_[1]``. Predictions need the offsets of their own rows. Chunks bring their own. For
+            scikit-learn's metadata routing: ``set_fit_request(offset=True)``.
 
         Returns
         -------
         LogisticRegression
             The estimator itself.
+
+        Notes
+        -----
+        If a fit is interrupted by Ctrl-C, or by an error while reading or in a callback, the estimator keeps the best
+        coefficients so far, from which a fit with `warm_start` goes on.
         """
         asked = self._strength()
         if self.solver not in RULES:
@@ -358,7 +368,7 @@ class LogisticRegression(
             if offset is not None:
                 raise TypeError("the offsets of chunks are in them: name them where the chunks are made")
             return self._fit_pieces(X, y, sample_weight, asked)
-        # An optimiser's first pass finds what is not finite; a run of mini-batches begins with a few of the rows.
+        # The first pass of an optimiser finds NaN and infinity in X, but the first mini-batch sees only a few rows.
         finite = self.solver in RULES
         rows, self.classes_, y = check_data(
             self, X, y, sample_weight, class_weight=self.class_weight, solver=self.solver, finite=finite
@@ -384,32 +394,32 @@ class LogisticRegression(
     def inference(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Inference:
         """Fit to the last digits, and return the coefficients with standard errors, tests and intervals.
 
-        The estimator need not have been fitted, and stays as it is. All solvers end at the same minimum, and Newton's
-        method goes on from there. The Hessian is one matrix: K D up to some thousands.
+        The estimator need not have been fitted, and is not changed. The fit ends with Newton's method, whatever the
+        solver. The Hessian is one matrix in memory, so K D may be up to some thousands.
 
         Parameters
         ----------
         X, y, sample_weight, offset
-            As for `fit`: dense, sparse, in chunks; with `softmax_ext.dask` also Dask's. A weight says how often a
-            sample was seen.
+            As for `fit`: dense or sparse arrays, or chunks, and with `softmax_ext.dask` also Dask's collections. A
+            weight says how often a sample was seen.
 
         Returns
         -------
         Inference
             An immutable result, which prints as a table. Without a penalty (``C=np.inf``) the covariance is the inverse
-            of the information, and ``inference(X, y).against(base)`` is what statsmodels' MNLogit has. With one it is
-            that of the posterior of a normal prior, and p values are not to be trusted.
+            of the information, and ``inference(X, y).against(base)`` has the table of statsmodels' MNLogit. With a
+            penalty it is the covariance of the posterior for a normal prior, and p values are not to be trusted.
 
         Raises
         ------
         ValueError
-            As `fit`; without a penalty, if columns are collinear, with their names.
+            Where `fit` raises it. Without a penalty, also if columns are collinear; the message names them.
 
         Warns
         -----
         ConvergenceWarning
-            If classes are separated and there is no penalty: which, and along what. Standard errors are then infinite
-            where the data determine nothing.
+            If classes are separated and there is no penalty; it says which, and along what. Coefficients that the data
+            do not determine then have infinite standard errors.
         UserWarning
             If there is a penalty.
 
@@ -427,10 +437,11 @@ class LogisticRegression(
         return inferred(self, X, y, sample_weight, offset)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
-        """Take a few steps on more data: the softmax loss, in constant memory, whatever `solver` says.
+        """Take a few steps on more data, in constant memory. `solver` has no effect.
 
-        Each `batch_size` rows, as they come, are a step of Adam, whose rate falls with the square root of the steps.
-        The penalty weighs 1 / (C Σ s) with all weights seen so far. After `fit` it goes on from its coefficients.
+        Each `batch_size` rows, in their order, are one step of Adam, whose rate falls with the square root of the
+        number of steps. The penalty's weight is 1 / (C Σ s), where Σ s is over all samples so far. After `fit` the
+        steps begin at its coefficients.
 
         Parameters
         ----------
@@ -439,9 +450,10 @@ class LogisticRegression(
         y : array_like, shape (n,) or (n, K)
             Labels, or probabilities of the classes 0..K-1.
         classes : array_like, shape (K,), optional
-            All labels that there will be: needed in the first call.
+            All labels of this and of later calls. They are needed in the first call, unless y holds probabilities.
         sample_weight : array_like, shape (n,), optional
-            Weights, not negative. With ``class_weight`` a dict they are multiplied by it; "balanced" is refused.
+            Weights, not negative. They are multiplied by ``class_weight`` if that is a dict; "balanced" raises an
+            error.
         offset : array_like, shape (n, K), or (n,) for two classes, optional
             Added to the scores of these samples, as in `fit`.
 
@@ -453,9 +465,10 @@ class LogisticRegression(
         Raises
         ------
         ValueError
-            For a label that is not among the classes, other classes than before, and as `fit`.
+            If a label is not among the classes, if the classes differ from those of earlier calls, and where `fit`
+            raises it.
         FloatingPointError
-            If the objective overflows: `learning_rate` is too large.
+            If the objective overflows, since `learning_rate` is too large.
 
         References
         ----------
@@ -496,7 +509,7 @@ class LogisticRegression(
         return self
 
     def get_state(self) -> dict[str, Array]:
-        """Return where a mini-batch fit, or `partial_fit`, stands, as arrays; see `set_state`.
+        """Return the state of a fit with mini-batches, or of `partial_fit`, as a dict of arrays; see `set_state`.
 
         Raises
         ------
@@ -511,25 +524,25 @@ class LogisticRegression(
         return MiniBatches.of(self).state(stream, self.classes_, self.n_features_in_, self.coef_.dtype)
 
     def set_state(self, state: dict[str, Array] | str | os.PathLike[str]) -> Self:
-        """Take over a state, or the file of one: the next `fit` or `partial_fit` goes on there, to the same bits.
+        """Restore a state, so that the next `fit` or `partial_fit` goes on from it, to the same bits.
 
         Parameters
         ----------
         state : dict or path
-            From `get_state`, or a file of `save_state` or of `checkpoint`. The parameters of the estimator must be
-            those that it had, and the data as well.
+            The result of `get_state`, or a file of `save_state` or of `checkpoint`. The estimator must have the same
+            parameters as the one that was saved, and be fitted to the same data.
 
         Returns
         -------
         LogisticRegression
-            The estimator itself, which predicts as it did then.
+            The estimator itself, which predicts as the saved one did.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is damaged, or the state is that of other parameters or of a newer version.
+            If the file is damaged, or if the state has other parameters or is of a newer version.
 
         Examples
         --------
@@ -550,24 +563,24 @@ class LogisticRegression(
         return self
 
     def save_state(self, path: str | os.PathLike[str]) -> None:
-        """Write `get_state` to a .npz file, which is there whole or not at all; `set_state` takes its path."""
+        """Write the result of `get_state` to a .npz file, whose path `set_state` takes; it is never half written."""
         save(path, self.get_state())
 
     def _keep_stream(self, trainer: MiniBatches, stream: Stream, dtype: np.dtype[Any]) -> None:
-        """Take over where a run by mini-batches stands."""
+        """Store the state of a run of mini-batches, and set the attributes that follow from it."""
         self._stream = stream
         kept = self._coefficients(trainer.coefficients(stream), dtype) | trainer.report(stream)
         for name, value in kept.items():
             setattr(self, name, value)
 
     def _fit_batches(self, pieces: Callable[[], Iterable[Rows]], problem: Problem, some: Rows) -> Self:
-        """Fit by mini-batches of encoded pieces; some of their rows tell a learning rate, and other data from these."""
+        """Fit by mini-batches of encoded pieces; `some` of their rows give a learning rate, and a fingerprint."""
         trainer, data = MiniBatches.of(self), fingerprint(problem.rows, some)
         checkpoint = None if self.checkpoint is None else Checkpoint(self.checkpoint)
         if checkpoint is not None and checkpoint.path.exists():
             self._take_up(checkpoint.path)
         if getattr(self, "_goes_on", False) and self._stream is not None:
-            self._goes_on = checkpoint is None  # a file that is refused is not begun from the next time either
+            self._goes_on = checkpoint is None  # if `continued` raises, only a state that the user has set is kept
             name = "the state" if checkpoint is None else str(checkpoint.path)
             stream = continued(self._stream, name, problem.parameters.size, data, self.random_state)
         else:
@@ -606,7 +619,7 @@ class LogisticRegression(
         return self._minimise_pieces(objective, lambda: Scaling.of_pieces(map(moments, chunks.pieces())))
 
     def _pieces_problem(self, found: Survey, asked: Strength) -> Problem:
-        """Take over what a pass over all pieces has found, and refuse what cannot be fitted."""
+        """Return the problem that a first pass over all pieces has found, and set the attributes that follow."""
         if self.solver in RULES:
             self._need_no_scaling()
         problem = problem_of_pieces(
@@ -623,9 +636,9 @@ class LogisticRegression(
         return problem._replace(smoothing=self.label_smoothing)
 
     def _minimise_pieces(self, objective: PiecesObjective, scaling: Callable[[], Scaling]) -> Self:
-        """Minimise, from where a checkpoint is; at an error or Ctrl-C keep the best coefficients so far.
+        """Minimise with a checkpoint, if one is named; after an error or Ctrl-C keep the best coefficients so far.
 
-        `scaling` is called for the moments of all pieces, if features are to be standardised.
+        `scaling` returns the moments of all pieces. It is called if features are to be standardised.
         """
         with ExitStack() as stack:
             if self.checkpoint is not None:
@@ -660,14 +673,14 @@ class LogisticRegression(
                 more.append(stack.enter_context(scikit_learn_callbacks(self, X, y, sample_weight, start)))
             call = stack.enter_context(self._told(self.max_iter, more))
             try:
-                with np.errstate(over="ignore", invalid="ignore"):  # what they lead to is told below
+                with np.errstate(over="ignore", invalid="ignore"):  # errors and warnings below say what they lead to
                     tol, most = self.tol, self.max_iter
                     solution = descend(
                         objective, start, method, tol=tol, max_iter=most, callback=call, begun=course.begin
                     )
                     if course.descent is not None and course.descent.smooth:
                         solution = solution._replace(gap=gap_of(course.descent))
-            except BaseException as error:  # Ctrl-C, or an error of a callback's
+            except BaseException as error:  # such as Ctrl-C, or an error in a callback
                 self._keep(course.broken_off(error), dtype)
                 raise
             if not (solution.n_iter or math.isfinite(solution.largest_gradient)) and X is not None:
@@ -711,7 +724,7 @@ class LogisticRegression(
         return penalty
 
     def _start(self, *, go_on: bool = False) -> npt.NDArray[np.float64]:
-        """Return where the fit begins, as the objective wants it: [W, row after row; b]."""
+        """Return the vector at which the fit begins, in the objective's layout: [W, row after row; b]."""
         parameters = self._layout()
         shape = (parameters.count, parameters.D)
         if not ((self.warm_start and hasattr(self, "coef_")) or go_on):
@@ -726,7 +739,7 @@ class LogisticRegression(
         return parameters.join(self.densify().coef_, self.intercept_ if parameters.intercept else None)
 
     def _layout(self) -> Parameters:
-        intercept = bool(self.fit_intercept or self.standardize)  # a mean that is subtracted is one too
+        intercept = bool(self.fit_intercept or self.standardize)  # to subtract a mean is to add an intercept
         return Parameters.of_model(len(self.classes_), self.n_features_in_, intercept)
 
     def _keep(self, solution: Solution, dtype: np.dtype[Any]) -> None:

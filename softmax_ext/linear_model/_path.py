@@ -1,4 +1,4 @@
-"""`logistic_regression_path`: the fits along a grid of penalties, and `Path`, what they found."""
+"""`logistic_regression_path`, which fits along a grid of penalties, and `Path`, which it returns."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ __all__ = ["Path", "logistic_regression_path"]
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# A grid begins at the C whose fit explains, to first order, this part of the deviance. It ends where the penalty is
-# this part of the loss's mean curvature at W = 0, and only directions in which samples hardly differ still feel it.
+# Without an L1 part, a grid begins at the C whose fit explains, to first order, the fraction EXPLAINED of the deviance.
+# It ends where the penalty is the fraction NEGLIGIBLE of the loss's mean curvature at W = 0, so that it matters only in
+# directions in which samples hardly differ.
 EXPLAINED, NEGLIGIBLE = 1e-3, 1e-6
-# With an L1 part it ends at these parts of the strongest penalty, as glmnet's.
+# With an L1 part, as in glmnet, the weakest penalty is this fraction of the strongest, the second if features are more
+# than samples.
 WEAK, WEAK_OF_WIDE = 1e-4, 1e-2
 
 
@@ -50,9 +52,9 @@ class _Fields(NamedTuple):
 
 
 class Path(_Fields):
-    """Models along a grid of penalties, in the order of `Cs` as given: what `logistic_regression_path` returns.
+    """Models along a grid of penalties, in the given order of `Cs`, as `logistic_regression_path` returns them.
 
-    It is a tuple of its first six attributes, and shows itself as a table, also in a notebook.
+    A path is a tuple of its first six attributes. It is printed as a table, also in a notebook.
 
     Attributes
     ----------
@@ -67,20 +69,20 @@ class Path(_Fields):
     n_iters : ndarray of int32, shape (n,)
         Iterations of each fit.
     gaps : ndarray, shape (n,)
-        Duality gaps: how far at most each objective lies above its minimum. Infinite without a penalty, nan where
-        features are free of it.
+        Duality gaps: bounds on how far each objective lies above its minimum. They are infinite without a penalty, and
+        nan if some features are not penalised.
     losses : ndarray, shape (n,)
         Mean cross-entropy alone.
     null_loss : float
-        Mean cross-entropy of the intercepts alone, beside the offsets; log K without both.
+        Mean cross-entropy of the intercepts alone, with the offsets; log K if there are neither.
     classes : ndarray, shape (K,)
-        The labels, sorted; 0..K-1 for probabilities.
+        The sorted labels; 0..K-1 after a fit to probabilities.
     feature_names : ndarray of str, shape (D,), or None
         Names of X's columns, if X had them.
 
     See Also
     --------
-    PathDisplay : The picture that `plot` draws.
+    PathDisplay : The plot that `plot` draws.
     """
 
     losses: Vector
@@ -90,27 +92,27 @@ class Path(_Fields):
 
     @property
     def deviance_explained(self) -> Vector:
-        """1 - loss / null_loss of each model, (n,): 0 is that of the intercepts alone, 1 a perfect fit."""
+        """1 - loss / null_loss of each model, (n,): 0 for the intercepts alone, 1 for a perfect fit."""
         return 1 - self.losses / self.null_loss
 
     @property
     def nonzero(self) -> npt.NDArray[np.intp]:
-        """How many coefficients of each model are not 0, (n,), of all classes together."""
+        """The number of coefficients of each model that are not 0, (n,), over all classes."""
         count: npt.NDArray[np.intp] = np.count_nonzero(self.coefs, axis=(1, 2))
         return count
 
     @property
     def degrees_of_freedom(self) -> npt.NDArray[np.intp]:
-        """How many features each model uses, (n,): those with a coefficient that is not 0 in any class, as glmnet's."""
+        """The number of features that each model uses, (n,): as in glmnet, those with a coefficient other than 0."""
         count: npt.NDArray[np.intp] = np.count_nonzero(self.coefs.any(axis=1), axis=1)
         return count
 
     def plot(self, **keywords: Any) -> Any:
-        """Draw the coefficients against C: `PathDisplay.from_path` with the same keywords."""
+        """Draw the coefficients against C, and return the display; `PathDisplay.from_path` has the keywords."""
         return PathDisplay.from_path(self, **keywords)
 
     def _rows(self) -> list[list[str]]:
-        """Return the table: a row for each of up to 24 models, spread evenly."""
+        """Return the table's rows, one for each of up to 24 models that are spread evenly."""
         some = np.unique(np.linspace(0, len(self.Cs) - 1, 24).round().astype(int))
         return [
             [
@@ -161,64 +163,65 @@ def logistic_regression_path(
     verbose: int = 0,
     callback: FitObserver | None = None,
 ) -> Path:
-    r"""Fit `LogisticRegression` at each C of a grid, from the strongest penalty to the weakest, in one go.
+    r"""Fit `LogisticRegression` at each C of a grid, from the strongest penalty to the weakest, in one call.
 
-    Each fit begins at the end of the one before, and ends with a duality gap. With the gradient G of the mean loss,
-    without intercepts and with L2 alone it is
+    Each fit begins at the end of the one before, and a duality gap bounds its error. With the gradient G of the mean
+    loss, without intercepts and with L2 alone, the gap is
 
-    .. math:: f(W) - \min f \le \frac{1}{2 l_2} \lVert G + l_2 W \rVert^2, \quad l_2 = \frac{1}{C m},
+    .. math:: f(W) - \min f \le \frac{1}{2 l_2} \lVert G + l_2 W \rVert^2, \quad l_2 = \frac{1}{C m}.
 
-    and with intercepts, whose gradient must vanish in the dual, a mixture of the posterior with constant
-    probabilities takes the posterior's place. With an L1 part what counts of G is beyond ``r v / (C m)``.
+    With intercepts, whose gradient must vanish in the dual, the posterior in G is replaced by a mixture of it with
+    constant probabilities. With an L1 part, only what exceeds ``r v / (C m)`` counts of each component.
 
     Parameters
     ----------
     X, y : array_like
-        As in `LogisticRegression.fit`: (N, D) samples, sparse ones too; labels (N,), or probabilities (N, K).
+        As in `LogisticRegression.fit`: dense or sparse samples (N, D); labels (N,), or probabilities (N, K).
     Cs : int or array_like, shape (n,), default 100
-        Values of C, in any order. A number of them is a geometric grid of which both ends follow the data: from
-        where the fit explains a thousandth of the deviance, to first order, to where the penalty is a millionth of the
-        loss's mean curvature at W = 0. With an L1 part it is glmnet's: from where all coefficients are 0 to a
-        ten-thousandth of that penalty, or to a hundredth where samples are fewer than features.
+        Values of C, in any order. A number n asks for a geometric grid of n values, whose ends follow from the data. It
+        goes from where the fit explains a thousandth of the deviance, to first order, to where the penalty is a
+        millionth of the loss's mean curvature at W = 0. With an L1 part it is glmnet's grid: from where all
+        coefficients are 0 to a ten-thousandth of that penalty, or to a hundredth if there are fewer samples than
+        features.
     l1_ratio : float in [0, 1], default 0
-        What part of the penalty is L1.
+        The fraction of the penalty that is L1.
     grouped, penalty_weights
         As in `LogisticRegression`.
     tol : float >= 0, default 1e-4
-        As in `LogisticRegression`, for each fit. Besides, without an L1 part, each brings the gradient to a tenth of
-        what the change of the penalty makes of it: within `tol` alone, fits with weak penalties would not move.
+        As in `LogisticRegression`, for each fit. Without an L1 part, each fit also brings the gradient to a tenth of
+        what the change of the penalty has made of it, since with weak penalties it may be within `tol` from the start.
     max_iter : int >= 0, default 100
-        Most iterations of each fit. There is no warning: see `gaps`.
+        Greatest number of iterations of each fit. No warning is given if it is reached: see `gaps`.
     fit_intercept : bool, default True
         Whether there are intercepts.
     standardize : bool, default False
-        As in `LogisticRegression`: penalties, and the grid that follows from the data, are for features of mean 0 and
-        variance 1, coefficients for X as it lies.
+        As in `LogisticRegression`: penalties, and a grid that follows from the data, are for features of mean 0 and
+        variance 1, and coefficients are for X as given.
     class_weight, sample_weight : optional
         As in `LogisticRegression`.
     offset : array_like, shape (N, K), or (N,) for two classes, optional
-        Added to the scores of the classes, as in `LogisticRegression.fit`. A null model has it too, and the intercepts
-        that are best beside it.
+        Added to the scores of the classes, as in `LogisticRegression.fit`. The null model has it, too, with intercepts
+        that are fitted to it.
     n_threads : int, optional
-        Threads to use, which never changes a bit of the result.
+        Number of threads, which does not change a bit of the result.
     verbose : int, default 0
-        Above 0 shows a progress bar, with the time left.
+        If above 0, a progress bar is shown, with the time left.
     callback : callable, optional
-        Called after each fit with how many there have been, and how many there will be.
+        Called after each fit with the number of fits that are done, and with that of all.
 
     Returns
     -------
     Path
-        Cs, coefs, intercepts, objectives, n_iters, gaps; and more as attributes.
+        The models: a tuple of Cs, coefs, intercepts, objectives, n_iters and gaps, with more attributes.
 
     Raises
     ------
     ValueError, TypeError
-        As from `LogisticRegression.fit`; for chunks.
+        Where `LogisticRegression.fit` raises them, and for chunks.
 
     See Also
     --------
-    LogisticRegressionCV : Which of them scores best on rows that were left out.
+    LogisticRegressionCV : The choice of C by scores of held-out rows.
 
     References
     ----------
@@ -239,7 +242,7 @@ def logistic_regression_path(
         raise ValueError(f"l1_ratio must be between 0, which is L2, and 1, which is L1, got {l1_ratio}")
     if isinstance(X, Chunks):
         raise TypeError("logistic_regression_path needs X in memory, or mapped into it (numpy.memmap), got Chunks")
-    named = BaseEstimator()  # scikit-learn's check notes the features' names in it
+    named = BaseEstimator()  # scikit-learn's check needs an estimator to store the features' names in
     rows, classes, _ = check_data(named, X, y, sample_weight, class_weight=class_weight, solver="lbfgs")
     rows.offset = finite_offset(offset, len(rows), len(classes))
     X = rows.X
@@ -284,7 +287,7 @@ def logistic_regression_path(
 
 
 class Start:
-    """A path's objective where all of W is 0, and what follows from that for its grid."""
+    """A path's objective at W = 0, with the best intercepts, and the grid that follows from it."""
 
     def __init__(self, objective: Any, asked: Strength, like: Penalty) -> None:
         self.objective, self.asked, self.like = objective, asked, like
@@ -313,16 +316,16 @@ class Start:
         return max(strong, 1e3 * weak), weak
 
     def _of_l1(self) -> tuple[float, float]:
-        """Where all weights are 0, and some part of that: glmnet's grid."""
+        """Return the ends of glmnet's grid: the least penalty that makes all of W 0, and a fraction of it."""
         objective, penalised = self.objective, self.like.factors(self.objective.D) > 0
         sizes = self.like.sizes(self.G)[..., penalised] / self.like.factors(objective.D)[penalised]
         strong = float(sizes.max(initial=0.0)) / self.asked.l1_ratio
         return strong, strong * (WEAK if objective.N >= objective.D else WEAK_OF_WIDE)
 
     def gap(self, solution: Solution, penalty: Penalty) -> float:
-        """Return how far a solution lies above its minimum, at most."""
+        """Return the duality gap of a solution: a bound on how far it lies above its minimum."""
         if np.isfinite(solution.gap) or not (penalty.l1 or penalty.l2):
             return solution.gap if np.isfinite(solution.gap) else np.inf
-        self.objective.penalty = penalty  # of all features: the trail's may be in the space of the samples
+        self.objective.penalty = penalty  # this objective has all features; the trail's may be in the samples' space
         value, gradient = self.objective.value_and_grad(solution.w)
         return self.dual.gap(solution.w, value, gradient, penalty)

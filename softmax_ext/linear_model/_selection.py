@@ -1,7 +1,6 @@
-"""`LogisticRegressionCV` with scikit-learn's interface: C by cross-validation, all fits on shared work.
+"""`LogisticRegressionCV` with scikit-learn's interface: the choice of C by cross-validation.
 
-`_grid.py` has the fits of all folds, `_trail.py` how they help each other, `_folds.py` what a fold is and how it is
-scored.
+`_grid.py` fits all folds, `_trail.py` lets these fits share work, and `_folds.py` scores held-out rows.
 """
 
 from __future__ import annotations
@@ -58,125 +57,125 @@ class LogisticRegressionCV(
     PredictionMixin, InterchangeMixin,
     CallbackSupportMixin, LinearClassifierMixin, SparseCoefMixin, BaseEstimator,  # type: ignore[misc]
 ):  # fmt: skip
-    """Softmax (multinomial logistic) regression whose penalty is chosen by cross-validation: scikit-learn's, sooner.
+    """Softmax (multinomial logistic) regression whose penalty is chosen by cross-validation: scikit-learn's, faster.
 
-    The surface is that of `sklearn.linear_model.LogisticRegressionCV` 1.9. For each fold and each C a model is fitted
-    to the rows that the fold trains on, and scored by those that it leaves out. The C that scores best over all folds
+    The interface is that of `sklearn.linear_model.LogisticRegressionCV` 1.9. For each fold and each C a model is fitted
+    to the rows that the fold trains on, and scored by its held-out rows. The C with the best mean score over the folds
     is taken, and a last model is fitted to all rows.
 
-    Nothing of X is copied for that. A fold is which rows have a weight, the fits go from strong penalties to weak ones,
-    and the last model is there before it is asked for: see the notes.
+    X is not copied for that: a fold only gives its held-out rows the weight 0. The fits go from strong penalties to
+    weak ones, and the last model is one of them: see the notes.
 
     Parameters
     ----------
     Cs : int or array_like, shape (n_cs,), default 10
-        Inverse strengths of the penalty to try, in any order; ``np.inf`` is none. A number n means
+        Inverse strengths of the penalty to try, in any order; ``np.inf`` is no penalty. A number n means
         ``np.logspace(-4, 4, n)``.
     l1_ratios : array_like of numbers in [0, 1], shape (n_l1,), optional
-        What part of the penalty is L1, to try with each C: see `LogisticRegression`, also for which solvers have it.
-        scikit-learn deprecates None, its default, which is 0.
+        Fractions of the penalty that are L1, each of which is tried with each C. `LogisticRegression` says which
+        solvers take them. None, which scikit-learn deprecates as a default, means 0.
     fit_intercept : bool, default True
         Whether there is an intercept.
     cv : int, splitter or iterable, optional
-        Folds, by default five that are stratified. Of an iterable, each item is a pair of row numbers: those to train
-        on, which count as often as they are named, and those to score by.
+        Folds, by default five stratified ones. Each item of an iterable is a pair of arrays of row numbers: the rows to
+        train on, which count as often as they are named, and the held-out rows.
     dual : bool, default False
         As in `LogisticRegression`.
     penalty : {"l1", "l2", "elasticnet"}, optional
         As in scikit-learn, where it is deprecated since 1.8: use `l1_ratios`.
     scoring : str or callable, optional
-        A scorer's name, or ``scorer(estimator, X, y)``, where greater is better. None is accuracy, which counts
-        `sample_weight`; from scikit-learn 1.11 on the default will be "neg_log_loss".
+        A scorer's name, or ``scorer(estimator, X, y)``, where greater is better. None is accuracy, weighted by
+        `sample_weight`. From scikit-learn 1.11 on the default will be "neg_log_loss".
     solver : {"lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"}, default "lbfgs"
-        As in `LogisticRegression`; none by mini-batches.
+        As in `LogisticRegression`, without the solvers of mini-batches.
     tol : float >= 0, default 1e-4
         As in `LogisticRegression`, for each fit.
     max_iter : int >= 0, default 100
-        Most iterations of each fit; one ConvergenceWarning tells of all fits that they did not do for.
+        Greatest number of iterations of each fit. One ConvergenceWarning names all fits for which it was not enough.
     class_weight : dict of label to weight, or "balanced", optional
-        As in `LogisticRegression`. "balanced" is of all rows, not of each fold's.
+        As in `LogisticRegression`. "balanced" counts the labels of all rows, not those of each fold.
     n_jobs : int, optional
         Without effect: use `n_threads`.
     verbose : int, default 0
-        Above 0 shows a progress bar of the fits, with the time left.
+        If above 0, a progress bar of the fits is shown, with the time left.
     refit : bool or "one_se", default True
-        Whether the last model is fitted to all rows. If not, coefficients are the mean of each fold's best, and so is
-        C. "one_se", beyond scikit-learn, takes the strongest penalty whose mean score is at most one standard error
-        below the best one, and fits all rows with it. [1]_
+        Whether the last model is fitted to all rows. If not, coefficients and C are means over the folds, each at its
+        own best C. "one_se", which scikit-learn does not have, takes the strongest penalty whose mean score is at most
+        one standard error below the best one, and fits all rows with it. [1]_
     intercept_scaling : float > 0, default 1
         Accepted, without effect.
     random_state : int or RandomState, optional
         Without effect, since nothing is random.
     use_legacy_attributes : bool, optional
-        Whether attributes have the shapes that they had before scikit-learn 1.8. It will do without from 1.10 on, and
-        warns where nothing is said.
+        Whether attributes have the shapes that they had before scikit-learn 1.8. From scikit-learn 1.10 on the default
+        will be False; until then a warning is given if it is not set.
     n_threads : int, optional
-        Threads to use, which never changes a bit of the result; see `loss_grad`. Small fits run side by side.
+        Number of threads, which does not change a bit of the result; see `loss_grad`. Small fits run side by side.
     standardize : bool, default False
-        As in `LogisticRegression`, with the moments of all rows in each fold too: the model of a StandardScaler before
-        it in a pipeline.
+        As in `LogisticRegression`. All folds are scaled by the moments of all rows, as in a pipeline of a
+        StandardScaler and this estimator.
     callback : callable, optional
-        Called after each fit with how many there have been, and how many there will be.
+        Called after each fit with the number of fits that are done, and with that of all.
 
     Attributes
     ----------
     classes_ : ndarray, shape (K,)
-        The labels, sorted.
+        The sorted labels.
     coef_ : ndarray, shape (K, D), or (1, D) for two classes
-        Coefficients, of X's dtype.
+        Coefficients: float32 for X of float32, float16, bfloat16, int8 or uint8, else float64.
     intercept_ : ndarray, shape (K,), or (1,)
-        Intercepts; zeros without.
+        Intercepts, or zeros if there are none.
     Cs_ : ndarray, shape (n_cs,)
-        The values of C, in the order given.
+        The values of C, in the given order.
     l1_ratios_ : ndarray, shape (n_l1,)
-        Those tried; ``[None]`` if none were given.
+        The `l1_ratios` that were tried; ``[None]`` if none were given.
     C_ : float
-        The chosen one. Legacy: an array that repeats it for each class, or (1,) for two.
+        The chosen C. Legacy: an array that repeats it for each class, or (1,) for two.
     l1_ratio_ : float
-        The chosen one, likewise.
+        The chosen fraction. Legacy: an array, as `C_` is.
     scores_ : ndarray, shape (folds, n_l1, n_cs)
-        The scores of the rows left out. Legacy: a dict with an array of shape (folds, n_cs, n_l1) for each class, the
-        second alone of two, without the last axis if `l1_ratios` is None; all are the same.
+        The scores of the held-out rows. Legacy: a dict with the same array of shape (folds, n_cs, n_l1) for each class,
+        or for the second of two alone, without the last axis if `l1_ratios` is None.
     coefs_paths_ : ndarray, shape (folds, n_l1, n_cs, K or 1, D + 1)
-        Coefficients of all models, the intercept last if there is one. Legacy: a dict likewise of (folds, n_cs, n_l1,
-        D + 1).
+        Coefficients of all models, with the intercept last if there is one. Legacy: a dict with an array of shape
+        (folds, n_cs, n_l1, D + 1) for each class, as in `scores_`.
     mean_, scale_ : ndarray, shape (D,)
-        With ``standardize=True``: what StandardScaler has under these names.
+        With ``standardize=True``, the attributes of these names that StandardScaler would have.
     n_iter_ : ndarray of int32, shape (folds, n_l1, n_cs)
-        Iterations of each fit; 1 also of one that begins within `tol`. Legacy: (1, folds, n_cs, n_l1).
+        The number of iterations of each fit, at least 1. Legacy: of shape (1, folds, n_cs, n_l1).
     n_features_in_ : int
         D.
     feature_names_in_ : ndarray of str, shape (D,)
         Names of X's columns, if X had them.
     converged_ : bool
-        Whether all fits did.
+        Whether all fits have converged.
     convergence_report_ : str
-        How many fits and iterations there were, and what became of the last model's fit.
+        How many fits and iterations there were, and how the last model's fit ended.
 
     Raises
     ------
     ValueError
-        From `fit`, as scikit-learn; if y holds probabilities; if a fold has no rows with weight to train on, or to
-        score by.
+        By `fit`, where scikit-learn raises it, if y holds probabilities, and if all rows that a fold trains on, or all
+        its held-out rows, have the weight 0.
     TypeError
-        From `fit`, for chunks.
+        By `fit`, for chunks.
 
     See Also
     --------
     LogisticRegression : One fit.
     logistic_regression_path : The fits to all rows along a path of C, without folds.
-    CVDisplay : The picture of the scores.
+    CVDisplay : The plot of the scores.
 
     Notes
     -----
-    All rows are fitted at each C, from the smallest to the largest, and beside them each fold. A fit begins where those
-    of the same rows have ended, or ahead of that, where they lead to, and a fold's takes the curvature of all rows for
-    its preconditioner, which tells it nothing of the labels that it is scored by. That is one fit more for each C than
-    the folds need, and then the last model is there. What is shared, and where fits begin, changes results within
-    `tol`.
+    At each C, from the smallest to the largest, all rows and each fold are fitted. A fit begins where the fit of the
+    same rows at the C before has ended, or at a point further on that is predicted from the fits before. A fold's fit
+    has the preconditioner of all rows, which tells it nothing of the labels that score it. So there is one more fit for
+    each C than the folds need, but the last model is among them. Shared preconditioners and predicted beginnings change
+    results only within `tol`.
 
-    scikit-learn's own scorers ask only for predictions, which are computed some rows at a time; for a scorer of your
-    own the rows that one fold leaves out are copied.
+    scikit-learn's own scorers only ask for predictions, which are computed for some rows at a time. For other scorers
+    the held-out rows of one fold are copied.
 
     References
     ----------
@@ -195,8 +194,8 @@ class LogisticRegressionCV(
     """
 
     if VERSION >= (1, 9):
-        # score() takes sample_weight whether or not the scorer asks for it, so it is no request of this object; before,
-        # a weight that nobody asks for has to be one, or is refused.
+        # score() takes sample_weight whether or not the scorer requests it, so it is no request of this object. Older
+        # versions of scikit-learn raise an error for a weight that nobody requests.
         __metadata_request__score: ClassVar[dict[str, Any]] = {"sample_weight": metadata_routing.UNUSED}
 
     _scikit_learns = sklearn.linear_model.LogisticRegressionCV
@@ -266,17 +265,17 @@ class LogisticRegressionCV(
         Parameters
         ----------
         X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D)
-            Samples. float32 is kept; all else is converted to float64, and sparse formats to CSR.
+            Samples, read or converted as by `LogisticRegression.fit`.
         y : array_like, shape (N,)
             Labels of at least two classes. A class that a fold lacks has a row of coefficients all the same.
         sample_weight : array_like, shape (N,), optional
-            Weights s_i, not negative, not all zero; one each by default. Scores count them too: accuracy always, other
-            scorers if they take `sample_weight`, or ask for it where metadata routing is enabled.
+            Weights s_i, not negative and not all zero; by default all are 1. Scores are weighted by them, too: accuracy
+            always, other scorers if they take `sample_weight`, or request it where metadata routing is enabled.
         offset : array_like, shape (N, K), or (N,) for two classes, optional
-            Added to the scores of the classes, as in `LogisticRegression.fit`: each fold has those of its rows, to be
-            fitted and to be scored.
+            Added to the scores of the classes, as in `LogisticRegression.fit`, both when a fold's rows are fitted and
+            when its held-out rows are scored.
         **params : dict
-            What the splitter and the scorer ask for, such as `groups`, where metadata routing is enabled.
+            Arguments that the splitter and the scorer request, such as `groups`, where metadata routing is enabled.
 
         Returns
         -------
@@ -308,7 +307,7 @@ class LogisticRegressionCV(
         N = X.shape[0]
         pairs = check_cv(self.cv, y, classifier=True).split(X, y, **splits)
         folds = [Fold.of(number, N, *pair) for number, pair in enumerate(pairs)]
-        if bare_weight is not None:  # told before the work
+        if bare_weight is not None:  # errors about weights are raised before the work begins
             for number, fold in enumerate(folds):
                 fold.weights(rows.s, number, N)
                 if scorer is None or "sample_weight" in score_params:
@@ -345,7 +344,7 @@ class LogisticRegressionCV(
         return self
 
     def _l1_ratios(self) -> tuple[Array | None, list[float]]:
-        """Return the l1 ratios as given, or None, and those to fit; warn and refuse as scikit-learn does."""
+        """Return the l1 ratios as given, or None, and those to fit; warn and raise as scikit-learn does."""
         given = None if isinstance(self.l1_ratios, str) or self.l1_ratios is None else np.asarray(self.l1_ratios)
         recent = VERSION >= (1, 8)
         if isinstance(self.l1_ratios, str) and recent:
@@ -385,7 +384,7 @@ class LogisticRegressionCV(
         return given, given.astype(np.float64).tolist()
 
     def _scoring(self) -> Any:
-        """Return what scores a fold: None is accuracy."""
+        """Return the scorer of the folds; None is accuracy."""
         if not (isinstance(self.scoring, str) and self.scoring == "warn"):
             return get_scorer(self.scoring)
         if VERSION >= (1, 9):
@@ -412,7 +411,7 @@ class LogisticRegressionCV(
         return Cs
 
     def _routed(self, sample_weight: Any, offset: Any, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what the splitter and the scorer are to be given."""
+        """Return the arguments of the splitter, and those of the scorer."""
         if _routing_enabled():
             routed = process_routing(self, "fit", sample_weight=sample_weight, offset=offset, **params)
             return routed["splitter"]["split"], routed["scorer"]["score"]
@@ -421,15 +420,15 @@ class LogisticRegressionCV(
     def _fit_all(
         self, grid: Grid, objective: Any, layout: Parameters, observers: list[FitObserver], part: tuple[int, int]
     ) -> Fits:
-        """Fit each fold and all rows at each C; warn once of all fits that did not converge.
+        """Return the fits of each fold and of all rows at each C; warn once of all that did not converge.
 
-        `part` is the number of the l1 ratio, and how many there are.
+        `part` is the index of the l1 ratio, and how many there are.
         """
         method, not_converged = SOLVERS[self.solver]
         objective.penalty = Penalty()
         found = Fits.empty(grid, layout)
         failed: list[str] = []
-        with closing(grid.fit(objective, method, self.tol, self.max_iter)) as fits:  # Ctrl-C ends those that run
+        with closing(grid.fit(objective, method, self.tol, self.max_iter)) as fits:  # ends all running fits at Ctrl-C
             for done, (j, f, solution) in enumerate(fits, start=1):
                 found.keep(j, f, solution._replace(w=objective.raw(solution.w)) if self.standardize else solution)
                 if not solution.converged and solution.n_iter >= self.max_iter:
@@ -499,7 +498,7 @@ class LogisticRegressionCV(
         layout: Parameters,
         dtype: np.dtype[Any],
     ) -> tuple[float, float | None]:
-        """Set the coefficients, and how it went; return the chosen C and l1 ratio."""
+        """Choose C and the l1 ratio, and return them; set the coefficients and the report of the fits."""
         D, total = layout.D, scores.sum(axis=0)
         if self.refit:
             j, a = np.unravel_index(np.argmax(total.T), total.T.shape)
@@ -546,7 +545,7 @@ class LogisticRegressionCV(
             self.scores_, self.coefs_paths_, self.n_iter_ = scores, paths, n_iter
             return
         count = paths.shape[3]
-        last: Any = 0 if without_l1 else slice(None)  # the axis of the l1 ratios, or none
+        last: Any = 0 if without_l1 else slice(None)  # keeps the axis of the l1 ratios, or drops it
         classes = self.classes_[-count:] if count > 1 else self.classes_[1:]
         self.C_, self.l1_ratio_ = np.full(count, C), np.array([l1_ratio] * count)
         by_C = scores.transpose(0, 2, 1)[..., last]
@@ -557,25 +556,25 @@ class LogisticRegressionCV(
 
     @_deprecate_positional_args(version="1.11")  # type: ignore[untyped-decorator]
     def score(self, X: Any, y: Any, *, sample_weight: Any = None, offset: Any = None, **score_params: Any) -> float:
-        """Return the score of given rows by `scoring`, accuracy by default.
+        """Return the score of samples by `scoring`, accuracy by default.
 
         Parameters
         ----------
         X : array_like, data frame or sparse, shape (N, D)
             Samples.
         y : array_like, shape (N,)
-            Their labels.
+            Labels of the samples.
         sample_weight : array_like, shape (N,), optional
-            What each sample weighs.
+            Weights of the samples.
         offset : array_like, shape (N, K), or (N,) for two classes, optional
             Added to the scores of the classes.
         **score_params : dict
-            What else the scorer asks for, where metadata routing is enabled.
+            Other arguments that the scorer requests, where metadata routing is enabled.
 
         Returns
         -------
         float
-            The greater the better.
+            The score, where greater is better.
         """
         _raise_for_params(score_params, self, "score")
         if sample_weight is not None:
@@ -591,12 +590,12 @@ class LogisticRegressionCV(
         return get_scorer(named or "accuracy")
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Return who is given what: the splitter in `fit`, the scorer in `fit` and `score`.
+        """Return the metadata routing: the splitter gets arguments of `fit`, the scorer those of `fit` and `score`.
 
         Returns
         -------
         sklearn.utils.metadata_routing.MetadataRouter
-            See scikit-learn's guide on metadata routing.
+            The router, which scikit-learn's guide on metadata routing explains.
         """
         split = MethodMapping().add(caller="fit", callee="split")
         score = MethodMapping().add(caller="score", callee="score").add(caller="fit", callee="score")

@@ -1,19 +1,14 @@
-"""Fits that help each other: along a path of penalties, and of parts of the data beside it.
+"""Fits that share work: along a path of penalties, and for other weights of the same rows beside it.
 
-A trail goes from strong penalties to weak ones. Each of its fits begins at the end of the one before, as in Friedman,
-Hastie and Tibshirani (Journal of Statistical Software 33(1), 2010), section 2.5, or ahead of it, where the ends so far
-lead to. A fit of other weights of the same rows, such as those of a fold, goes beside it: from its own ends to its own
-end, but with the trail's curvature in the place of its own, which L-BFGS corrects by its pairs of steps and gradients.
+A trail goes from strong penalties to weak ones. Each of its fits begins at the end of the one before (Friedman, Hastie
+and Tibshirani, Journal of Statistical Software 33(1), 2010, section 2.5), or further on, at a point that is predicted
+from the ends so far. A fit with other weights of the same rows, such as those of a fold, goes beside the trail. It
+begins from its own ends, but its preconditioner is that of the trail, which L-BFGS corrects by its pairs of steps and
+gradients.
 
-Curvature is all that they share. A fold that begins where all rows have ended, or moves as they have moved, needs fewer
-steps; but it stops as soon as it is within the tolerance, and then knows something of the labels that it is scored by.
-On digits, of which all rows are fitted without an error, weak penalties then scored 0.934, where converged fits score
-0.907, and the weakest was chosen.
-
-To begin ahead takes 40 % of the passes from digits' sixty fits, and adds 13 % to those of 20000 x 50 x 5, which with
-weak penalties would not move. To begin with the pairs of the fit before, whose change with the penalty is known, took
-19 % from digits and added 17 % to the others. The pairs of all rows' fit, handed on with its curvature, took 7 % from
-digits and at most 13 % from others, for two more sweeps over them in each iteration.
+Only the preconditioner is shared. If a fold began where all rows have ended, it would need fewer steps. But it would
+stop as soon as it is within the tolerance, and would then know something of the labels that score it: weak penalties
+get scores that are too good, and are chosen. (docs/notes.md, "What folds may share", also has other ways to begin.)
 """
 
 from __future__ import annotations
@@ -39,26 +34,27 @@ Asked = tuple[float, Vector]  # a value and a gradient
 
 
 class Ends:
-    """Where the fits of one objective have ended along a path, and where the next had better begin.
+    """Where the fits of one objective have ended along a path, and where the next one should begin.
 
-    That is a predictor, as of any continuation (Allgower and Georg, "Numerical continuation methods", 1990): w goes on
-    along the logarithm of the penalty as it went, by as much as its last step was of the one before where steps shrink.
-    Where the objective is no lower there, the next fit begins where the last has ended.
+    The beginning is predicted, as in other continuation methods (Allgower and Georg, "Numerical continuation methods",
+    1990): w goes on along the logarithm of the penalty with the velocity of the last step, reduced by the factor by
+    which the last velocity was less than the one before. If the objective is not lower there, the next fit begins where
+    the last one has ended.
     """
 
     def __init__(self, size: int) -> None:
         self.w: Vector = np.zeros(size)
-        self.loss: Asked | None = None  # there, without a penalty, if that is known
+        self.loss: Asked | None = None  # loss and gradient at w without the penalty, if they are known
         self.l2 = 0.0
-        self.velocity: Vector | None = None  # of w, along the logarithm of l2
-        self.speeds = (0.0, 0.0)  # of the step before the last, and of the last
-        self.model: Model | Among | None = None  # of the loss, from the last fit with an L1 penalty
+        self.velocity: Vector | None = None  # the change of w by the logarithm of l2, in the last step
+        self.speeds = (0.0, 0.0)  # the norms of the velocities of the last two steps, the last one second
+        self.model: Model | Among | None = None  # the model of the loss from the last fit with an L1 penalty
         self.dual: Dual | None = None
 
     def begin(self, objective: Any) -> tuple[Vector, Asked | None]:
-        """Return where to begin the fit of the objective, which has its next penalty already; and its value there."""
+        """Return where to begin a fit, and value and gradient there; the objective has its next penalty already."""
         l2, (before, last), behind = objective.penalty.l2, self.speeds, self._penalised(objective)
-        straight = objective.penalty.l1 == 0  # a weight that is 0 goes its own way
+        straight = objective.penalty.l1 == 0  # with L1, coefficients stay 0 for a while, which no line predicts
         if behind is None or self.velocity is None or not (straight and 0 < l2 < self.l2 and before > 0):
             return self.w, behind
         w = self.w + math.log(self.l2 / l2) * min(1.0, last / before) * self.velocity
@@ -66,7 +62,7 @@ class Ends:
         return (w, ahead) if ahead[0] < behind[0] else (self.w, behind)
 
     def _penalised(self, objective: Any) -> Asked | None:
-        """Return the objective's value and gradient at w, which takes no pass: only the penalty has changed."""
+        """Return the objective's value and gradient at w. This needs no pass, since only the penalty has changed."""
         if self.loss is None:
             return None
         (loss, slope), weights = self.loss, objective.parameters.weights
@@ -75,7 +71,7 @@ class Ends:
         return loss + objective.penalty.value(weights(self.w)), grad
 
     def end(self, objective: Any, run: Descent) -> None:
-        """Note where the fit of the objective has ended."""
+        """Store where a fit of the objective has ended."""
         w, (value, grad) = run.w, run.asked
         grad = grad.copy()
         l2, weights = objective.penalty.l2, objective.parameters.weights
@@ -91,10 +87,10 @@ class Ends:
 class Trail:
     """The fits of one objective along a path, each from the end of the one before.
 
-    Where penalties are weak, a small change of one leaves the gradient within `tol`, and fits would not move. With
-    `moving` each also brings the gradient to a tenth of what that change makes of it.
+    Where penalties are weak, a small change of the penalty leaves the gradient within `tol`, so that fits would not
+    move. With `moving` each fit also brings the gradient to a tenth of what the change has made of it.
 
-    The objective, and where its fits end, may be in the space of the samples (`solvers.within`): then solutions alone
+    The objective and the ends of its fits may be in the space of the samples (`solvers.within`). Then only solutions
     have all features.
     """
 
@@ -111,16 +107,16 @@ class Trail:
         self.objective, self.solver, self.tol, self.max_iter, self.moving = objective, solver, tol, max_iter, moving
         self.space, self.last = space, np.zeros(objective.size if space is None else space.wide.size)
         self.ends = Ends(objective.size)
-        self.near: Shared | None = None  # the curvature near where the last fit has ended
-        self.moved = True  # whether that is another place by now
+        self.near: Shared | None = None  # the preconditioner from near the end of the last fit
+        self.moved = True  # whether fits have moved on since it was computed
 
     @property
     def w(self) -> Vector:
-        """Where the last fit has ended."""
+        """The end of the last fit."""
         return self.ends.w
 
     def to(self, penalty: Penalty, callback: Callback | None = None) -> Solution:
-        """Fit with the next penalty."""
+        """Fit with the next penalty, and return the solution."""
         if penalty.l1:
             self.objective.penalty = penalty
             return self._follow_l1(self.objective, self.ends, callback)
@@ -135,13 +131,13 @@ class Trail:
         solution = self._follow(self.objective, self.ends, self.near, tol, callback)
         self.moved |= solution.n_iter > 1
         self.last = solution.w
-        # It may have been asked for less than `self.tol`, and is converged if it is there.
+        # With `moving` the fit may have had a smaller tolerance, but `self.tol` decides whether it has converged.
         small = solution.largest_gradient <= self.tol
         predicted = solution.predicted_decrease <= most_decrease(solution.value, self.tol)
         return solution._replace(converged=solution.converged or (small and predicted))
 
     def _follow(self, objective: Any, ends: Ends, curvature: Any, tol: float, callback: Callback | None) -> Solution:
-        """Fit the objective from its own ends, and note where it ends."""
+        """Fit the objective from its own ends, store where it ends, and return the solution."""
         runs: list[Descent] = []
         with np.errstate(over="ignore", invalid="ignore"):
             start, asked = ends.begin(objective)
@@ -173,9 +169,9 @@ class Trail:
         return run.solution()
 
     def curvature(self) -> Any:
-        """Return what multiplies by an approximate inverse of the Hessian here; None for Newton's method and for L1.
+        """Return the preconditioner at the end of the last fit; None for Newton's method and for L1.
 
-        The next fit begins with it too.
+        The next fit of the trail begins with it, too.
         """
         objective = self.objective
         if self.solver == "newton" or objective.penalty.l1:
@@ -189,7 +185,7 @@ class Trail:
     def beside(
         self, objective: Any, penalty: Penalty, ends: Ends, curvature: Any, callback: Callback | None = None
     ) -> Solution:
-        """Fit other weights of the same rows with a penalty of the trail, on from where their own fits have ended."""
+        """Fit other weights of the same rows with a penalty of the trail, from their own ends; return the solution."""
         objective.penalty = penalty
         if penalty.l1:
             return self._follow_l1(objective, ends, callback)
@@ -197,7 +193,7 @@ class Trail:
 
 
 class Shared:
-    """A Fisher preconditioner that several fits use at once, and none may bring elsewhere."""
+    """A Fisher preconditioner that several fits use at once, so that none of them may move it to another point."""
 
     def __init__(self, fisher: Callable[[Vector], Vector]) -> None:
         self.fisher: Any = fisher
