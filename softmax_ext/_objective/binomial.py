@@ -1,8 +1,9 @@
-"""The objective of two classes, one score a sample, and the choice between it and that of more.
+"""The objective of two classes with one row of coefficients, and the choice between it and `SoftmaxObjective`.
 
     f(w) = 1/m Σ_i s_i (log(1 + e^z_i) - Y_i1 z_i) + l2/2 Σ_d w_d²        z = X w + b
 
-What is computed is what `SoftmaxObjective` computes for W = [0, w]; here are the ways of its passes, and its Hessian.
+It is what `SoftmaxObjective` is for W = [0, w]. But its passes compute one score for each sample, and its Hessian may
+be summed in float32.
 """
 
 from __future__ import annotations
@@ -32,16 +33,22 @@ __all__ = ["BinomialObjective"]
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# The least samples, and the most features, for which two classes' Hessian is summed in float32. A look at where samples
-# lie takes 1.5 ms at 30 features, as the Hessian of 40000 does in double; from 128 parameters on LAPACK takes threads.
+# Two classes' Hessian is summed in float32 if there are at least so many samples, since to find where features lie
+# takes as long as the Hessian of some ten thousand in double, and at most so many features, since LAPACK starts threads
+# for larger matrices; see "Two classes' Hessian of floats in floats" in docs/notes.md.
 CENTRED_SAMPLES, CENTRED_FEATURES = 50000, 100
-# Samples of the Hessians with which a fit of two classes begins, for each parameter and at least: an error of 1/8.
-# The least work of a whole one, N size², for which they do: some milliseconds.
+# A fit of two classes begins with Hessians of THIN_ROWS samples for each parameter, and at least THIN_LEAST samples,
+# whose error is about 1/8. It does so if the Hessian of all samples would take more than THIN_WORK = N size²
+# operations, some milliseconds.
 THIN_ROWS, THIN_LEAST, THIN_WORK = 64, 4096, 2**25
 
 
 class BinomialObjective(SoftmaxObjective):
-    """`SoftmaxObjective` of two classes, parametrised as in scikit-learn: w is class 1's row, class 0's is zero."""
+    """`SoftmaxObjective` of two classes, parametrised as in scikit-learn: w has class 1's row, and class 0's is zero.
+
+    Parameters, attributes and errors are those of `SoftmaxObjective`, with two differences: `size` is D, and one more
+    with an intercept; an offset may be (N,), or (N, 2), of which only the difference matters.
+    """
 
     _binary = True
 
@@ -52,7 +59,7 @@ class BinomialObjective(SoftmaxObjective):
         return check_offset_of_class_1(offset, N)
 
     def _one_row(self, second: bool = False) -> BinomialPlan | None:
-        """Return the way of a pass over one score a sample, if there is one for these samples."""
+        """Return the plan of a pass that computes one score for each sample, or None if there is none."""
         if dispatch.kernels is None:
             return None
         nnz = self._rows.stored
@@ -63,7 +70,7 @@ class BinomialObjective(SoftmaxObjective):
 
     @cached_property
     def _centre(self) -> Centre | None:
-        """Where samples are moved for sums in float32, if those may do."""
+        """The shifts and scales with which the Hessian is summed in float32; None if it is summed in double."""
         if self.dtype != np.float32 or self._rows.stored is not None:
             return None
         if self.N < CENTRED_SAMPLES or self.D > CENTRED_FEATURES:
@@ -75,6 +82,7 @@ class BinomialObjective(SoftmaxObjective):
         return centre
 
     def _centred_hessian(self, centre: Centre, rows: Rows, w: Vector) -> Vector | None:
+        """Return the Hessian of the loss from sums in float32, or None if they are not accurate enough."""
         assert dispatch.kernels is not None
         D, intercept, G = self.D, self.parameters.intercept, np.empty((self.D + 1, self.D + 1))
         model = centre.coefficients(w[:D], float(w[D]) if intercept else 0.0)
@@ -88,9 +96,10 @@ class BinomialObjective(SoftmaxObjective):
         return super()._whole_hessian(w) if H is None else H
 
     def thinned(self) -> Self | None:
-        """Return the objective of fewer samples, whose Hessian may stand for this one's; None where all are as well.
+        """Return the objective of fewer samples, whose Hessian may replace this one's; None if that saves little.
 
-        For the Hessian alone, by whose digits no result is changed: what ends a fit is the gradient of all samples.
+        Only its Hessian is used. The results of a fit do not depend on it, since the gradient of all samples decides
+        where a fit ends.
         """
         step = self.N // max(THIN_ROWS * self.size, THIN_LEAST)
         if step < 4 or self.N * self.size**2 < THIN_WORK:
@@ -116,6 +125,6 @@ class BinomialObjective(SoftmaxObjective):
 def objective_of(
     rows: Rows, parameters: Parameters, penalty: Penalty, *, m: float | None = None, n_threads: int | None = None
 ) -> SoftmaxObjective:
-    """Return the objective of rows with complete weights, for parameters of either layout."""
+    """Return the objective of rows with complete weights, of the class that the layout of the parameters needs."""
     kind = BinomialObjective if parameters.binary else SoftmaxObjective
     return kind.of_rows(rows, parameters, penalty, m=m, n_threads=n_threads)

@@ -1,13 +1,14 @@
-"""What a proximal step knows of the Hessian: a matrix M from time to time, and pairs of steps and gradients.
+"""The Hessian's approximation B in a proximal step: a matrix M, computed now and then, and pairs of L-BFGS.
 
     B = gamma M - Q N Qᵀ,   Q = [gamma M S, Y],   N⁻¹ = [[gamma SᵀM S, L], [Lᵀ, -diag(SᵀY)]],   L_ij = s_iᵀ y_j, i > j
 
-is L-BFGS's matrix in its compact form (Byrd, Nocedal and Schnabel, Mathematical Programming 63, 1994, theorem 2.3). M
-is the whole Hessian where parameters are few, else that of `Fisher`: a block for each class, or its diagonal.
+is the compact form of L-BFGS's matrix (Byrd, Nocedal and Schnabel, Mathematical Programming 63, 1994, theorem 2.3), in
+which S has the steps and Y the changes of the gradient. M is the whole Hessian if parameters are few, else that of
+`Fisher`: a block for each class, or its diagonal.
 
-Intercepts are free of penalty, and with raw features all but collinear with them. So M is taken in coordinates in which
-an intercept is apart from its features: b = c - mu · W, where mu is the mean that M gives each feature. Coordinates of
-W stay what they are, and so does what a penalty makes of them.
+Intercepts are not penalised, and are nearly collinear with features whose means are large. So M is for centred
+features: its coordinates are W and c with b = c - mu · W, where mu is the mean of each feature under the weights in M.
+Then M has no entries that couple c to W. The coordinates of W do not change, and neither does the penalty.
 """
 
 from __future__ import annotations
@@ -24,52 +25,53 @@ from .parameters import Parameters
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Pairs of a step and a change of the gradient; and what Q's rows are a multiple of (src/linalg/coordinates.h).
+# PAIRS pairs of a step and a change of the gradient are kept. The length of Q's rows is a multiple of PAIRED, as
+# src/linalg/coordinates.h needs it.
 PAIRS, PAIRED = 10, 8
-# Part of a feature's curvature that is added to it, as in _objective/fisher.py.
+# This part of a feature's curvature is added to it, as in _objective/fisher.py.
 DAMPING = 1e-3
 
 
 class Curvature(Protocol):
-    """M at one w, and the coordinates in which it is: an array of them is called arranged."""
+    """M at one w, and its coordinates; a vector of these coordinates is called arranged."""
 
-    M: Array | None  # (1 or blocks, P, ld); None for a diagonal
-    diagonal: Vector
-    apart: int  # coordinates from a feature's weight in a class to that in the next
-    features: int  # whose weights in the first class are the first coordinates
+    M: Array | None  # (1 or blocks, P, ld); None if M is diagonal
+    diagonal: Vector  # of M
+    apart: int  # distance from the coordinate of a feature's weight in one class to that in the next class
+    features: int  # the number of features, whose weights in the first class are the first coordinates
 
     @property
     def kept(self) -> npt.NDArray[np.intp] | None:
-        """Of which parameters it is, or None for all."""
+        """The numbers of the parameters that M is for, or None if it is for all."""
         ...
 
     def refresh(self, w: Vector) -> None:
-        """Compute M anew."""
+        """Compute M at w."""
         ...
 
     def arranged(self, v: Array) -> Vector:
-        """Return what belongs to each parameter in the order of M."""
+        """Return a vector with a number for each parameter in the order of M, without another change."""
         ...
 
     def inward(self, g: Vector) -> Vector:
-        """Return a gradient, arranged."""
+        """Return a gradient by the parameters as one by M's coordinates, arranged."""
         ...
 
     def upward(self, s: Vector) -> Vector:
-        """Return a step, arranged."""
+        """Return a step of the parameters as one of M's coordinates, arranged."""
         ...
 
     def outward(self, d: Vector) -> Vector:
-        """Return an arranged step as one of the parameters."""
+        """Return an arranged step of M's coordinates as one of the parameters."""
         ...
 
     def times(self, s: Vector) -> Vector:
-        """Return M times an arranged step."""
+        """Return M s for an arranged step s."""
         ...
 
 
 class Whole:
-    """The whole Hessian, in the order of the parameters themselves."""
+    """The whole Hessian, whose coordinates are in the order of the parameters."""
 
     kept: npt.NDArray[np.intp] | None = None
 
@@ -78,11 +80,11 @@ class Whole:
         self.refresh(w)
 
     def refresh(self, w: Vector) -> None:
-        """Compute the Hessian, and set the intercepts apart."""
+        """Compute the Hessian at w, and separate the intercepts from the features."""
         self._take(self.objective.hessian(w), self.parameters.count * self.parameters.D)
 
     def _take(self, H: Vector, first: int) -> None:
-        """Set the intercepts of H apart, from `first` on."""
+        """Make M of H, with the intercepts, the coordinates from `first` on, separated from the features."""
         self.apart = self.features = first // self.parameters.count
         self.mu = np.zeros((len(H) - first, first))
         if self.parameters.intercept:
@@ -91,7 +93,7 @@ class Whole:
         self.diagonal = H.diagonal().copy()
 
     def arranged(self, v: Array) -> Vector:
-        """Return a copy."""
+        """Return a copy of v."""
         return np.array(v, np.float64)
 
     def inward(self, g: Vector) -> Vector:
@@ -113,6 +115,7 @@ class Whole:
         return d
 
     def _split(self, v: Vector) -> tuple[Vector, Vector]:
+        """Return the weights and the intercepts in v as views."""
         return v[: self.mu.shape[1]], v[self.mu.shape[1] :]
 
     def times(self, s: Vector) -> Vector:
@@ -122,10 +125,13 @@ class Whole:
 
 
 def without(H: Vector, first: int) -> tuple[Vector, Vector]:
-    """Return H with its last rows, from `first` on, apart from the others, and what brings them there, mu."""
+    """Return H in coordinates in which those from `first` on are not coupled to the others, and mu.
+
+    With H = [[A, Bᵀ], [B, C]] these are the Schur complement A - Bᵀ C⁻¹ B beside C, and mu = C⁻¹ B.
+    """
     corner, beside = H[first:, first:], H[first:, :first]
     values, vectors = np.linalg.eigh(corner)
-    fine = values > 1e-10 * values[-1]  # for all classes there is one that is not
+    fine = values > 1e-10 * values[-1]  # to add the same to all intercepts changes no loss, so one eigenvalue is 0
     half = vectors[:, fine] / np.sqrt(values[fine])
     mu = np.einsum("ik,kl->il", np.einsum("ij,kj->ik", half, half), beside)
     apart = np.zeros_like(H)
@@ -135,7 +141,7 @@ def without(H: Vector, first: int) -> tuple[Vector, Vector]:
 
 
 class Blocks:
-    """A block for each class, or one for all, its rows one after the other as in `Parameters.by_class`."""
+    """A block for each class, or one block for all; its coordinates are class by class as in `Parameters.by_class`."""
 
     kept: npt.NDArray[np.intp] | None = None
 
@@ -146,7 +152,7 @@ class Blocks:
         self._take()
 
     def refresh(self, w: Vector) -> None:
-        """Compute the blocks, and set the intercepts apart."""
+        """Compute the blocks at w, and separate the intercepts from the features."""
         self.fisher.refresh(w)
         self._take()
 
@@ -170,7 +176,7 @@ class Blocks:
         self.diagonal = np.broadcast_to(diagonals, (count, self.apart)).ravel()
 
     def arranged(self, v: Array) -> Vector:
-        """Return it class by class."""
+        """Return v class by class."""
         return self.parameters.by_class(v, np.float64).ravel()
 
     def inward(self, g: Vector) -> Vector:
@@ -195,6 +201,7 @@ class Blocks:
         return self.parameters.flat(G)
 
     def _rows(self, v: Vector) -> Vector:
+        """Return an arranged vector as a view with a row for each class."""
         return v.reshape(self.parameters.count, self.parameters.each)
 
     def times(self, s: Vector) -> Vector:
@@ -208,9 +215,9 @@ class Blocks:
 
 
 class Diagonal:
-    """A diagonal alone, in the order of the parameters: for wide and sparse samples.
+    """A diagonal M, in the order of the parameters, for many features and sparse samples.
 
-    It is 1 for an objective that tells nothing.
+    All entries are 1 if the objective offers no curvature.
     """
 
     kept: npt.NDArray[np.intp] | None = None
@@ -222,25 +229,25 @@ class Diagonal:
         self.diagonal: Vector = np.ones(parameters.size) if fisher is None else 1 / fisher.inverse
 
     def refresh(self, w: Vector) -> None:
-        """Compute the diagonal."""
+        """Compute the diagonal at w."""
         if self.fisher is not None:
             self.fisher.refresh(w)
             self.diagonal = 1 / self.fisher.inverse
 
     def arranged(self, v: Array) -> Vector:
-        """Return it as it is."""
+        """Return v itself, or a copy if it is not a contiguous vector of doubles."""
         return np.require(v, np.float64, ["C", "A"])
 
     def inward(self, g: Vector) -> Vector:
-        """Return a gradient as it is."""
+        """Return the gradient itself."""
         return g
 
     def upward(self, s: Vector) -> Vector:
-        """Return a step as it is."""
+        """Return the step itself."""
         return s
 
     def outward(self, d: Vector) -> Vector:
-        """Return a step as it is."""
+        """Return the step itself."""
         return d
 
     def times(self, s: Vector) -> Vector:
@@ -249,16 +256,16 @@ class Diagonal:
 
 
 class Pairs:
-    """The last steps and changes of the gradient, each scaled so that sᵀ y = 1: B's other part."""
+    """The last steps s and changes y of the gradient, each pair scaled so that sᵀ y = 1; with M they make B."""
 
     def __init__(self, size: int, most: int = PAIRS) -> None:
-        # S and Y are of the parameters; what M makes of them is arranged.
+        # S and Y are steps and gradients of the parameters. `arranged` has S, M S and Y in M's coordinates.
         self.S, self.Y, self.arranged = np.empty((most, size)), np.empty((most, size)), np.empty((3, most, size))
         self.SMS, self.SY = np.zeros((most, most)), np.zeros((most, most))
-        self.rows: list[int] = []  # oldest first
+        self.rows: list[int] = []  # the rows that hold a pair, the oldest first
 
     def add(self, s: Vector, y: Vector, curvature: Curvature, Ms: Vector | None = None) -> None:
-        """Add a pair, unless the objective does not curve upwards there; Ms is M times the arranged step if known."""
+        """Add a pair, unless the objective does not curve upwards along s; Ms is M s, arranged, if it is known."""
         sy = float(dots(s[np.newaxis], y)[0])
         if not sy > 1e-14 * math.sqrt(float(dots(s[np.newaxis], s)[0]) * float(dots(y[np.newaxis], y)[0])):
             return
@@ -270,7 +277,7 @@ class Pairs:
         self._arrange(row, curvature, None if Ms is None else Ms / math.sqrt(sy))
 
     def refresh(self, curvature: Curvature) -> None:
-        """Follow M to another one, with those pairs whose steps it can tell of."""
+        """Arrange the pairs for another M; drop those that moved parameters which it is not for."""
         rows, self.rows = self.rows, []
         if curvature.kept is not None:
             rows = [
@@ -283,6 +290,7 @@ class Pairs:
             self._arrange(row, curvature, None)
 
     def _arrange(self, row: int, curvature: Curvature, Ms: Vector | None) -> None:
+        """Compute the arranged vectors of a pair, and its inner products with the other pairs."""
         S, MS, Y = self.arranged
         S[row], Y[row] = curvature.upward(self.S[row]), curvature.inward(self.Y[row])
         MS[row] = curvature.times(S[row]) if Ms is None else Ms
@@ -291,7 +299,7 @@ class Pairs:
         self.SY[used, row], self.SY[row, used] = dots(S[used], Y[row]), dots(Y[used], S[row])
 
     def compact(self, coordinates: Array) -> tuple[float, Vector, Vector]:
-        """Return gamma, which makes gamma M fit the last pair, and Q and Q N for some coordinates."""
+        """Return gamma, such that gamma M fits the last pair, and the rows of Q and Q N for some coordinates."""
         rows, count = self.rows, len(self.rows)
         Q = np.zeros((len(coordinates), -(-2 * count // PAIRED) * PAIRED))
         if not count:
@@ -310,7 +318,7 @@ class Pairs:
 
 
 def curvature_of(objective: Any, w: Vector, few: bool) -> Curvature:
-    """Return what an objective has: the whole Hessian if parameters are few, else blocks or a diagonal."""
+    """Return an objective's M at w: the whole Hessian if parameters are few, else blocks or a diagonal."""
     if few:
         return Whole(objective, w)
     if not hasattr(objective, "curvature"):

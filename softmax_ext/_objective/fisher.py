@@ -2,18 +2,17 @@
 
     M_k = 1/m Σ_i s_i S_ik (1 - S_ik) x_i x_iᵀ + penalty
 
-What a sample needs differs from class to class: S_ik (1 - S_ik) is next to nothing for most i. So each class has a
-sample of its own, by priorities (Duffield, Lund and Thorup, Journal of the ACM 54, 2007), which takes a row about as
-often as its weight says. The numbers that decide are those of a fixed sequence: no chance is involved.
+The weight S_ik (1 - S_ik) is next to nothing for most rows i, and for other rows in each class k. So each class has a
+sample of its own, drawn by priorities (Duffield, Lund and Thorup, Journal of the ACM 54, 2007), which takes a row about
+as often as its weight says. A fixed sequence takes the place of random numbers, so a fit always draws the same samples.
 
-Where blocks would cost too much there are their diagonals, of features less their means: as they are, features that
-are all positive have a common direction in which the diagonal is far too small, and all levels of a one-hot property
-add up to the intercept. 300000 x 12000 of twelve such properties took 15 evaluations so, and take 5; five thousand
-levels, some of them rare, with C = 100 took 79 and 800 products with the Hessian, and take 10.
+If blocks would cost too much, M has their diagonals only, for features less their means. Without the means, features
+that are all positive would have a common direction in which the diagonal is far too small, and so would the levels of a
+one-hot feature, which add up to the intercept; see "Diagonals of features less their means" in docs/notes.md.
 
-Rounding of the weights changes next to nothing of the sample. With marks along their sum (Madow 1949) each mark behind
-a change may fall on another row: fits of one data set in float32, float64 and uint8 then took paths of their own from
-the first sample on, and ended 4e-4 apart on Fashion-MNIST. Now it is 1e-6.
+Rounding of the weights changes next to nothing in such a sample. In a systematic sample, with marks along the sum of
+the weights (Madow 1949), each mark behind a change may fall on another row; see "Samples by priorities" in
+docs/notes.md.
 """
 
 from __future__ import annotations
@@ -36,25 +35,25 @@ from .penalty import Penalty
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Rows of a class's sample: at least; and for each parameter, six up to 1024 rows, beyond where blocks cost more 2.5.
-# Evaluations with 1024 rows and with 512: 28 and 28 of digits, 64 features; 51 and 31 of 36 features like Satellite's;
-# 30 and 28 of 16 like LetterRecognition's. 180 zeros and ones: 1024 rows 19, 800 20, 700 21, 512 27. 784 features: 2000
-# rows 22, 1000 rows 35.
+# A class's sample has FEW_PARAMETERS rows for each of its parameters, at least LEAST_ROWS and at most ROWS; for more
+# parameters, whose blocks cost more, it has MANY_PARAMETERS rows for each of them. See "How many rows a block is made
+# of" in docs/notes.md.
 LEAST_ROWS, ROWS, FEW_PARAMETERS, MANY_PARAMETERS = 512, 1024, 6, 2.5
-# Rows whose probabilities are computed, to draw the samples from.
+# The samples are drawn from some POOL rows, whose probabilities are computed.
 POOL = 16384
-# What the blocks may cost in passes over the data, about; and their bytes. Beyond, their diagonals alone are taken.
+# Blocks may cost about PASSES passes over the data, and take BYTES bytes; otherwise only their diagonals are computed.
 PASSES, BYTES = 128, 128 * 2**20
-# What the sample of one class may take where X is sparse, as an array.
+# If X is sparse, the sample of one class becomes an array of at most this many bytes.
 DENSE_BYTES = 8 * 2**20
-# Part of Σ_i c_i times the mean of x_j² that is added to the diagonal: a feature that is nearly always 0 where a class
-# is in doubt would else take steps that are far too long. Without a penalty, digits stalls at a gradient of 0.04.
+# This part of Σ_i c_i times the mean of x_j² is added to the diagonal. Otherwise a feature that is nearly always 0
+# in the rows where a class is in doubt would take steps that are far too long; see "Damping of rare features" in
+# docs/notes.md.
 DAMPING = 1e-3
-# Rows for each parameter from which on a fit needs no extra penalty at the start. Data like LetterRecognition have 45,
-# and take 24 iterations with any penalty and with none; Fashion-MNIST has 8.
+# A fit with this many rows for each parameter needs no extra penalty at the start; see "An extra penalty at the start"
+# in docs/notes.md.
 EASY_ROWS = 16
-# Of sparse X: entries of a feature, of the usual size, whose samples are taken to be as far in doubt as all are; and
-# the least part of a feature's mean square that is left when its mean is taken away.
+# A feature of sparse X has few entries in the sample. So PRIOR entries of the usual size are added, with the weight
+# that all rows have on average. And a feature less its mean keeps at least LEAST_SPREAD of its mean square.
 PRIOR, LEAST_SPREAD = 1.0, 1e-3
 # Weights of some classes, which fit the second cache several times.
 AT_ONCE = 2**14
@@ -62,30 +61,30 @@ TINY = float(np.finfo(float).tiny)
 
 
 def undecided(K: int) -> float:
-    """Return S_ik (1 - S_ik) of a sample that is as near to each of K classes."""
+    """Return S_ik (1 - S_ik) of a sample for which all K classes have the same probability."""
     return (K - 1) / K**2
 
 
 class Easing(NamedTuple):
-    """An extra penalty, half of Σ_j diagonal_j w_j², from which a fit had better come to its own."""
+    """An extra penalty, ½ Σ_j diagonal_j w_j², with which a fit should begin, and which it then reduces to its own."""
 
     diagonal: Vector
-    least: float  # part of it that is no more than the objective's own penalty
+    least: float  # the part of the extra penalty that is as strong as the objective's own one
 
 
 def easing(parameters: Parameters, penalty: Penalty, mean_squares: Vector, N: int) -> Easing | None:
-    """Return an L2 penalty as strong as the damping of a usual feature at w = 0; None where a fit needs none.
+    """Return an L2 penalty as strong as the damping of a usual feature at w = 0, or None if a fit needs none.
 
-    It needs none where its own penalty is as strong, or where rows are so many that they leave no direction open.
-    The same for all features, as a fit's own is: with one that follows the features' squares those that are nearly
-    always 0 went astray, and Fashion-MNIST without a penalty was at 0.39 after 260 iterations.
+    It needs none if its own penalty is as strong, or if rows are so many that the loss is curved in all directions. The
+    penalty is the same for all features, since features that are nearly always 0 would go astray with one in
+    proportion to the features' squares; see "An extra penalty at the start" in docs/notes.md.
     """
     D, squares = parameters.D, np.sort(mean_squares[: parameters.D])
     own, unit = float(penalty.diagonal(D).mean()), DAMPING * undecided(parameters.K)
     if EASY_ROWS * parameters.size <= N or not own < unit * squares.max(initial=0.0) < np.inf:
         return None
     squares = squares[np.searchsorted(squares, 0.0, "right") :]
-    strength = unit * float(squares[(len(squares) - 1) // 2 : len(squares) // 2 + 1].mean())  # of their median
+    strength = unit * float(squares[(len(squares) - 1) // 2 : len(squares) // 2 + 1].mean())  # times the median
     if own >= strength:
         return None
     diagonal = np.zeros(parameters.size)
@@ -94,30 +93,30 @@ def easing(parameters: Parameters, penalty: Penalty, mean_squares: Vector, N: in
 
 
 class Fisher:
-    """M at one w: called with g it returns M⁻¹ g. `refresh` brings it to another w, in the memory that it has.
+    """M at one w: called with g it returns M⁻¹ g. `refresh` computes M at another w, in the same memory.
 
-    `together` does so for several g, of any real dtype, and reads M once.
+    `together` returns M⁻¹ g for several g of any real dtype, and reads M once.
     """
 
     def __init__(
         self,
         w: Vector,
-        rows: Rows,  # those that are drawn from, with what they weigh in the Hessian
-        total: float,  # Σ s_i of their weights in the loss
+        rows: Rows,  # the rows that samples are drawn from, with their weights in the Hessian
+        total: float,  # Σ s_i of these rows' weights in the loss
         parameters: Parameters,
         penalty: Penalty,
         *,
-        mean_squares: Vector,  # of the features, 1 for the intercept
-        posterior: Callable[[Rows, Vector], Array],  # (n, count), of the classes that have parameters
-        passes_over: int,  # samples of a pass: the blocks may cost so many passes
+        mean_squares: Vector,  # the mean of each feature's square, and 1 for the intercept
+        posterior: Callable[[Rows, Vector], Array],  # returns the posteriors of the classes with parameters, (n, count)
+        passes_over: int,  # the number of samples in a pass, in which the cost of the blocks is counted
         n_threads: int,
-        extra: Vector | None = None,
-        standard: tuple[Vector, Vector] | None = None,  # each feature's mean and inverse scale, if w is for such ones
+        extra: Vector | None = None,  # the diagonal of a penalty besides the objective's own
+        standard: tuple[Vector, Vector] | None = None,  # each feature's mean and inverse scale, if w is for scaled ones
         whole: bool = False,  # whether M itself is wanted, without damping, and not its inverse
-        means: Callable[[], Vector] | None = None,  # of the features, if diagonals are to be those of centred ones
+        means: Callable[[], Vector] | None = None,  # returns the features' means, for diagonals of centred features
     ) -> None:
         self.whole, self.means = whole, means if parameters.intercept else None
-        self.mean: Vector | None = None  # of the features, (1 or classes, D), where the diagonal is for less of it
+        self.mean: Vector | None = None  # (1 or classes, D): the means that features are less of, if they are
         self.parameters, self.penalty, self.mean_squares = parameters, penalty, mean_squares
         self.posterior, self.n_threads, self.dtype = posterior, n_threads, rows.dtype
         self.standard = standard
@@ -126,20 +125,21 @@ class Fisher:
         self.weights = (rows.weights() / total)[:, np.newaxis]
         self.count = min(len(rows), max(LEAST_ROWS, min(ROWS, FEW_PARAMETERS * P), int(MANY_PARAMETERS * P)))
         few = self.count * P <= 2 * PASSES * passes_over and classes * P * P * itemsize <= BYTES
-        if isinstance(self.X, CSR):  # whose samples' rows become an array
+        if isinstance(self.X, CSR):  # the sampled rows become an array
             few = few and self.count * P * itemsize <= DENSE_BYTES
         self.blocks = few and dispatch.kernels is not None
         if self.blocks:
             assert dispatch.kernels is not None
             ld, work = dispatch.kernels.fisher_sizes(P, itemsize)
-            # Kept: to clear 25 MB of fresh pages took a third of the time of ten blocks of 785.
+            # This memory is kept from refresh to refresh, since new pages take long; see "Blocks by our own products"
+            # in docs/notes.md.
             self.U, T = np.empty((classes, P, ld), self.dtype), np.empty((classes, P), self.dtype)
             space = np.empty(work * min(n_threads, classes), self.dtype)
             self.factors = dispatch.kernels.Factors(self.U, T, space)
         self.refresh(w, extra)
 
     def refresh(self, w: Vector, extra: Vector | None = None) -> None:
-        """Compute M anew, with the diagonal of a penalty beyond the objective's own if there is one."""
+        """Compute M at w, where `extra` is the diagonal of a penalty besides the objective's own."""
         self.added = np.zeros((self.parameters.count, self.parameters.each))
         if extra is not None:
             self.added += self.parameters.by_class(extra, np.float64)
@@ -158,7 +158,7 @@ class Fisher:
 
     @property
     def matrices(self) -> Array:
-        """The blocks, (1 or classes, P, ld) with whatever is beyond P; one where all classes have the same."""
+        """The blocks, (classes, P, ld), or (1, P, ld) if all are the same; columns beyond P are arbitrary."""
         return self.U[: self.factors.count]
 
     def __call__(self, g: Vector) -> Vector:
@@ -170,7 +170,7 @@ class Fisher:
         if not self.blocks:
             return [g * self.inverse if self.mean is None else self._centred(g, self.mean) for g in vectors]
         parameters, count = self.parameters, len(vectors)
-        # Both are of one call: the fits of folds share a preconditioner, and run side by side.
+        # Each call has its own arrays, since the fits of several folds share a preconditioner and run at the same time.
         G, found = np.empty((count, parameters.count, parameters.each), self.dtype), np.empty((count, parameters.size))
         threads = min(self.n_threads, parameters.count) if G.size * parameters.each > 2**20 else 1
         self.factors.apply(vectors, G, found, int(parameters.intercept), threads)
@@ -192,8 +192,9 @@ class Fisher:
         return z
 
     def _factor(self, c: Vector) -> None:
+        """Compute the blocks from samples of the rows with weights c (n, classes), and factor them."""
         dtype, X, P = self.dtype, self.X, self.parameters.each
-        classes = 1 if (c == c[:, :1]).all() else c.shape[1]  # all are the same at w = 0
+        classes = 1 if (c == c[:, :1]).all() else c.shape[1]  # one block serves all classes at w = 0
         rows = np.zeros((classes, self.count), np.intp)
         roots = np.zeros((classes, self.count), dtype)
         for k in range(classes):
@@ -208,21 +209,22 @@ class Fisher:
         if not self.whole:
             damping += DAMPING * self.weight[:classes, np.newaxis] * self.mean_squares
         ridge = 32 * float(np.finfo(dtype).eps)
-        # A few classes of a few features are sooner done than a team is called.
+        # One thread computes few small blocks in less time than a team of threads needs to start.
         threads = min(self.n_threads, classes) if classes * self.count * P * P > 2**21 else 1
         standard = None if self.standard is None else np.array(self.standard, dtype)
         ones, added = self.parameters.intercept, damping.astype(dtype)
         self.factors.factor(X, rows, roots, ones, added, ridge, threads, standard=standard, whole=self.whole)
 
     def _invert_diagonals(self, c: Vector) -> None:
+        """Compute the diagonals from all rows with weights c (n, classes), and invert them."""
         D, X, even, weight = self.parameters.D, self.X, c.min() == c.max(), self.weight[:, np.newaxis]
         diagonal = np.zeros((c.shape[1], self.parameters.each))
         diagonal[:, D:] = weight
-        if even:  # as at w = 0: the sums are known
+        if even:  # all weights are equal, as at w = 0, so that the sums follow from the mean squares
             diagonal[:, :D] = weight * self.mean_squares[:D]
         elif isinstance(X, CSR):
             squares = X.scipy(np.float64)
-            squares.data = np.square(squares.data)  # a new array: the old one may be the caller's
+            squares.data = np.square(squares.data)  # not in place, since the values may be the caller's
             diagonal[:, :D] = (squares.T @ c).T
             if self.standard is not None:
                 mean, inverse = self.standard
@@ -230,8 +232,8 @@ class Fisher:
                 diagonal[:, :D] += mean * (mean * c.sum(axis=0)[:, np.newaxis] - 2 * sums)
                 diagonal[:, :D] = np.maximum(diagonal[:, :D], 0) * inverse**2
             else:
-                # These rows tell how far a feature's samples are in doubt, more rows how large it is. One that has few
-                # entries here is taken to be as far in doubt as all are.
+                # These rows tell the mean weight of a feature's entries, and the mean squares, of more rows, their
+                # size. A feature with few entries here gets about the mean weight of all rows.
                 few = PRIOR * squares.data.mean() / len(X) if squares.nnz else 0.0
                 diagonal[:, :D] += few * weight
                 diagonal[:, :D] *= self.mean_squares[:D] / np.maximum(squares.T @ self.weights[:, 0] + few, TINY)
@@ -251,9 +253,9 @@ class Fisher:
         self.inverse = self.parameters.flat(1 / np.maximum(diagonal, np.maximum(least, TINY)))
 
     def _centre(self, diagonal: Vector, even: bool) -> None:
-        """Make a diagonal that of features less their mean, which the intercept has then in the place of theirs.
+        """Change a diagonal to that of features less their means, and set `mean` to these means.
 
-        A class's mean of a feature is taken to be larger than that of all samples by as much as its mean square is.
+        A class's mean of a feature is assumed to be to the mean in all samples as the mean squares are to each other.
         """
         assert self.means is not None
         D, squares, weight = self.parameters.D, self.mean_squares[: self.parameters.D], self.weight[:, np.newaxis]
@@ -266,18 +268,18 @@ class Fisher:
 
 @lru_cache(maxsize=8)
 def _spread(n: int) -> Vector:
-    """Return the u of a sample of n rows."""
+    """Return the numbers u_i in (0, 1) by which `priority_sample` draws from n rows."""
     u: Vector = np.arange(1, n + 1) * ((np.sqrt(5) - 1) / 2) % 1.0
     return u
 
 
 def priority_sample(weights: Vector, count: int) -> tuple[npt.NDArray[np.intp], Vector]:
-    """Draw `count` of the rows in proportion to their weights; and what they stand for, all weights together.
+    """Return the numbers of `count` rows, drawn in proportion to their weights, and the weights that they get.
 
-    Row i has the priority w_i / u_i. Those with the highest are taken: a row heavier than the highest priority that is
-    left out stands for itself, any other for that priority, so that sums of them have no bias. The u are multiples of
-    the golden ratio modulo 1, which fill the unit interval evenly wherever one begins. All rows are taken, with their
-    own weights, if they are no more than `count`.
+    Row i has the priority w_i / u_i, and the rows with the highest priorities are drawn. The weight of a drawn row is
+    its own, or the highest priority of the other rows if that is larger; sums with these weights have no bias. The u_i
+    are multiples of the golden ratio modulo 1, which fill the unit interval evenly from any i on. If there are at most
+    `count` rows, all are returned with their own weights.
     """
     if len(weights) <= count:
         return np.arange(len(weights)), weights

@@ -1,4 +1,4 @@
-"""A pass with the arrays that it reads and writes, kept: the penalised loss of samples at one vector after another."""
+"""The penalised loss and its gradient at one vector after another, by a pass whose arrays and plan are kept."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ Vector = npt.NDArray[np.float64]
 
 
 class Function:
-    """The mean loss with an L2 penalty, and its gradient, as a function of w, [W, row after row; b].
+    """The mean loss with an L2 penalty, and its gradient, as a function of w = [rows of W one after the other, b].
 
-    All that is the same at every w is found out once: a small pass takes 10 µs, and to find it out 20. It is for one
-    call at a time.
+    What is the same for every w is prepared once, since that takes longer than a small pass; see "Around the passes of
+    a small fit" in docs/notes.md. An object serves one call at a time.
 
     Parameters
     ----------
     rows : Rows
         Samples, with targets.
     parameters : Parameters
-        How w is laid out.
+        The layout of w.
     way : Plan
         The plan of a pass over the samples.
     m : float
         What sums are divided by.
     n_threads : int
-        Threads that may be used.
+        The most threads that are used.
     doubles : bool
-        Whether the pass takes w as it is, and leaves a gradient of float64; else both are of the samples' dtype.
+        Whether the pass reads w itself and writes the gradient in float64; else it reads and writes the dtype in which
+        X is computed.
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class Function:
         kernels, D, b = dispatch.kernels, parameters.D, int(parameters.intercept)
         assert kernels is not None
         K = parameters.count if doubles else parameters.K
-        others = K - parameters.count  # classes without parameters, whose scores are 0
+        others = K - parameters.count  # the number of classes without parameters, whose scores are 0
         dtype = F8 if doubles else rows.dtype
         model, gradient = np.zeros(K * (D + b), dtype), np.empty(K * (D + b), dtype)
 
         def views(v: Array) -> tuple[Array, Array | None]:
+            """Return W (K, D) and b (K,), if there is one, as views of v."""
             return v[: K * D].reshape(K, D), v[K * D :] if b else None
 
         self.asked = kernels.LossGrad(*views(model), *views(gradient), m, l2=0.0 if doubles else None)
@@ -73,7 +75,7 @@ class Function:
             self.kernel.over(rows, way, team)
 
     def __call__(self, w: Vector, l2: float) -> tuple[float, Vector]:
-        """Return the value at w, C-contiguous and aligned, and the gradient."""
+        """Return the value and the gradient at w, which must be C-contiguous and aligned."""
         grad = np.empty(len(w))
         if self.at_once:
             space = workspace.take(*self.space)

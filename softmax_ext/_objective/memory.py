@@ -1,6 +1,6 @@
-"""The penalised loss as a function of one flat vector, with all that an optimiser asks for.
+"""The penalised loss as a function of one flat vector, with its derivatives and what else optimisers ask for.
 
-    f(w) = J(W, b) + l2/2 Σ_kd W_kd²        w = [W, row after row; b]
+    f(w) = J(W, b) + l2/2 Σ_kd W_kd²        w = [rows of W one after the other, b]
 
 J and its derivatives are those of softmax_ext/reference.py, computed by the fused pass.
 """
@@ -44,11 +44,11 @@ Vector = npt.NDArray[np.float64]
 
 
 class Evaluation(NamedTuple):
-    """What one pass without a gradient tells."""
+    """The results of one pass without a gradient."""
 
     value: float  # f(w)
-    losses: Vector  # (N,): each sample's own -Σ_k Y_ik log S_ik, without weight and penalty
-    accuracy: float  # weighted part of the samples whose label has the highest score; nan for probability targets
+    losses: Vector  # (N,): each sample's loss -Σ_k Y_ik log S_ik, without weight and penalty
+    accuracy: float  # the weighted part of the samples whose label has the highest score; NaN for probability targets
 
 
 class SoftmaxObjective:
@@ -56,53 +56,53 @@ class SoftmaxObjective:
 
     .. math:: f(w) = -\frac{1}{m} \sum_i s_i \sum_k Y_{ik} \log S_{ik} + \frac{l_2}{2} \sum_{kd} W_{kd}^2
 
-    Its minimum is scikit-learn's for ``l2 = 1 / (C m)``, m = Σ s_i. Every method is one pass over X; all numbers of
-    threads give the same bits.
+    Its minimum is scikit-learn's for ``l2 = 1 / (C m)``, m = Σ s_i. Every method is one pass over X. Every number of
+    threads gives the same bits.
 
     Parameters
     ----------
     X : array_like or scipy.sparse array or matrix, shape (N, D)
         Samples; see `loss_grad`. Not copied: do not change it while the objective is in use.
     y : array_like, shape (N,) or (N, K)
-        Labels in 0..K-1, of which the largest tells K, or probabilities.
+        Labels in 0..K-1, or probabilities. K is the largest label plus one, unless it is given.
     l2 : float >= 0
-        Penalty on W; b is free.
+        Strength of the penalty on W; b is not penalised.
     sample_weight, class_weight : optional
         As in `loss_grad`.
     fit_intercept : bool, default True
-        Whether there is b.
+        Whether there are intercepts b.
     n_threads : int, optional
         As in `loss_grad`.
     K : int, optional
-        Number of classes, where y may lack the last of them.
+        Number of classes, if y may lack the last of them.
     m : float, optional
-        What sums are divided by, in the place of Σ s_i: for rows that are a part of the data. With the same m, and
-        without penalty, the parts' values and gradients add up to those of the whole.
+        What sums are divided by instead of Σ s_i, for rows that are a part of the data. With the same m, and without a
+        penalty, the values and gradients of all parts add up to those of the whole.
     offset : array_like, shape (N, K), or (N,) for two classes, optional
         Added to the scores, as in `loss_grad`.
     penalty : Penalty, optional
-        In the place of `l2`: see `softmax_ext.optim.Penalty`.
+        A penalty instead of `l2`; see `softmax_ext.optim.Penalty`.
 
     Attributes
     ----------
     N, D, K : int
-        Samples, features, classes.
+        The numbers of samples, features and classes.
     size : int
-        Entries of w: K D, and K more with an intercept.
+        The number of entries of w: K D, and K more with an intercept.
     dtype : dtype
-        float32 or float64: what X computes in. w, gradients and products are float64 all the same.
+        The dtype of the computation, float32 or float64. w, gradients and products are float64 in either case.
     m : float
-        Σ s_i, or what was given.
+        Σ s_i, or the argument m.
 
     Raises
     ------
     ValueError, TypeError
-        As `loss_grad`; if `l2` is negative or not finite, or given beside `penalty`; from the methods, if w is not a
-        vector of `size` entries.
+        As in `loss_grad`; also if `l2` is negative or not finite, or is given together with `penalty`. The methods
+        raise ValueError if w is not a vector of `size` entries.
 
     Examples
     --------
-    With any optimiser that wants a function and its gradient:
+    Any optimiser that takes a function and its gradient can minimise it:
 
     >>> import numpy as np
     >>> from scipy.optimize import minimize
@@ -115,8 +115,8 @@ class SoftmaxObjective:
     (True, True)
     """
 
-    in_memory = True  # whether some of the features may be copied
-    _binary = False  # whether class 1 alone has parameters
+    in_memory = True  # whether the data are in memory, so that some of the features can be copied
+    _binary = False  # whether only class 1 has parameters
 
     def __init__(
         self,
@@ -150,13 +150,13 @@ class SoftmaxObjective:
         added = None if added is None else native(added, given.dtype)
         self._rows = Rows(given.X, given.y, Y, given.s, offset=added)
         self._curving = self._rows.curving()
-        self._functions: list[tuple[object, Function]] = []  # one at most, kept from call to call
-        self._part = 1.0  # Σ s of these samples over that of the whole that they are a part of
+        self._functions: list[tuple[object, Function]] = []  # at most one, which is kept from call to call
+        self._part = 1.0  # Σ s of these samples over m, which is Σ s of all data if these samples are a part of them
         if m is not None:
             self._part, self.m = self.m / check_positive_number(m, "m"), float(m)
         self.N, self.D = given.X.shape
         self.parameters = Parameters(K, self.D, bool(fit_intercept), self._binary)
-        penalty.factors(self.D)  # which refuses another number of weights
+        penalty.factors(self.D)  # raises if the penalty has another number of factors
         self.penalty = penalty
         self.n_threads = threads.effective(n_threads)
 
@@ -170,7 +170,7 @@ class SoftmaxObjective:
         m: float | None = None,
         n_threads: int | None = None,
     ) -> Self:
-        """Return the objective of rows with complete weights; the parameters are those of this class."""
+        """Return the objective of rows with complete weights; `parameters` must have the layout of this class."""
         return cls(
             rows.X,
             rows.targets,
@@ -184,28 +184,30 @@ class SoftmaxObjective:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the arrays of a pass, which copies and other processes make anew."""
+        """Return the attributes without the arrays of a pass, which copies and other processes make again."""
         return vars(self) | {"_functions": []}
 
     def _count_classes(self, y: npt.ArrayLike) -> int:
+        """Return the number of classes that targets imply."""
         return count_classes(y)
 
     def _checked_offset(self, offset: Any, N: int, K: int) -> Array | None:
+        """Return the offsets in the shape in which this class keeps them."""
         return check_offset(offset, N, K)
 
     @property
     def K(self) -> int:
-        """Classes."""
+        """The number of classes."""
         return self.parameters.K
 
     @property
     def rows(self) -> range:
-        """The classes whose parameters w holds."""
+        """The classes that have parameters in w."""
         return self.parameters.classes
 
     @property
     def size(self) -> int:
-        """Entries of w."""
+        """The number of entries of w."""
         return self.parameters.size
 
     @property
@@ -215,7 +217,7 @@ class SoftmaxObjective:
 
     @property
     def l2(self) -> float:
-        """Strength of the L2 penalty."""
+        """The strength of the L2 penalty."""
         return self.penalty.l2
 
     @l2.setter
@@ -223,7 +225,7 @@ class SoftmaxObjective:
         self.penalty = self.penalty.with_strengths(l2, self.penalty.l1)
 
     def value(self, w: npt.ArrayLike) -> float:
-        """Return f(w), by a pass without the gradient's product."""
+        """Return f(w), by a pass that does not compute the gradient."""
         w = self.parameters.vector(w)
         W, b = self.parameters.split(w, self.dtype)
         return self._loss(W, b, None) + self._penalty_at(w)
@@ -249,18 +251,19 @@ class SoftmaxObjective:
         return value + self._penalty_at(w), grad
 
     def _function(self) -> Function:
+        """Return the loss and its gradient as a function that keeps the arrays of its pass."""
         way, doubles = self._plan(False), self._transposing
         return Function(self._rows, self.parameters, way, self.m, n_threads=self.n_threads, doubles=doubles)
 
     def _reference_value_and_grad(self, w: Vector) -> tuple[float, Vector]:
-        """Return the loss without the penalty, and its gradient."""
+        """Return the loss without the penalty, and its gradient, from the reference."""
         W, b = self.parameters.split(w, self.dtype)
         rows, part = self._rows, self._part
         loss, dW, db = reference.loss_grad(rows.X, rows.targets, W, b, sample_weight=rows.s, offset=rows.offset)
         return loss * part, self.parameters.gradient(dW, db) * part
 
     def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
-        """Return the Hessian at w times v, (size,) float64, by one pass of three products."""
+        """Return the Hessian at w times v, (size,) float64, by one pass with three matrix products."""
         parameters = self.parameters
         w, v = parameters.vector(w), parameters.vector(v)
         if self._transposing:
@@ -283,11 +286,11 @@ class SoftmaxObjective:
         return product
 
     def hessian(self, w: npt.ArrayLike) -> Vector:
-        """Return the Hessian at w, (size, size) float64: for few parameters, since it costs N size² operations.
+        """Return the Hessian at w, (size, size) float64. It is meant for few parameters.
 
-        Of sparse X it costs the square of a row's entries for each row, so that some thousand parameters are few. By
-        one pass, which computes in double whatever X is; but two classes' Hessian of many samples in float32 has its
-        digits, if sums in float32 lose nothing that matters to Newton's method.
+        It takes one pass of N size² operations; if X is sparse, each row takes the square of its entries, so that some
+        thousand parameters may be few. Sums are in double whatever X is, except for two classes and many samples in
+        float32: those are summed in float32 if that changes a step of Newton's method little.
         """
         w = self.parameters.vector(w)
         H = self._reference_hessian(w) if dispatch.kernels is None else self._whole_hessian(steady(w))
@@ -295,6 +298,7 @@ class SoftmaxObjective:
         return H
 
     def _whole_hessian(self, w: Vector) -> Vector:
+        """Return the Hessian of the loss, without the penalty."""
         parameters, H = self.parameters, np.empty((self.size, self.size))
         way = hessian_plan(
             self.N,
@@ -311,13 +315,20 @@ class SoftmaxObjective:
         return H
 
     def hessian_among(self, w: Vector, kept: npt.NDArray[np.intp], rows: int) -> Vector:
-        """Return the Hessian at w of the kept parameters alone, from so many of the rows, about; see `Support`."""
+        """Return the Hessian at w by the kept parameters alone, summed from about `rows` of the samples; see `Support`.
+
+        It includes the penalty.
+        """
         return self.penalty.add_diagonal(self.parameters, self.among(w, self.parameters, kept, rows), kept)
 
     def among(
         self, w: Vector, parameters: Parameters, kept: npt.NDArray[np.intp], rows: int, moments: Vector | None = None
     ) -> Vector:
-        """Return the Hessian of the loss for parameters of features that are moved and scaled by moments (2, D)."""
+        """Return the Hessian of the loss at w by the kept of `parameters`, from about `rows` of the samples.
+
+        `parameters` is the layout for features that are moved and scaled by `moments` (2, D); w is for the features
+        as they are.
+        """
         step = slice(None, None, max(1, self.N // rows))
         some = self._curving[step]
         S = self._posterior(some, *self.parameters.split(w, self.dtype))
@@ -326,6 +337,7 @@ class SoftmaxObjective:
         return H
 
     def _reference_hessian(self, w: Array) -> Vector:
+        """Return the Hessian of the loss from the reference, in the order of w."""
         parameters, s = self.parameters, self._curving.weights()
         S = self._posterior(self._rows, *parameters.split(w, self.dtype))
         H = reference.hessian(self._augmented(slice(None)), S, s).reshape(self.size, self.size) * (s.sum() / self.m)
@@ -340,11 +352,16 @@ class SoftmaxObjective:
         losses = np.empty((self.N, 2))
         loss = self._loss(W, b, losses)
         accuracy = float("nan")
-        if self._rows.y is not None:  # the label's score is no less than the highest
+        if self._rows.y is not None:  # losses[:, 1] is by how much the label's score is below the highest
             accuracy = float(np.average(losses[:, 1] == 0, weights=self._rows.s))
         return Evaluation(loss + self._penalty_at(w), losses[:, 0].copy(), accuracy)
 
     def _loss(self, W: Array, b: Array | None, losses: Array | None) -> float:
+        """Return the loss without the penalty.
+
+        If `losses` (N, 2) is given, write to it each sample's loss, and by how much its label's score is below the
+        highest.
+        """
         if dispatch.kernels is None:
             y, targets = self._rows.y, self._rows.targets
             Z = reference.scores(reference.float64(self._rows.X), W, b, self._rows.offset)
@@ -356,30 +373,31 @@ class SoftmaxObjective:
         return self._run(dispatch.kernels.LossGrad(W, b, None, None, self.m, losses=losses))
 
     def _run(self, asked: Pass, *, hessian: bool = False) -> float:
-        """Run a pass over all samples, as the loss sees them or as the Hessian does."""
+        """Run a pass over all samples, with the weights that the loss has or, if `hessian`, those of the Hessian."""
         rows = self._curving if hessian else self._rows
         return run(asked, self._plan(hessian), rows, self.n_threads)
 
     def _plan(self, second: bool) -> Plan:
+        """Return the plan of a pass over all samples; `second` as in `plan`."""
         rows, shape = self._rows, (self.N, self.D, self.K)
         options = {"second": second, "copied": rows.narrow, "nnz": rows.stored}
         return plan(*shape, self.dtype.itemsize, dispatch.isa, **options)
 
     def _modelled(self, W: Array, b: Array | None) -> tuple[Array, Array | None]:
-        """Return those rows of W (K, D) and b (K,) that a pass reads."""
+        """Return the rows of W (K, D) and b (K,) that a pass reads."""
         return W, b
 
     @property
     def _transposing(self) -> bool:
-        """Whether the pass takes w and leaves the gradient itself, in double: it transposes W and dW anyway."""
+        """Whether a pass reads w and writes the gradient in double, since it transposes W and dW in any case."""
         return isinstance(self._rows.X, CSR) and dispatch.kernels is not None
 
     def _transposed(self, w: Array, v: Array) -> Vector:
-        """Return the penalised Hessian at w times v."""
+        """Return the penalised Hessian at w times v, by a pass that reads and writes doubles."""
         assert dispatch.kernels is not None
         w, v = steady(w), steady(v)
         views, product = self.parameters.views, np.empty(self.size)
-        l2 = self.penalty.l2 if self.penalty.uniform else 0.0  # the pass adds one that is the same for all features
+        l2 = self.penalty.l2 if self.penalty.uniform else 0.0  # a pass can add a penalty without factors by feature
         asked = dispatch.kernels.HessianProduct(*views(w), *views(v), *views(product), self.m, l2)
         self._run(asked, hessian=True)
         if not self.penalty.uniform:
@@ -387,10 +405,11 @@ class SoftmaxObjective:
         return product
 
     def _penalty_at(self, w: Array) -> float:
+        """Return the penalty's value at w."""
         return self.penalty.value(self.parameters.weights(w), self.n_threads)
 
     def _augmented(self, rows: slice) -> Vector:
-        """Return some rows of X, with a column of ones where there is an intercept."""
+        """Return some rows of X as an array, with a column of ones if there is an intercept."""
         X = self._rows.X[rows]
         augmented = np.empty((len(X), self.parameters.each))
         augmented[:, : self.D] = X.scipy(np.float64).toarray() if isinstance(X, CSR) else X
@@ -398,14 +417,17 @@ class SoftmaxObjective:
         return augmented
 
     def _posterior(self, rows: Rows, W: Array, b: Array | None) -> Array:
-        """Return the posterior of some samples, (n, count): of the classes that have parameters."""
+        """Return the posterior of some samples for the classes that have parameters, (n, count)."""
         classes = self.parameters.classes
         S = predict_proba(rows.X, W, b, offset=rows.offset, n_threads=self.n_threads)
         return S[:, classes.start : classes.stop]
 
     @cached_property
     def mean_squares(self) -> Vector:
-        """The mean of each feature's square, over some thousand rows, or all if X is sparse; 1 for the intercept."""
+        """The mean of each feature's square over some thousand rows, or all if X is sparse, (each,).
+
+        The last entry, for the intercept if there is one, is 1.
+        """
         X, means = self._some, np.ones(self.parameters.each)
         if isinstance(X, CSR):
             means[: self.D] = X.sums(np.square)
@@ -416,7 +438,7 @@ class SoftmaxObjective:
 
     @cached_property
     def means(self) -> Vector:
-        """The mean of each feature over the same rows, (D,)."""
+        """The mean of each feature over the same rows as in `mean_squares`, (D,)."""
         X = self._some
         if isinstance(X, CSR):
             return X.sums() / len(X)
@@ -426,12 +448,12 @@ class SoftmaxObjective:
 
     @property
     def _some(self) -> Any:
-        """Some thousand rows of X; all sparse ones, in which a feature may have few entries."""
+        """Some thousand rows of X; all rows if X is sparse, since a feature may have few entries."""
         X = self._rows.X
         return X if isinstance(X, CSR) else X[:: max(1, self.N // 4096)]
 
     def of_features(self, which: npt.NDArray[np.intp]) -> Self:
-        """Return the objective of some features alone, the weights of the others being 0: of a copy of those."""
+        """Return the objective by the weights of some features, as if the others were 0; the features are copied."""
         other = copy.copy(self)
         X = self._rows.X
         other._rows = replace(
@@ -441,14 +463,14 @@ class SoftmaxObjective:
         other.D, layout = len(which), self.parameters
         other.parameters = Parameters(layout.K, other.D, layout.intercept, layout.binary)
         other.penalty = self.penalty.of_features(which)
-        for name in ("mean_squares", "means", "_rows_space", "_centre"):  # which are of all features
+        for name in ("mean_squares", "means", "_rows_space", "_centre"):  # cached for all features
             other.__dict__.pop(name, None)
         return other
 
     def weighing(self, s: Vector, n_threads: int | None = None) -> Self:
-        """Return the objective of the same rows with other complete weights, (N,): a row of weight 0 is left out.
+        """Return the objective of the same rows with other complete weights (N,), in which 0 leaves a row out.
 
-        Nothing is copied, and nothing is checked.
+        No data are copied, and the weights are not checked.
         """
         other = copy.copy(self)
         other._rows = replace(self._rows, s=s)
@@ -459,32 +481,33 @@ class SoftmaxObjective:
 
     @property
     def offset(self) -> Array | None:
-        """What is added to the scores of the samples."""
+        """The offsets of the scores; None without offsets."""
         return self._rows.offset
 
     def unmoved(self, w: npt.ArrayLike) -> tuple[float, Vector]:
-        """Return f(w) and its gradient as they would be without the offset."""
+        """Return f(w) and its gradient for the same data without offsets."""
         other = copy.copy(self)
         other._rows = replace(self._rows, offset=None)
         return other.value_and_grad(w)
 
     def offset_moments(self) -> Vector:
-        """Return what the offset adds up to, over m: see `Rows.offset_moments`."""
+        """Return `Rows.offset_moments` of all samples, divided by m."""
         return self._rows.offset_moments(self.K) / self.m
 
     @property
     def available(self) -> int:
-        """Samples that matrices may be summed from: all."""
+        """The number of samples that matrices can be summed from, which is N here."""
         return int(self.N)
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of a pass, about: those of its two products."""
+        """About the number of floating-point operations in a pass: those of its two matrix products."""
         stored = self._rows.stored
         return 4 * self.K * (self.N * self.D if stored is None else stored)
 
     @cached_property
     def _rows_space(self) -> RowsSpace | None:
+        """The space of the samples, if the features are far more than the samples."""
         X = self._rows.X
         if self._rows.narrow and is_wide(self.N, self.D):
             X = X.astype(self.dtype)
@@ -496,7 +519,10 @@ class SoftmaxObjective:
         return space if len(space.kept) else None
 
     def in_rows_space(self) -> tuple[RowsSpace, SoftmaxObjective] | None:
-        """Return the same problem with as many features as samples, where those are far fewer; see `RowsSpace`."""
+        """Return the space of the samples and the same objective in it, or None if that is not faster.
+
+        The objective has at most as many features as samples; see `RowsSpace`.
+        """
         if self._rows_space is None or np.ptp(self.penalty.diagonal(self.D)):
             return None
         space, rows = self._rows_space, self._rows
@@ -504,19 +530,19 @@ class SoftmaxObjective:
         return space, self.of_rows(narrow, space.narrow, self.penalty, m=self.m, n_threads=self.n_threads)
 
     def easing(self, N: int | None = None) -> Easing | None:
-        """Return the extra penalty from which a fit had better begin; N if these rows are a sample of so many."""
+        """Return the extra penalty with which a fit should begin, or None; N if these rows are a sample of N."""
         return easing(self.parameters, self.penalty, self.mean_squares, self.N if N is None else N)
 
     def preconditioner(self, w: Vector, extra: Vector | None = None) -> Fisher:
-        """Return what multiplies a vector by an approximate inverse of the Hessian at w; see `fisher.py` beside.
+        """Return the preconditioner at w, which multiplies vectors by an approximate inverse of the Hessian.
 
-        `extra` is the diagonal of a penalty beyond the objective's own.
+        `extra` is the diagonal of a penalty besides the objective's own. `fisher.py` has the mathematics.
         """
         squares = self.mean_squares
         return self.fisher(w, self.parameters, self.penalty, extra, mean_squares=squares, means=lambda: self.means)
 
     def curvature(self, w: Vector) -> Fisher:
-        """Return the matrices of which `preconditioner` has the inverse."""
+        """Return the matrices that `preconditioner` inverts, without its damping."""
         return self.fisher(w, self.parameters, self.penalty, None, mean_squares=self.mean_squares, whole=True)
 
     def fisher(
@@ -532,7 +558,10 @@ class SoftmaxObjective:
         whole: bool = False,
         means: Callable[[], Vector] | None = None,
     ) -> Fisher:
-        """Return the preconditioner of parameters v, of which `raw` makes this objective's; see `Scaling`."""
+        """Return the preconditioner for parameters v, which `raw` converts to those of this objective; see `Scaling`.
+
+        The other arguments are those of `Fisher`.
+        """
         pool = slice(None, None, max(1, self.N // POOL))
 
         def posterior(rows: Rows, v: Vector) -> Array:

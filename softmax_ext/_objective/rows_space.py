@@ -105,7 +105,7 @@ class RowsSpace:
     def bounds(self, grad: Vector) -> tuple[float, float]:
         """Return a lower and an upper bound of the largest component that a gradient has after `lift`.
 
-        They follow from the norms of its rows, which `lift` does not change, so that most calls of `lift` are spared.
+        They follow from the norms of its rows, which `lift` does not change, and often spare the call of `lift`.
         """
         V, b = self.narrow.weights(grad), self.narrow.intercepts(grad)
         norm = float(np.sqrt(np.square(V).sum(axis=1).max()))

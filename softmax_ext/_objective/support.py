@@ -1,8 +1,8 @@
-"""The Hessian of those parameters that an L1 penalty leaves.
+"""The Hessian by the parameters that an L1 penalty leaves other than 0.
 
-Blocks for each class know nothing of what couples the classes, which L-BFGS's pairs then learn pass by pass: digits
-took 98 iterations. Where few weights are not 0, all of their Hessian costs a few passes, from all rows or a sample of
-them, and serves for many iterations: digits takes 25, with three of them.
+Blocks for each class do not tell what couples the classes, which the pairs of L-BFGS then learn pass by pass. If few
+weights are not 0, their whole Hessian, from all rows or a sample of them, costs a few passes and serves for many
+iterations; see "The Hessian of the weights that are left" in docs/notes.md.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-# What it may cost: so many passes, and operations besides, which digits' 250 weights take three times in 10 ms.
+# The Hessian may cost as much as PASSES passes, and OPERATIONS operations besides.
 PASSES, OPERATIONS = 8, 2**28
-# The least rows of a sample, for each parameter; the most parameters; and bytes of all pieces' sums.
+# A sample has at least ROWS_PER_PARAMETER rows for each parameter, of which there may be MOST. The sums of all slices
+# of the rows take at most BYTES bytes.
 ROWS_PER_PARAMETER, MOST, BYTES = 4, 2048, 64 * 2**20
-# What rows of CSR may take as an array, some at a time.
+# Rows of CSR become arrays of at most this many bytes.
 DENSE_BYTES = 16 * 2**20
 
 
 def rows_for(objective: Any, kept: Indices) -> int:
-    """Return from how many rows the Hessian of those parameters may be summed; 0 where that is too dear."""
+    """Return from how many rows the Hessian by the kept parameters is summed; 0 if it would cost too much."""
     n = len(kept)
     if not n or n > MOST or dispatch.kernels is None or not hasattr(objective, "hessian_among"):
         return 0
@@ -42,7 +43,7 @@ def rows_for(objective: Any, kept: Indices) -> int:
 
 
 class Support(Whole):
-    """M of some of the parameters, `kept` in their order, with all of the intercepts: others do not move."""
+    """M for some of the parameters, whose numbers are `kept`, with all intercepts; the others do not move."""
 
     kept: Indices
 
@@ -51,7 +52,7 @@ class Support(Whole):
         super().__init__(objective, w)
 
     def refresh(self, w: Vector) -> None:
-        """Compute the Hessian, and set the intercepts apart."""
+        """Compute the Hessian at w, and separate the intercepts from the features."""
         parameters = self.parameters
         first = int(np.searchsorted(self.kept, parameters.count * parameters.D))
         self._take(self.objective.hessian_among(w, self.kept, self.rows), first)
@@ -61,11 +62,11 @@ class Support(Whole):
         self.M[0].flat[:: len(self.diagonal) + 1] = self.diagonal
 
     def arranged(self, v: Array) -> Vector:
-        """Return what belongs to them."""
+        """Return the entries of v for the kept parameters."""
         return np.asarray(v, np.float64)[self.kept]
 
     def outward(self, d: Vector) -> Vector:
-        """Return a step of all parameters."""
+        """Return an arranged step as one of all parameters, 0 for those that are not kept."""
         step = np.zeros(self.parameters.size)
         step[self.kept] = super().outward(d)
         return step
@@ -77,10 +78,10 @@ def hessian_among(
     parameters: Parameters,
     kept: Indices,
     *,
-    moments: Vector | None = None,  # (2, D): what is taken from each feature, and what then multiplies it
+    moments: Vector | None = None,  # (2, D): a shift that is subtracted from each feature, and a scale that follows
     n_threads: int,
 ) -> Vector:
-    """Return Σ_i s_i times the Hessians of each row's loss, of the kept parameters alone: (n, n)."""
+    """Return Σ_i s_i times the Hessian of row i's loss by the kept parameters alone, (n, n)."""
     assert dispatch.kernels is not None
     first, D = parameters.count * parameters.D, parameters.D
     of_class = np.where(kept < first, kept // D, kept - first)
@@ -90,7 +91,7 @@ def hessian_among(
         used, feature = np.unique(np.append(feature, D), return_inverse=True)
         used, feature = used[:-1], feature[:-1]
         moments = None if moments is None else np.ascontiguousarray(moments[:, used])
-    # Each class's columns begin at a whole vector.
+    # The columns of each class begin at a multiple of a vector.
     whole, counts = dispatch.kernels.lanes_of(8), np.bincount(of_class, minlength=parameters.count)
     begin = np.concatenate([[0], np.cumsum(-(-counts // whole) * whole)])
     order = np.argsort(of_class, kind="stable")
@@ -122,7 +123,10 @@ def hessian_among(
 
 
 def _as_arrays(rows: Rows, used: Indices) -> Iterator[tuple[slice, Array]]:
-    """Yield the rows as a kernel reads them: sparse ones some at a time, the used features alone."""
+    """Yield slices of the rows, each with X as a kernel reads it.
+
+    Sparse rows become arrays of the used features, some rows at a time.
+    """
     X = rows.X
     if not isinstance(X, CSR):
         yield slice(None), X if is_native(X, read_as(X.dtype)) else native(X, read_as(X.dtype))
