@@ -27,32 +27,38 @@ SHAPES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("n_threads", [1, 2])
+def on_one_and_two_threads(function, *arguments, **keywords):
+    """Return what a function returns, the same to the bit on one thread and on two."""
+    one, two = (function(*arguments, **keywords, n_threads=n_threads) for n_threads in (1, 2))
+    for a, b in zip(*((one, two) if isinstance(one, tuple) else ([one], [two])), strict=True):
+        np.testing.assert_array_equal(a, b)
+    return one
+
+
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("labels, weights", TARGETS)
-def test_small_sizes(isa, dtype, storage, labels, weights, bias, n_threads, seed, make_problem, assert_like_reference):
+def test_small_sizes(isa, dtype, storage, labels, weights, bias, seed, make_problem, assert_like_reference):
     """Every N in 1..9, K in 1..67 and D in 1..70, in another pairing for every seed and combination of the rest."""
-    rng = np.random.default_rng([seed, *f"{isa}{dtype}{labels}{weights}{bias}{n_threads}{storage}".encode()])
+    rng = np.random.default_rng([seed, *f"{isa}{dtype}{labels}{weights}{bias}{storage}".encode()])
     for N, D, K in zip(np.arange(70) % 9 + 1, rng.permutation(70) + 1, rng.permutation(70) % 67 + 1, strict=True):
         target = {"labels": labels, "weights": weights, "bias": bias}
         arguments, keywords = make_problem(N, D, K, dtype, seed, **target, storage=storage)
-        got = loss_grad(*arguments, **keywords, n_threads=n_threads)
-        assert_like_reference(got, arguments, keywords)
+        assert_like_reference(on_one_and_two_threads(loss_grad, *arguments, **keywords), arguments, keywords)
 
 
-@pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("labels, weights, bias", [("labels", "both", True), ("probabilities", "sample_weight", False)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_shapes(
-    isa, dtype, storage, shape, labels, weights, bias, n_threads, seed, make_problem, assert_like_reference
-):
+def test_shapes(isa, dtype, storage, shape, labels, weights, bias, seed, make_problem, assert_like_reference):
     target = {"labels": labels, "weights": weights, "bias": bias}
     arguments, keywords = make_problem(*shape, dtype, seed, **target, storage=storage)
-    assert_like_reference(loss_grad(*arguments, **keywords, n_threads=n_threads), arguments, keywords)
+    assert_like_reference(on_one_and_two_threads(loss_grad, *arguments, **keywords), arguments, keywords)
 
 
-@pytest.mark.parametrize("labels, weights", [TARGETS[0], TARGETS[-1]])
-@pytest.mark.parametrize("shape", [(2100, 70, 1500), (300, 53, 40000)], ids=["in double", "in the dtype"])
+@pytest.mark.parametrize(
+    "shape, labels, weights",
+    [((2100, 70, 1500), *TARGETS[0]), ((2100, 70, 1500), *TARGETS[-1]), ((300, 53, 40000), *TARGETS[-1])],
+    ids=["in double, unweighted", "in double, weighted", "in the dtype"],
+)
 def test_owned_classes_over_tiles(
     isa, dtype, storage, shape, labels, weights, seed, make_problem, assert_like_reference
 ):
@@ -79,27 +85,25 @@ def test_label_smoothing(
     assert_like_reference(loss_grad(*arguments, **keywords), arguments, keywords)
 
 
-@pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_predict_proba(isa, tolerance, storage, shape, bias, n_threads, seed, make_problem):
+def test_predict_proba(isa, tolerance, storage, shape, bias, seed, make_problem):
     (X, _, W, b), _ = make_problem(*shape, tolerance.dtype, seed, bias=bias, storage=storage)
     out = np.full((X.shape[0], len(W)), np.nan, tolerance.dtype)
-    S = predict_proba(X, W, b, out=out, n_threads=n_threads)
+    S = predict_proba(X, W, b, out=out)
     assert S is out
     tiny = np.finfo(tolerance.dtype).tiny  # below it, digits go
     np.testing.assert_allclose(S, reference.predict_proba(X, W, b), rtol=2 * tolerance.rtol, atol=tiny)
-    again = predict_proba(X, W, b, n_threads=n_threads)
+    again = on_one_and_two_threads(predict_proba, X, W, b)
     assert again.dtype == tolerance.dtype and again.flags.c_contiguous
     np.testing.assert_array_equal(again, S)
 
 
-@pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_scores(isa, tolerance, storage, shape, bias, n_threads, seed, make_problem):
+def test_scores(isa, tolerance, storage, shape, bias, seed, make_problem):
     (X, _, W, b), _ = make_problem(*shape, tolerance.dtype, seed, bias=bias, storage=storage)
-    Z = scores(X, W, b, n_threads)
+    Z = on_one_and_two_threads(scores, X, W, b)
     assert Z.dtype == tolerance.dtype and Z.flags.c_contiguous
     X = X.astype(np.float64)
     terms = reference.scores(abs(X), abs(W), 0 if b is None else abs(b))
