@@ -85,11 +85,3 @@ def test_the_largest_of_what_is_not_finite(level, place, odd):
     v = np.linspace(-1, 1, 38)
     v[place] = odd
     np.testing.assert_equal(vectors.largest(v), abs(odd))
-
-
-@pytest.mark.parametrize("kind", ["f4", "f8", "f2", "i1", "F"])
-def test_squares_of_columns(level, kind):
-    X = np.random.default_rng(0).integers(-9, 9, (103, 37)).astype("f8" if kind == "F" else kind)
-    want = np.square(X, dtype=float).sum(axis=0)
-    for given in (X, np.asfortranarray(X), np.hstack([X, X])[:, :37], X[::-1]):
-        np.testing.assert_array_equal(vectors.squares(given), want)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._inputs.dtypes import is_native
 from . import dispatch
 from .dispatch import KIND
 
@@ -61,19 +60,6 @@ def largest(v: Vector) -> float:
     if dispatch.kernels is None:
         return float(np.abs(v).max(initial=0.0))
     return float(dispatch.kernels.vectors_largest(v))
-
-
-def squares(X: Array) -> Vector:
-    """Return the sum of each column's squares, (D,), added in the order of the rows of X (n, D)."""
-    sums = np.zeros(X.shape[1])
-    if dispatch.kernels is None or not (X.dtype in KIND and is_native(X, X.dtype)):
-        X = X.astype(np.float64, order="C", copy=False)
-    if dispatch.kernels is None:
-        with np.errstate(over="ignore"):
-            sums += np.square(X, order="C").sum(axis=0)
-    else:
-        dispatch.kernels.vectors_squares(X, sums)
-    return sums
 
 
 def combinations(rows: Array, shares: Array, n_threads: int = 1) -> Vector:

@@ -5,7 +5,7 @@ SciPy is not imported at the top, since that takes long, and a caller who has a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -74,13 +74,6 @@ class CSR:
         """Return the values of the rows' entries, and the columns that they are in."""
         stored = slice(self.indptr[0], self.indptr[-1])
         return self.data[stored], self.indices[stored]
-
-    def sums(self, of: Callable[[Array], Array] = np.positive) -> npt.NDArray[np.float64]:
-        """Return each column's sum (D,) of the values, or of a function's results on the values."""
-        X = self.scipy(np.float64)
-        X.data = of(X.data)
-        found: npt.NDArray[np.float64] = X.T @ np.ones(len(self))
-        return found
 
     def scipy(self, dtype: npt.DTypeLike) -> Any:
         """Return the rows as an array of SciPy's."""

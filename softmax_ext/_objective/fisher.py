@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core import dispatch
-from .._core.vectors import combinations
+from .._core.vectors import PARALLEL, combinations
 from .._inputs.csr import CSR
 from .._inputs.dtypes import is_native, native, read_as
 from .._inputs.rows import Rows
@@ -55,8 +55,6 @@ EASY_ROWS = 16
 # A feature of sparse X has few entries in the sample. So PRIOR entries of the usual size are added, with the weight
 # that all rows have on average. And a feature less its mean keeps at least LEAST_SPREAD of its mean square.
 PRIOR, LEAST_SPREAD = 1.0, 1e-3
-# Weights of some classes, which fit the second cache several times.
-AT_ONCE = 2**14
 TINY = float(np.finfo(float).tiny)
 
 
@@ -140,16 +138,17 @@ class Fisher:
 
     def refresh(self, w: Vector, extra: Vector | None = None) -> None:
         """Compute M at w, where `extra` is the diagonal of a penalty besides the objective's own."""
-        self.added = np.zeros((self.parameters.count, self.parameters.each))
+        # What all classes have alike has one row, here and in the blocks.
+        self.added = np.zeros((1, self.parameters.each))
         if extra is not None:
-            self.added += self.parameters.by_class(extra, np.float64)
+            self.added = self.parameters.by_class(extra, np.float64)
         self.added[:, : self.parameters.D] += self.penalty.diagonal(self.parameters.D)
         if w.any() or self.rows.offset is not None:
             c = self.posterior(self.rows, w).astype(np.float64)
             c *= 1 - c
             c *= self.weights
         else:
-            c = undecided(self.parameters.K) * np.repeat(self.weights, self.parameters.count, axis=1)
+            c = undecided(self.parameters.K) * self.weights
         self.weight = c.sum(axis=0)
         if self.blocks:
             self._factor(c)
@@ -168,7 +167,7 @@ class Fisher:
     def together(self, vectors: Sequence[Array]) -> list[Vector]:
         """Return M⁻¹ g for each g."""
         if not self.blocks:
-            return [g * self.inverse if self.mean is None else self._centred(g, self.mean) for g in vectors]
+            return [self._scaled(g) for g in vectors]
         parameters, count = self.parameters, len(vectors)
         # Each call has its own arrays, since the fits of several folds share a preconditioner and run at the same time.
         G, found = np.empty((count, parameters.count, parameters.each), self.dtype), np.empty((count, parameters.size))
@@ -176,19 +175,28 @@ class Fisher:
         self.factors.apply(vectors, G, found, int(parameters.intercept), threads)
         return list(found)
 
-    def _centred(self, g: Array, mean: Vector) -> Vector:
-        """Return M⁻¹ g of a diagonal for features less their mean: at a time, the classes that fit the second cache."""
-        z, views = np.empty(len(g)), self.parameters.views
-        (dW, db), (inverse, of_b), (W, b) = views(g), views(self.inverse), views(z)
-        assert db is not None and of_b is not None and b is not None
-        at_once = max(1, AT_ONCE // W.shape[1])
-        for start in range(0, len(W), at_once):
-            some = slice(start, start + at_once)
-            rows, centre = W[some], mean if len(mean) == 1 else mean[some]
-            np.multiply(centre, -db[some, np.newaxis], out=rows)
-            rows += dW[some]
-            rows *= inverse[some]
-            b[some] = db[some] * of_b[some] - (rows * centre).sum(axis=1)
+    @property
+    def inverse(self) -> Vector:
+        """The inverse of the diagonal, (size,)."""
+        found: Vector = self.parameters.flat(
+            np.broadcast_to(self.inverses, (self.parameters.count, self.parameters.each))
+        )
+        return found
+
+    def _scaled(self, g: Array) -> Vector:
+        """Return M⁻¹ g of a diagonal, for features less their mean if there is one."""
+        parameters, z = self.parameters, np.empty(len(g))
+        if dispatch.kernels is not None:
+            threads = self.n_threads if len(g) >= PARALLEL else 1
+            dispatch.kernels.diagonal_apply(g, self.inverses, self.mean, z, int(parameters.intercept), threads)
+            return z
+        (dW, db), (W, b), D = parameters.views(g), parameters.views(z), parameters.D
+        W[:] = dW * self.inverses[:, :D]
+        if db is not None and b is not None:
+            b[:] = db * self.inverses[:, D]
+            if self.mean is not None:
+                W -= self.mean * self.inverses[:, :D] * db[:, np.newaxis]
+                b -= (W * self.mean).sum(axis=1)
         return z
 
     def _factor(self, c: Vector) -> None:
@@ -205,7 +213,7 @@ class Fisher:
             used, rows = np.unique(rows, return_inverse=True)
             X = X[used].scipy(dtype).toarray() if isinstance(X, CSR) else native(X[used], read_as(X.dtype))
             rows = rows.reshape(roots.shape)
-        damping = self.added[:classes].copy()
+        damping = np.array(np.broadcast_to(self.added[:classes], (classes, P)), order="C")
         if not self.whole:
             damping += DAMPING * self.weight[:classes, np.newaxis] * self.mean_squares
         ridge = 32 * float(np.finfo(dtype).eps)
@@ -248,9 +256,9 @@ class Fisher:
                 diagonal[:, :D] += combinations(block, c[start : start + at_once], self.n_threads)
         if self.means is not None and not self.whole:
             self._centre(diagonal, even)
-        diagonal += self.added
+        diagonal = diagonal + self.added
         least = 1e-8 * diagonal.max(axis=1, keepdims=True)
-        self.inverse = self.parameters.flat(1 / np.maximum(diagonal, np.maximum(least, TINY)))
+        self.inverses = 1 / np.maximum(diagonal, np.maximum(least, TINY))  # (1 or classes, each)
 
     def _centre(self, diagonal: Vector, even: bool) -> None:
         """Change a diagonal to that of features less their means, and set `mean` to these means.

@@ -20,7 +20,8 @@ from .. import reference
 from .._core import dispatch, threads
 from .._core.plan import hessian_plan, plan
 from .._core.run import run
-from .._core.vectors import squares, steady
+from .._core.sums import add_classes, moments
+from .._core.vectors import steady
 from .._inputs.csr import CSR, is_sparse
 from .._inputs.dtypes import native
 from .._inputs.rows import Rows
@@ -41,6 +42,11 @@ __all__ = ["Evaluation", "SoftmaxObjective"]
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
+
+# Where all weights are 0, each class's samples are added up instead of a pass of at least SUMMED_FLOPS operations. The
+# entries of sparse samples fall anywhere, so there the sums may take SUMMED_BYTES at most. See "Where all weights are
+# 0" in docs/notes.md.
+SUMMED_FLOPS, SUMMED_BYTES = 2**22, 2**20
 
 
 class Evaluation(NamedTuple):
@@ -250,6 +256,40 @@ class SoftmaxObjective:
         penalty.add_gradient(parameters.weights(w), parameters.weights(grad))
         return value + self._penalty_at(w), grad
 
+    def at_constant(self, w: Vector) -> tuple[float, Vector]:
+        """Return f(w) and its gradient for w whose weights are 0, (size,) float64: where a fit begins.
+
+        Every sample has the same posterior q there, so that there is nothing to multiply: with c_k what a class weighs,
+
+            J = Σ_k c_k (log Σ_j exp b_j - b_k) / m        ∂J/∂W_k = (q_k Σ_i s_i x_i - Σ_i s_i [y_i = k] x_i) / m
+        """
+        parameters, rows, K = self.parameters, self._rows, self.K
+        if not self._sums_classes:
+            return self.value_and_grad(w)
+        b = w[parameters.count * parameters.D :] if parameters.intercept else np.zeros(K)
+        assert rows.y is not None
+        grad = np.zeros(parameters.size)
+        (dW, db), counts = parameters.views(grad), np.bincount(rows.y, rows.s, K)
+        log_q = b - np.log(np.exp(b - b.max()).sum()) - b.max()
+        q = np.exp(log_q)
+        add_classes(rows.X, rows.y, rows.s, dW, self.n_threads)
+        total = dW.sum(axis=0)
+        dW *= -1.0
+        for row, share in zip(dW, q, strict=True):
+            row += share * total
+        if db is not None:
+            db[:] = q * counts.sum() - counts
+        grad /= self.m
+        return float(-(counts @ log_q) / self.m), grad
+
+    @property
+    def _sums_classes(self) -> bool:
+        """Whether the samples of each class are added up sooner than a pass is made."""
+        rows = self._rows
+        if dispatch.kernels is None or rows.y is None or rows.offset is not None or self.parameters.binary:
+            return False
+        return self.flops >= SUMMED_FLOPS and (rows.stored is None or 8 * self.size <= SUMMED_BYTES)
+
     def _function(self) -> Function:
         """Return the loss and its gradient as a function that keeps the arrays of its pass."""
         way, doubles = self._plan(False), self._transposing
@@ -428,23 +468,21 @@ class SoftmaxObjective:
 
         The last entry, for the intercept if there is one, is 1.
         """
-        X, means = self._some, np.ones(self.parameters.each)
-        if isinstance(X, CSR):
-            means[: self.D] = X.sums(np.square)
-        else:
-            means[: self.D] = squares(X)
-        means[: self.D] /= len(X)
+        means = np.ones(self.parameters.each)
+        means[: self.D] = self._moments[1]
+        return means
+
+    @property
+    def means(self) -> Vector:
+        """The mean of each feature over the same rows as in `mean_squares`, (D,)."""
+        means: Vector = self._moments[0]
         return means
 
     @cached_property
-    def means(self) -> Vector:
-        """The mean of each feature over the same rows as in `mean_squares`, (D,)."""
+    def _moments(self) -> Vector:
+        """The means of the features and of their squares, (2, D)."""
         X = self._some
-        if isinstance(X, CSR):
-            return X.sums() / len(X)
-        with np.errstate(over="ignore", invalid="ignore"):
-            means: Vector = X.astype(np.float64, order="C", copy=False).sum(axis=0) / len(X)
-        return means
+        return moments(X) / len(X)
 
     @property
     def _some(self) -> Any:
@@ -463,7 +501,7 @@ class SoftmaxObjective:
         other.D, layout = len(which), self.parameters
         other.parameters = Parameters(layout.K, other.D, layout.intercept, layout.binary)
         other.penalty = self.penalty.of_features(which)
-        for name in ("mean_squares", "means", "_rows_space", "_centre"):  # cached for all features
+        for name in ("mean_squares", "_moments", "_rows_space", "_centre"):  # cached for all features
             other.__dict__.pop(name, None)
         return other
 

@@ -218,7 +218,10 @@ class Descent:
     def evaluate(self, w: Vector) -> tuple[float, Vector]:
         """Return value and gradient of the objective itself."""
         self.evaluations += 1
-        value, grad = self.objective.value_and_grad(w)
+        if self.evaluations == 1 and not w.any() and hasattr(self.objective, "at_constant"):  # the start
+            value, grad = self.objective.at_constant(w)
+        else:
+            value, grad = self.objective.value_and_grad(w)
         return value, steady(np.asarray(grad))
 
     def refresh(self) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._core.vectors import combine, product, steady
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .descent import Descent
@@ -67,7 +68,7 @@ class Dual:
     def _take(self, objective: Any) -> None:
         """Note the layout, whether there is an offset, and who tells of constant probabilities."""
         self.layout, self.K = objective.parameters, objective.parameters.K
-        self.ask = objective.value_and_grad
+        self.ask = getattr(objective, "at_constant", objective.value_and_grad)
         if getattr(objective, "offset", None) is not None:
             self.ask, self.moments = objective.unmoved, objective.offset_moments()
 
@@ -120,8 +121,11 @@ class Dual:
             return np.nan
         loss, gradient = value - penalty.value(W), gradient.copy()
         G = layout.weights(gradient)
-        penalty.add_gradient(-W, G)
-        entropy, t = float(gradient @ w) - loss, 0.0
+        if penalty.uniform:
+            _move(G, 1.0, -penalty.l2, W)
+        else:
+            penalty.add_gradient(-W, G)
+        entropy, t = product(gradient, w) - loss, 0.0
         if layout.intercept:
             off = layout.intercepts(gradient)
             assert off is not None
@@ -134,7 +138,7 @@ class Dual:
                 entropy = (1 - t) * entropy + t * self.mass * float(used @ np.log(used))
                 if self.moments is not None:
                     entropy -= t * float(q @ self.moments[:-1] - self.moments[-1])
-                G = (1 - t) * G + t * self.gradient_of(q)
+                _move(G, 1 - t, t, self.gradient_of(q))
         return max(value + entropy + conjugate(G, value, penalty), 0.0)
 
 
@@ -173,10 +177,16 @@ def gap_of(run: Descent) -> float:
     return DualOfOne(objective, run.at_zero).gap(run.w, value, run.asked[1], penalty)
 
 
+def _move(G: Vector, share: float, other: float, H: Vector) -> None:
+    """Make share G + other H of G, both (K, D), without another array of their size."""
+    flat = G.reshape(-1)
+    combine(share, flat, np.array([other]), steady(H).reshape(1, -1), out=flat)
+
+
 def conjugate(G: Vector, value: float, penalty: Penalty) -> float:
     """Return R*(G), or what it is over those W whose l1 part is no more than `value`, if that is less."""
     if not penalty.l1 and penalty.uniform:
-        return float(np.square(G).sum()) / (2 * penalty.l2)
+        return product(G.ravel(), G.ravel()) / (2 * penalty.l2)
     factors = penalty.factors(G.shape[1])
     excess = np.maximum(penalty.sizes(G) - penalty.l1 * factors, 0) if penalty.l1 else G
     least = np.inf

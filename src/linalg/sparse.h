@@ -216,6 +216,26 @@ KERNEL void NAME(sparse_gradient)(const void *data, int element, const void *ind
     NAME(add_list)(&list, count, R, ldr, K, dW, ldw, doubles);
 }
 
+/* Adds share times entries p to end, those of a row, to the sums of their features. */
+KERNEL void NAME(add_row)(const void *data, int element, const void *indices, int wide, ptrdiff_t p, ptrdiff_t end,
+                          double share, double *to)
+{
+    for (; p < end; p++)
+        to[NAME(feature)(wide, indices, p)] += share * NAME(stored)(WIDENING && element != REAL, data, element, p);
+}
+
+/* Adds entries p to end to the sums of their features, and their squares to the others. */
+KERNEL void NAME(add_entry_moments)(const void *data, int element, const void *indices, int wide, ptrdiff_t p, ptrdiff_t end,
+                                    double *sums, double *squares)
+{
+    for (; p < end; p++) {
+        const ptrdiff_t j = NAME(feature)(wide, indices, p);
+        const double x = NAME(stored)(WIDENING && element != REAL, data, element, p);
+        sums[j] += x;
+        squares[j] += x * x;
+    }
+}
+
 /* Writes where the rows of n features, from j on, begin in dWt. */
 KERNEL void NAME(places)(ptrdiff_t j, ptrdiff_t n, int regions, ptrdiff_t slots, ptrdiff_t ldw, ptrdiff_t *at)
 {

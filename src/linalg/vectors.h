@@ -68,8 +68,11 @@ KERNEL void NAME(widen_and_add)(const real *a, double share, const double *b, pt
     for (ptrdiff_t j = 0; j < n; j++) to[j] = a[j] + share * b[j];
 }
 
-/* to_j += a_j^2 */
-KERNEL void NAME(sum_squares)(const real *a, ptrdiff_t n, double *to)
+/* sums_j += a_j and squares_j += a_j^2 */
+KERNEL void NAME(add_moments)(const real *a, ptrdiff_t n, double *sums, double *squares)
 {
-    for (ptrdiff_t j = 0; j < n; j++) to[j] += (double)a[j] * a[j];
+    for (ptrdiff_t j = 0; j < n; j++) {
+        sums[j] += a[j];
+        squares[j] += (double)a[j] * a[j];
+    }
 }

@@ -219,3 +219,67 @@ cdef class Factors:
                     n_threads,
                 )
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
+cdef void scale_class(
+    const floating *g, double db, Py_ssize_t D, const double *inverse, const double *mean, bint biases, double *to,
+    double *bias,
+) noexcept nogil:
+    """Parameters of one class, of features less their mean if there is one, times the inverse of a diagonal."""
+    cdef Py_ssize_t j
+    if mean == NULL:
+        for j in range(D):
+            to[j] = g[j] * inverse[j]
+    else:
+        for j in range(D):
+            to[j] = (g[j] - db * mean[j]) * inverse[j]
+    if biases:
+        bias[0] = db * inverse[D] - (0 if mean == NULL else product(mean, to, D))
+
+
+cdef void scale_classes(
+    const floating *g, Py_ssize_t classes, Py_ssize_t D, const double *inverse, Py_ssize_t inverses,
+    const double *mean, Py_ssize_t means, bint biases, double *to, int n_threads,
+) noexcept nogil:
+    cdef Py_ssize_t k, P = D + biases
+    for k in prange(classes, schedule="static", num_threads=n_threads):
+        scale_class(
+            g + k * D, g[classes * D + k] if biases else 0, D, inverse + (0 if inverses == 1 else k * P),
+            NULL if mean == NULL else mean + (0 if means == 1 else k * D), biases, to + k * D, to + classes * D + k,
+        )
+
+
+def diagonal_apply(
+    vector,                 # IN     (classes D, row after row; classes), of floats or doubles
+    const double[:, ::1] inverse,   # IN     (1 or classes, P): of the diagonal
+    mean,                   # IN     (1 or classes, D), float64: for which the diagonal is, or None
+    out,                    # OUT    (size,), float64
+    Py_ssize_t biases,      # as of `Factors.apply`
+    int n_threads,
+):
+    """Multiply a vector by the inverse of a diagonal, of features less their mean if there is one.
+
+    The intercepts are those of the features as they are: they take what the weights give to the mean.
+    """
+    cdef Py_ssize_t P = inverse.shape[1], size = out.shape[0], D = P - biases, means = 0
+    cdef double *to = <double *>numbers(out, b"f", sizeof(double), size, True)
+    cdef const void *g = numbers(vector, b"f", vector.itemsize, size, False)
+    cdef const double *centre = NULL
+    cdef bint wide = vector.itemsize == sizeof(double)
+    cdef fexcept_t flags
+    if size % P or inverse.shape[0] not in (1, size // P):
+        raise ValueError(f"expected rows of {size} / {P} classes or one, got {inverse.shape[0]}")
+    if mean is not None:
+        means = mean.shape[0]
+        centre = <const double *>numbers(mean, b"f", sizeof(double), (1 if means == 1 else size // P) * D, False)
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    with nogil:
+        if wide:
+            scale_classes(
+                <const double *>g, size // P, D, &inverse[0, 0], inverse.shape[0], centre, means, biases, to, n_threads,
+            )
+        else:
+            scale_classes(
+                <const float *>g, size // P, D, &inverse[0, 0], inverse.shape[0], centre, means, biases, to, n_threads,
+            )
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)

@@ -159,25 +159,6 @@ cdef void difference(
             subtract(a + i * CHUNK, b + i * CHUNK, min(CHUNK, size - i * CHUNK), out + i * CHUNK)
 
 
-def vectors_squares(
-    X,                              # IN     (n, D), columns contiguous
-    out,                            # INOUT  (D,), float64: to which the squares of all rows are added
-):
-    """Add the squares of each column, in the order of the rows."""
-    cdef Py_ssize_t i, n, ldx, itemsize = X.itemsize, D = X.shape[1]
-    cdef const void *at = rows_of(X, itemsize, D, &n, &ldx)
-    cdef double *to = <double *>numbers(out, b"f", sizeof(double), D, True)
-    cdef fexcept_t flags
-    fegetexceptflag(&flags, FE_ALL_EXCEPT)
-    with nogil:
-        for i in range(n):
-            if itemsize == sizeof(float):
-                sum_squares(<const float *>at + i * ldx, D, to)
-            else:
-                sum_squares(<const double *>at + i * ldx, D, to)
-    fesetexceptflag(&flags, FE_ALL_EXCEPT)
-
-
 def vectors_subtract(
     const double[::1] a,            # IN
     const double[::1] b,            # IN

@@ -1,0 +1,61 @@
+"""Sums of samples without a model: of each class, and of each feature and its square.
+
+Every number of threads gives the same bits, and so does every layout of X: each sum is one thread's, in the order of
+the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._inputs.csr import CSR
+from .._inputs.dtypes import COMPUTES_IN, is_native, native
+from . import dispatch
+from .plan import BLOCK_BYTES, CONVERTED_BYTES
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.float64]
+
+# Numbers below which one thread adds them sooner than a team is called.
+PARALLEL = 2**18
+
+
+def add_classes(X: Any, y: Array, s: Vector | None, sums: Vector, n_threads: int) -> None:
+    """Add s_i x_i of each sample to that row of `sums` (K, D) which its label y_i in 0..K-1 names, by a kernel."""
+    assert dispatch.kernels is not None
+    numbers, dtype = X.nnz if isinstance(X, CSR) else X.size, COMPUTES_IN[X.dtype.char]
+    threads = n_threads if numbers >= PARALLEL else 1
+    for rows, block in _blocks(X, dtype):
+        weights = None if s is None else s[rows]
+        dispatch.kernels.class_sums(block, y[rows], weights, sums, dtype.itemsize, threads)
+
+
+def moments(X: Any) -> Vector:
+    """Return the sum of each feature, and that of its squares, (2, D)."""
+    D, dtype = X.shape[1], COMPUTES_IN[X.dtype.char]
+    found = np.zeros((2, D))
+    for _, block in _blocks(X, dtype):
+        if dispatch.kernels is not None:
+            dispatch.kernels.feature_moments(block, found, dtype.itemsize)
+            continue
+        data, indices = block.entries() if isinstance(X, CSR) else (block.ravel(), np.tile(np.arange(D), len(block)))
+        wide = data.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found += np.bincount(indices, wide, D), np.bincount(indices, wide * wide, D)
+    return found
+
+
+def _blocks(X: Any, dtype: np.dtype[Any]) -> Iterator[tuple[slice, Any]]:
+    """Yield the samples as a kernel reads them, converted where they must be, some at a time for the sake of Ctrl-C."""
+    N, D = X.shape
+    sparse = isinstance(X, CSR)
+    in_place = sparse or is_native(X, dtype)
+    row = max(1, X.nnz // N) * (dtype.itemsize + 8) if sparse else D * dtype.itemsize
+    step = max(1, (BLOCK_BYTES if in_place else CONVERTED_BYTES) // row)
+    for start in range(0, N, step):
+        rows = slice(start, start + step)
+        yield rows, X[rows] if in_place else native(X[rows], dtype)

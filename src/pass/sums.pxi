@@ -1,0 +1,98 @@
+# Sums of samples without a model: those of each class, sum_i s_i [y_i = k] x_i, which are all that a loss and its
+# gradient need where every sample has the same posterior; and of each feature its sum and that of its squares.
+
+cdef int see_samples(X, Py_ssize_t D, Py_ssize_t itemsize, Batch *d) except -1:
+    """Let d point at rows: CSR, or an array whose columns are contiguous."""
+    if hasattr(X, "indptr"):
+        return read_csr(X, itemsize, d)
+    d.x.X, d.x.indptr = rows_of(X, itemsize, D, &d.N, &d.x.ldx), NULL
+    return 0
+
+
+cdef void add_classes(
+    const Batch *d, Py_ssize_t D, Py_ssize_t own, Py_ssize_t parts, const floating *kind, double *sums,
+) noexcept nogil:
+    """The samples of every class whose number is `own` but for multiples of `parts`, in their order."""
+    cdef Py_ssize_t i, k
+    cdef double share = 1
+    cdef const floating *x = <const floating *>d.x.X
+    for i in range(d.N):
+        k = d.t.y[i]
+        if k % parts != own:
+            continue
+        if d.t.s != NULL:
+            share = d.t.s[i]
+        if d.x.indptr == NULL:
+            add_share(share, x + i * d.x.ldx, D, sums + k * D)
+        else:
+            add_row(
+                kind, d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr[i], d.x.indptr[i + 1], share,
+                sums + k * D,
+            )
+
+
+cdef void add_all_classes(
+    const Batch *d, Py_ssize_t D, const floating *kind, double *sums, int n_threads,
+) noexcept nogil:
+    cdef Py_ssize_t own
+    for own in prange(n_threads, schedule="static", num_threads=n_threads):
+        add_classes(d, D, own, n_threads, kind, sums)
+
+
+def class_sums(
+    X,                      # IN     rows of D features: an array whose columns are contiguous, or CSR
+    y,                      # IN     (N,): their classes, known to be in 0..K-1
+    s,                      # IN     (N,): what they weigh, or None for one each
+    sums,                   # INOUT  (K, D), float64: to which each class's samples are added
+    Py_ssize_t itemsize,    # of the numbers that X computes in
+    int n_threads,
+):
+    """Add up the samples of each class."""
+    cdef Py_ssize_t D = X.shape[1]
+    cdef double *to = <double *>numbers(sums, b"f", sizeof(double), sums.shape[0] * D, True)
+    cdef Batch d
+    cdef fexcept_t flags
+    see_samples(X, D, itemsize, &d)
+    d.t.y = <const Py_ssize_t *>numbers(y, b"i", sizeof(Py_ssize_t), d.N, False)
+    d.t.s = <const double *>numbers(s, b"f", sizeof(double), d.N, False)
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    with nogil:
+        if itemsize == sizeof(float):
+            add_all_classes(&d, D, <const float *>NULL, to, n_threads)
+        else:
+            add_all_classes(&d, D, <const double *>NULL, to, n_threads)
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
+cdef void add_all_moments(
+    const Batch *d, Py_ssize_t D, const floating *kind, double *sums, double *squares,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef const floating *x = <const floating *>d.x.X
+    if d.x.indptr == NULL:
+        for i in range(d.N):
+            add_moments(x + i * d.x.ldx, D, sums, squares)
+    else:
+        add_entry_moments(
+            kind, d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr[0], d.x.indptr[d.N], sums, squares,
+        )
+
+
+def feature_moments(
+    X,                      # IN     rows of D features, as of class_sums
+    out,                    # INOUT  (2, D), float64: to which each feature's sum is added, and that of its squares
+    Py_ssize_t itemsize,
+):
+    """Add up each feature and its square, in the order of the rows."""
+    cdef Py_ssize_t D = X.shape[1]
+    cdef double *to = <double *>numbers(out, b"f", sizeof(double), 2 * D, True)
+    cdef Batch d
+    cdef fexcept_t flags
+    see_samples(X, D, itemsize, &d)
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    with nogil:
+        if itemsize == sizeof(float):
+            add_all_moments(&d, D, <const float *>NULL, to, to + D)
+        else:
+            add_all_moments(&d, D, <const double *>NULL, to, to + D)
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
