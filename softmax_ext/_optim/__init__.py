@@ -1,1 +1,1 @@
-"""What moves that vector."""
+"""Optimisers, which move a vector of parameters to the minimum of an objective, and what they share."""

@@ -1,4 +1,4 @@
-"""Mini-batches: rows cut into batches, and one step of an optimiser on each."""
+"""Mini-batches: how rows are cut into batches, and the step that an optimiser takes on each of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ State = TypeVar("State")
 
 
 def batches(rows: Rows, order: npt.NDArray[np.intp] | None, size: int) -> Iterator[Rows]:
-    """Yield rows in an order, `size` of them at a time; without an order all of them at once, and not copied."""
+    """Yield `size` rows at a time, in the given order; without an order yield all rows at once, not copied."""
     if order is None:
         yield rows
         return
@@ -29,9 +29,9 @@ def step(
     params: Sequence[Array],
     evaluate: Callable[[], tuple[float, Sequence[Array]]],
 ) -> tuple[float, State]:
-    """Move the parameters along a batch's gradient; return the batch's loss there, and the optimiser's new state.
+    """Move the parameters by one step on a batch; return its loss before the step, and the optimiser's new state.
 
-    Overflow is silent here: whoever takes the steps looks at what came of them.
+    No warning is given for an overflow, since the callers check whether losses and parameters are finite.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         loss, grads = evaluate()

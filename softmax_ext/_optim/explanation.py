@@ -1,4 +1,4 @@
-"""What runs for a shape, and why: `explain_plan`."""
+"""`explain_plan` tells how data of a given shape are computed, and why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .solvers import choose
 
 
 class Explanation(str):
-    """A text that shows itself as it reads."""
+    """A text that an interactive session prints as it is, without quotes."""
 
     __slots__ = ()
 
@@ -27,7 +27,7 @@ class Explanation(str):
 
 
 def _solver(N: int, D: int, K: int) -> str:
-    """Say what a fit of a cold start does by default."""
+    """Return what a fit from zeros does with the default solver."""
     place = ""
     if is_wide(N, D):
         place = f", in the space of the {N} samples, for there are {FEATURES_PER_ROW} features for each of them"
@@ -44,28 +44,28 @@ def _solver(N: int, D: int, K: int) -> str:
 
 
 def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz: int | None = None) -> Explanation:
-    """Tell which way `loss_grad`, and a fit by the default solver, takes for a shape, and why.
+    """Tell how `loss_grad`, and a fit by the default solver, compute data of a given shape, and why.
 
     Parameters
     ----------
     N, D, K : int
-        Samples, features and classes, each at least 1.
+        The numbers of samples, features and classes, each at least 1.
     dtype : dtype, default float32
-        float32 or float64.
+        The dtype of the computation, float32 or float64.
     nnz : int, optional
-        Stored entries, if X is sparse.
+        The number of stored entries, if X is sparse.
 
     Returns
     -------
     str
-        One line for each choice; printed as it is in an interactive session.
+        A text with a line for each choice, which an interactive session prints as it is.
 
     Raises
     ------
     ValueError
-        For sizes below 1, a negative nnz, or another dtype.
+        If a size is below 1, nnz is negative, or `dtype` is another one.
     TypeError
-        For sizes that are not integers.
+        If a size is not an integer.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What L-BFGS remembers: the last steps, the changes of the gradient, and the direction that follows from them."""
+"""The history of L-BFGS: the last steps and changes of the gradient, and the direction that follows from them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Vector = npt.NDArray[np.float64]
 class History:
     """The last steps s and changes of the gradient y, in the objective's dtype, and the direction that they give.
 
-    The two-loop recursion (Nocedal and Wright 2006, algorithm 7.4) in four sweeps, each over half of the history: its
-    products with what changes from pair to pair follow from s_iᵀ g, s_iᵀ y_j and y_iᵀ H0 q, as in the compact form of
-    Byrd, Nocedal and Schnabel (1994). Each of these is summed as it is. To get them from differences of products with
-    gradients would save sweeps, and digits too: at a condition of 1000 that came to an end at a gradient of 3e-7.
+    The two-loop recursion (Nocedal and Wright 2006, algorithm 7.4) is done in four sweeps, each over half of the
+    history. Its inner products follow from s_iᵀ g, s_iᵀ y_j and y_iᵀ H0 q, as in the compact form of Byrd, Nocedal and
+    Schnabel (1994). Each of these is summed from the vectors themselves. Differences of products with gradients would
+    give them with fewer sweeps, but with fewer correct digits; see "Inner products of the history" in docs/notes.md.
     """
 
     def __init__(self, memory: int, run: Descent) -> None:
@@ -30,7 +30,7 @@ class History:
         self.Sg = np.zeros(memory)
         self.SY = np.zeros((memory, memory))  # s_iᵀ y_j, where j is not older than i
         self.q = np.empty(size)
-        self.pairs: list[int] = []  # their rows, oldest first
+        self.pairs: list[int] = []  # the rows of S and Y that hold a pair, the oldest first
         self.free = list(range(memory))[::-1]
         kernels = dispatch.kernels
         chunk = CHUNK if kernels is None else kernels.VECTOR_CHUNK
@@ -39,7 +39,7 @@ class History:
         self.loops: Any = (Pairs if kernels is None else kernels.Pairs)(self.S, self.Y, self.Sg, self.SY, work, threads)
 
     def add(self, w: Vector, grad: Vector) -> None:
-        """Add the pair from an earlier point to the present, unless the objective does not curve upwards there."""
+        """Add the pair from the point before to the present one, unless the objective does not curve upwards there."""
         row = self.free.pop() if self.free else self.pairs.pop(0)
         self.pairs.append(row)
         self.loops.add(row, self.pairs, self.run.w, self.run.grad, w, grad)
@@ -47,11 +47,11 @@ class History:
             self.free.append(self.pairs.pop())
 
     def forget(self) -> None:
-        """Be without pairs again."""
+        """Drop all pairs."""
         self.pairs, self.free = [], list(range(len(self.S)))[::-1]
 
     def ease(self, change: Vector) -> None:
-        """Follow the objective to another penalty: each y of a pair changes by as much as the diagonal times s."""
+        """Change the pairs for another penalty: each y changes by s times the change of the penalty's diagonal."""
         run = self.run
         for row in self.pairs:
             self.Y[row] += change * self.S[row]
@@ -73,21 +73,21 @@ class History:
 
 
 class Pairs:
-    """What src/pass/history.pxi has, in NumPy: rows of S and Y; an `order` names those that count, oldest first."""
+    """The loops of src/pass/history.pxi in NumPy; `order` has the rows of S and Y that hold pairs, the oldest first."""
 
     def __init__(self, S: Array, Y: Array, Sg: Vector, SY: Vector, work: Vector, n_threads: int) -> None:
         self.S, self.Y, self.Sg, self.SY = S, Y, Sg, SY
         self.alpha, self.n_threads = work[: len(S)], n_threads
 
     def add(self, row: int, order: list[int], w: Vector, grad: Vector, w0: Vector, grad0: Vector) -> None:
-        """Make a pair of two points, and note its products with those in `order`, itself among them."""
+        """Write the pair from (w0, grad0) to (w, grad) to a row, and its inner products with the pairs in `order`."""
         used = slice(max(order) + 1)
         subtract(w, w0, self.S[row])
         subtract(grad, grad0, self.Y[row])
         self.Sg[used], self.SY[used, row] = dots(self.S[used], grad, self.Y[row])
 
     def back(self, order: list[int], grad: Vector, q: Vector) -> None:
-        """Go through the first loop: alpha, and q = g - Σ_i alpha_i y_i."""
+        """Compute the first loop: alpha, and q = g - Σ_i alpha_i y_i."""
         used = slice(max(order) + 1)
         alpha, SY = self.alpha[used], self.SY[used, used]
         alpha[:] = 0
@@ -96,9 +96,9 @@ class Pairs:
         combine(1.0, grad, -alpha, self.Y[used], out=q)
 
     def forth(self, order: list[int], z: Vector, Hy: Vector) -> None:
-        """Go through the second, from z = H0 q and Hy = H0 y of the newest pair: z becomes the direction.
+        """Compute the second loop from z = H0 q and Hy = H0 y of the newest pair, and write the direction to z.
 
-        H0 is taken times what makes it fit the last pair: Nocedal and Wright's (7.20), in its metric.
+        H0 is scaled so that it fits the newest pair: by Nocedal and Wright's (7.20), with H0 as the metric.
         """
         used, newest = slice(max(order) + 1), order[-1]
         alpha, SY, shares = self.alpha[used], self.SY[used, used], np.zeros(max(order) + 1)

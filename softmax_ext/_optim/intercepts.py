@@ -1,6 +1,6 @@
-"""Intercepts alone: the minimum of an objective where all weights are 0, if samples have offsets.
+"""The best intercepts of an objective where all weights are 0, for samples with offsets.
 
-Without offsets it is the logarithm of how often the classes are.
+Without offsets no fit is needed: they are the logarithms of the classes' frequencies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Vector = npt.NDArray[np.float64]
 
 
 class _Intercepts:
-    """The objective as a function of b (count,), with W = 0; of samples in memory it reads a single column."""
+    """The objective as a function of b (count,), with W = 0; if samples are in memory it reads only one feature."""
 
     def __init__(self, objective: Any) -> None:
         few = getattr(objective, "in_memory", False) and objective.parameters.D > 1
@@ -32,7 +32,7 @@ class _Intercepts:
 
 
 def of_intercepts(objective: Any) -> Vector:
-    """Return w, (size,), with W = 0 and the intercepts that are best then; 0 without intercepts."""
+    """Return w (size,) with W = 0 and the intercepts that minimise the objective; zeros without intercepts."""
     layout = objective.parameters
     b = np.zeros(layout.count) if layout.intercept else None
     if b is not None:

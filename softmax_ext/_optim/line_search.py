@@ -11,15 +11,19 @@ from .descent import Descent
 
 Vector = npt.NDArray[np.float64]
 
-# Armijo's and Wolfe's constants (Nocedal and Wright 2006, section 3.1), and evaluations of one line search.
+# Armijo's and Wolfe's constants (Nocedal and Wright 2006, section 3.1), and the most evaluations of one line search.
 ARMIJO, WOLFE, TRIALS = 1e-4, 0.9, 30
-# Part of the value by which it may rise where the slopes say that it falls, as in Hager and Zhang (2005): values tell
-# less than slopes near the minimum, and an objective's own sums may round far more than its last operation does.
+# The value may rise by this part of itself if the slopes say that it falls, as in Hager and Zhang (2005). Near the
+# minimum rounding hides the change of the values before that of the slopes, and the sums in an objective may round far
+# more than its last operation.
 APPROXIMATE = 1e-6
 
 
 def search(run: Descent, direction: Vector, slope0: float) -> bool:
-    """Move along the direction to where the strong Wolfe conditions hold; False where rounding hides the descent."""
+    """Move along the direction to a point where the strong Wolfe conditions hold.
+
+    `slope0` is the slope at the start. Return False, with a reason in the descent, if rounding hides the decrease.
+    """
     f0 = run.value
     if not slope0 < 0:
         run.reason = "rounding leaves no direction of descent"
@@ -57,7 +61,10 @@ def search(run: Descent, direction: Vector, slope0: float) -> bool:
 
 
 def _minimum(a: float, f_a: float, slope_a: float, b: float, f_b: float = math.nan, slope_b: float = math.nan) -> float:
-    """Where the cubic through two values and slopes has its minimum, not too near the ends; else the middle."""
+    """Return the minimum of the cubic through the values and slopes at a and b, kept away from both ends.
+
+    Return the middle if the cubic has no minimum, or the value or slope at b is not given.
+    """
     middle = (a + b) / 2
     if not (math.isfinite(f_b) and math.isfinite(slope_b)):
         return middle

@@ -1,4 +1,4 @@
-"""Newton's method: with the whole Hessian where parameters are few, else by conjugate gradients."""
+"""Newton's method: with the whole Hessian if parameters are few, else by conjugate gradients."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from .line_search import search
 
 Vector = npt.NDArray[np.float64]
 
-# Few enough parameters for Newton's method with the whole Hessian: then it is the soonest on every data set tried.
-FEW = 128  # Shuttle, 58000 x 9 in 7 classes: 39 evaluations, where L-BFGS takes over 400
-# What a Hessian of fewer rows leaves of the predicted decrease, at most. As a rule it is a hundredth.
+# Up to this many parameters Newton's method has the whole Hessian, and is the fastest method on every data set that was
+# tried; see "Newton's method for few parameters" in docs/notes.md.
+FEW = 128
+# The Hessian of all rows replaces that of fewer rows if a step leaves more than this part of the predicted decrease. A
+# step usually leaves a hundredth.
 SLOW = 0.3
 
 
@@ -30,15 +32,16 @@ def newton(
     max_iter: int = 100,
     callback: Callback | None = None,
 ) -> Solution:
-    """Newton's method from w: with the whole Hessian up to 128 parameters, else by conjugate gradients.
+    """Minimise by Newton's method: with the whole Hessian up to 128 parameters, else by conjugate gradients.
 
-    For tight tolerances and ill-conditioned data. The conjugate gradients work on products from `hessp`, preconditioned
-    as `lbfgs` is, and stop early far from the minimum (Nocedal and Wright 2006, algorithm 7.1).
+    It is meant for tight tolerances and ill-conditioned data. The conjugate gradients use products from `hessp` and the
+    preconditioner of `lbfgs`, and stop early far from the minimum (Nocedal and Wright 2006, algorithm 7.1).
 
     Parameters
     ----------
     objective : object
-        With ``value_and_grad``, ``hessp``, and ``hessian`` and ``preconditioner`` if it has them: `SoftmaxObjective`.
+        A `SoftmaxObjective`, or an object with the methods ``value_and_grad`` and ``hessp``, and optionally ``hessian``
+        and ``preconditioner``.
     w, tol, max_iter, callback
         As in `lbfgs`.
 
@@ -46,6 +49,11 @@ def newton(
     -------
     Solution
         As from `lbfgs`.
+
+    Raises
+    ------
+    ValueError
+        If the objective has an L1 penalty, which `proximal` minimises.
 
     Examples
     --------
@@ -62,10 +70,11 @@ def newton(
 
 
 def follow(run: Descent) -> None:
-    """Take steps of Newton's method to the end.
+    """Take steps of Newton's method until the descent ends.
 
-    The first whole Hessians may be those of `thinned()`, an objective of fewer rows, if this one tells of such: the
-    step then errs by an eighth or so. Where that shows, all rows follow.
+    The first whole Hessians may be those of an objective of fewer rows, if the objective has a method `thinned` that
+    returns one. A step then has a relative error of about an eighth. If steps gain too little for that, the Hessian of
+    all rows is used from there on.
     """
     since, exact = (run.n_iter, run.evaluations), run.w.size <= FEW and hasattr(run.objective, "hessian")
     inverse: Callable[[Vector], Vector] | None = None
@@ -74,7 +83,7 @@ def follow(run: Descent) -> None:
     model = (thinned and thinned()) or run.objective
     while math.isfinite(run.value):
         if inverse is not None and (run.reason or run.largest_gradient <= run.tol or run.n_iter >= run.max_iter):
-            run.judge(-run.dot(run.grad, inverse(run.grad)))  # by the model of the point before, which is there
+            run.judge(-run.dot(run.grad, inverse(run.grad)))  # by the Hessian of the point before, to save one
             if run.reason:
                 break
         if exact:
@@ -102,11 +111,12 @@ def follow(run: Descent) -> None:
 
 
 def _is_rounding(predicted: list[float], run: Descent) -> bool:
-    """Tell whether the decrease that whole Hessians predict is nothing but rounding of the gradient.
+    """Return whether the decreases that whole Hessians predict are only rounding of the gradient.
 
-    The nearer the minimum, the larger the part of it that a step takes away. So it is where that part gets smaller and
-    values cannot tell the rest; and where two steps have left it as it was, though the end's other rule holds. Further
-    steps go here and there: up to 61 of them on raw float32 columns at offsets of 1000.
+    Near the minimum each step reduces the predicted decrease by a larger factor than the step before. So it is rounding
+    if the factor gets smaller while the decrease is too small for values to show it, or if two steps have not reduced a
+    decrease that is small enough for the end. Further steps would go back and forth; see "Newton's method for few
+    parameters" in docs/notes.md.
     """
     if len(predicted) < 3:
         return False
@@ -117,12 +127,13 @@ def _is_rounding(predicted: list[float], run: Descent) -> bool:
 
 
 def inverse_hessian(objective: Any, w: Vector) -> Callable[[Vector], Vector]:
-    """Return what multiplies by the inverse of an objective's whole Hessian at w.
+    """Return a function that multiplies by the inverse of an objective's whole Hessian at w.
 
-    Where it is singular, a vector has a part that is nothing but rounding, which a float32 pass leaves at 1e-8 and the
-    factor's ridge would take to 1e5: that part is left out if the objective tells which it is. Where features nearly
-    depend on one another, a gradient has no digits of some other direction. So to each curvature comes a rounding of
-    what it would be if its feature's mean were 0: raw features, however far from 0, keep what they have.
+    If the Hessian is singular because classes have parameters in common, a gradient has a component there that is only
+    rounding, some 1e-8 of a float32 pass, which the ridge of the factor would enlarge to 1e5. It is removed if the
+    objective's layout tells where it is. If features nearly depend on one another, a gradient has no correct digits in
+    some other directions. So each second derivative is increased by the rounding error of its centred feature. The
+    means of features are left out there, since a feature far from 0 would be damped too much.
     """
     H, parameters = objective.hessian(w), getattr(objective, "parameters", None)
     if isinstance(parameters, Parameters):
@@ -135,12 +146,12 @@ def inverse_hessian(objective: Any, w: Vector) -> Callable[[Vector], Vector]:
 
 
 def _spreads(H: Vector, parameters: Parameters) -> Vector:
-    """Return the diagonal that H would have if each feature's mean were 0, where there is an intercept."""
+    """Return the diagonal that H would have if each feature's mean were 0; without an intercept, that of H itself."""
     spreads, b = H.diagonal().copy(), slice(parameters.count * parameters.D, None)
     if parameters.intercept:
         sums = H[: b.start, b].reshape(parameters.count, parameters.D, parameters.count)
-        sums = sums.diagonal(axis1=0, axis2=2).T  # of the features, in each class
-        weight = np.maximum(spreads[b], np.finfo(float).tiny)[:, np.newaxis]  # a class may have no sample near it
+        sums = sums.diagonal(axis1=0, axis2=2).T  # (count, D): the weighted sums of the features in each class
+        weight = np.maximum(spreads[b], np.finfo(float).tiny)[:, np.newaxis]  # all weights of a class may be 0
         with np.errstate(over="ignore", invalid="ignore"):
             parameters.weights(spreads)[:] -= sums * (sums / weight)
         spreads[b] = 0
@@ -148,6 +159,7 @@ def _spreads(H: Vector, parameters: Parameters) -> Vector:
 
 
 def _conjugate_gradients(run: Descent) -> Vector:
+    """Return an approximate Newton step, by preconditioned conjugate gradients."""
     direction, residual = np.zeros_like(run.w), -run.grad
     (z,) = run.precondition(residual)
     p, rz = z.copy(), run.dot(residual, z)

@@ -1,4 +1,4 @@
-"""First-order optimisers, each a pair of functions: see `softmax_ext.optim`, where they are public."""
+"""First-order optimisers, each a pair of functions; `softmax_ext.optim` makes them public."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ class Optimizer(NamedTuple, Generic[State]):
 
 
 def check_optimizer(optimizer: object) -> None:
-    """Raise TypeError, with what to write instead, if this is not a pair of functions."""
+    """Raise TypeError, which says what to write instead, if this is not a pair of functions."""
     if callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None)):
         return
     name = getattr(optimizer, "__name__", optimizer)
@@ -36,18 +36,19 @@ def check_optimizer(optimizer: object) -> None:
 
 
 def _text(state: Any) -> str:
-    """Return a state with the dtypes and shapes of its arrays, in the place of what is in them."""
+    """Return a state as text, with the dtypes and shapes of its arrays instead of their entries."""
     return f"{type(state).__name__}({', '.join(f'{name}={_brief(getattr(state, name))}' for name in state._fields)})"
 
 
 def _brief(value: Any) -> str:
+    """Return a field of a state as text."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{list(value.shape)}"
     return f"[{', '.join(map(_brief, value))}]" if isinstance(value, list) else repr(value)
 
 
 class SGDState(NamedTuple):
-    """State of `sgd`: steps taken, and work space whose contents mean nothing between steps."""
+    """State of `sgd`: the number of steps taken, and work space whose contents mean nothing between steps."""
 
     step: int
     work: list[Array]
@@ -58,7 +59,7 @@ class SGDState(NamedTuple):
 
 
 class MomentumState(NamedTuple):
-    """State of `momentum` and `nesterov`: steps taken, v of each parameter, and work space."""
+    """State of `momentum` and `nesterov`: the number of steps taken, each parameter's velocity v, and work space."""
 
     step: int
     velocity: list[Array]
@@ -70,7 +71,7 @@ class MomentumState(NamedTuple):
 
 
 class AveragedState(NamedTuple):
-    """State of `averaged`: steps taken, the state of the optimiser itself, and the mean of each parameter."""
+    """State of `averaged`: the number of steps taken, the inner optimiser's state, and the mean of each parameter."""
 
     step: int
     inner: Any
@@ -82,7 +83,7 @@ class AveragedState(NamedTuple):
 
 
 class AdamState(NamedTuple):
-    """State of `adam`: steps taken, first and second moments of each parameter, and work space."""
+    """State of `adam`: the number of steps taken, first and second moments of each parameter, and work space."""
 
     step: int
     mu: list[Array]
@@ -95,7 +96,7 @@ class AdamState(NamedTuple):
 
 
 def sgd(learning_rate: float | Schedule) -> Optimizer[SGDState]:
-    r"""Stochastic gradient descent.
+    r"""Return an optimiser for stochastic gradient descent.
 
     .. math:: \theta_t = \theta_{t-1} - \alpha_t\, g_t
 
@@ -120,7 +121,7 @@ def sgd(learning_rate: float | Schedule) -> Optimizer[SGDState]:
     References
     ----------
     H. Robbins and S. Monro, "A stochastic approximation method", Annals of Mathematical Statistics 22 (1951), 400-407.
-    It converges with probability one where Σ α_t diverges and Σ α_t² does not: see `inverse_time_decay`.
+    The method converges with probability one if Σ α_t diverges and Σ α_t² does not; see `inverse_time_decay`.
 
     Examples
     --------
@@ -150,14 +151,14 @@ def sgd(learning_rate: float | Schedule) -> Optimizer[SGDState]:
 
 
 def momentum(learning_rate: float | Schedule, momentum: float = 0.9) -> Optimizer[MomentumState]:
-    r"""Gradient descent with heavy-ball momentum.
+    r"""Return an optimiser for gradient descent with heavy-ball momentum.
 
     .. math::
         v_t &= \mu\, v_{t-1} + g_t, \qquad v_0 = 0 \\
         \theta_t &= \theta_{t-1} - \alpha_t\, v_t
 
-    As in optax and PyTorch, α stands outside the velocity, so a schedule acts on old gradients as well; a constant
-    gradient moves the parameters by α / (1 - μ) per step in the end.
+    As in optax and PyTorch, α is not part of the velocity, so a schedule acts on old gradients as well. A constant
+    gradient g moves the parameters by α g / (1 - μ) per step in the end.
 
     Parameters
     ----------
@@ -197,7 +198,7 @@ def momentum(learning_rate: float | Schedule, momentum: float = 0.9) -> Optimize
 
 
 def nesterov(learning_rate: float | Schedule, momentum: float = 0.9) -> Optimizer[MomentumState]:
-    r"""Gradient descent with Nesterov's momentum: the step looks one more velocity ahead.
+    r"""Return an optimiser for gradient descent with Nesterov's momentum, whose step looks one velocity ahead.
 
     .. math::
         v_t &= \mu\, v_{t-1} + g_t, \qquad v_0 = 0 \\
@@ -243,6 +244,7 @@ def nesterov(learning_rate: float | Schedule, momentum: float = 0.9) -> Optimize
 
 
 def _momentum(learning_rate: float | Schedule, momentum: float, look_ahead: bool) -> Optimizer[MomentumState]:
+    """Return `nesterov` if `look_ahead`, else `momentum`."""
     rate = schedule_of(learning_rate)
     decay = check_fraction(momentum, "momentum")
 
@@ -269,7 +271,7 @@ def _momentum(learning_rate: float | Schedule, momentum: float, look_ahead: bool
 def adam(
     learning_rate: float | Schedule = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> Optimizer[AdamState]:
-    r"""Adam: steps scaled, coefficient by coefficient, by running moments of the gradient.
+    r"""Return an optimiser for Adam, which scales each coefficient's steps by running moments of its gradient.
 
     .. math::
         \mu_t &= \beta_1 \mu_{t-1} + (1 - \beta_1)\, g_t, \qquad
@@ -286,7 +288,8 @@ def adam(
     b1, b2 : float in [0, 1)
         Decay rates β₁ and β₂ of the first and the second moment.
     eps : float > 0
-        ε. Zero is refused: a pixel that is blank in every sample has gradient 0, and would move by 0 / 0.
+        ε. Zero is refused, since a coefficient whose gradient is always 0, such as that of a blank pixel, would move by
+        0 / 0.
 
     Returns
     -------
@@ -346,18 +349,18 @@ def adam(
 
 
 def averaged(optimizer: Optimizer[Any], after: int = 0) -> Optimizer[AveragedState]:
-    r"""Any optimiser, with the mean of where its steps have led, which is nearer to the minimum than the last of them.
+    r"""Return an optimiser that also keeps the mean of the parameters after each step of another optimiser.
 
     .. math:: \bar\theta_t = \bar\theta_{t-1} + \frac{\theta_t - \bar\theta_{t-1}}{t - t_0}
 
-    The steps are those of `optimizer`; what is wanted in the end is the state's ``mean``.
+    The steps are those of `optimizer`. The mean, the state's ``mean``, is nearer to the minimum than the last step.
 
     Parameters
     ----------
     optimizer : Optimizer
-        ``sgd(0.1)``, ``adam()``, ... or any pair of the same shape.
+        ``sgd(0.1)``, ``adam()`` or another, or any pair of functions with the same signatures.
     after : int >= 0
-        t₀, the number of steps before the mean begins. Up to there it is θ itself.
+        t₀, the number of steps before the mean begins. Until then ``mean`` is θ itself.
 
     Returns
     -------
@@ -367,7 +370,7 @@ def averaged(optimizer: Optimizer[Any], after: int = 0) -> Optimizer[AveragedSta
     Raises
     ------
     ValueError, TypeError
-        If `after` is negative, or no integer.
+        ValueError if `after` is negative; TypeError if it is not an integer, or `optimizer` is not a pair of functions.
 
     References
     ----------
@@ -402,6 +405,7 @@ def averaged(optimizer: Optimizer[Any], after: int = 0) -> Optimizer[AveragedSta
 
 
 def _zeros_like(params: Params) -> list[Array]:
+    """Return zeros like each parameter; raise TypeError if one is not a floating-point array."""
     for i, theta in enumerate(params):
         if not (isinstance(theta, np.ndarray) and np.issubdtype(theta.dtype, np.floating)):
             kind = theta.dtype if isinstance(theta, np.ndarray) else type(theta).__name__
@@ -410,6 +414,7 @@ def _zeros_like(params: Params) -> list[Array]:
 
 
 def _check_state(state: object, kind: type) -> None:
+    """Raise TypeError if a state is not of the kind that this optimiser returns."""
     if not isinstance(state, kind):
         raise TypeError(
             f"state must be the {kind.__name__} that init or the last update has returned, got {state!r}: "
@@ -418,7 +423,7 @@ def _check_state(state: object, kind: type) -> None:
 
 
 def _check_shapes(grads: Params, moments: Params, params: Params) -> None:
-    """Refuse what NumPy would broadcast, before anything is written."""
+    """Raise ValueError, before anything is written, if shapes differ, since NumPy might broadcast them."""
     shapes = [theta.shape for theta in params]
     for name, arrays in (("grads", grads), ("state", moments)):
         others = [np.shape(array) for array in arrays]

@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step."""
+"""Schedules: learning rates as functions of the number of steps taken."""
 
 import math
 from collections.abc import Callable
@@ -60,8 +60,8 @@ def cosine_decay(init_value: float, decay_steps: int, alpha: float = 0.0) -> Sch
 def inverse_time_decay(init_value: float, transition_steps: int, decay_rate: float = 1.0) -> Schedule:
     """Return the schedule ``step -> init_value / (1 + decay_rate * step / transition_steps)``.
 
-    Its sum diverges and the sum of its squares does not: the condition of Robbins and Monro (1951) under which `sgd`
-    converges in spite of the batches' noise.
+    Its sum diverges and the sum of its squares does not. That is the condition of Robbins and Monro (1951) under which
+    `sgd` converges in spite of the batches' noise.
 
     Raises ValueError if `init_value` or `decay_rate` is negative or not finite, or `transition_steps` is below 1.
 
@@ -77,6 +77,7 @@ def inverse_time_decay(init_value: float, transition_steps: int, decay_rate: flo
 
 
 def schedule_of(learning_rate: float | Schedule) -> Schedule:
+    """Return a schedule that checks each rate of another one, or a constant one for a number."""
     if not callable(learning_rate):
         value = check_nonnegative_number(learning_rate, "learning_rate")
         return lambda step: value

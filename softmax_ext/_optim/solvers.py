@@ -1,4 +1,4 @@
-"""The choice of a full-batch optimiser, for `LogisticRegression` and its kin."""
+"""`minimize` chooses a full-batch optimiser, for `LogisticRegression` and other estimators."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from .proximal import ProximalDescent, follow
 
 Vector = npt.NDArray[np.float64]
 
-# What L-BFGS gets before Newton's method takes over: iterations, and the tolerance that it need not go below.
+# Newton's method takes over from L-BFGS after this many iterations, or when the largest gradient is this small.
 LBFGS_ITERATIONS, LBFGS_TOL = 60, 1e-6
-# With the curvature of a fit nearby: iterations where parameters are few, and the one in which it is first computed
-# anew. Folds of digits along ten values of C take 488 evaluations and 44 preconditioners with 5, 506 and 15 with 15.
+# A fit that begins with the preconditioner of a similar fit takes NEAR_ITERATIONS of L-BFGS if parameters are few, and
+# computes the preconditioner again at iteration NEAR_REFRESH; see "The preconditioner of a similar fit" in
+# docs/notes.md.
 NEAR_ITERATIONS, NEAR_REFRESH = 8, 15
 
 
 def choose(size: int) -> str:
-    """Return what the solver "auto" begins with for so many parameters: "newton" or "lbfgs"."""
+    """Return the method with which the solver "auto" begins for `size` parameters: "newton" or "lbfgs"."""
     return "newton" if size <= FEW else "lbfgs"
 
 
 def within(objective: Any, solver: str = "auto") -> tuple[RowsSpace | None, Any]:
-    """Return the space of the samples and the objective in it, where "auto" goes there; else None and the objective."""
+    """Return the space of the samples and the objective in it, if the solver uses it; else None and the objective."""
     found = None
     if solver == "auto" and not has_l1(objective):
         found = getattr(objective, "in_rows_space", lambda: None)()
@@ -50,19 +51,20 @@ def minimize(
     asked: tuple[float, Vector] | None = None,
     space: RowsSpace | None = None,
 ) -> Solution:
-    """Minimise by `solver`: "lbfgs", "newton", or "auto"; with an L1 penalty by `proximal`, whatever it is.
+    """Minimise by `solver`, "lbfgs", "newton" or "auto"; if the objective has an L1 penalty, always by `proximal`.
 
-    "auto" takes Newton's method for up to 128 parameters. For more it takes L-BFGS, and from where that is after 60
-    iterations, or at a gradient of 1e-6, Newton's method, which reaches tight tolerances in few steps.
+    "auto" takes Newton's method for up to 128 parameters. For more it begins with L-BFGS. After 60 iterations, or at a
+    gradient of 1e-6, it goes on with Newton's method, which reaches tight tolerances in few steps.
 
-    - Where the objective has an `in_rows_space()`, since samples are far fewer than features, all of it happens there.
-    - Where it asks for it by an `easing()`, and w is 0, L-BFGS comes to it from stronger penalties.
-    - With the `preconditioner` of a fit nearby L-BFGS begins with that, at once, also for few parameters, where it gets
-      8 iterations.
+    - If samples are far fewer than features, and the objective has a method `in_rows_space` for that, the fit takes
+      place in the space of the samples.
+    - If w is 0 and the objective's `easing()` returns an extra penalty, L-BFGS begins with that, and reduces it.
+    - If the `preconditioner` of a similar fit is given, L-BFGS begins with it. With few parameters it takes 8
+      iterations.
 
-    `begun` is called with the descent before its first step, for whoever wants to know how far it came if it is broken
-    off. `asked` is the value and the gradient at w, where they are known. `space` is given where the objective and w
-    are in it already.
+    `begun` is called with the descent before its first step, for callers that want the best point if the fit is broken
+    off. `asked` is the value and the gradient at w, if they are known. `space` is given if the objective and w are
+    already in the space of the samples.
     """
     if has_l1(objective):
         descent = ProximalDescent(objective, w, tol, max_iter, callback, asked=asked)
@@ -96,7 +98,9 @@ def minimize(
         lbfgs.ease(easing)
     most: int | None = LBFGS_ITERATIONS if chosen == "lbfgs" else NEAR_ITERATIONS
     tight = tol < LBFGS_TOL
-    if easing is not None and not tight:  # Newton's method took Fashion-MNIST 4250 products with C = 10000
+    # After an extra penalty L-BFGS goes on to the end unless the tolerance is tight, since Newton's method would take
+    # thousands of products; see "From stronger penalties to weak ones" in docs/notes.md.
+    if easing is not None and not tight:
         most = None
     lbfgs.to_the_end(most, LBFGS_TOL if tight else 0.0)
     if not run.reason:

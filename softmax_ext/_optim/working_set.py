@@ -1,11 +1,12 @@
-"""Fits of wide samples with an L1 penalty: each among a few of the features, until none of the others should move.
+"""Working sets: with an L1 penalty and many features, fits among few features until none of the others should move.
 
-Of 60000 words a fit keeps some hundred, but every vector of all of them and each pass would cost what 60000 cost. So a
-fit goes among a working set: the features that are used, and of the others those whose gradients exceed their limits by
-the most, no more of them than there are used. It ends with one pass over all features, which tells who is to come in
-next, and whether that was the end. Along a path the sequential strong rule (Tibshirani, Bien, Friedman, Hastie, Simon,
-Taylor and Tibshirani, Journal of the Royal Statistical Society B 74, 2012) says who comes in at once. Sets that double
-until nothing is violated are those of Massias, Gramfort and Salmon, "Celer" (ICML 2018).
+Of 60000 words a fit keeps some hundred, but its vectors and passes over all features would cost as much as 60000 words.
+So a fit moves the weights of a working set: the features that are used, and those others whose gradients exceed their
+limits by the most, at most as many as are used. After it a pass over all features tells which features join the set,
+and whether the fit has ended. Along a path of penalties the sequential strong rule (Tibshirani, Bien, Friedman, Hastie,
+Simon, Taylor and Tibshirani, Journal of the Royal Statistical Society B 74, 2012) tells which features join before the
+first fit. Working sets that double until no condition is violated are those of Massias, Gramfort and Salmon, "Celer"
+(ICML 2018).
 """
 
 from __future__ import annotations
@@ -20,32 +21,33 @@ from .._objective.penalty import Penalty
 Vector = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-# Features from which on fits go among some of them; and the least that come in at a time.
+# Fits of WIDE features or more have working sets, which at least LEAST features may join at a time.
 WIDE, LEAST = 2000, 100
-# Part of the largest violation of all features to which a fit among some of them goes, if that is more than the end.
+# A fit of a working set ends when its largest violation is this part of the largest one of all features, or small
+# enough for the end of the whole fit.
 INNER = 0.1
 
 
 def is_wide(objective: Any) -> bool:
-    """Tell whether a fit had better go among some of the features at a time."""
+    """Return whether a fit of this objective is faster with working sets."""
     return objective.parameters.D >= WIDE and getattr(objective, "in_memory", False)
 
 
 class WorkingSet:
-    """Some features of an objective, (n,), sorted: the objective of them alone, and vectors of them."""
+    """Some features of an objective, with sorted numbers `which` (n,), and `part`, the objective of them alone."""
 
     def __init__(self, objective: Any, which: Indices) -> None:
         self.whole, self.which = objective, which
         self.part = objective.of_features(which)
 
     def lower(self, w: Vector) -> Vector:
-        """Return the parameters of these features, and the intercepts."""
+        """Return the parameters in w of these features, and the intercepts."""
         W, b = self.whole.parameters.views(w)
         some: Vector = self.part.parameters.join(W[:, self.which], b)
         return some
 
     def lift(self, some: Vector) -> Vector:
-        """Return the parameters of all features, the others being 0."""
+        """Return the parameters of all features, with 0 for the others."""
         w = np.zeros(self.whole.parameters.size)
         (W, b), (V, c) = self.whole.parameters.views(w), self.part.parameters.views(some)
         W[:, self.which] = V
@@ -55,9 +57,9 @@ class WorkingSet:
 
 
 def chosen(penalty: Penalty, W: Vector, dW: Vector, before: Penalty | None) -> Indices:
-    """Return the features to fit among, (n,): those that are used, and those that should be the most.
+    """Return the numbers of the features in the next working set, (n,): those in use, and those that violate the most.
 
-    `before` is the penalty that W is a minimum with, where the next one on a path is looked for.
+    If W is the minimum for the penalty before on a path, `before` is that penalty.
     """
     used: npt.NDArray[np.bool_] = np.any(W, axis=0)
     limits = penalty.thresholds(W.shape[1])
