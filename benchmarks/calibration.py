@@ -1,10 +1,10 @@
-"""Time scalings of scores beside scikit-learn's and netcal's, with the loss that each ends at.
+"""Time scalings of scores, ours, scikit-learn's and netcal's, and print the loss at which each ends.
 
     python benchmarks/calibration.py [100000x10-f8 ...]
 
-A row for each scaling and program: seconds, the least of some runs (netcal one), how many times ours, and the mean
-cross-entropy of the scaled scores on the samples that it was fitted to. scikit-learn's is what
-``CalibratedClassifierCV(method="temperature")`` fits to the scores of a classifier, without the classifier.
+Each scaling and program has a row. It has the seconds of the fastest of some runs (netcal runs once), how many times as
+long as ours that is, and the mean cross-entropy of the scaled scores on the samples of the fit. scikit-learn's scaling
+is the one that ``CalibratedClassifierCV(method="temperature")`` fits to a classifier's scores.
 """
 
 import sys
@@ -20,7 +20,7 @@ SHAPES = "100000x10-f8", "100000x10-f4", "1000000x3-f4", "20000x1000-f4"
 
 
 def scores_of(shape):
-    """Scores of a classifier that is too sure, of some classes more than of others, and labels."""
+    """Return labels, and scores of a classifier that is too confident, of some classes more than of others."""
     size, dtype = shape.split("-")
     N, K = map(int, size.split("x"))
     rng = np.random.default_rng(0)
@@ -30,7 +30,7 @@ def scores_of(shape):
 
 
 def best_of(fit, repeats=5):
-    """Return the least time, and what the last call returns."""
+    """Return the least time of a call, and the result of the last one."""
     least = np.inf
     for _ in range(repeats):
         start = time.perf_counter()

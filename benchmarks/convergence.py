@@ -1,10 +1,11 @@
 """Fit by softmax_ext, scikit-learn and scikit-learn-intelex, and draw the objective against time.
 
-    python benchmarks/convergence.py           the measurement: on a machine that does nothing else
-    python benchmarks/convergence.py --quick   fewer points of scikit-learn, for work on the picture
+    python benchmarks/convergence.py           the measurement, for a machine that does nothing else
+    python benchmarks/convergence.py --quick   with fewer points of scikit-learn, for work on the plot
 
-A point of ours is an iteration, seen through `callback`. scikit-learn shows no iterations, so each of its points is a
-fit of its own, ended by max_iter. Writes docs/solvers.png. Fashion-MNIST is that of Debian's dataset-fashion-mnist.
+Each of our points is an iteration, as `callback` sees it. scikit-learn does not show its iterations, so each of its
+points is a fit of its own, which max_iter ends. The plot is written to docs/solvers.png. Fashion-MNIST comes from
+Debian's package dataset-fashion-mnist.
 """
 
 import argparse
@@ -25,11 +26,11 @@ from softmax_ext.linear_model import LogisticRegression
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "solvers.png"
 COLOURS = {"softmax_ext": "#1f77b4", "scikit-learn": "#d95f02", "scikit-learn-intelex": "#7a7a7a"}
-FITS = (1, 2, 4, 8, 16, 32, 64, 100, 200, 400)  # iterations of scikit-learn
+FITS = (1, 2, 4, 8, 16, 32, 64, 100, 200, 400)  # max_iter of scikit-learn's fits
 
 
 def letters():
-    """Raw counts as LetterRecognition has them: 16 integers from 0 to 15, 26 classes that overlap."""
+    """Return samples like those of LetterRecognition: 16 integers from 0 to 15, in 26 classes that overlap."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 26, 20_000)
     centres, mixing = rng.normal(7, 2.5, (26, 16)), rng.normal(0, 0.6, (16, 16)) + np.eye(16)
@@ -50,7 +51,7 @@ def peers():
 
 
 def ours(X, y):
-    """(seconds, objective) after each iteration, of the sooner of two fits."""
+    """Return (seconds, objective) after each iteration of the faster of two fits."""
     runs = []
     for _ in range(2):
         times = []
@@ -61,7 +62,7 @@ def ours(X, y):
 
 
 def theirs(Model, X, y, fits):
-    """(seconds, objective) of fits that end after more and more iterations."""
+    """Return (seconds, objective) of fits that end after more and more iterations."""
     objective, times, values = SoftmaxObjective(X, y, l2=1 / len(X)), [], []
     for iterations in fits:
         with warnings.catch_warnings():

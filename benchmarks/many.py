@@ -2,9 +2,9 @@
 
     python benchmarks/many.py [FITS]
 
-A fit is one of 80 x 384 samples of 10 classes, as embeddings with eight examples of each class are. Of the loop,
-seconds for a fit; bagging has 20 replicates of 80 out of 800 samples, one against the rest 10 fits of two classes to
-800. These two take one thread for a fit, as they would with `n_jobs`.
+A fit has 80 x 384 samples of 10 classes, like embeddings with eight examples of each class. The loop prints the seconds
+of one fit. Bagging has 20 replicates of 80 out of 800 samples, and one class against the rest has 10 fits of two
+classes to 800 samples. These two give each fit one thread, as they would with `n_jobs`.
 """
 
 import sys
@@ -34,7 +34,7 @@ def seconds_of(work):
 def main(fits):
     for dtype in ("f8", "f4"):
         tasks = tasks_of(fits, dtype)
-        few = tasks[: max(10, fits // 10)]  # scikit-learn's take long
+        few = tasks[: max(10, fits // 10)]  # scikit-learn gets fewer fits, since they take long
         X, y = np.vstack([X for X, _ in tasks[:10]]), np.hstack([y for _, y in tasks[:10]])
 
         def loop(make, tasks):

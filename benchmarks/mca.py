@@ -1,10 +1,10 @@
-"""How near the innermost loops of the products come to a processor's rate of FMAs, by llvm-mca's model of it.
+"""Estimate how near the products' innermost loops come to a processor's peak rate of FMAs, by llvm-mca's model.
 
     python benchmarks/mca.py [--cc aarch64-linux-gnu-gcc] [--mca llvm-mca] [--cpu neoverse-n1 ...] [NAME ...]
 
-For processors that are not at hand: nothing is run. The headers of src/ are compiled for AArch64; of each function, by
-default the largest blocks, the loop with the most FMAs goes through llvm-mca, which assumes that all data are in the
-first cache. The rate compared with is the model's own for FMAs of the same form that wait for nothing.
+This is for processors that are not at hand, since nothing is run. The headers of src/ are compiled for AArch64. Then
+llvm-mca analyses the loop with the most FMAs of each function, by default of the largest blocks. It assumes that all
+data are in the first-level cache. The peak rate is the model's own for FMAs of the same form that wait for nothing.
 """
 
 import argparse
@@ -30,11 +30,11 @@ ROUNDS = 200
 
 
 def innermost_loop(assembly, function):
-    """Take the instructions of the loop with the most FMAs, of those without another loop in them."""
+    """Return the instructions of the loop with the most FMAs, among loops that contain no other loop."""
     body = re.search(rf"^{function}:[^\n]*\n(.*?)^\s*\.size\s+{function},", assembly, re.DOTALL | re.MULTILINE)[1]
     lines = body.splitlines()
     labels = {line.partition(":")[0]: number for number, line in enumerate(lines) if re.match(r"\.\w+:", line)}
-    ends = {}  # of loops: where one begins
+    ends = {}  # the first line of each loop, by its last line
     for number, line in enumerate(lines):
         branch = re.match(r"\s+(?:b\.?\w\w|cbn?z|tbn?z)\s.*?(\.\w+)\s*$", line)
         if branch and labels.get(branch[1], number) < number:
@@ -49,14 +49,14 @@ def fmas(loop):
 
 
 def cycles(mca, cpu, loop):
-    """Ask the model how long one round takes."""
+    """Return the cycles of one iteration by the model."""
     command = [mca, "-mtriple=aarch64", f"-mcpu={cpu}", f"-iterations={ROUNDS}"]
     report = subprocess.run(command, input="\n".join(loop), capture_output=True, text=True, check=True).stdout
     return int(re.search(r"Total Cycles:\s+(\d+)", report)[1]) / ROUNDS
 
 
 def main():
-    """Print a line for each function: FMAs and instructions of a round, and each processor's share of the rate."""
+    """Print a line for each function: FMAs and instructions of an iteration, and the fraction of the peak rate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cc", default="aarch64-linux-gnu-gcc")
     parser.add_argument("--mca", default="llvm-mca")
@@ -69,7 +69,9 @@ def main():
     for name in arguments.names:
         loop, shares = innermost_loop(assembly, name), []
         form = re.sub(r"v\d+", "v{}", next(line for line in loop if "fmla" in line))
-        free = [form.format(register, 30, 31) for register in range(30)]  # each its own sum
+        free = [
+            form.format(register, 30, 31) for register in range(30)
+        ]  # each FMA adds to a register of its own, so that none waits for another
         for cpu in arguments.cpu:
             rate = len(free) / cycles(arguments.mca, cpu, free)
             shares.append(f"{fmas(loop) / cycles(arguments.mca, cpu, loop) / rate:12.2f}")

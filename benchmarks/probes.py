@@ -1,11 +1,11 @@
-"""A sweep of 45 values of C on embeddings, beside scikit-learn: the figures and the picture of the tutorial on probes.
+"""Sweep 45 values of C on embeddings, also with scikit-learn: the numbers and the plot of the tutorial on probes.
 
     python benchmarks/probes.py
 
-The embeddings are of Fashion-MNIST, from 60 filters that are drawn from its patches, as in Coates, Ng and Lee, "An
-analysis of single-layer networks in unsupervised feature learning", AISTATS 2011: no network of somebody else's is
-needed. They are 960 features in float16. scikit-learn is timed at some of the values, and at all of them together takes
-at least the sum of that. Writes docs/probes.png.
+The embeddings of Fashion-MNIST come from 60 filters that are drawn from its patches, as in Coates, Ng and Lee, "An
+analysis of single-layer networks in unsupervised feature learning", AISTATS 2011, so that no trained network is needed.
+They are 960 features in float16. scikit-learn is timed at some of the values, so a whole sweep takes it at least the
+sum of these times. The plot is written to docs/probes.png.
 """
 
 import argparse
@@ -26,7 +26,7 @@ FILTERS, SIDE, BINS = 60, 6, 4
 
 
 def embed(images, filters, offsets):
-    """Return (N, BINS² FILTERS) float16: how strongly each filter answers in each part of the image."""
+    """Return how strongly each filter responds in each part of the images, (N, BINS² FILTERS) float16."""
     N, places = len(images), 28 - SIDE + 1
     E = np.empty((N, BINS, BINS, FILTERS), np.float16)
     edges = np.linspace(0, places, BINS + 1).astype(int)

@@ -1,10 +1,11 @@
-"""Measure every shape against what this processor allows at best, print the table, and draw it as a roofline.
+"""Compare the pass at every shape with the limit of this processor, print the table, and draw a roofline.
 
-    python benchmarks/roofline.py              the measurement: on a machine that does nothing else
-    python benchmarks/roofline.py --quick      one round: for work on the picture, its numbers mean nothing
+    python benchmarks/roofline.py              the measurement, for a machine that does nothing else
+    python benchmarks/roofline.py --quick      one round, for work on the plot: its numbers mean nothing
 
-The limit of a pass is the longer of two times, taken in turns with it in the same run: one read of X by all threads,
-and the operations of the pass at the rate of a large matrix product. Writes docs/performance.png.
+The limit of a pass is the longer of two times, which are measured in turns with it in the same run: one read of X by
+all threads, and the operations of the pass at the rate of a large matrix product. The plot is written to
+docs/performance.png.
 """
 
 import argparse
@@ -25,18 +26,18 @@ import softmax_ext
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "performance.png"
 TYPES = {"f4": ("float32", "#1f77b4"), "f8": ("float64", "#d95f02")}
-SIDE = 1024  # of the square matrices whose product sets the rate
-READABLE = 2**20  # bytes of X; less is read sooner than threads are told to
-LARGE = 2**26  # bytes of X that no cache holds for long
+SIDE = 1024  # size of the square matrices whose product gives the rate
+READABLE = 2**20  # bytes of X; to start the threads would take longer than to read less
+LARGE = 2**26  # bytes of X that do not stay in any cache
 PLACES = [(x * side, y) for x, y in ((7, -5), (7, 5), (7, -13), (7, 13), (12, -20), (12, 20)) for side in (1, -1)]
 
 
 class Result(NamedTuple):
     name: str
     shape: Shape
-    nbytes: int  # that a pass has to move at least: X, y and W in, dW out
+    nbytes: int  # the least that a pass has to move: X, y and W in, dW out
     seconds: float
-    limit: float | None  # seconds; None where X is so small that the call itself counts
+    limit: float | None  # in seconds; None where X is so small that the call itself takes most of the time
 
     @property
     def intensity(self) -> float:
@@ -54,8 +55,8 @@ class Result(NamedTuple):
 
 class Measurement(NamedTuple):
     results: list[Result]
-    peak: dict[str, float]  # operations a second, by dtype
-    bandwidth: float  # bytes a second, of the fastest read of a LARGE X
+    peak: dict[str, float]  # operations per second, by dtype
+    bandwidth: float  # bytes per second, of the fastest read of a LARGE X
 
 
 def main() -> None:
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def measure(shapes: dict[str, Shape], rounds: int) -> Measurement:
-    """All passes, reads and products in turns."""
+    """Return the times of all passes, reads and products, measured in turns."""
     data = {name: make(shape) for name, shape in shapes.items()}
     contenders = {}
     with ThreadPoolExecutor(softmax_ext.show_config().threads) as pool:
@@ -102,7 +103,7 @@ def measure(shapes: dict[str, Shape], rounds: int) -> Measurement:
 
 
 def table(found: Measurement) -> str:
-    """Markdown."""
+    """Return the table as Markdown."""
     lines = ["| shape | N x D x K | a pass, ms | its limit, ms | ratio |", "|---|---|---|---|---|"]
     for r in found.results:
         limit, ratio = (f"{r.limit * 1e3:.3f}", f"{r.seconds / r.limit:.2f}") if r.limit else ("-", "-")
@@ -112,7 +113,7 @@ def table(found: Measurement) -> str:
 
 
 def draw(found: Measurement, quick: bool) -> Figure:
-    """Rate over intensity, both on logarithmic axes, under the roofs of memory and of arithmetic."""
+    """Return a plot of rate against intensity, on logarithmic axes, under the roofs of memory and arithmetic."""
     config = softmax_ext.show_config()
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
@@ -124,7 +125,7 @@ def draw(found: Measurement, quick: bool) -> Figure:
     draw_roofs(axes, found)
     draw_points(axes, found)
     axes.legend(loc="lower right", frameon=False, fontsize=9)
-    figure.draw_without_rendering()  # the layout settles, and with it where labels find room
+    figure.draw_without_rendering()  # settles the layout, on which the free places for labels depend
     draw_labels(axes, found)
     return figure
 
@@ -144,7 +145,7 @@ def draw_roofs(axes, found: Measurement) -> None:
 
 
 def draw_points(axes, found: Measurement) -> None:
-    """A point a shape, and a line to the shape's own limit."""
+    """Draw a point for each shape, and a line to the shape's own limit."""
     for r in found.results:
         colour, y = TYPES[r.shape.dtype][1], r.rate / 1e9
         if r.limit:
@@ -158,7 +159,7 @@ def draw_points(axes, found: Measurement) -> None:
 
 
 def draw_labels(axes, found: Measurement) -> None:
-    """Each beside its point, where it covers no other point or label."""
+    """Write each label beside its point, where it covers no other point or label."""
     points = axes.transData.transform([(r.intensity, r.rate / 1e9) for r in found.results])
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in points]
     for r in found.results:
@@ -182,7 +183,7 @@ def processor() -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Under another name first, so that a half-written picture never stands there."""
+    """Write the figure under another name and rename it, so that nobody finds half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,12 +1,12 @@
 """Measure fits beyond memory and beyond one process, and write the table of docs/scale.md.
 
-    python benchmarks/scale.py                    all of it: on a machine that does nothing else
-    python benchmarks/scale.py chunks dask        some of it
-    python benchmarks/scale.py --write            and put the results into docs/scale.md
+    python benchmarks/scale.py                    all parts, for a machine that does nothing else
+    python benchmarks/scale.py chunks dask        some parts
+    python benchmarks/scale.py --write            all parts, with the results written to docs/scale.md
 
-Parts: chunks (the pass from a memory map against the pass in memory), memory (a whole fit to a map of 8 GB, which is
-written to --folder and removed), dask (an evaluation on two worker processes against the pass on two threads), spark
-(pyspark in local[2], if it is installed), stream (SGDClassifier on Fashion-MNIST), cost (the constants of the cost
+The parts are chunks (the pass from a memory map and the pass in memory), memory (a whole fit to a map of 8 GB, which is
+written to --folder and removed), dask (an evaluation on two worker processes and the pass on two threads), spark
+(pyspark in local[2], if it is installed), stream (SGDClassifier on Fashion-MNIST) and cost (the constants of the cost
 model). Times of a comparison are medians of runs in turns.
 """
 
@@ -38,7 +38,7 @@ def data(N, D, K, dtype=np.float32, seed=0):
 
 
 def in_turns(rounds, **sides):
-    """Median seconds of each side."""
+    """Return the median seconds of each side, whose runs alternate."""
     times = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
@@ -74,7 +74,7 @@ def chunks_row(folder, N, D, K, rounds):
 
 
 def measure_memory(folder, quick):
-    """In a process of its own, which counts its anonymous pages twenty times a second."""
+    """Measure a fit's peak memory in a process of its own, which counts its anonymous pages twenty times a second."""
     gigabytes = 1 if quick else 8
     N, D, K = int(gigabytes * GB) // (100 * 4), 100, 20
     X_path, y_path = folder / "large.npy", folder / "labels.npy"
@@ -205,7 +205,7 @@ def measure_spark(folder, quick):
     try:
         rows = session.read.parquet(str(table))
         rows = rows.select(array_to_vector(functions.col("features")).alias("features"), "label").repartition(2).cache()
-        rows.count()  # into memory
+        rows.count()  # loads the rows into memory
         settings = {
             "regParam": 1 / (C * N),
             "standardization": False,
@@ -272,7 +272,7 @@ def measure_stream(folder, quick):
 
 
 def measure_cost(folder, quick):
-    """The constants of the cost model, and what it says of a few cases that can be tried here."""
+    """Measure the constants of the cost model, and compare its predictions with a few cases that can be tried here."""
     import distributed
 
     N, D, K = (2_000 if quick else 16_000), 1000, 1000
@@ -318,7 +318,7 @@ CORES, PARTS_A_WORKER = 32, 4
 
 
 def predicted():
-    """The cost model for 1e9 x 1000 features x 1000 classes in float32, from the constants measured here."""
+    """Return the cost model's table for 1e9 x 1000 features x 1000 classes in float32, with measured constants."""
     N, D, K = 1e9, 1000, 1000
     W = 8 * K * (D + 1)
     lines = [
@@ -349,7 +349,7 @@ def table(rows):
 
 
 def write(page, **tables):
-    """Put tables between the page's markers."""
+    """Write tables between the page's markers."""
     text = page.read_text()
     for name, text_of_it in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"

@@ -1,7 +1,7 @@
-"""One pass over bags of words against the number of classes and of features, beside SciPy's; draws docs/text.png.
+"""Time one pass over bags of words, ours and SciPy's, by the numbers of classes and features; draw docs/text.png.
 
-python benchmarks/text.py             the measurement: on a machine that does nothing else
-python benchmarks/text.py --rounds 1  for work on the picture
+python benchmarks/text.py             the measurement, for a machine that does nothing else
+python benchmarks/text.py --rounds 1  for work on the plot
 """
 
 import argparse
@@ -18,11 +18,11 @@ import softmax_ext
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "text.png"
 CLASSES, FEATURES = (10, 20, 40, 100, 200, 400, 1000), (1000, 10_000, 100_000, 1_000_000)
-N, D, K = 20_000, 60_000, 40  # where one of them stays
+N, D, K = 20_000, 60_000, 40  # the sizes that do not vary in a panel
 
 
 def measure(classes, features, rounds):
-    """Milliseconds of one pass, ours and SciPy's."""
+    """Return the milliseconds of one pass, ours and SciPy's."""
     X, y = text(N, features, classes)
     W = np.random.default_rng(0).standard_normal((classes, features), np.float32)
     runs = {"softmax_ext": lambda: softmax_ext.loss_grad(X, y, W), "SciPy": lambda: scipy_pass(X, y, W)}
@@ -32,7 +32,7 @@ def measure(classes, features, rounds):
 
 
 def draw(panels, path):
-    """One panel for each list of (x, times)."""
+    """Draw a panel for each list of (x, times)."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     for axes, (label, points) in zip(figure.subplots(1, 2), panels.items(), strict=True):
         for name, colour in (("softmax_ext", "#1f77b4"), ("SciPy", "#d95f02")):

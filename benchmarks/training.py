@@ -1,10 +1,11 @@
-"""Measure whole steps of training in PyTorch with our losses and with its own, and write the table of docs/pytorch.md.
+"""Time whole training steps in PyTorch with our losses and with its own, and write the tables of docs/pytorch.md.
 
-    python benchmarks/training.py             on a machine that does nothing else; minutes, of which compiling is most
-    python benchmarks/training.py --write     and put the tables into docs/pytorch.md
+    python benchmarks/training.py             the measurement, for a machine that does nothing else
+    python benchmarks/training.py --write     the same, with the tables written to docs/pytorch.md
 
-The steps are those of suite/bench_torch.py. The ways run in turns in one process, one round warms up, and the lower
-quartile counts. The peak is that of a process of its own in its third and fourth step, PyTorch's modules included.
+It takes minutes, most of them to compile. The steps are those of suite/bench_torch.py. The ways run in turns in one
+process, the first round is not counted, and times are lower quartiles. The peak of memory is that of a separate process
+in its third and fourth step, including PyTorch's modules.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def milliseconds(seconds):
 
 
 def peak(way):
-    """MiB that a process has at most in its later steps of the head over many classes."""
+    """Return the peak memory, in MiB, of a process in later steps of the head over many classes."""
     code = PEAK.format(here=str(Path(__file__).resolve().parent), way=way)
     return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 

@@ -1,1 +1,1 @@
-"""The asv suite: README.md, one folder up, tells how to run it."""
+"""The asv suite; README.md in the folder above tells how to run it."""

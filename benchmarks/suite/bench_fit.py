@@ -1,4 +1,4 @@
-"""Whole fits on raw data, against scikit-learn's, and what an iteration is made of."""
+"""Whole fits on raw data, ours and scikit-learn's, and the parts of an iteration."""
 
 import warnings
 
@@ -25,12 +25,12 @@ class Fit:
 
     def time_fit(self, data, by):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scikit-learn's do not converge
+            warnings.simplefilter("ignore")  # scikit-learn's fits do not converge
             self.Model().fit(self.X, self.y)
 
 
 class FitMemory:
-    """Peak of the whole process, the data included: subtract `peakmem_data`."""
+    """The peak memory of the whole process, including the data: subtract `peakmem_data`."""
 
     params = (["mnist-f32", "covtype-f64"],)
     param_names = ("shape",)
@@ -48,7 +48,7 @@ class FitMemory:
 
 
 class OneRow:
-    """What a service calls."""
+    """Predictions for one row, as a service makes them."""
 
     params = (list(DATA), ["softmax_ext", "scikit-learn"], ["predict", "predict_proba"])
     param_names = ("data", "by", "method")
@@ -88,7 +88,7 @@ class Objective:
 
 
 class Wide:
-    """A quadratic of 5 million coefficients that costs little itself: what is left is L-BFGS."""
+    """A quadratic of 5 million coefficients, which costs so little itself that the time is that of L-BFGS."""
 
     size, iterations = 5_000_000, 20
     timeout = 300
@@ -96,7 +96,7 @@ class Wide:
     param_names = ("by",)
 
     def setup(self, by):
-        self.dtype = np.dtype(np.float32 if by.endswith("f32") else np.float64)  # of what a fit would compute in
+        self.dtype = np.dtype(np.float32 if by.endswith("f32") else np.float64)  # the dtype that a fit would compute in
         self.curvature = np.linspace(1, 1000, self.size)
 
     def value_and_grad(self, w):

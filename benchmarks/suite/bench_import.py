@@ -1,4 +1,4 @@
-"""What `import softmax_ext` costs, each time in a process of its own."""
+"""The time of `import softmax_ext`, each time in a process of its own."""
 
 
 def timeraw_import():
@@ -6,5 +6,5 @@ def timeraw_import():
 
 
 def timeraw_import_after_numpy():
-    """What comes on top where NumPy is in use anyway."""
+    """Time the import where NumPy has been imported already."""
     return "import softmax_ext", "import numpy"

@@ -22,7 +22,7 @@ OPTIONS = {
 
 
 def make(shape: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Samples, weights and labels."""
+    """Return samples, weights and labels."""
     N, D, K = SHAPES[shape]
     rng = np.random.default_rng([N, D, K])
     return (
@@ -33,7 +33,7 @@ def make(shape: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def torchs(shape: str, chunked: bool) -> Callable[[], object]:
-    """PyTorch's function, with its chunks or without, and the gradients for weights and input."""
+    """Return a call of PyTorch's function, in chunks or not, with the gradients of weights and input."""
     try:
         import torch
         from torch.nn import LinearCrossEntropyOptions
@@ -78,7 +78,7 @@ class Torch:
 
 
 class OverTorch:
-    """PyTorch's time with dW and dX over ours, measured in turns."""
+    """PyTorch's time with dW and dX divided by ours, measured in turns."""
 
     params = (list(SHAPES), [False, True])
     param_names = ("shape", "chunked")

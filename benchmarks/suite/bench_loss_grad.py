@@ -26,14 +26,14 @@ class _Kernel:
 class Long(_Kernel):
     params = (LONG, LEVELS, [1, 2])
     param_names = ("shape", "isa", "n_threads")
-    repeat = (2, 5, 4.0)  # at least, at most, and seconds
+    repeat = (2, 5, 4.0)  # asv repeats at least twice, at most five times, for at most 4 s
 
     def time_pass(self, shape, isa, n_threads):
         loss_grad(self.X, self.y, self.W, n_threads=n_threads)
 
 
 class Short(_Kernel):
-    """A loop, as users have one around it: asv itself times single calls where there is a setup."""
+    """Loops of many passes, since asv times single calls where there is a setup, and these are too short."""
 
     params = (SHORT, LEVELS, [1, 2])
     param_names = ("shape", "isa", "n_threads")
@@ -70,7 +70,7 @@ class ShortContenders:
 
 
 class Memory:
-    """Peak of the whole process, the data included: subtract `peakmem_data`."""
+    """The peak memory of the whole process, including the data: subtract `peakmem_data`."""
 
     params = (LONG,)
     param_names = ("shape",)
@@ -86,7 +86,7 @@ class Memory:
 
 
 class Ratio(_Kernel):
-    """NumPy's time over ours, both on all processors, measured in turns."""
+    """NumPy's time divided by ours, both on all processors, measured in turns."""
 
     params = (list(SHAPES), LEVELS)
     param_names = ("shape", "isa")

@@ -1,4 +1,4 @@
-"""The posterior: of one row, where the call itself counts, and of whole data."""
+"""The posterior of one row, where the call itself takes most of the time, and of whole data."""
 
 from softmax_ext import predict_proba
 

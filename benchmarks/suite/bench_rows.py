@@ -13,7 +13,7 @@ FUNCTIONS = ["softmax", "log_softmax", "logsumexp", "cross_entropy_grad"]
 
 
 def make(shape: str) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and labels."""
+    """Return scores and labels."""
     N, K = SHAPES[shape]
     rng = np.random.default_rng([N, K])
     Z = rng.standard_normal((N, K), np.float32)
@@ -29,7 +29,7 @@ def ours(function: str, Z: np.ndarray, y: np.ndarray, **keywords: object) -> Cal
 
 
 class Rows:
-    """Into new memory, whose pages cost as much as the numbers in it."""
+    """Results in new memory, whose pages cost as much as the numbers in it."""
 
     params = (FUNCTIONS, list(SHAPES), [1, 2])
     param_names = ("function", "shape", "n_threads")
@@ -43,7 +43,7 @@ class Rows:
 
 
 class Axes:
-    """Along the first axis, or of a transposed array: 1000 x 10000, 10 x 200000."""
+    """Functions along the first axis, or of a transposed array: 1000 x 10000 and 10 x 200000."""
 
     params = (["softmax", "log_softmax", "logsumexp"], ["200000x10", "10000x1000"], ["first axis", "transposed"])
     param_names = ("function", "shape", "layout")
@@ -59,7 +59,7 @@ class Axes:
 
 
 class OneRow:
-    """Ten scores: the call itself."""
+    """One row of ten scores, where the call itself takes most of the time."""
 
     params = (["softmax", "log_softmax", "logsumexp", "np.exp"],)
     param_names = ("function",)
@@ -89,7 +89,7 @@ class LongRow:
 
 
 class OverCopy:
-    """Our time into existing memory over that of np.copyto between the same arrays, measured in turns."""
+    """Our time, with results in existing memory, divided by that of np.copyto between the same arrays, in turns."""
 
     params = (["softmax", "log_softmax", "cross_entropy_grad"], list(SHAPES))
     param_names = ("function", "shape")
@@ -109,7 +109,7 @@ class OverCopy:
 
 
 class OverScipy:
-    """SciPy's time over ours, measured in turns."""
+    """SciPy's time divided by ours, measured in turns."""
 
     params = (["softmax", "log_softmax", "logsumexp"], list(SHAPES))
     param_names = ("function", "shape")
@@ -128,7 +128,7 @@ class OverScipy:
 
 
 class OverTorch:
-    """PyTorch's time of cross_entropy and its gradient over ours, measured in turns."""
+    """PyTorch's time for cross_entropy and its gradient divided by ours, measured in turns."""
 
     params = (list(SHAPES),)
     param_names = ("shape",)

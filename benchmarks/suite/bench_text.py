@@ -1,4 +1,4 @@
-"""Bags of words: sparse rows, tens of classes."""
+"""Bags of words: sparse rows in tens of classes."""
 
 import warnings
 
@@ -15,7 +15,7 @@ SHAPES = {"40000x60000x40": (40_000, 60_000, 40), "20000x60000x40": (20_000, 60_
 
 
 def text(N, D, K, seed=0):
-    """Documents as rows of unit length, of Zipf's vocabulary, in which every class prefers words of its own."""
+    """Return documents as rows of unit length, with words by Zipf's law, of which each class prefers some."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, K, N)
     rows = np.repeat(np.arange(N), rng.integers(5, 40, N))
@@ -30,7 +30,7 @@ def text(N, D, K, seed=0):
 
 
 def scipy_pass(X, y, W):
-    """The pass in SciPy and NumPy."""
+    """Return loss and gradient, computed by SciPy and NumPy."""
     Z = X @ W.T
     Z -= Z.max(axis=1, keepdims=True)
     E = np.exp(Z)
@@ -71,7 +71,7 @@ class Text:
         loss_grad(self.X, self.y, self.W)
 
     def track_times_of_scipy(self, shape):
-        """How many passes of ours fit into one through SciPy."""
+        """Return SciPy's time for a pass divided by ours."""
         runs = {
             "ours": lambda: loss_grad(self.X, self.y, self.W),
             "SciPy": lambda: scipy_pass(self.X, self.y, self.W),

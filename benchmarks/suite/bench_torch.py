@@ -9,13 +9,14 @@ from .common import interleaved, typical
 Step = Callable[[], object]
 SCORES = {"4096x10": (4096, 10), "200000x10": (200_000, 10), "10000x1000": (10_000, 1000), "2048x32000": (2048, 32_000)}
 LINEAR = {"4096x512x8000": (4096, 512, 8000), "2048x512x32000": (2048, 512, 32_000)}
-# How a linear layer with its loss is computed; "compiled" is the first one.
+# The ways to compute a linear layer with its loss. "eager" is PyTorch's function as it is, "chunked" the same with its
+# chunks, and "compiled" the eager one under torch.compile.
 WAYS = ["softmax_ext", "softmax_ext compiled", "eager", "chunked", "compiled"]
 MODELS = ["vocabulary", "mlp256", "mlp8192"]
 
 
 def modules() -> tuple[object, object, object]:
-    """PyTorch, its functions, and ours."""
+    """Return PyTorch, its module of functions, and ours."""
     try:
         import torch
         from torch.nn import LinearCrossEntropyOptions, functional
@@ -28,7 +29,7 @@ def modules() -> tuple[object, object, object]:
 
 
 def scores_step(shape: str, module: object) -> Step:
-    """Forward and backward of scores."""
+    """Return a step of forward and backward of scores."""
     torch, _, _ = modules()
     (N, K), rng = SCORES[shape], torch.Generator().manual_seed(0)
     Z, y = torch.randn(N, K, generator=rng) * 3, torch.randint(0, K, (N,), generator=rng)
@@ -42,7 +43,7 @@ def scores_step(shape: str, module: object) -> Step:
 
 
 def losses_of(way: str) -> tuple[Callable[..., object], Callable[..., object]]:
-    """The loss of scores, and that of a linear layer, one way; compilation is of the whole step."""
+    """Return the loss of scores and that of a linear layer, computed in one of the ways, before any compilation."""
     torch, functional, ours = modules()
     if way.startswith("softmax_ext"):
         return ours.cross_entropy, ours.linear_cross_entropy
@@ -55,7 +56,7 @@ def losses_of(way: str) -> tuple[Callable[..., object], Callable[..., object]]:
 
 
 def linear_step(shape: str, way: str) -> Step:
-    """Forward and backward of a linear layer with its loss."""
+    """Return a step of forward and backward of a linear layer with its loss."""
     torch, _, _ = modules()
     (N, D, K), rng = LINEAR[shape], torch.Generator().manual_seed(0)
     x, W = torch.randn(N, D, generator=rng), torch.randn(K, D, generator=rng) * 0.02
@@ -71,11 +72,11 @@ def linear_step(shape: str, way: str) -> Step:
 
 
 def training(model: str, way: str) -> tuple[Step, Step]:
-    """One step of training, from zero_grad to the optimiser's; and of it the last stage alone, forward and backward.
+    """Return a training step, from zero_grad to the optimiser's, and its last stage alone, forward and backward.
 
-    vocabulary: 2048 features of 512 numbers (drawn, as an encoder would give them), a layer of 512, and a head over
-    32000 classes, which is the last stage with its loss; AdamW. mlp: Fashion-MNIST's images, 784-256-10, in batches of
-    so many; Adam; the last stage is the loss.
+    "vocabulary" has 2048 rows of 512 features (drawn, as an encoder would give them), a layer of 512, a head over 32000
+    classes, and AdamW. Its last stage is the head with its loss. "mlp256" and "mlp8192" are a network 784-256-10 on
+    batches of so many of Fashion-MNIST's images, with Adam. Their last stage is the loss.
     """
     torch, _, _ = modules()
     torch.manual_seed(0)
@@ -120,7 +121,7 @@ def training(model: str, way: str) -> tuple[Step, Step]:
 
 
 def fashion_mnist(N: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first images, as numbers from 0 to 1, and their labels."""
+    """Return the first N images, as numbers from 0 to 1, and their labels."""
     from softmax_ext._data import datasets
 
     try:
@@ -131,7 +132,7 @@ def fashion_mnist(N: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Scores:
-    """Forward and backward of scores, each module's."""
+    """Forward and backward of scores, by PyTorch's module of functions and by ours."""
 
     params = (list(SCORES), ["softmax_ext", "torch"])
     param_names = ("shape", "module")
@@ -146,7 +147,7 @@ class Scores:
 
 
 class OverTorch:
-    """PyTorch's time over ours, measured in turns."""
+    """PyTorch's time divided by ours, measured in turns."""
 
     params = (list(SCORES),)
     param_names = ("shape",)
@@ -159,7 +160,7 @@ class OverTorch:
 
 
 class LinearLayer:
-    """Forward and backward of a linear layer with its loss, each way."""
+    """Forward and backward of a linear layer with its loss, in each way."""
 
     params = (list(LINEAR), WAYS)
     param_names = ("shape", "way")
@@ -175,7 +176,7 @@ class LinearLayer:
 
 
 class Training:
-    """A whole step, each way."""
+    """A whole training step, in each way."""
 
     params = (MODELS, WAYS)
     param_names = ("model", "way")

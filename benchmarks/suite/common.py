@@ -1,4 +1,4 @@
-"""What all benchmarks share: the table of shapes, their data, and how contenders are timed side by side."""
+"""What all benchmarks share: the table of shapes, their data, and the timing of contenders in turns."""
 
 import os
 import random
@@ -21,7 +21,7 @@ class Shape(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """Of one pass: two products, and about 20 operations a score for maximum, exp, sum and residual."""
+        """The operations of a pass: two products, and about 20 for each score's maximum, exp, sum and residual."""
         return self.N * self.K * (4 * self.D + 20)
 
 
@@ -38,25 +38,27 @@ SHAPES = {
     "manyclass-f32": Shape(100_000, 10, 1000, "f4"),
     "manyclass-f64": Shape(100_000, 10, 1000, "f8"),
     "vocab-f32": Shape(2048, 1024, 32_000, "f4"),
-    # Mini-batches of MNIST: what stochastic gradient descent calls in its inner loop.
+    # Mini-batches of MNIST, as stochastic gradient descent takes them.
     "batch32-f32": Shape(32, 784, 10, "f4"),
     "batch64-f32": Shape(64, 784, 10, "f4"),
     "batch128-f32": Shape(128, 784, 10, "f4"),
     "batch256-f32": Shape(256, 784, 10, "f4"),
 }
-SHORT = [name for name, shape in SHAPES.items() if shape.flops < 10**8]  # well under a millisecond: timed in loops
+SHORT = [
+    name for name, shape in SHAPES.items() if shape.flops < 10**8
+]  # these take well under a millisecond, and are timed in loops
 LONG = [name for name in SHAPES if name not in SHORT]
 
-# Every level, not those of this processor: the parameters of a benchmark must be the same on every machine.
+# All levels, whichever this processor has, since a benchmark must have the same parameters on every machine.
 LEVELS = ["avx512", "avx2", "baseline"]
 
-# Variables that keep OpenBLAS from choosing its kernel by the processor.
+# Environment variables that are set and keep OpenBLAS from choosing its kernel by the processor.
 PINS = [name for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ]
 
 
 @lru_cache(maxsize=1)
 def make(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """X, y, W. Drawn in their own dtype, so that making them does not set the peak of the memory benchmarks."""
+    """Return X, y and W, drawn in their own dtype, so that drawing them does not set the peak of memory benchmarks."""
     N, D, K, dtype = shape
     rng = np.random.default_rng([N, D, K])
     X = rng.standard_normal((N, D), dtype)
@@ -66,26 +68,27 @@ def make(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def interleaved(contenders: dict[Name, Callable[[], object]], rounds: int = 7) -> dict[Name, list[float]]:
-    """Seconds of one call of each contender, an entry a round; every round runs them all, each time in another order.
+    """Return the seconds of one call of each contender, in each round.
 
-    So the drift of a shared machine meets all alike. One more round, which is not counted, warms up.
+    Every round runs all contenders, each time in another order, so that drifts of a shared machine affect all alike. A
+    first round is not counted.
     """
     rng = random.Random(0)
     seconds: dict[Name, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds + 1):
         for name in rng.sample(list(contenders), k=len(contenders)):
-            time.sleep(0.05)  # OpenBLAS's threads spin for tens of milliseconds after a call
+            time.sleep(0.05)  # OpenBLAS's threads keep the processors busy for tens of milliseconds after a call
             seconds[name].append(_burst(contenders[name]))
     return {name: times[1:] for name, times in seconds.items()}
 
 
 def typical(seconds: list[float]) -> float:
-    """The lower quartile, since disturbances only ever add."""
+    """Return the lower quartile, since disturbances only make runs longer."""
     return float(np.quantile(seconds, 0.25, method="lower"))
 
 
 def _burst(run: Callable[[], object], at_least: float = 0.02) -> float:
-    """Median seconds of as many calls as fit: the first of them wakes threads and caches."""
+    """Return the median seconds of the calls that fit into `at_least`; the first of them wakes threads and caches."""
     times: list[float] = []
     while sum(times) < at_least:
         start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""The same loss and gradient by other means, each as its users write it.
+"""The same loss and gradient by other packages, each as its users write it.
 
-Every function takes X, y, W and returns a function of nothing, with all that happens once outside it. Where the other
-package is not installed it raises NotImplementedError, which asv takes for "skip".
+Every function takes X, y and W, does what needs to be done only once, and returns a function without arguments that
+does the rest. If its package is not installed, it raises NotImplementedError, by which asv skips the benchmark.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Pass = Callable[[], object]
 
 
 def numpy(X: np.ndarray, y: np.ndarray, W: np.ndarray) -> Pass:
-    """The vector form in the data's own dtype, the product of all scores at once."""
+    """Return the pass in NumPy's vector form, in the data's own dtype, with all scores at once."""
     i = np.arange(len(y))
 
     def run() -> tuple[float, np.ndarray]:
@@ -30,14 +30,14 @@ def numpy(X: np.ndarray, y: np.ndarray, W: np.ndarray) -> Pass:
 
 
 def numpy_float64(X: np.ndarray, y: np.ndarray, W: np.ndarray) -> Pass:
-    """softmax_ext's specification."""
+    """Return the pass by softmax_ext's specification, `reference.loss_grad`."""
     if len(X) * len(W) > 3 * 10**7:
         raise NotImplementedError("it would hold gigabytes of scores")
     return lambda: reference.loss_grad(X, y, W)
 
 
 def sklearn(X: np.ndarray, y: np.ndarray, W: np.ndarray) -> Pass:
-    """What LogisticRegression minimises, on one thread as it does; the private class may move."""
+    """Return the pass that LogisticRegression minimises by, on one thread as in its fit; its class is private."""
     try:
         from sklearn._loss import HalfMultinomialLoss
         from sklearn.linear_model._linear_loss import LinearModelLoss
@@ -62,7 +62,7 @@ def torch(X: np.ndarray, y: np.ndarray, W: np.ndarray) -> Pass:
 
 
 def torch_chunked(X: np.ndarray, y: np.ndarray, W: np.ndarray) -> Pass:
-    """PyTorch's own fused layer, which goes through the rows in chunks."""
+    """Return the pass by PyTorch's own fused layer, which takes the rows in chunks."""
     from_numpy, F = _torch()
     try:
         from torch.nn import LinearCrossEntropyOptions
