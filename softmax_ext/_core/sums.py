@@ -1,7 +1,7 @@
-"""Sums of samples without a model: of each class, and of each feature and its square.
+"""Sums over the samples that need no model: of each class's samples, and of each feature and its square.
 
-Every number of threads gives the same bits, and so does every layout of X: each sum is one thread's, in the order of
-the samples.
+Every number of threads gives the same bits, and so does every layout of X, since one thread adds all terms of a sum in
+the order of the samples.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .plan import BLOCK_BYTES, CONVERTED_BYTES
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Numbers below which one thread adds them sooner than a team is called.
+# One thread adds fewer numbers than this in less time than a team of threads needs to start.
 PARALLEL = 2**18
 
 
 def add_classes(X: Any, y: Array, s: Vector | None, sums: Vector, n_threads: int) -> None:
-    """Add s_i x_i of each sample to that row of `sums` (K, D) which its label y_i in 0..K-1 names, by a kernel."""
+    """Add s_i x_i of each sample to row y_i, its label in 0..K-1, of `sums` (K, D). It needs compiled kernels."""
     assert dispatch.kernels is not None
     numbers, dtype = X.nnz if isinstance(X, CSR) else X.size, COMPUTES_IN[X.dtype.char]
     threads = n_threads if numbers >= PARALLEL else 1
@@ -35,7 +35,7 @@ def add_classes(X: Any, y: Array, s: Vector | None, sums: Vector, n_threads: int
 
 
 def moments(X: Any) -> Vector:
-    """Return the sum of each feature, and that of its squares, (2, D)."""
+    """Return the sums of each feature and of its squares, (2, D)."""
     D, dtype = X.shape[1], COMPUTES_IN[X.dtype.char]
     found = np.zeros((2, D))
     for _, block in _blocks(X, dtype):
@@ -50,7 +50,7 @@ def moments(X: Any) -> Vector:
 
 
 def _blocks(X: Any, dtype: np.dtype[Any]) -> Iterator[tuple[slice, Any]]:
-    """Yield the samples as a kernel reads them, converted where they must be, some at a time for the sake of Ctrl-C."""
+    """Yield slices of the samples, each with X as a kernel reads it; Ctrl-C is looked for between two of them."""
     N, D = X.shape
     sparse = isinstance(X, CSR)
     in_place = sparse or is_native(X, dtype)

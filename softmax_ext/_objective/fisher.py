@@ -138,7 +138,7 @@ class Fisher:
 
     def refresh(self, w: Vector, extra: Vector | None = None) -> None:
         """Compute M at w, where `extra` is the diagonal of a penalty besides the objective's own."""
-        # What all classes have alike has one row, here and in the blocks.
+        # If all classes have the same numbers, there is one row of them, here and in the blocks.
         self.added = np.zeros((1, self.parameters.each))
         if extra is not None:
             self.added = self.parameters.by_class(extra, np.float64)
@@ -177,14 +177,14 @@ class Fisher:
 
     @property
     def inverse(self) -> Vector:
-        """The inverse of the diagonal, (size,)."""
+        """The inverse of the diagonal in the order of the parameters, (size,)."""
         found: Vector = self.parameters.flat(
             np.broadcast_to(self.inverses, (self.parameters.count, self.parameters.each))
         )
         return found
 
     def _scaled(self, g: Array) -> Vector:
-        """Return M⁻¹ g of a diagonal, for features less their mean if there is one."""
+        """Return M⁻¹ g, where M is diagonal, for features less their means if `mean` is set."""
         parameters, z = self.parameters, np.empty(len(g))
         if dispatch.kernels is not None:
             threads = self.n_threads if len(g) >= PARALLEL else 1

@@ -43,9 +43,9 @@ __all__ = ["Evaluation", "SoftmaxObjective"]
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Where all weights are 0, each class's samples are added up instead of a pass of at least SUMMED_FLOPS operations. The
-# entries of sparse samples fall anywhere, so there the sums may take SUMMED_BYTES at most. See "Where all weights are
-# 0" in docs/notes.md.
+# If all weights are 0, the samples of each class are added up instead of a pass of SUMMED_FLOPS operations or more. The
+# sums of sparse samples are written in no order, so they may take SUMMED_BYTES at most. See "Where all weights are 0"
+# in docs/notes.md.
 SUMMED_FLOPS, SUMMED_BYTES = 2**22, 2**20
 
 
@@ -257,9 +257,9 @@ class SoftmaxObjective:
         return value + self._penalty_at(w), grad
 
     def at_constant(self, w: Vector) -> tuple[float, Vector]:
-        """Return f(w) and its gradient for w whose weights are 0, (size,) float64: where a fit begins.
+        """Return f(w) and its gradient, (size,) float64, for a w whose weights are 0, such as the start of a fit.
 
-        Every sample has the same posterior q there, so that there is nothing to multiply: with c_k what a class weighs,
+        All samples have the same posterior q then, so no products are needed. With c_k = Σ_i s_i [y_i = k],
 
             J = Σ_k c_k (log Σ_j exp b_j - b_k) / m        ∂J/∂W_k = (q_k Σ_i s_i x_i - Σ_i s_i [y_i = k] x_i) / m
         """
@@ -284,7 +284,7 @@ class SoftmaxObjective:
 
     @property
     def _sums_classes(self) -> bool:
-        """Whether the samples of each class are added up sooner than a pass is made."""
+        """Whether to add up the samples of each class is possible, and faster than a pass."""
         rows = self._rows
         if dispatch.kernels is None or rows.y is None or rows.offset is not None or self.parameters.binary:
             return False
@@ -480,7 +480,7 @@ class SoftmaxObjective:
 
     @cached_property
     def _moments(self) -> Vector:
-        """The means of the features and of their squares, (2, D)."""
+        """The means of the features and of their squares over the rows of `_some`, (2, D)."""
         X = self._some
         return moments(X) / len(X)
 

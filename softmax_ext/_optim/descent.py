@@ -1,8 +1,8 @@
-"""Where a descent is, how it came there, and where it ends: what all full-batch optimisers share.
+"""`Descent`, which all full-batch optimisers share: the present point, how it was reached, and where to stop.
 
-What they ask of an objective stands in the protocols below. They stop where two things hold: the largest component of
-the gradient, in the coordinates of w itself, is no more than `tol`; and the minimum of their own quadratic model lies
-no more than `PART` of the value below it.
+The protocols below say which methods of an objective the optimisers call. A descent ends where two conditions hold: the
+largest component of the gradient by w is at most `tol`, and the minimum of the optimiser's quadratic model is below the
+value by at most `PART` of it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ from .._objective.rows_space import RowsSpace
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
-# Called with the iteration, the value and the largest component of the gradient; and with w if it takes a w.
+# A callback is called with the iteration, the value and the largest component of the gradient; and with w by that name
+# if it has a parameter w.
 Callback = Callable[..., object]
 
-# Part of the value, or of `tol` where that is more, that the model may still promise at the end. With many features a
-# gradient may be small everywhere and the minimum far: 200 x 20000 with C = 100 ended at 0.054, not at 0.00004.
+# At the end the predicted decrease is at most this part of the value, or of `tol` if that is more. With many features
+# every component of a gradient may be small although the minimum is far; see "A fit ends by its predicted decrease" in
+# docs/notes.md.
 PART = 1e-3
 
-# Iterations in which the value must have got better than all before by more than rounding, or the gradient by a tenth.
-# Where it had to be halved, L-BFGS ended at 1e-7 on a quadratic of condition 1000, and now does at 1e-9.
+# A descent also ends if WINDOW iterations have not decreased the least value by more than rounding, and not the largest
+# gradient by GAIN of itself; see "When progress is only rounding" in docs/notes.md.
 WINDOW, GAIN = 20, 0.1
 
 
 class Objective(Protocol):
-    """What every optimiser asks for. With a `preconditioner(w) -> Preconditioner` as well it needs fewer passes."""
+    """The methods that every optimiser calls. With `preconditioner(w) -> Preconditioner` it needs fewer passes."""
 
     def value_and_grad(self, w: Vector) -> tuple[float, Vector]:
         """Return f(w) and its gradient."""
@@ -44,7 +46,7 @@ class Objective(Protocol):
 
 
 class TwiceDifferentiable(Objective, Protocol):
-    """What Newton's method asks for. With a `hessian(w)` as well it takes that where parameters are few."""
+    """The methods that Newton's method calls. It also calls `hessian(w)`, if there is one and parameters are few."""
 
     def hessp(self, w: Vector, v: Vector) -> Vector:
         """Return the Hessian at w times v."""
@@ -54,8 +56,8 @@ class TwiceDifferentiable(Objective, Protocol):
 class Preconditioner(Protocol):
     """An approximate inverse of the Hessian at one w.
 
-    It may have `refresh(w)`, which brings it to another w in the memory that it has, and `together(vectors)`, which
-    multiplies several vectors sooner than one after the other.
+    It may have a method `refresh(w)`, which computes it at another w in the same memory, and `together(vectors)`, which
+    multiplies several vectors faster than one after the other.
     """
 
     def __call__(self, v: Vector) -> Vector:
@@ -64,60 +66,61 @@ class Preconditioner(Protocol):
 
 
 class Stop:
-    """A callback that looks at nothing, and is only asked whether to stop: what others see is not made for it."""
+    """A callback that only says whether to stop, so that its arguments need not be computed exactly."""
 
     def __init__(self, over: Callable[[], bool]) -> None:
         self.over = over
 
     def __call__(self, *_: object) -> bool:
-        """Tell whether to stop."""
+        """Return whether to stop."""
         return self.over()
 
 
 def takes(callback: Callable[..., object], name: str) -> bool:
-    """Tell whether a callback has a parameter of this name."""
-    if isinstance(callback, FunctionType) and not vars(callback):  # a signature takes 50 µs, a small fit 500
+    """Return whether a callback has a parameter of this name."""
+    # A signature takes a tenth of a small fit's time, so a plain function's parameters are read from its code.
+    if isinstance(callback, FunctionType) and not vars(callback):
         code = callback.__code__
         return name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     try:
         return name in inspect.signature(callback).parameters
-    except (TypeError, ValueError):  # some of those in C tell nothing
+    except (TypeError, ValueError):  # some functions written in C have no signature
         return False
 
 
 def seeing(callback: Callback) -> Callback:
-    """Make a callback of (iteration, value, gradient, w) of one that may do without w."""
+    """Return a function of (iteration, value, gradient, w) that calls a callback, with w only if it takes that."""
     if takes(callback, "w"):
         return lambda iteration, value, gradient, w: callback(iteration, value, gradient, w=w)
     return lambda iteration, value, gradient, w: callback(iteration, value, gradient)
 
 
 def most_decrease(value: float, tol: float) -> float:
-    """Return the decrease that may still be predicted where a fit stops."""
+    """Return the largest predicted decrease with which a fit may end."""
     return PART * max(value, tol)
 
 
 def has_l1(objective: Any) -> bool:
-    """Tell whether an objective's penalty has a part that is not smooth."""
+    """Return whether an objective's penalty has an l1 term, which is not smooth."""
     return bool(getattr(getattr(objective, "penalty", None), "l1", 0))
 
 
 class Solution(NamedTuple):
-    """Where an optimiser stopped, and why."""
+    """The point where an optimiser stopped, and why it did."""
 
-    w: Vector
+    w: Vector  # (size,) float64
     value: float  # f(w)
     largest_gradient: float  # the largest absolute component of the gradient; with an L1 penalty the largest violation
     n_iter: int
-    curve: Vector  # f at the start and after every iteration
+    curve: Vector  # (n_iter + 1,): f at the start and after every iteration
     converged: bool  # whether the gradient and the predicted decrease are within the tolerance
-    report: str
+    report: str  # what the optimiser did, and why it stopped
     predicted_decrease: float  # how far below `value` the minimum of the last quadratic model is
-    gap: float = math.nan  # how far below `value` the minimum is at most; nan where nobody asked
+    gap: float = math.nan  # the duality gap: how far below `value` the minimum is at most; NaN if it was not computed
 
     @property
     def violation(self) -> float:
-        """The largest violation of the optimality conditions: without an L1 penalty the largest gradient."""
+        """The largest violation of the optimality conditions; without an L1 penalty it is `largest_gradient`."""
         return self.largest_gradient
 
     @property
@@ -132,9 +135,13 @@ class Solution(NamedTuple):
 
 
 class Descent:
-    """A point, its value and gradient, and the record of how it was reached."""
+    """The present point of an optimiser, its value and gradient, and the record of how it was reached.
 
-    smooth = True  # whether all of the objective must have a gradient
+    `asked` is the value and gradient of the objective itself; `value` and `grad` have an extra penalty added, while
+    there is one.
+    """
+
+    smooth = True  # whether the objective must be smooth, without an L1 penalty
 
     def __init__(
         self,
@@ -159,7 +166,7 @@ class Descent:
         self.dtype = np.dtype(getattr(objective, "dtype", np.float64))
         self.n_threads = getattr(objective, "n_threads", None) or effective()
         self.w = np.array(w, np.float64)
-        self.extra: Vector | None = None  # the diagonal of a penalty beyond the objective's own, while there is one
+        self.extra: Vector | None = None  # the diagonal of an extra penalty besides the objective's own
         self.value, self.grad = self.asked = self.evaluate(self.w) if asked is None else asked
         self.at_zero = self._at_zero()
         self.largest_gradient = self._largest()
@@ -168,7 +175,7 @@ class Descent:
         self.best, self.least = self.w, self.value if math.isfinite(self.value) else math.inf
         self.largest_gradients = [self.largest_gradient]
         self.predicted_decrease, self.trusted, self.gap = math.nan, True, math.nan
-        self.reason = ""  # why it has stopped, as soon as it has
+        self.reason = ""  # why the descent has ended, or "" while it has not
         self.lines: list[str] = []
         if not math.isfinite(self.value):
             self.reason = f"the objective is {self.value} at the start"
@@ -176,7 +183,7 @@ class Descent:
             self.reason = f"the gradient is {self.largest_gradient} at the start"
 
     def _at_zero(self) -> tuple[float, Array | None] | None:
-        """Return the value and the gradient for the intercepts, if this is where all parameters are 0."""
+        """Return the value and the gradient by the intercepts, if all parameters are 0 at this point; else None."""
         layout = getattr(self.objective, "parameters", None)
         if layout is None or self.w.any():
             return None
@@ -185,14 +192,16 @@ class Descent:
 
     @property
     def n_iter(self) -> int:
+        """The number of iterations so far."""
         return len(self.curve) - 1
 
     def ease(self, extra: Vector | None) -> None:
-        """Descend another function from here on: the objective with this extra penalty."""
+        """Add an extra penalty with this diagonal to the objective from here on, instead of the one before; or none."""
         self.extra = extra
         self.value, self.grad = self.eased(self.w, *self.asked)
 
     def eased(self, w: Vector, value: float, grad: Vector) -> tuple[float, Vector]:
+        """Return the objective's value and gradient with those of the extra penalty added."""
         if self.extra is None:
             return value, grad
         share = self.extra * w
@@ -200,13 +209,13 @@ class Descent:
 
     @property
     def rounding(self) -> float:
-        """How far a value may be off for the precision of the pass."""
+        """The rounding error that the value may have, by the dtype of a pass."""
         return float(8 * np.finfo(self.dtype).eps * max(abs(self.value), np.finfo(float).tiny))
 
     def _largest(self, *, exact: bool = False) -> float:
-        """Return the largest component of the gradient, in the coordinates of the problem that was asked for.
+        """Return the largest component of the gradient by the parameters of all features.
 
-        In the space of the samples that is a product with all of X: unless it has to be exact, more is said.
+        In the space of the samples this takes a product with X, so an upper bound is returned unless `exact`.
         """
         grad, self.exact = self.asked[1], exact or self.space is None
         if self.space is not None:
@@ -216,7 +225,7 @@ class Descent:
         return largest(grad)
 
     def evaluate(self, w: Vector) -> tuple[float, Vector]:
-        """Return value and gradient of the objective itself."""
+        """Return the value and the gradient of the objective itself, without an extra penalty."""
         self.evaluations += 1
         if self.evaluations == 1 and not w.any() and hasattr(self.objective, "at_constant"):  # the start
             value, grad = self.objective.at_constant(w)
@@ -225,7 +234,7 @@ class Descent:
         return value, steady(np.asarray(grad))
 
     def refresh(self) -> None:
-        """Bring the objective's preconditioner to this point, in the memory that it has where it can."""
+        """Compute the objective's preconditioner at this point, in the same memory if it can."""
         more = () if self.extra is None else (self.extra,)
         if hasattr(self.preconditioner, "refresh"):
             self.preconditioner.refresh(self.w, *more)
@@ -233,16 +242,17 @@ class Descent:
             self.preconditioner = self.objective.preconditioner(self.w, *more)
 
     def precondition(self, *vectors: Array) -> Sequence[Vector]:
-        """Multiply each by the preconditioner."""
+        """Return the preconditioner times each vector."""
         if hasattr(self.preconditioner, "together"):
             return list(self.preconditioner.together(vectors))
         return [steady(np.asarray(self.preconditioner(v))) for v in vectors]
 
     def invert(self, v: Vector) -> Vector:
-        """Multiply by the preconditioner."""
+        """Return the preconditioner times a vector."""
         return self.precondition(v)[0]
 
     def dot(self, a: Vector, b: Vector) -> float:
+        """Return the inner product of two vectors."""
         return product(a, b, self.n_threads)
 
     def at(self, t: float, direction: Vector) -> Vector:
@@ -250,7 +260,7 @@ class Descent:
         return combine(1.0, self.w, np.array([t]), direction[np.newaxis], n_threads=self.n_threads)
 
     def move(self, w: Vector, asked: tuple[float, Vector], value: float, grad: Vector) -> None:
-        """Take a step that a line search has found; everybody is told of the objective itself."""
+        """Take a step that a line search has found; the callback and the record get the objective's own value."""
         self.w, self.asked, self.value, self.grad = w, asked, value, grad
         self.largest_gradient = self._largest(exact=self.watched)
         self.curve.append(asked[0])
@@ -260,17 +270,18 @@ class Descent:
             seen.flags.writeable = False
             if self.callback(self.n_iter, asked[0], self.largest_gradient, seen):
                 self.reason = "the callback said so"
-        self.over = self.n_iter  # an iteration of which a callback raises is none
+        self.over = self.n_iter  # not before, so that an iteration whose callback raises does not count
         if asked[0] < self.least:
             self.best, self.least = w, asked[0]
 
     @property
     def most_decrease(self) -> float:
-        """What may still be promised where a fit stops."""
+        """The largest predicted decrease with which the descent may end."""
         return most_decrease(self.asked[0], self.tol)
 
     @property
     def converged(self) -> bool:
+        """Whether this point is a minimum within the tolerance."""
         if not self.predicted_decrease <= self.most_decrease or not self.trusted or self.extra is not None:
             return False
         if self.largest_gradient > self.tol and not self.exact:
@@ -282,11 +293,14 @@ class Descent:
 
     @property
     def gained(self) -> float:
-        """What the last step has gained."""
+        """By how much the last step has decreased the value."""
         return self.curve[-2] - self.curve[-1] if self.n_iter else 0.0
 
     def judge(self, slope: float, *, trusted: bool = True) -> None:
-        """Tell whether this is the end, from the slope along the step to the minimum of the quadratic model."""
+        """Set `reason` if the descent ends here, by the slope along the step to the quadratic model's minimum.
+
+        If the model is not `trusted`, its predicted decrease does not end the descent.
+        """
         self.predicted_decrease, self.trusted = max(-0.5 * slope, 0.0), trusted
         if self.converged:
             self.reason = (
@@ -303,15 +317,16 @@ class Descent:
                 self.reason = f"{WINDOW} iterations have gained no more than rounding"
 
     def tell(self, name: str, since: tuple[int, int]) -> None:
-        """Record what an optimiser did, from a count of iterations and evaluations on."""
+        """Add a line to the report: what an optimiser did since `since`, the counts of iterations and evaluations."""
         self.lines.append(f"{name}: {self.n_iter - since[0]} iterations, {self.evaluations - since[1]} evaluations")
 
     def so_far(self) -> tuple[Vector, Vector]:
-        """Return the best w of all iterations, and their values: what is left where the next one was broken off."""
+        """Return the best w so far and the values of all complete iterations, for a fit that was broken off."""
         w = self.best if self.space is None else self.space.lift(self.best)[0]
         return w, np.array(self.curve[1 : self.over + 1])
 
     def solution(self) -> Solution:
+        """Return the result of the descent, by the parameters of all features."""
         converged, w = self.converged, self.w
         if self.space is not None:
             if self.exact:
@@ -334,7 +349,7 @@ class Descent:
         )
 
     def where(self) -> str:
-        """Say in a line how near the minimum this is."""
+        """Return a line that says how near the minimum this point is."""
         return (
             f"objective {self.asked[0]:.10g}, largest gradient component {self.largest_gradient:.3g}, "
             f"predicted decrease {self.predicted_decrease:.3g}"

@@ -1,21 +1,21 @@
-"""How far at most an objective lies above its minimum: its duality gap, from the gradient that a pass has.
+"""The duality gap: a bound of how far an objective is above its minimum, from the gradient that a pass has computed.
 
-With the penalty's conjugate R*, any probabilities P whose residuals sum to zero where there are intercepts,
-Σ_i s_i (P_i - Y_i) = 0, have
+Let R* be the penalty's conjugate. With intercepts, let the residuals of probabilities P sum to zero over the samples,
+Σ_i s_i (P_i - Y_i) = 0. Then
 
     min f >= -1/m Σ_i s_i Σ_k P_ik log P_ik - R*(G),     G = 1/m Σ_i s_i (P_i - Y_i) x_iᵀ
 
-(Boyd and Vandenberghe 2004, section 5.2, of labels). Here P = (1 - t) S + t q, the posterior with as much of constant
-probabilities q as the residuals need. Neither its gradient nor its entropy needs a pass: the gradient of the mixture is
-the mixture of the gradients, that of q follows from two passes at W = 0; and by convexity
+(Boyd and Vandenberghe 2004, section 5.2, for labels). Here P = (1 - t) S + t q: the posterior, mixed with constant
+probabilities q as far as the condition on the residuals requires. P needs no pass of its own. The gradient of the
+mixture is the mixture of the gradients, and that of q follows from two passes at W = 0. By convexity
 Σ P log P <= (1 - t) Σ S log S + t Σ q log q, where Σ_i s_i S_i log S_i / m = <∇J(w), w> - J(w).
 
-An offset O adds 1/m Σ_i s_i <P_i - Y_i, O_i> to the bound. Of P = S that is in <∇J(w), w> - J(w) already, whose scores
-have it; of q it is what `offset_moments` has of O. Constant probabilities are those of W = 0 without an offset.
+An offset O adds 1/m Σ_i s_i <P_i - Y_i, O_i> to the bound. For P = S, <∇J(w), w> - J(w) already includes it, since the
+scores do; for q it follows from `offset_moments`. Constant probabilities are those of W = 0 without an offset.
 
-R*(G) is the sum over the features of (|G| - l1 v)₊² / (2 l2 v). Without l2 it would be infinite as soon as one |G|
-exceeds l1 v, as rounding lets some. But where the minimum is, l1 Σ v |W| <= f(w), and over those W alone the conjugate
-is f(w) / l1 times the largest (|G| / v - l1)₊: the less of the two is taken.
+R*(G) is the sum over the features of (|G| - l1 v)₊² / (2 l2 v). Without l2 it is infinite as soon as one |G| exceeds
+l1 v, which rounding makes happen. But at the minimum l1 Σ v |W| <= f(w), and over those W alone the conjugate is
+f(w) / l1 times the largest (|G| / v - l1)₊. The smaller of the two is used.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ Vector = npt.NDArray[np.float64]
 
 
 class Dual:
-    """What an objective's duality gaps need of W = 0: the residuals and gradients of constant probabilities."""
+    """The quantities at W = 0 that an objective's duality gaps need: residuals and gradients of constant probabilities.
 
-    mass: float
-    frequencies: Vector
-    ask: Callable[[Vector], tuple[float, Vector]]  # the value and the gradient, of samples without offsets
-    moments: Vector | None = None  # of the offset
+    `at_zero` is the objective's value and gradient at w = 0, if they are known.
+    """
+
+    mass: float  # Σ_i s_i Σ_k Y_ik / m, which is 1 for labels
+    frequencies: Vector  # (K,): Σ_i s_i Y_ik / m of each class
+    ask: Callable[[Vector], tuple[float, Vector]]  # returns the value and the gradient for samples without offsets
+    moments: Vector | None = None  # `offset_moments` of the objective
 
     def __init__(self, objective: Any, at_zero: tuple[float, Vector] | None = None) -> None:
         self._take(objective)
@@ -50,39 +53,39 @@ class Dual:
         at_zero = self.ask(zero) if at_zero is None or self.moments is not None else at_zero
         of_b = layout.intercepts(at_zero[1])
         self._count(float(at_zero[0]), of_b)
-        self.G0 = layout.weights(at_zero[1]).copy()  # q mean(x) - mean(Y x), at q = 1/K
+        self.G0 = layout.weights(at_zero[1]).copy()  # the gradient for q = 1/K: q mean(x) - mean(Y x)
         self.G = self.G0
         if of_b is None:
             return
         odds = zero.copy()
         b = layout.intercepts(odds)
         assert b is not None
-        b[-1] = np.log(2)  # the last class gets 2 / (K + 1)
+        b[-1] = np.log(2)  # the last class then has the probability 2 / (K + 1)
         other = layout.weights(self.ask(odds)[1])
-        # Σ s_i x_i Σ_k Y_ik / m
+        # The mean Σ_i s_i x_i Σ_k Y_ik / m of each feature follows from the difference of the two gradients.
         self.mean = (other[-1] - self.G0[-1]) / (2 / (K + 1) - 1 / K) if K > 1 else np.zeros(layout.D)
         q = self.frequencies[self.frequencies > 0] / self.mass
         self.loss = -self.mass * float(q @ np.log(q))
         self.G = self.gradient_of(self.frequencies / self.mass)
 
     def _take(self, objective: Any) -> None:
-        """Note the layout, whether there is an offset, and who tells of constant probabilities."""
+        """Set the layout, the moments of the offset, and the method that evaluates samples without offsets."""
         self.layout, self.K = objective.parameters, objective.parameters.K
         self.ask = getattr(objective, "at_constant", objective.value_and_grad)
         if getattr(objective, "offset", None) is not None:
             self.ask, self.moments = objective.unmoved, objective.offset_moments()
 
     def _count(self, loss: float, of_b: Vector | None) -> None:
-        """Take the loss at W = 0, and what the targets weigh from the gradient of the intercepts there."""
+        """Set the loss, and the targets' mass and frequencies, from the loss and the intercepts' gradient at w = 0."""
         layout, K = self.layout, self.K
         self.loss = loss
-        self.mass = loss / np.log(K) if K > 1 else 1.0  # Σ_i s_i Σ_k Y_ik / m: 1 for labels
+        self.mass = loss / np.log(K) if K > 1 else 1.0  # at w = 0 each target's loss is its sum times log K
         if of_b is not None:
-            frequencies = self.mass / K - of_b  # Σ s_i Y_ik / m; of class 1 alone for two
+            frequencies = self.mass / K - of_b  # of class 1 alone in a binary model
             self.frequencies = np.append(self.mass - frequencies, frequencies) if layout.binary else frequencies
 
     def of_features(self, which: npt.NDArray[np.intp]) -> Dual:
-        """Return that of some features alone, which needs no pass."""
+        """Return the same quantities for some of the features, without a pass."""
         other = copy.copy(self)
         layout = self.layout
         other.layout = Parameters(layout.K, len(which), layout.intercept, layout.binary)
@@ -92,13 +95,13 @@ class Dual:
         return other
 
     def gradient_of(self, q: Vector) -> Vector:
-        """Return the gradient for W where every posterior is q, (K,)."""
+        """Return the gradient by W if every sample's posterior is q (K,)."""
         classes = self.layout.classes
         moved: Vector = self.G0 + np.outer((q - 1 / self.K)[classes.start : classes.stop], self.mean)
         return moved
 
     def null(self) -> Vector:
-        """Return the minimum over the intercepts alone, with W = 0; 0 if a class has no weight."""
+        """Return w with W = 0 and the intercepts that minimise the loss then; zeros if a class has no weight."""
         w = np.zeros(self.layout.size)
         if self.layout.intercept and self.frequencies.min() > 0:
             b = np.log(self.frequencies / self.mass)
@@ -106,10 +109,10 @@ class Dual:
         return w
 
     def gap(self, w: Vector, value: float, gradient: Vector, penalty: Penalty) -> float:
-        """Return how far `value` lies above the minimum, at most; `gradient` is that of the smooth part.
+        """Return how far `value` is above the minimum at most; `gradient` is that of all terms but the l1 term.
 
-        nan where the penalty leaves features free, whose gradients would have to be zero, and where offsets are
-        infinite; infinite without a penalty.
+        The result is infinite without a penalty. It is NaN if the penalty leaves features out, since their gradients
+        would have to be exactly zero, or if offsets are infinite.
         """
         layout = self.layout
         W = layout.weights(w)
@@ -130,7 +133,7 @@ class Dual:
             off = layout.intercepts(gradient)
             assert off is not None
             off = np.append(-off, off) if layout.binary else off
-            posterior = self.frequencies + off  # Σ s_i S_ik / m
+            posterior = self.frequencies + off  # Σ_i s_i S_ik / m
             if len(more := np.flatnonzero(off > 0)):
                 t = min(1.0, float((off[more] / posterior[more]).max()))
                 q = np.maximum(posterior - off / t, 0) / self.mass
@@ -143,7 +146,7 @@ class Dual:
 
 
 class DualOfOne(Dual):
-    """The same for one gap, by one pass: its gradient is that of the probabilities which that gap needs."""
+    """The quantities for a single gap, with one pass instead of two: at the probabilities q which that gap needs."""
 
     def __init__(self, objective: Any, at_zero: tuple[float, Vector | None] | None) -> None:
         self._take(objective)
@@ -155,7 +158,7 @@ class DualOfOne(Dual):
         self._count(*at_zero)
 
     def gradient_of(self, q: Vector) -> Vector:
-        """Return the gradient for W where every posterior is q, (K,)."""
+        """Return the gradient by W if every sample's posterior is q (K,), from a pass."""
         layout, w = self.layout, np.zeros(self.layout.size)
         b = layout.intercepts(w)
         assert b is not None
@@ -166,9 +169,9 @@ class DualOfOne(Dual):
 
 
 def gap_of(run: Descent) -> float:
-    """Return how far a descent with an L2 penalty is from its minimum at most, by a pass if there are intercepts.
+    """Return how far a descent with an L2 penalty is above the minimum at most, or NaN without a penalty.
 
-    nan where there is no penalty.
+    It takes a pass if there are intercepts.
     """
     objective, value = run.objective, run.asked[0]
     penalty = objective.penalty
@@ -178,13 +181,13 @@ def gap_of(run: Descent) -> float:
 
 
 def _move(G: Vector, share: float, other: float, H: Vector) -> None:
-    """Make share G + other H of G, both (K, D), without another array of their size."""
+    """Replace G by share G + other H, both (K, D), without another array of their size."""
     flat = G.reshape(-1)
     combine(share, flat, np.array([other]), steady(H).reshape(1, -1), out=flat)
 
 
 def conjugate(G: Vector, value: float, penalty: Penalty) -> float:
-    """Return R*(G), or what it is over those W whose l1 part is no more than `value`, if that is less."""
+    """Return R*(G), or the conjugate over those W whose l1 term is at most `value`, if that is smaller."""
     if not penalty.l1 and penalty.uniform:
         return product(G.ravel(), G.ravel()) / (2 * penalty.l2)
     factors = penalty.factors(G.shape[1])

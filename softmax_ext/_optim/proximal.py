@@ -1,12 +1,12 @@
-"""A proximal quasi-Newton method: losses with an L1 penalty, to the end.
+"""A proximal quasi-Newton method, which minimises losses with an L1 penalty.
 
-In each iteration coordinate descent finds the minimum of a quadratic model of the loss with the penalty as it is
-(_core/coordinates.py; the model is that of _objective/curvature.py), and a line search goes there, or a part of the
-way. A weight that the model leaves at zero is zero. All of the gradient is looked at in each iteration: what stayed
-out of the sweeps and should move is in the next ones.
+In each iteration coordinate descent (_core/coordinates.py) finds the minimum of a quadratic model of the loss
+(_objective/curvature.py) plus the penalty itself, and a line search moves there, or a part of the way. A weight that is
+zero at the model's minimum becomes exactly zero. The whole gradient is checked in each iteration, so that weights which
+were left out of the sweeps, but should move, take part in the next ones.
 
-It ends where no optimality condition is violated by more than `tol` and the duality gap is at most a tenth of `tol`
-times the value. The gap asks for more: on digits it is that small where the violation is some 1e-8.
+The method ends where no optimality condition is violated by more than `tol` and the duality gap is at most a tenth of
+`tol` times the value. The gap is the stricter condition; see "The end of a fit with an L1 penalty" in docs/notes.md.
 """
 
 from __future__ import annotations
@@ -31,25 +31,26 @@ __all__ = ["proximal"]
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Parameters at most for models of the whole Hessian.
+# The model has the whole Hessian if there are at most this many parameters.
 FEW = 320
-# Part of the present violation by which the last sweep of coordinate descent may still change a gradient.
+# Coordinate descent ends with a sweep that changes no gradient by more than this part of the present violation.
 ENOUGH = 0.1
-# A weight that is 0 stays out of the sweeps if its gradient is below the limit by more than this part of it.
+# A weight that is 0 is left out of the sweeps if its gradient is below its limit by more than this part of the limit.
 ROOM = 0.2
-# Beside the weights that are not 0 the Hessian has the next ones, no more than so many, or than this part of those,
-# or than are beyond their limits.
+# A Hessian of some weights has those that are not 0, and those others whose gradients are nearest to their limits: at
+# most SOME of them, or MORE of the number of the first, or as many as are beyond their limits.
 SOME, MORE = 100, 0.25
-# Armijo's constant, the least share of a step, and the evaluations of one line search.
+# Armijo's constant, the least factor by which a trial shortens the step, and the most trials of one line search.
 ARMIJO, LEAST, TRIALS = 1e-4, 0.1, 30
-# The duality gap at the end, as a part of tol times the value, or of tol squared if that is more.
+# The duality gap at the end is at most this part of tol times the value, or of tol squared if that is more.
 GAP = 0.1
-# Iterations in which the violation must have fallen by a tenth where the value has only rounding to gain.
+# The method also ends if WINDOW iterations have decreased the value only by rounding, and the violation by less than
+# GAIN of itself.
 WINDOW, GAIN = 20, 0.1
 
 
 class ProximalDescent(Descent):
-    """A descent whose gradient is that of the smooth part, and whose largest gradient is the largest violation."""
+    """A descent whose gradient is that of the smooth terms, and whose largest gradient is the largest violation."""
 
     smooth = False
 
@@ -79,16 +80,16 @@ class ProximalDescent(Descent):
 
     @property
     def most_gap(self) -> float:
-        """What the duality gap may be at the end."""
+        """The largest duality gap with which the descent may end."""
         return max(GAP * self.tol * max(self.value, self.tol), self.rounding)
 
     @property
     def converged(self) -> bool:
-        """Whether this is a minimum; where the gap is nan, since features are free, the violation tells alone."""
+        """Whether this point is a minimum; if features without a penalty make the gap NaN, by the violation alone."""
         return self.largest_gradient <= self.tol and not self.gap > self.most_gap
 
     def certify(self) -> None:
-        """Tell whether this is the end."""
+        """Compute the duality gap if the violation is small enough, and set `reason` if the descent ends here."""
         self.gap = math.inf
         if self.largest_gradient <= self.tol:
             self.gap = self.dual.gap(self.w, self.value, self.grad, self.penalty)
@@ -106,7 +107,7 @@ class ProximalDescent(Descent):
                 self.reason = f"rounding: {WINDOW} iterations have gained nothing else"
 
     def where(self) -> str:
-        """Say in a line how near the minimum this is."""
+        """Return a line that says how near the minimum this point is."""
         few = np.count_nonzero(self.parameters.weights(self.w))
         return (
             f"objective {self.value:.10g}, largest violation {self.largest_gradient:.3g}, duality gap {self.gap:.3g}, "
@@ -138,7 +139,7 @@ class Model:
         self.due, self.first, self.steps = self.due - self.steps, self.first - self.steps, 0
 
     def current(self) -> Curvature:
-        """Return M, computed anew where that is due."""
+        """Return M, which is computed at this point if that is due."""
         run = self.run
         old = self.curvature
         if old is None or self.whole or run.n_iter >= self.due or self._others_lead(old.kept):
@@ -151,7 +152,7 @@ class Model:
         return self.curvature
 
     def _computed(self) -> Curvature:
-        """Return the Hessian of what is near its limit if it is not too dear, else M of all parameters."""
+        """Return the Hessian by the weights that are, or may become, other than 0; if it costs too much, M for all."""
         run = self.run
         if not self.whole:
             kept = self._near()
@@ -164,7 +165,7 @@ class Model:
         return self.broad
 
     def _near(self) -> npt.NDArray[np.intp]:
-        """Return which parameters are not 0, or are the nearest to where they would move; of a group all or none."""
+        """Return the parameters that are not 0, or whose gradients are nearest to their limits; whole groups only."""
         run, layout = self.run, self.run.parameters
         (W, _), (dW, _) = layout.views(run.w), layout.views(run.grad)
         limits, sizes = run.penalty.thresholds(layout.D), run.penalty.sizes(dW)
@@ -181,7 +182,7 @@ class Model:
         return np.flatnonzero(kept)
 
     def _others_lead(self, kept: npt.NDArray[np.intp] | None) -> bool:
-        """Tell whether what M does not know of is further from its optimum than what it does."""
+        """Return whether a parameter that M is not for has a violation of more than half the largest one."""
         if kept is None:
             return False
         run = self.run
@@ -191,7 +192,7 @@ class Model:
         return 2 * float(violations.max(initial=0.0)) > run.largest_gradient
 
     def step(self) -> Vector:
-        """Return the way to the model's minimum."""
+        """Return the step to the model's minimum."""
         run, curvature = self.run, self.current()
         w, g, limits = curvature.arranged(run.w), curvature.inward(run.grad), curvature.arranged(self.limits)
         entries = self._entries(w, g, limits, curvature)
@@ -201,7 +202,10 @@ class Model:
         return curvature.outward(u - w)
 
     def _entries(self, w: Vector, g: Vector, limits: Vector, curvature: Curvature) -> Entries:
-        """Return what may move: all that is not 0, or whose gradient is near its limit; of a group all or none."""
+        """Return what coordinate descent may move: weights that are not 0, or whose gradients are near their limits.
+
+        Groups move as a whole.
+        """
         layout, curved = self.run.parameters, curvature.diagonal > 0
         if not self.run.penalty.grouped or layout.count == 1:
             return Entries(np.flatnonzero(((w != 0) | (np.abs(g) >= (1 - ROOM) * limits)) & curved))
@@ -215,14 +219,14 @@ class Model:
         return Entries(np.append(first, np.flatnonzero(others)), len(first), layout.count, curvature.apart)
 
     def learn(self, s: Vector, y: Vector, share: float) -> None:
-        """Take in what a step, that share of the model's, has done to the gradient."""
+        """Add the pair of a step s, which is `share` of the model's step, and the change y of the gradient."""
         if not self.whole:
             assert self.curvature is not None
             self.pairs.add(s, y, self.curvature, share * self.Md)
 
 
 class Among:
-    """A working set, and the model of the objective of its features."""
+    """A working set, the penalty of its last fit, and the model of the objective of its features."""
 
     def __init__(self, some: WorkingSet, penalty: Penalty) -> None:
         self.some, self.penalty = some, penalty
@@ -230,13 +234,14 @@ class Among:
 
 
 def follow(run: ProximalDescent, before: Model | Among | None = None) -> Model | Among | None:
-    """Go on from the point of a descent to the end, with the model of one before if there is one; return the model."""
+    """Move a descent to its end, and return the model, which the next descent on a path takes as `before`."""
     if is_wide(run.objective):
         return _follow_among(run, before if isinstance(before, Among) else None)
     return _follow(run, before if isinstance(before, Model) else None)
 
 
 def _follow(run: ProximalDescent, model: Model | None) -> Model:
+    """Move a descent over all features of its objective to the end, and return its model."""
     since = run.n_iter, run.evaluations
     if model is None:
         model = Model(run, FEW)
@@ -252,7 +257,7 @@ def _follow(run: ProximalDescent, model: Model | None) -> Model:
 
 
 def _follow_among(run: ProximalDescent, among: Among | None) -> Among | None:
-    """Do the same where features are many: each iteration is a fit among some of them, and a pass over all."""
+    """Move a descent with many features to its end: each iteration fits a working set, and makes a pass over all."""
     before, inner, iterations, evaluations = None if among is None else among.penalty, run, 0, 0
     closer = 1.0
     while math.isfinite(run.value):
@@ -267,7 +272,7 @@ def _follow_among(run: ProximalDescent, among: Among | None) -> Among | None:
             run.reason = inner.reason
             break
         elif inner is not run and not inner.n_iter:
-            closer *= INNER  # the end is further than the fit among these could tell
+            closer *= INNER  # the fit of the working set ended too early to be the end for all features
         some = among.some
         some.part.penalty = run.penalty.of_features(some.which)
         among.penalty = run.penalty
@@ -294,16 +299,16 @@ def _follow_among(run: ProximalDescent, among: Among | None) -> Among | None:
 
 
 def _search(run: ProximalDescent, model: Model) -> bool:
-    """Move to the model's minimum, or towards it as far as the objective falls; False where rounding hides that.
+    """Move to the model's minimum, or a part of the way, so that the objective decreases; False if rounding hides it.
 
-    Where the value tells only rounding, a step is fine that makes the violation less.
+    If the values differ only by rounding, a step is accepted if it makes the violation smaller.
     """
     d, W, l1_part = model.step(), run.parameters.weights, run.penalty.l1_part
     slope = run.dot(run.grad, d) + l1_part(W(run.w + d)) - l1_part(W(run.w))
     run.predicted_decrease = max(-0.5 * slope, 0.0)
     t = 1.0
     for _ in range(TRIALS):
-        w = run.w + d if t == 1 else run.w + t * d  # so that what shall be 0 is
+        w = run.w + d if t == 1 else run.w + t * d  # after a whole step w + (0 - w) is exactly 0 where the model's is 0
         asked = value, grad = run.evaluate(w)
         fine = value <= run.value + ARMIJO * t * slope
         if not fine and abs(value - run.value) <= run.rounding:
@@ -313,7 +318,7 @@ def _search(run: ProximalDescent, model: Model) -> bool:
             run.move(w, asked, value, grad)
             model.learn(s, y, t)
             return True
-        bend = value - run.value - t * slope  # of the parabola through both values
+        bend = value - run.value - t * slope  # the parabola through both values with this slope curves upwards if > 0
         t *= min(max(-0.5 * t * slope / bend, LEAST), 0.5) if bend > 0 and math.isfinite(bend) else LEAST
     run.reason = "rounding: the line search sees nothing else"
     return False
@@ -327,33 +332,34 @@ def proximal(
     max_iter: int = 100,
     callback: Callback | None = None,
 ) -> Solution:
-    """Proximal quasi-Newton method from w, for objectives whose `Penalty` has an l1.
+    """Minimise by a proximal quasi-Newton method, for objectives whose `Penalty` has an l1 term.
 
-    Each iteration minimises a quadratic model of the smooth part, with the penalty as it is, by coordinate descent. Up
-    to 320 parameters the model is the whole Hessian; for more it is a block for each class from a sample of the rows,
-    or the diagonal where blocks do not pay, and L-BFGS's ten pairs.
+    Each iteration minimises a quadratic model of the smooth terms, plus the l1 term itself, by coordinate descent. Up
+    to 320 parameters the model has the whole Hessian. For more it has a block for each class from a sample of the rows,
+    or a diagonal if blocks would cost too much, and ten pairs of L-BFGS.
 
     Parameters
     ----------
     objective : SoftmaxObjective
-        Or one of your own, with ``penalty``, ``parameters``, and ``value_and_grad(w)``: the value of all, and the
-        gradient of all but the l1 part.
+        Or an object with ``penalty``, ``parameters``, and ``value_and_grad(w)``, which returns the value of all terms,
+        and the gradient of all but the l1 term.
     w : array_like, shape (size,)
-        Where to start.
+        Where to start; copied.
     tol : float
-        For the largest violation of the optimality conditions: where a weight is not 0 the whole derivative must
-        vanish, where it is 0 the smooth part's must be within l1 times the feature's weight. Besides, the duality gap
-        must be at most ``0.1 tol max(f, tol)``, if the penalty leaves no feature free.
+        The method ends where the largest violation of the optimality conditions is at most `tol`: the whole derivative
+        by a weight that is not 0 must vanish, and the derivative of the smooth terms by a weight that is 0 must be at
+        most l1 times the feature's factor. Besides, the duality gap must be at most ``0.1 tol max(f, tol)``, unless the
+        penalty leaves a feature out.
     max_iter : int
-        Most iterations.
+        The most iterations.
     callback : callable, optional
-        As in `lbfgs`; it gets the violation in the place of the largest component of the gradient.
+        As in `lbfgs`; it gets the largest violation instead of the largest component of the gradient.
 
     Returns
     -------
     Solution
-        As from `lbfgs`, with `largest_gradient` the largest violation, and with `gap`, the duality gap: nan if it was
-        not asked for. The report tells whether rounding was the end.
+        As from `lbfgs`; `largest_gradient` is the largest violation, and `gap` the duality gap, NaN if it was not
+        computed. The report says whether the method ended because of rounding.
 
     References
     ----------
