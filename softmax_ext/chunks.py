@@ -72,7 +72,7 @@ class Chunks:
         origin: Callable[[], tuple[Sequence[str], Sequence[object]]] | None = None,
     ) -> None:
         self._read, self._describe, self._origin = read, describe, origin
-        self._kept: Path | None = None  # the file of the first look
+        self._kept: Path | None = None  # the file that keeps the results of the first look
         self.names = None if names is None else tuple(names)
         self.read_ahead = True
 
@@ -204,6 +204,7 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
         )
 
     def read() -> Iterator[Rows]:
+        """Yield what the factory yields as checked rows."""
         for i, item in enumerate(factory()):
             where = f"chunk {i} of the iterable"
             if hasattr(item, "shape"):

@@ -22,8 +22,8 @@ Array = npt.NDArray[Any]
 class CrossEntropyGrad(NamedTuple):
     """The loss and its gradient with respect to the scores."""
 
-    loss: Any  # float, or an array of the target's shape with reduction="none"
-    dlogits: Array
+    loss: Any  # float, or an array of labels' shape with reduction="none"
+    dlogits: Array  # of the scores' shape
 
 
 def cross_entropy(

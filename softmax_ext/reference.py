@@ -162,7 +162,7 @@ def dloss_component(X: Array, R: Array, sample_weight: Array, j: int, z: int) ->
 def dloss(X: Array, R: Array, sample_weight: Array) -> Array:
     """(6) Return ∂J/∂W = -1/m (Y - S)ᵀ X, with R = S - Y and each row weighted; with ones (N, 1) for X it is ∂J/∂b."""
     weighed = sample_weight[:, np.newaxis] * R
-    dW: Array = (X.T @ weighed).T if hasattr(X, "tocsr") else weighed.T @ X  # sparse X stands on the left
+    dW: Array = (X.T @ weighed).T if hasattr(X, "tocsr") else weighed.T @ X  # SciPy's X must be the left factor
     dW = dW / sample_weight.sum()
     return dW
 

@@ -207,6 +207,7 @@ def zarr(path: PathLike, within: Sequence[str | None], rows: int | None, dtype: 
     os.stat(folder)
 
     def arrays() -> list[Any]:
+        """Return the group's arrays, None for those that are not given."""
         try:
             group = library.open_group(folder, mode="r")
             return [None if name is None else _within(group, folder, name, library.Array) for name in within]
@@ -251,6 +252,7 @@ def _as_long(files: Sequence[str]) -> Callable[[int, int], None]:
     sizes = [(file, os.stat(file).st_size) for file in files]
 
     def intact(first: int, last: int) -> None:
+        """Raise ValueError, which names the rows to be read, if a file has become shorter."""
         for file, size in sizes:  # the system ends a process that reads a mapped file beyond its end
             if (now := os.stat(file).st_size) < size:
                 raise ValueError(

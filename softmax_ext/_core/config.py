@@ -13,7 +13,7 @@ from .dispatch import Caches
 
 
 class Config(NamedTuple):
-    """How softmax_ext was built and what it runs on. `print` it for people, `_asdict()` it for machines."""
+    """How softmax_ext was built and what it runs on: `print` shows it, and `_asdict()` returns it as a dictionary."""
 
     version: str
     numpy: str

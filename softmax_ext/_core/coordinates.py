@@ -135,7 +135,7 @@ def _sweep(model: Quadratic, entries: Entries, u: Vector, z: Vector, enough: flo
 
 
 def _norm(c: Vector, h: Vector, limit: float) -> float:
-    """Return the norm of a group: the root tau of Σ_k (c_k / (h_k tau + limit))² = 1."""
+    """Return the norm tau of a group at its minimum, the root of Σ_k (c_k / (h_k tau + limit))² = 1."""
     tau = 0.0
     for _ in range(50):
         share = c / (h * tau + limit)

@@ -67,6 +67,7 @@ GROUP_BYTES, GROUPED_BYTES = 32 * MiB, 24 * MiB
 
 
 def _ceil(a: int, b: int) -> int:
+    """Return a / b, rounded up."""
     return -(-a // b)
 
 
@@ -94,7 +95,7 @@ def plan(
     shape: dict[str, Any] = {"N": N, "D": D, "K": K, "itemsize": itemsize, "second": second}
     if nnz is not None:
         return _sparse_plan(kernels, shape, nnz)
-    flops = K * (4 * D + 20)  # of a sample: two products; maximum, exponential, sum, residual
+    flops = K * (4 * D + 20)  # operations of a sample: two products; maximum, exponential, sum, residual
     parallel = N * flops >= PARALLEL_FLOPS
     slices = SLICES if parallel else 1
     while slices > 1 and (N < SLICE_ROWS * slices or N * flops < PARALLEL_FLOPS // 16 * slices):
@@ -233,10 +234,10 @@ def hessian_plan(
     assert kernels is not None
     P, pairs = D + intercept, 1 if binary else K * (K + 1) // 2
     if nnz is not None:
-        entries = (nnz // N) ** 2 * (ENTRY_ITSELF + ENTRY_CLASSES * pairs)  # of a sample
+        entries = (nnz // N) ** 2 * (ENTRY_ITSELF + ENTRY_CLASSES * pairs)  # the cost of a sample's pairs of entries
         if entries <= D**2 * pairs:
             return _entries_plan(kernels, (N, D, K), itemsize, entries, intercept=intercept, binary=binary)
-    flops = pairs * P * (P + 16) + 100 * K  # of a sample
+    flops = pairs * P * (P + 16) + 100 * K  # operations of a sample
     parallel = N * flops >= PARALLEL_FLOPS
     slices = 16 if parallel else 1
     while slices > 1 and (N < SLICE_ROWS * slices or slices * pairs * P * (P + 8) * 8 > HESSIANS_BYTES):

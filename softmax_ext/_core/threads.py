@@ -100,7 +100,7 @@ def accepted(omp_num_threads: str) -> bool:
 
 
 def _run_alone() -> None:
-    """Keep this process to one thread, whatever is asked for."""
+    """Keep all later calls of this process on one thread, whatever they ask for."""
     global _default, _most
     _default = _most = 1
 

@@ -59,6 +59,7 @@ def check_out(
 
 
 def _check_shape_and_dtype(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return `out` as a plain array, once its type, shape and dtype are checked."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape or out.dtype != dtype:
@@ -67,7 +68,7 @@ def _check_shape_and_dtype(out: object, shape: tuple[int, ...], dtype: np.dtype[
 
 
 def check_real(x: object, name: str, ndim: int) -> Array:
-    """Return an ndarray of real numbers with `ndim` dimensions."""
+    """Return an argument as an array, which must hold real numbers and have `ndim` dimensions."""
     array = x if type(x) is np.ndarray else as_array(x, name)
     if not is_real(array.dtype):
         raise not_real(array, name)

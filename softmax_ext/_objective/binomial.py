@@ -53,9 +53,11 @@ class BinomialObjective(SoftmaxObjective):
     _binary = True
 
     def _count_classes(self, y: npt.ArrayLike) -> int:
+        """Return 2, which is the number of classes even if y has labels of one class only."""
         return 2
 
     def _checked_offset(self, offset: Any, N: int, K: int) -> Array | None:
+        """Return the offsets of class 1's score less class 0's, (N, 1)."""
         return check_offset_of_class_1(offset, N)
 
     def _one_row(self, second: bool = False) -> BinomialPlan | None:
@@ -91,6 +93,7 @@ class BinomialObjective(SoftmaxObjective):
         return centre.hessian(G, intercept)
 
     def _whole_hessian(self, w: Vector) -> Vector:
+        """Return the Hessian of the loss: from sums in float32 if they are accurate enough, else in double."""
         centre = self._centre
         H = None if centre is None else self._centred_hessian(centre, self._curving, w)
         return super()._whole_hessian(w) if H is None else H

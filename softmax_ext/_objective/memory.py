@@ -228,6 +228,7 @@ class SoftmaxObjective:
 
     @l2.setter
     def l2(self, l2: float) -> None:
+        """Replace the penalty by one of this strength."""
         self.penalty = self.penalty.with_strengths(l2, self.penalty.l1)
 
     def value(self, w: npt.ArrayLike) -> float:
@@ -603,6 +604,7 @@ class SoftmaxObjective:
         pool = slice(None, None, max(1, self.N // POOL))
 
         def posterior(rows: Rows, v: Vector) -> Array:
+            """Return the posterior of some samples for the parameters v."""
             w = v if raw is None else raw(v)
             return self._posterior(rows, *self.parameters.split(w, self.dtype))
 

@@ -351,6 +351,7 @@ class PiecesObjective:
         """
 
         def add_up() -> Vector:
+            """Return the sum over the pieces, by a pass over all of them."""
             total = np.zeros(entries)
             for part in self._partials(method, *vectors):
                 if isinstance(part, tuple):

@@ -100,6 +100,7 @@ class RowsSpace:
 
     @property
     def _dense(self) -> bool:
+        """Whether X is an array, not sparse."""
         return isinstance(self.X, np.ndarray)
 
     def bounds(self, grad: Vector) -> tuple[float, float]:

@@ -61,7 +61,7 @@ class History:
                 self.Sg[used], self.SY[used, row] = dots(self.S[used], run.grad, self.Y[row], run.n_threads)
 
     def direction(self) -> Vector:
-        """Return -H g."""
+        """Return the direction of the next step, -H g, by the two-loop recursion."""
         run, pairs = self.run, self.pairs
         if not pairs:
             (z,) = run.precondition(run.grad)

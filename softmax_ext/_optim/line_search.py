@@ -1,4 +1,4 @@
-"""The line search of the full-batch optimisers."""
+"""The line search of L-BFGS and Newton's method, for the strong Wolfe conditions."""
 
 from __future__ import annotations
 

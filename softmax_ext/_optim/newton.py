@@ -163,7 +163,8 @@ def _conjugate_gradients(run: Descent) -> Vector:
     direction, residual = np.zeros_like(run.w), -run.grad
     (z,) = run.precondition(residual)
     p, rz = z.copy(), run.dot(residual, z)
-    wanted = min(0.25, math.sqrt(run.largest_gradient)) ** 2 * rz  # so that the steps converge faster than linearly
+    # The tolerance falls with the gradient, so that Newton's steps converge faster than linearly.
+    wanted = min(0.25, math.sqrt(run.largest_gradient)) ** 2 * rz
     for _ in range(min(250, 2 * run.w.size)):
         Hp = run.objective.hessp(run.w, p)
         run.products += 1

@@ -16,7 +16,10 @@ State = TypeVar("State", bound=tuple[Any, ...])
 
 
 class Optimizer(NamedTuple, Generic[State]):
-    """An optimiser as two functions: ``init(params) -> state`` and ``update(grads, state, params) -> state``."""
+    """An optimiser as two functions: ``init(params) -> state`` and ``update(grads, state, params) -> state``.
+
+    `init` makes the state of a run; `update` takes a step: it writes into `params`, and returns the next state.
+    """
 
     init: Callable[[Params], State]
     update: Callable[[Params, State, Params], State]

@@ -76,6 +76,7 @@ class ProximalDescent(Descent):
         return of_weights if db is None else max(of_weights, float(np.abs(db).max(initial=0.0)))
 
     def _largest(self, *, exact: bool = False) -> float:
+        """Return the largest violation at this point."""
         return self.violation(self.w, self.asked[1])
 
     @property
