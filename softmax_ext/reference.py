@@ -140,7 +140,7 @@ def dlog_likelihood(x: Array, y: Array, s: Array) -> Array:
 
 
 def dlog_posterior(x: Array, s: Array) -> Array:
-    """(4) Return ∂log s_k/∂w_jz = x_j (δ_kz - s_z), as [k, j, z], which (3) simplifies to."""
+    """(4) Return ∂log s_k/∂w_jz = x_j (δ_kz - s_z), as [k, j, z], which is (3) divided by s_k."""
     δ = np.eye(len(s))
     derivatives: Array = np.einsum("j,kz->kjz", x, δ - s)
     return derivatives
@@ -278,9 +278,9 @@ def binomial(
 ) -> Binomial:
     """(9) Return loss, gradient and Hessian of two classes with one row of coefficients.
 
-    Class 0 has the score 0, and class 1 the score z = x w + b + offset. Both posteriors are computed from e =
-    exp(-|z|), so that the smaller one keeps its digits. The residual of z is R = S_1 Y_0 - S_0 Y_1, which is S_1 - Y_1
-    where the targets, labels or Y (N, 2), sum to one. The Hessian is 1/m Σ_i s_i S_i0 S_i1 (Y_i0 + Y_i1) x_i x_iᵀ.
+    Class 0 has the score 0, and class 1 the score z = x w + b + offset. Both posteriors are computed from
+    e = exp(-|z|), so that the smaller one keeps its digits. The residual of z is R = S_1 Y_0 - S_0 Y_1, which is S_1 -
+    Y_1 where the targets, labels or Y (N, 2), sum to one. The Hessian is 1/m Σ_i s_i S_i0 S_i1 (Y_i0 + Y_i1) x_i x_iᵀ.
     """
     Y = y if y.ndim == 2 else one_hot(y, 2)
     s = np.ones(len(Y)) if sample_weight is None else sample_weight
