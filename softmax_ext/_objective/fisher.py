@@ -2,17 +2,18 @@
 
     M_k = 1/m Σ_i s_i S_ik (1 - S_ik) x_i x_iᵀ + penalty
 
-The weight S_ik (1 - S_ik) is next to nothing for most rows i, and for other rows in each class k. So each class has a
-sample of its own, drawn by priorities (Duffield, Lund and Thorup, Journal of the ACM 54, 2007), which takes a row about
-as often as its weight says. A fixed sequence takes the place of random numbers, so a fit always draws the same samples.
+The weight S_ik (1 - S_ik) is next to nothing for most rows i, and the rows that count differ from class to class. So
+each class has a sample of its own, drawn by priorities (Duffield, Lund and Thorup, Journal of the ACM 54, 2007), which
+takes a row about as often as its weight says. A fixed sequence takes the place of random numbers, so a fit always draws
+the same samples.
 
 If blocks would cost too much, M has their diagonals only, for features less their means. Without the means, features
 that are all positive would have a common direction in which the diagonal is far too small, and so would the levels of a
 one-hot feature, which add up to the intercept; see "Diagonals of features less their means" in docs/notes.md.
 
-Rounding of the weights changes next to nothing in such a sample. In a systematic sample, with marks along the sum of
-the weights (Madow 1949), each mark behind a change may fall on another row; see "Samples by priorities" in
-docs/notes.md.
+Rounding of the weights changes next to nothing in such a sample. Systematic sampling (Madow 1949), which draws the rows
+at marks along the running sum of the weights, may draw other rows at all marks after a change; see "Samples by
+priorities" in docs/notes.md.
 """
 
 from __future__ import annotations

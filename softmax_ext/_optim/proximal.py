@@ -117,11 +117,11 @@ class ProximalDescent(Descent):
 
 
 class Model:
-    """The quadratic model at the point of a descent, refreshed at iterations 0, 5, 15, 45, 75, ...
+    """The quadratic model at a descent's present point, whose M is computed at iterations 0, 5, 15, 45, 75, ...
 
-    Where parameters are few it is the whole Hessian of each point, and there are no pairs. From the first refresh on
-    it is that of the weights that are not 0 or may become so, where those are few enough; then it is also refreshed
-    where others are further from their optimum than these.
+    If parameters are few, M is the whole Hessian at each point, and there are no pairs. Otherwise M is the Hessian by
+    the weights that are, or may become, other than 0, if those are few enough. It is then also computed when the other
+    weights have more than half of the largest violation.
     """
 
     def __init__(self, run: ProximalDescent, few: int) -> None:
