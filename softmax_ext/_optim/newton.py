@@ -129,11 +129,12 @@ def _is_rounding(predicted: list[float], run: Descent) -> bool:
 def inverse_hessian(objective: Any, w: Vector) -> Callable[[Vector], Vector]:
     """Return a function that multiplies by the inverse of an objective's whole Hessian at w.
 
-    If the Hessian is singular because classes have parameters in common, a gradient has a component there that is only
-    rounding, some 1e-8 of a float32 pass, which the ridge of the factor would enlarge to 1e5. It is removed if the
-    objective's layout tells where it is. If features nearly depend on one another, a gradient has no correct digits in
-    some other directions. So each second derivative is increased by the rounding error of its centred feature. The
-    means of features are left out there, since a feature far from 0 would be damped too much.
+    If the same can be added to a parameter of all classes without a change of the loss, the Hessian is singular along
+    that direction. A gradient's component along it is only rounding, some 1e-8 of a float32 pass, but the ridge of the
+    factor would enlarge it to 1e5. So it is removed, if the objective's layout tells the direction. If features nearly
+    depend on one another, a gradient has no correct digits along some other directions. So each second derivative is
+    increased by the rounding error that it would have if its feature's mean were 0; with the mean, features far from 0
+    would be damped too much.
     """
     H, parameters = objective.hessian(w), getattr(objective, "parameters", None)
     if isinstance(parameters, Parameters):
