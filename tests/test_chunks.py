@@ -173,7 +173,7 @@ def test_offsets_of_chunks_are_in_them():
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("K", [2, 3])
-def test_standardised(K, fit_intercept, source):
+def test_a_standardised_fit_to_chunks_is_that_in_memory(K, fit_intercept, source):
     """Over chunks the moments are those of all rows, the weights theirs, and the fit is the one in memory."""
     X, y = problem(K=K)
     X[:, 3] = 7

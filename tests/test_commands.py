@@ -662,7 +662,7 @@ def test_a_terminal_sees_objective_and_gradient(iris, monkeypatch, capsys):
     assert "objective" in err and "gradient" in err
 
 
-def test_bench(capsys, monkeypatch):
+def test_bench_prints_each_contenders_time(capsys, monkeypatch):
     monkeypatch.setattr(bench, "ROUNDS", 1)
     run("bench", "--shapes", "iris", "digits", "--threads", "1")
     lines = capsys.readouterr().out.splitlines()

@@ -154,7 +154,7 @@ def test_l1_as_in_memory_and_in_chunks(K, grouped, few, client, monkeypatch):
 
 
 @pytest.mark.parametrize("form", [scipy.sparse.csr_array, scipy.sparse.csr_matrix])
-def test_sparse_blocks(form, client):
+def test_sparse_blocks_give_the_fit_of_the_whole_array(form, client):
     X, y = problem()
     X *= np.random.default_rng(0).random(X.shape) < 0.3
     sparse = split(X).map_blocks(form)
@@ -377,7 +377,7 @@ def test_offsets_go_with_their_rows(client, K, form):
 
 
 @pytest.mark.parametrize("K", [2, 3])
-def test_standardised(client, K):
+def test_a_standardised_fit_to_partitions_is_that_in_memory(client, K):
     X, y = problem(K)
     s = np.random.default_rng(0).exponential(size=len(y))
     parameters = {"standardize": True, "C": 0.1}
@@ -416,7 +416,7 @@ def test_without_a_cluster():
 # what does not fit
 
 
-def test_refusals(client):
+def test_wrong_arguments_are_refused(client):
     X, y = problem()
     fit = LogisticRegression(client=client).fit
     bad = X.copy()

@@ -66,7 +66,7 @@ def test_every_function_of_the_parameters(pair):
             same(ours.predict(matrix, exog, which=which), theirs.predict(matrix, exog, which=which))
 
 
-def test_results(pair):
+def test_results_are_statsmodels(pair):
     ours, theirs = (model.fit(disp=0) for model in pair)
     names = "params bse tvalues pvalues llf llr llr_pvalue prsquared aic bic df_model df_resid nobs resid_response"
     for name in names.split():

@@ -26,7 +26,7 @@ def problem(K, N=120, D=7):
     ["dense", "csr", "soft", "standardised", "weights", "wide", "warm", "chunks", "newton"]
     + [f"offset {kind}" for kind in ("csr", "soft", "standardised", "wide", "chunks")],
 )
-def test_it_bounds_how_far_the_minimum_is(kind, K, intercept, tol):
+def test_the_gap_bounds_the_distance_to_the_minimum(kind, K, intercept, tol):
     kind, offsets = kind.split()[-1], kind.startswith("offset")
     X, y, s = problem(K, *((20, 300) if kind == "wide" else ()))
     model = LogisticRegression(
@@ -59,7 +59,7 @@ def test_it_bounds_how_far_the_minimum_is(kind, K, intercept, tol):
 
 @pytest.mark.parametrize("moved", [0, 1])
 @pytest.mark.parametrize("intercept", [True, False])
-def test_it_is_the_specifications(intercept, moved):
+def test_the_gap_is_that_of_the_specification(intercept, moved):
     X, y, s = problem(4)
     offset = moved * (np.random.default_rng(1).standard_normal((120, 4)) + np.arange(4))
     model = LogisticRegression(C=3.0, tol=1e-3, fit_intercept=intercept).fit(X, y, s, offset if moved else None)
@@ -68,7 +68,7 @@ def test_it_is_the_specifications(intercept, moved):
     assert model.gap_ == pytest.approx(want, rel=0.2, abs=1e-12)
 
 
-def test_where_there_is_none():
+def test_without_a_penalty_of_every_feature_there_is_no_gap():
     X, y, s = problem(3)
     assert np.isnan(LogisticRegression(C=np.inf).fit(X, y, s).gap_)
     assert np.isnan(LogisticRegression(penalty_weights=np.arange(7)).fit(X, y).gap_)
@@ -79,7 +79,7 @@ def test_where_there_is_none():
 
 
 @pytest.mark.parametrize("intercept", [True, False])
-def test_it_takes_one_pass_with_intercepts_and_none_without(intercept, monkeypatch):
+def test_the_gap_takes_one_pass_with_intercepts_and_none_without(intercept, monkeypatch):
     X, y, s = problem(3)
     passes, ask = [], SoftmaxObjective.value_and_grad
     monkeypatch.setattr(SoftmaxObjective, "value_and_grad", lambda self, w: (passes.append(1), ask(self, w))[1])
@@ -93,7 +93,7 @@ def test_it_takes_one_pass_with_intercepts_and_none_without(intercept, monkeypat
 
 
 @pytest.mark.parametrize("K", [2, 4])
-def test_its_pass_has_the_gradient_of_constant_probabilities(K):
+def test_the_pass_of_the_gap_has_the_gradient_of_constant_probabilities(K):
     X, y, s = problem(K)
     Objective = BinomialObjective if K == 2 else SoftmaxObjective
     objective = Objective(X, y, sample_weight=s)
@@ -107,7 +107,7 @@ def test_its_pass_has_the_gradient_of_constant_probabilities(K):
 @pytest.mark.parametrize("targets", ["labels", "soft"])
 @pytest.mark.parametrize("kind", ["one row", "L2", "L1", "grouped"])
 @pytest.mark.parametrize("moved", [False, True])
-def test_it_is_the_specifications_far_from_the_minimum(moved, kind, targets):
+def test_the_gap_is_that_of_the_specification_far_from_the_minimum(moved, kind, targets):
     """Where constant probabilities are much of the mixture."""
     K = 2 if kind == "one row" else 4
     (X, y, s), rng = problem(K), np.random.default_rng(5)

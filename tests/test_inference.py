@@ -63,7 +63,7 @@ def test_without_a_penalty_it_is_mnlogit_after_the_change_of_base(K, intercept):
 
 @pytest.mark.parametrize("kind", ["csr", "float32", "csr32", "chunks", "frame"])
 @pytest.mark.parametrize("K", [2, 3])
-def test_kinds_of_data(K, kind, tmp_path):
+def test_every_kind_of_data_gives_the_same_inference(K, kind, tmp_path):
     from softmax_ext import chunks
 
     X, y = data(K, N=900)
@@ -87,7 +87,7 @@ def test_kinds_of_data(K, kind, tmp_path):
     same(ours.null_log_likelihood, reference.null_log_likelihood, rtol=1e-5)
 
 
-def test_dask():
+def test_a_cluster_gives_the_inference_of_memory():
     da = pytest.importorskip("dask.array")
     distributed = pytest.importorskip("distributed")
     from softmax_ext.dask import LogisticRegression as OnDask
@@ -155,7 +155,7 @@ def test_class_weights_weigh_samples():
     same(weighted.std_error, LogisticRegression(C=np.inf).inference(X, y, y + 1).std_error)
 
 
-def test_tables():
+def test_tables_and_data_frames_show_the_numbers():
     X, y = data(3)
     result = LogisticRegression(C=np.inf).inference(X, y)
     text = str(result)
@@ -245,7 +245,7 @@ def test_some_thousand_coefficients():
 
 
 @pytest.mark.parametrize("K", [2, 3])
-def test_display(K):
+def test_the_display_shows_coefficients_and_intervals(K):
     pytest.importorskip("matplotlib")
     X, y = data(K)
     result = LogisticRegression(C=np.inf).inference(X, y)

@@ -53,7 +53,7 @@ def assert_same_fit(one, other):
 @pytest.mark.parametrize("frame", [False, True])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("K", [2, 3])
-def test_there_and_back(kind, K, dtype, frame):
+def test_an_estimator_comes_back_from_scikit_learn_as_it_was(kind, K, dtype, frame):
     name, parameters = kind
     X, y = iris(K, dtype, frame)
     ours = getattr(linear_model, name)(**parameters).fit(X, y)
@@ -71,7 +71,7 @@ def test_there_and_back(kind, K, dtype, frame):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("K", [2, 3])
-def test_here_and_back(kind, K):
+def test_an_estimator_of_scikit_learn_comes_back_as_it_was(kind, K):
     name, parameters = kind
     X, y = iris(K, "f8", True)
     theirs = getattr(sklearn.linear_model, name)(**parameters).fit(X, y)

@@ -37,7 +37,9 @@ def on_one_and_two_threads(function, *arguments, **keywords):
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("labels, weights", TARGETS)
-def test_small_sizes(isa, dtype, storage, labels, weights, bias, seed, make_problem, assert_like_reference):
+def test_every_small_size_is_right(
+    isa, dtype, storage, labels, weights, bias, seed, make_problem, assert_like_reference
+):
     """Every N in 1..9, K in 1..67 and D in 1..70, in another pairing for every seed and combination of the rest."""
     rng = np.random.default_rng([seed, *f"{isa}{dtype}{labels}{weights}{bias}{storage}".encode()])
     for N, D, K in zip(np.arange(70) % 9 + 1, rng.permutation(70) + 1, rng.permutation(70) % 67 + 1, strict=True):
@@ -48,7 +50,9 @@ def test_small_sizes(isa, dtype, storage, labels, weights, bias, seed, make_prob
 
 @pytest.mark.parametrize("labels, weights, bias", [("labels", "both", True), ("probabilities", "sample_weight", False)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_shapes(isa, dtype, storage, shape, labels, weights, bias, seed, make_problem, assert_like_reference):
+def test_every_shape_is_right(
+    isa, dtype, storage, shape, labels, weights, bias, seed, make_problem, assert_like_reference
+):
     target = {"labels": labels, "weights": weights, "bias": bias}
     arguments, keywords = make_problem(*shape, dtype, seed, **target, storage=storage)
     assert_like_reference(on_one_and_two_threads(loss_grad, *arguments, **keywords), arguments, keywords)
@@ -101,7 +105,7 @@ def test_predict_proba(isa, tolerance, storage, shape, bias, seed, make_problem)
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_scores(isa, tolerance, storage, shape, bias, seed, make_problem):
+def test_scores_are_those_of_the_reference(isa, tolerance, storage, shape, bias, seed, make_problem):
     (X, _, W, b), _ = make_problem(*shape, tolerance.dtype, seed, bias=bias, storage=storage)
     Z = on_one_and_two_threads(scores, X, W, b)
     assert Z.dtype == tolerance.dtype and Z.flags.c_contiguous
@@ -276,7 +280,7 @@ slices = st.tuples(st.sampled_from([1, 2, -1, -3]), st.sampled_from([1, 2, -1, -
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(sizes, slices, st.booleans(), st.sampled_from(TARGETS), st.integers(0, 2**32), st.integers(1, 3))
 @hypothesis.example((2, 44, 2), (1, 1), False, ("labels", "sample_weight"), 815, 1)  # a loss of 1.8e-43
-def test_any_problem(
+def test_any_drawn_problem_is_right(
     isa, dtype, storage, stored, make_problem, assert_like_reference, size, steps, F, target, seed, n_threads
 ):
     """A view of a larger array; of a CSR matrix SciPy takes a copy, and leaves its indices unsorted."""

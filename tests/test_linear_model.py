@@ -994,7 +994,7 @@ soft = np.full((120, 3), 1 / 3)
         ({"n_threads": 1.5}, (X3, y3), ValueError, "The 'n_threads' parameter of LogisticRegression"),
     ],
 )
-def test_refusals(parameters, arguments, error, message):
+def test_wrong_arguments_are_refused(parameters, arguments, error, message):
     with pytest.raises(error) as caught:
         LogisticRegression(**parameters).fit(*arguments)
     assert message in str(caught.value)

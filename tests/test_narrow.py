@@ -90,7 +90,7 @@ def assert_same(ours, theirs):
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_functions(isa, kind, shape, function):
+def test_functions_of_narrow_X_give_the_bits_of_float32(isa, kind, shape, function):
     X, y, W, b = problem(kind, *shape)
     want = function(X.astype(np.float32), y, W, b)
     assert_same(function(X, y, W, b), want)
@@ -123,7 +123,7 @@ def test_memory_maps(isa, kind, tmp_path):
 
 @pytest.mark.parametrize("D", [1, 7, 8, 15, 16, 17, 31, 64])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_number(isa, kind, D):
+def test_every_narrow_number_is_widened_exactly(isa, kind, D):
     """All numbers of the type in one gradient, some of them alone, where each is seen; then with those not finite."""
     if kind == "bfloat16":
         pytest.importorskip("ml_dtypes")
@@ -145,7 +145,7 @@ def test_every_number(isa, kind, D):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
-def test_objectives(isa, kind, Objective):
+def test_objectives_of_narrow_X_give_the_bits_of_float32(isa, kind, Objective):
     for N, D in ((61, 3), (3001, 37), (2000, 256)):
         X, y, _, _ = problem(kind, N, D, 2)
         narrow_, wide = (Objective(X, y, l2=0.1) for X in (X, X.astype(np.float32)))
@@ -164,7 +164,7 @@ def test_objectives(isa, kind, Objective):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "adam"])
-def test_estimator(kind, K, solver):
+def test_an_estimator_of_narrow_X_gives_the_fit_of_float32(kind, K, solver):
     X, y, _, _ = problem(kind, 700, 20, K)
     options = {"max_iter": 5} if solver == "adam" else {"tol": 1e-6}
 
@@ -199,7 +199,7 @@ def test_cross_validation_and_paths(kind, K):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_partial_fit(kind):
+def test_partial_fit_of_narrow_X_gives_the_steps_of_float32(kind):
     X, y, _, _ = problem(kind, 700, 20, 3)
 
     def coefficients(X):
@@ -212,7 +212,7 @@ def test_partial_fit(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_optim_fit(kind):
+def test_optim_fit_of_narrow_X_gives_the_steps_of_float32(kind):
     X, y, _, _ = problem(kind, 700, 20, 3)
     pair = X, X.astype(np.float32)
     assert_same(*(optim.fit(X, y, optim.adam(0.01), batch_size=64, epochs=2, random_state=0)[:2] for X in pair))

@@ -228,7 +228,7 @@ def test_binomial_is_the_softmax_with_a_zero_row(stored):
 
 @pytest.mark.parametrize("K", [7, "one row"])
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
-def test_evaluate(isa, tolerance, storage, labels, K, make):
+def test_evaluate_gives_the_losses_and_accuracy_of_the_reference(isa, tolerance, storage, labels, K, make):
     objective, w, _, (X, y, W, b), keywords = make(301, 9, K, tolerance.dtype, labels=labels, storage=storage)
     Z = reference.scores(X, W, b)
     got = objective.evaluate(w)

@@ -67,7 +67,7 @@ def test_the_reference_adds_it_as_a_column_with_the_weight_1():
     np.testing.assert_allclose(found.dW, want.dW[:, :4], rtol=1e-12)
 
 
-def test_its_layout_and_type_change_no_bit(isa):
+def test_the_offsets_layout_and_type_change_no_bit(isa):
     X, y, W, b, offset = problem(20011, 12, 3, np.float32)
     offset = offset.astype(np.float32)
     want = loss_grad(X, y, W, b, offset=offset)
@@ -94,7 +94,7 @@ def test_minus_infinity_takes_a_class_out():
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "reference"])
-def test_objectives(monkeypatch, compiled, Objective, storage):
+def test_objectives_take_offsets_as_columns_with_the_weight_1(monkeypatch, compiled, Objective, storage):
     """All that an objective tells is that of the extra columns of offsets, whose weights are 1."""
     if not compiled:
         monkeypatch.setattr(softmax_ext._core.dispatch, "kernels", None)
@@ -146,7 +146,7 @@ def test_a_fit_takes_out_what_the_offset_explains(K, standardize, solver):
     np.testing.assert_array_equal(found.predict(X, offset=known), Z > 0 if K == 2 else Z.argmax(axis=1))
 
 
-def test_it_is_that_of_statsmodels():
+def test_a_fit_with_an_offset_is_that_of_statsmodels():
     sm = pytest.importorskip("statsmodels.api")
     X, y, _, _, offset = problem(501, 4, 2)
     want = sm.GLM(y, sm.add_constant(X), family=sm.families.Binomial(), offset=offset[:, 0]).fit(tol=1e-12)

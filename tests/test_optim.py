@@ -233,7 +233,7 @@ def test_a_schedule_is_asked_for_every_step_from_zero():
     ],
     ids=["constant", "exponential", "inverse time", "cosine", "cosine to a tenth"],
 )
-def test_schedules(schedule, formula):
+def test_schedules_are_their_formulas(schedule, formula):
     np.testing.assert_allclose(
         [schedule(t) for t in range(50)], [formula(t) for t in range(50)], rtol=1e-14, atol=1e-17
     )

@@ -160,7 +160,7 @@ def test_bits_dtypes_and_pickles():
         ({"X": from_iterable(lambda: iter([]))}, TypeError, "got Chunks"),
     ],
 )
-def test_refusals(given, error, words):
+def test_wrong_arguments_are_refused(given, error, words):
     X, y = problem(3)
     with pytest.raises(error, match=words):
         logistic_regression_path(**{"X": X, "y": y} | given)

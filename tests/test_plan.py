@@ -246,7 +246,7 @@ def cuts(draw):
 @hypothesis.given(cuts())
 @hypothesis.example((way_of(2, 8, 16), 257, 2**25))
 @hypothesis.example((way_of(32, 1, 32), 9, 25165825))
-def test_visits(cut):
+def test_visits_cover_every_row_once(cut):
     way, N, row_bytes = cut
     made = list(visits(way, N, row_bytes))
     stop = end = 0

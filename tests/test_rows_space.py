@@ -37,7 +37,7 @@ def wide_objective(kind, dtype, K, C=1.0, **options):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_coordinates(kind, dtype, isa):
+def test_coordinates_keep_scores_and_norms(kind, dtype, isa):
     X, _ = wide(kind, dtype)
     objective = SoftmaxObjective(X, wide()[1])
     space, narrow = objective.in_rows_space()

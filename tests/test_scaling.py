@@ -165,7 +165,7 @@ def test_many_features_of_narrow_types(kind, solver):
     np.testing.assert_allclose(found.predict_proba(X), want.predict_proba(X.astype(float)), atol=2e-3)
 
 
-def test_it_goes_on_from_the_fit_before_and_tells_of_raw_coefficients():
+def test_a_warm_start_goes_on_and_callbacks_see_raw_coefficients():
     X, y, _ = problem()
     seen = []
     model = LogisticRegression(standardize=True, warm_start=True, tol=1e-6, callback=lambda i, f, g, w: seen.append(w))
@@ -240,7 +240,7 @@ def test_a_path_is_that_of_scaled_samples(storage, l1_ratio, K, intercept):
     np.testing.assert_allclose(Z, scaled, atol=1e-3)
 
 
-def test_where_it_is_not_there():
+def test_standardize_is_refused_where_it_cannot_be():
     X, y, _ = problem()
     model = LogisticRegression(standardize=True)
     batches, chunks = clone(model).set_params(solver="adam"), from_iterable(lambda: [(X, y)])

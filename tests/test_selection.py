@@ -285,7 +285,7 @@ def test_the_strongest_within_one_standard_error():
 
 @pytest.mark.parametrize("refit", [True, "one_se", False])
 @pytest.mark.parametrize("K", [2, 3])
-def test_refit(refit, K):
+def test_the_last_model_is_as_refit_says(refit, K):
     X, y = problem(K, 20)
     model = cv(refit=refit, Cs=[10.0, 1e-3, 0.1], scoring="neg_log_loss", tol=1e-8, max_iter=500).fit(X, y)
     scores = model.scores_[:, 0]
@@ -371,7 +371,7 @@ def test_defaults_warn_as_scikit_learns_do():
 
 
 @pytest.mark.skipif(VERSION < (1, 8), reason="splitters take groups by metadata routing")
-def test_groups():
+def test_groups_reach_the_splitter():
     X, y = problem(3)
     groups = np.arange(120) // 10
     with sklearn.config_context(enable_metadata_routing=True):
@@ -421,7 +421,7 @@ def test_scikit_learns_callbacks_see_each_fit():
         ({}, {"extra": 1}, ValueError, "only supported if enable_metadata_routing=True"),
     ],
 )
-def test_refusals(parameters, data, error, words):
+def test_wrong_arguments_are_refused(parameters, data, error, words):
     X, y = problem(3)
     model = cv(**parameters)
     with pytest.raises(error, match=words):

@@ -34,7 +34,7 @@ def problem(dtype, make_problem):
 @pytest.mark.parametrize("matrix", [True, False], ids=["matrix", "array"])
 @pytest.mark.filterwarnings("ignore:Constructing a DIA matrix")
 @pytest.mark.parametrize("kind", KINDS)
-def test_formats(isa, problem, kind, matrix):
+def test_every_sparse_format_gives_the_same_result(isa, problem, kind, matrix):
     X, *rest = problem
     other = (scipy.sparse.csr_matrix(X) if matrix else X).asformat(kind)
     assert_same(results(other, *rest), results(X, *rest))

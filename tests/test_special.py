@@ -442,7 +442,7 @@ except KeyboardInterrupt:
     *((name, K) for name in ("softmax", "logsumexp", "cross_entropy") for K in (100, 10_000)),
     ("softmax", 2 * 10**7), ("logsumexp", 2 * 10**7),
 ])  # fmt: skip
-def test_interrupt(name, K):
+def test_ctrl_c_ends_a_long_call(name, K):
     """A long call ends within a second of Ctrl-C, on the slowest level."""
     env = os.environ | {"SOFTMAX_EXT_ISA": dispatch.available()[-1]}
     command = [sys.executable, "-c", LONG, name, str(K)]

@@ -36,7 +36,7 @@ def problem(K, storage="dense", N=151, D=19, **options):
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("K", [2, 3, 11])
 @pytest.mark.parametrize("storage", ["dense", "csr", "Fortran order", "float32", "float16", "uint8"])
-def test_it_is_that_part_of_the_whole(storage, K, intercept):
+def test_the_support_is_that_part_of_the_whole_hessian(storage, K, intercept):
     objective, rng = problem(K, storage, fit_intercept=intercept), np.random.default_rng(0)
     w = 0.002 * rng.standard_normal(objective.size)
     whole = objective.hessian(w)
@@ -145,7 +145,7 @@ def test_fits_take_fewer_passes_with_it(grouped, storage, monkeypatch):
     assert 2 * counts[1] < counts[0]
 
 
-def test_it_is_not_there_where_it_is_too_dear():
+def test_there_is_no_support_where_it_would_cost_too_much():
     objective = problem(3)
     kept = np.arange(objective.size)
     assert support.rows_for(objective, kept) == objective.N

@@ -42,7 +42,7 @@ OF_NUMPY = [(np.int8(3), 3), (np.uint64(2**63), 24), (np.array(5), 5)]
 
 
 @pytest.mark.parametrize(("n_threads", "expected"), [*COUNTS, *NEGATIVE, *OF_NUMPY])
-def test_argument(machine, n_threads, expected):
+def test_the_argument_is_counted_as_documented(machine, n_threads, expected):
     assert _threads.effective(n_threads) == expected
 
 
@@ -76,7 +76,7 @@ GARBAGE = ["", "garbage", "\0", "\n"]
 
 @pytest.mark.parametrize(("text", "expected"), (LIMITS | dict.fromkeys(NO_LIMIT + GARBAGE)).items())
 @pytest.mark.parametrize("version", [1, 2])
-def test_quota(version, text, expected, tmp_path):
+def test_a_quota_limits_the_default(version, text, expected, tmp_path):
     membership = tmp_path / "membership"
     if version == 2:
         membership.write_text("0::/\n")
@@ -144,7 +144,7 @@ def test_omp_num_threads_that_libgomp_refuses(value):
 
 @needs_openmp
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity to set")
-def test_affinity():
+def test_an_affinity_mask_limits_the_default():
     code = f"import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); {PRINT_COUNTS}"
     assert run_python(code) == f"1 1 {_threads.OVERSUBSCRIPTION}"
 

@@ -34,7 +34,7 @@ def test_the_number_of_threads_changes_no_bit(isa, dtype, storage, shape, labels
 
 
 @pytest.mark.parametrize("order", ["F", ">"])
-def test_nor_where_X_is_converted_block_by_block(isa, dtype, order, make_problem):
+def test_blocks_of_a_converted_X_change_no_bit(isa, dtype, order, make_problem):
     (X, *rest), keywords = make_problem(20011, 54, 7, dtype)
     X = np.asfortranarray(X) if order == "F" else X.astype(dtype.newbyteorder())
     one = results((X, *rest), keywords, 1)

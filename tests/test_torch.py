@@ -596,7 +596,7 @@ def test_signatures_are_pytorchs(name):
     assert parameters(getattr(ours, name)) == parameters(getattr(theirs, name))
 
 
-def test_modules(runs):
+def test_modules_have_pytorchs_state_and_losses(runs):
     torch.manual_seed(0)
     w, y, Z = torch.rand(5), torch.randint(0, 5, (7,)), torch.randn(7, 5)
     for options in ({}, {"weight": w, "reduction": "sum"}, {"label_smoothing": 0.1, "ignore_index": 2}):
