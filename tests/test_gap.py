@@ -108,7 +108,7 @@ def test_the_pass_of_the_gap_has_the_gradient_of_constant_probabilities(K):
 @pytest.mark.parametrize("kind", ["one row", "L2", "L1", "grouped"])
 @pytest.mark.parametrize("moved", [False, True])
 def test_the_gap_is_that_of_the_specification_far_from_the_minimum(moved, kind, targets):
-    """Where constant probabilities are much of the mixture."""
+    """Far from the minimum, constant probabilities are a large part of the mixture."""
     K = 2 if kind == "one row" else 4
     (X, y, s), rng = problem(K), np.random.default_rng(5)
     X, Y = X / 10, reference.one_hot(y, K)

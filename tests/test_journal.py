@@ -1,4 +1,4 @@
-"""Full-batch fits over chunks that are killed and go on: to the same bits, without a pass that was made already."""
+"""Full-batch fits over chunks that are killed and go on, to the same bits and without repeating a pass."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ def problem(N=600, D=40, K=5):
 
 
 class Data:
-    """Chunks that count how often they are gone through."""
+    """Chunks that count how often they are read."""
 
     def __init__(self, X, y):
         self.X, self.y, self.passes = X, y, 0
@@ -38,7 +38,8 @@ class Data:
             yield self.X[i : i + 101], self.y[i : i + 101]
 
 
-# By the way that a fit takes: L-BFGS, then Newton's method; Newton's alone; products with the Hessian; coordinates.
+# Problems by the methods that fit them: L-BFGS, then Newton's method; Newton's method alone; products with the Hessian;
+# coordinate descent.
 WAYS = {
     "lbfgs": ((600, 40, 5), {"C": 0.1, "tol": 1e-8}),
     "eased": ((600, 40, 5), {"C": 1e5}),
@@ -58,7 +59,7 @@ def fit(data, checkpoint=None, **parameters):
 
 
 def records(path):
-    """Where each record ends, the first line first."""
+    """Return where the first line and each record end."""
     content = path.read_bytes()
     ends = [content.index(b"\n") + 1]
     while ends[-1] < len(content):
@@ -168,7 +169,7 @@ PROGRAM = """
 
 @pytest.mark.parametrize("way", ["lbfgs", "l1"])
 def test_killed_and_started_again(way, tmp_path):
-    """Twice, by SIGKILL: behind an iteration, and later in the middle of a pass."""
+    """The process is killed twice by SIGKILL: after an iteration, and later in the middle of a pass."""
     program, path = tmp_path / "program.py", tmp_path / "fit.journal"
     folder = repr(__file__.rpartition("/")[0])
     program.write_text(f"import sys\nsys.path.insert(0, {folder})\n" + textwrap.dedent(PROGRAM))

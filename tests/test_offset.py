@@ -1,4 +1,4 @@
-"""Offsets: what is added to the scores, with the rows wherever these go."""
+"""Offsets, which are added to the scores, and stay with their rows wherever these go."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def problem(N, D, K, dtype=np.float64):
 
 
 def explained(N, D, K):
-    """Return samples, labels that follow from them and an offset, and that as a user gives it: (N,) of two classes."""
+    """Return samples, labels that depend on them and on an offset, and the offset as a user gives it."""
     X, _, W, b, offset = problem(N, D, K)
     Z = X @ W.T + b + 2 * offset
     y = (Z + np.random.default_rng(0).gumbel(size=Z.shape)).argmax(axis=1)
@@ -95,7 +95,7 @@ def test_minus_infinity_takes_a_class_out():
 @pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "reference"])
 def test_objectives_take_offsets_as_columns_with_the_weight_1(monkeypatch, compiled, Objective, storage):
-    """All that an objective tells is that of the extra columns of offsets, whose weights are 1."""
+    """All results of an objective are those of one with the offsets as extra columns whose weights are 1."""
     if not compiled:
         monkeypatch.setattr(softmax_ext._core.dispatch, "kernels", None)
     K = 2 if Objective is BinomialObjective else 3
@@ -157,7 +157,7 @@ def test_a_fit_with_an_offset_is_that_of_statsmodels():
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_mini_batches_take_their_own(K, solver):
-    """Rows in another order are other batches, but the data are the same: the fits come near one another."""
+    """Rows in another order make other batches, but the fits to the same data end near one another."""
     X, y, W, _, _ = problem(2000, 4, K)
     offset = X @ W.T
     options = {"solver": solver, "epochs": 30, "random_state": 0, "C": np.inf}
@@ -257,7 +257,7 @@ def test_a_path_and_its_certificates(K, l1_ratio, intercept):
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("soft", [False, True])
 def test_a_gap_bounds_the_distance(K, soft):
-    """Fits that end early: of labels and of probabilities whose rows do not sum to one."""
+    """The bound holds for fits that end early, to labels and to probabilities whose rows do not sum to one."""
     X, y, offset = explained(301, 4, K)
     targets = np.random.default_rng(0).exponential(size=(301, K)) if soft else y
     best = LogisticRegression(C=0.1, tol=1e-10).fit(X, targets, offset=offset)

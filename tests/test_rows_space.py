@@ -26,7 +26,7 @@ def wide(kind="dense", dtype=np.float64, K=3, seed=0):
     y[:K] = range(K)
     if kind == "sparse":
         X *= rng.random((N, D)) < 0.1
-    X[9] = X[4]  # a sample that is there twice is no direction of its own
+    X[9] = X[4]  # a repeated sample adds no direction
     return (scipy.sparse.csr_array(X) if kind == "sparse" else X), y
 
 
@@ -71,7 +71,7 @@ def test_bounds_of_the_largest_component_are_told_without_a_look_at_the_samples(
 
 @pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-6])
 def test_a_fit_ends_where_one_that_is_watched_does(tol):
-    """It looks at the largest component of all features, as one with a callback always does, before it goes on."""
+    """A fit without a callback, too, looks at the largest component of all features before it goes on."""
     objective = wide_objective("dense", np.float64, 3)
     zero, watched = np.zeros(objective.size), []
     seen = minimize(objective, zero, tol=tol, max_iter=300, callback=lambda i, f, g: watched.append(g))
@@ -81,7 +81,7 @@ def test_a_fit_ends_where_one_that_is_watched_does(tol):
 
 
 def centred(parameters, w):
-    """What determines the scores: of more than two classes all may have anything in common."""
+    """Compare what determines the scores: with more than two classes, all rows of W may have the same vector added."""
     W = parameters.by_class(w, np.float64)
     return W if parameters.binary else W - W.mean(axis=0)
 
@@ -105,7 +105,7 @@ def test_the_minimum_is_that_of_all_features(kind, K, C):
     for f, g, w in seen[::3]:
         value, grad = objective.value_and_grad(w)
         assert f == pytest.approx(value, rel=1e-9) and g == pytest.approx(abs(grad).max(), abs=1e-11)
-    again = minimize(objective, found.w + 1e-3, tol=1e-7, max_iter=500)  # what no sample sees is taken away
+    again = minimize(objective, found.w + 1e-3, tol=1e-7, max_iter=500)  # removes the part of w that changes no score
     np.testing.assert_allclose(centred(objective.parameters, again.w), least, atol=1e-2 * max(abs(least).max(), 1))
 
 
@@ -129,7 +129,7 @@ def test_no_number_of_threads_changes_a_bit(K, dtype):
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 def test_paths_and_folds_stay_there(kind, K, n_threads, monkeypatch):
-    """All fits share one factor, and end where each alone does."""
+    """All fits share one factor, and end where each would end alone."""
     made, create = [], RowsSpace.__init__
     monkeypatch.setattr(RowsSpace, "__init__", lambda space, *of: (made.append(1), create(space, *of))[1])
     (X, y), Cs, tol = wide(kind, np.float64, K), [0.01, 1.0, 100.0], 1e-7
@@ -183,7 +183,7 @@ def test_samples_of_any_rank(N, D, dtype, isa):
 
 
 def test_many_features_are_taken_in_several_goes(monkeypatch):
-    """Between them Python looks for Ctrl-C."""
+    """Python looks for Ctrl-C between them."""
     X = np.random.default_rng(0).standard_normal((40, 5000))
     of = Parameters(3, 5000, True, False)
     Z = RowsSpace(X, of, 2).Z

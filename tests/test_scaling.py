@@ -1,4 +1,4 @@
-"""`standardize=True`: the model of a StandardScaler and a fit behind it, in the coordinates of X as it lies."""
+"""`standardize=True`: the model of a StandardScaler and a fit after it, with coefficients for X as given."""
 
 import warnings
 
@@ -151,7 +151,7 @@ def test_chunks_with_l1_are_as_in_memory(few, monkeypatch):
 @pytest.mark.parametrize("kind", [np.float32, np.float16, np.uint8])
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
 def test_many_features_of_narrow_types(kind, solver):
-    """Beyond the whole Hessian's size: the blocks of the preconditioner are those of the scaled rows."""
+    """With too many parameters for the whole Hessian, the preconditioner's blocks are those of the scaled rows."""
     rng = np.random.default_rng(0)
     X = rng.integers(0, 9, (600, 60)) * rng.integers(0, 12, 60)
     X = X.astype(kind)

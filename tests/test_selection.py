@@ -1,4 +1,4 @@
-"""LogisticRegressionCV: the folds' fits, scores without copies, the choice, and scikit-learn's surface."""
+"""LogisticRegressionCV: the folds' fits, scores without copies, the choice of C, and scikit-learn's interface."""
 
 import doctest
 import inspect
@@ -33,7 +33,7 @@ K_AND_D = pytest.mark.parametrize("K, D", [(2, 3), (3, 4), (4, 50)])  # whole He
 
 
 def cv(**parameters):
-    """Without what scikit-learn deprecates."""
+    """Return an estimator with parameters that scikit-learn does not deprecate."""
     return LogisticRegressionCV(**{"l1_ratios": (0,), "scoring": None, "use_legacy_attributes": False} | parameters)
 
 
@@ -53,7 +53,7 @@ def test_each_fit_is_that_of_its_fold_alone(K, D, storage, weights):
     X, y = problem(K, D)
     s = np.random.default_rng(1).integers(0, 3, len(y)).astype(float) if weights == "sample" else None
     c = None
-    if weights == "balanced":  # of all rows, not of the fold's
+    if weights == "balanced":  # the labels of all rows are counted, not those of the fold
         c = dict(enumerate(len(y) / (K * np.bincount(y))))
     given = X if storage == "dense" else scipy.sparse.csr_array(X)
     Cs, folds = [1.0, 0.01, 30.0], KFold(3, shuffle=True, random_state=0)  # in no order
@@ -83,7 +83,7 @@ def test_rows_named_twice_count_twice_and_masks_are_rows():
 
 
 def test_fits_share_curvature(monkeypatch):
-    """Fits beside that of all rows take no more iterations than fits of their own would, and few preconditioners."""
+    """Folds take no more iterations beside the fits to all rows than they would alone, and few preconditioners."""
     from softmax_ext._objective.fisher import Fisher
 
     refreshes, refresh = [], Fisher.refresh
@@ -147,7 +147,7 @@ def test_a_path_may_stand_still_or_have_no_penalty():
 
 
 def test_a_fold_knows_nothing_of_the_labels_that_it_is_scored_by():
-    """Labels without any relation to X: chance, also where penalties are so weak that all rows are fitted exactly."""
+    """Labels that are unrelated to X get scores of chance, even if penalties are so weak that all rows are fitted."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((300, 400)), rng.integers(0, 3, 300)
     model = cv(Cs=[1e-3, 1.0, 1e3, 1e6], cv=5).fit(X, y)
@@ -214,7 +214,7 @@ def test_one_row_a_class_and_a_fold_that_lacks_one(K):
 @pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", "f1_macro", "roc_auc_ovr", "neg_brier_score"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_scores_are_those_of_the_rows_themselves(K, storage, scoring, weighted):
-    """scikit-learn's scorers get predictions; wrapped in a function, they get the rows."""
+    """scikit-learn's scorers get predictions, and the same scorers wrapped in a function get the rows."""
     if scoring == "neg_brier_score" and K > 2 and VERSION < (1, 8):
         pytest.skip("it is for two classes there")
     X, y = problem(K)

@@ -59,7 +59,7 @@ def test_many_rows_are_in_pieces_and_no_bit_depends_on_threads(storage, monkeypa
     whole = objective.hessian(w)[np.ix_(kept, kept)]
     np.testing.assert_allclose(ends[0], whole, atol=2e-6 * abs(whole).max())
     assert len({H.tobytes() for H in ends}) == 1
-    monkeypatch.setattr(support, "BYTES", 0)  # which leaves one piece
+    monkeypatch.setattr(support, "BYTES", 0)  # so that there is one piece
     np.testing.assert_allclose(objective.hessian_among(w, kept, objective.N), ends[0], rtol=1e-9, atol=1e-9)
 
 
@@ -87,7 +87,7 @@ def test_offsets_and_probabilities_count():
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("K", [2, 4])
 def test_a_step_of_what_is_kept_leaves_the_rest(K, grouped):
-    """The coordinates in which intercepts are apart are those of the whole Hessian's part."""
+    """The coordinates that separate intercepts from features are those of the same part of the whole Hessian."""
     objective, rng = problem(K), np.random.default_rng(0)
     layout, count = objective.parameters, objective.parameters.count
     kept = np.zeros(layout.size, bool)
@@ -128,7 +128,7 @@ def test_pairs_that_leave_it_are_forgotten():
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.parametrize("grouped", [False, True])
 def test_fits_take_fewer_passes_with_it(grouped, storage, monkeypatch):
-    """And end at the same minimum."""
+    """The fits also end at the same minimum."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((600, 50)) @ np.diag(np.geomspace(0.1, 10, 50)) + 3
     y = (X[:, -6:] @ rng.standard_normal((6, 8)) * 0.3 + rng.gumbel(size=(600, 8))).argmax(axis=1)
