@@ -26,7 +26,7 @@ pytestmark = pytest.mark.thread_unsafe(reason="two threads would write the same 
 
 
 def problem(N=997, D=6, K=3, dtype=np.float64, seed=0):
-    """Classes that overlap; no size divides another."""
+    """Return samples of classes that overlap, whose sizes do not divide one another."""
     rng = np.random.default_rng([seed, N, D, K])
     X = (rng.standard_normal((N, D)) * 10.0 ** np.arange(D) / 100).astype(dtype)
     y = (X @ (rng.standard_normal((D, K)) / X.std(axis=0)[:, np.newaxis]) + rng.gumbel(size=(N, K))).argmax(axis=1)
@@ -34,7 +34,7 @@ def problem(N=997, D=6, K=3, dtype=np.float64, seed=0):
 
 
 def cut(*arrays, rows=101):
-    """Chunks of arrays, each of its own number of rows, and an empty one."""
+    """Return chunks of arrays with different numbers of rows, one of them empty."""
 
     def factory():
         start, step = 0, rows
@@ -98,7 +98,7 @@ def scores(model, X):
 
 
 def assert_same_fit(ours, whole, X):
-    """The same probabilities to 1e-10."""
+    """Assert that probabilities are the same to 1e-10."""
     np.testing.assert_array_equal(ours.classes_, whole.classes_)
     mine, theirs = (softmax(scores(model, X), axis=1) for model in (ours, whole))
     np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-10)
@@ -174,7 +174,7 @@ def test_offsets_of_chunks_are_in_them():
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("K", [2, 3])
 def test_a_standardised_fit_to_chunks_is_that_in_memory(K, fit_intercept, source):
-    """Over chunks the moments are those of all rows, the weights theirs, and the fit is the one in memory."""
+    """Over chunks the moments are those of all rows with their weights, and the fit is the one in memory."""
     X, y = problem(K=K)
     X[:, 3] = 7
     s = np.random.default_rng(0).exponential(size=len(y)) * (np.arange(len(y)) % 4 != 1)
@@ -190,7 +190,7 @@ def test_a_standardised_fit_to_chunks_is_that_in_memory(K, fit_intercept, source
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_optimum_of_many_parameters(solver, fit_intercept):
-    """More than those of which Newton's method takes the whole Hessian."""
+    """There are more parameters than those for which Newton's method takes the whole Hessian."""
     X, y = problem(N=1500, D=50, K=5)
     X /= 10.0 ** np.arange(50)
     parameters = {"solver": solver, "fit_intercept": fit_intercept, "tol": 1e-12}
@@ -211,7 +211,7 @@ def test_sparse_chunks(form, K):
 
 @pytest.mark.parametrize("labels", [np.array([7, -3, 10**6]), np.array(["b", "ab", "c"]), np.array([0.0, 2.0, 5.0])])
 def test_labels_of_any_kind(labels, source):
-    """One of them is in the last chunk only."""
+    """One of the labels is in the last chunk only."""
     X, y = problem(K=2)
     y = labels[y]
     y[-5:] = labels[2]
@@ -258,7 +258,7 @@ def test_objective_is_that_of_the_whole(isa):
 
 
 def test_preconditioner_is_that_of_the_whole():
-    """As long as its sample is all rows."""
+    """The preconditioners are the same as long as the sample has all rows."""
     X, y = problem()
     whole, ours = SoftmaxObjective(X, y, l2=0.1), chunks.ChunksObjective(cut(X, y), l2=0.1)
     g = np.random.default_rng(0).standard_normal(whole.size)
@@ -311,7 +311,7 @@ def test_joined_fills_in_weights():
 
 
 def test_the_next_chunk_is_read_meanwhile():
-    """And no further one."""
+    """No more than two chunks are in memory."""
     begun, allowed = [], threading.Event()
 
     def factory():
@@ -448,7 +448,7 @@ def test_score_refuses_chunks_that_weigh_nothing():
 
 
 def test_a_class_of_weight_0_does_not_count_among_the_rows_of_an_epoch():
-    """Their number decides how many steps the learning rate takes to fall, and what a row weighs in a batch."""
+    """The number of rows decides in how many steps the learning rate falls, and a row's weight in a batch."""
     X, y = problem()
     found = merged([survey(Rows(X[:500], y[:500])), survey(Rows(X[500:], y[500:], s=np.arange(497) % 2.0))])
     c = np.array([1.0, 0.0, 2.0])

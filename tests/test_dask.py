@@ -52,14 +52,14 @@ def cluster(n_workers, threads, processes):
 
 @pytest.fixture(scope="module")
 def client():
-    """Two processes of one thread."""
+    """Yield a cluster of two processes with one thread each."""
     with cluster(2, 1, True) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def threads():
-    """One worker of three threads in this process."""
+    """Yield a cluster of one worker with three threads in this process."""
     with cluster(1, 3, False) as client:
         yield client
 
@@ -72,12 +72,12 @@ def problem(K=3, N=1000, D=6, seed=0):
 
 
 def split(array, sizes=SIZES):
-    """A dask array of these partitions."""
+    """Return a dask array with these partitions."""
     return da.from_array(array, (sizes, *array.shape[1:]))
 
 
 def unknown(array, sizes=SIZES):
-    """The same, whose sizes Dask does not know."""
+    """Return the same array, with sizes that Dask does not know."""
     known = split(array, sizes)
     return known.map_blocks(lambda block: block, chunks=((np.nan,) * len(sizes), *known.chunks[1:]), dtype=array.dtype)
 
@@ -208,7 +208,7 @@ def test_same_bits_as_in_chunks_on_any_workers(client, threads):
 
 
 def test_a_fit_goes_on_elsewhere(client, threads, tmp_path, monkeypatch):
-    """From its checkpoint, on another cluster, without the passes that were made already."""
+    """A fit goes on from its checkpoint on another cluster, without the passes that were made already."""
     (X, y), path, passes, partials = problem(), tmp_path / "fit.journal", [], DaskObjective._partials
     monkeypatch.setattr(DaskObjective, "_partials", lambda *args: passes.append(1) or partials(*args))
     whole = tight(client, checkpoint=path).fit(split(X), split(y))
@@ -402,7 +402,7 @@ def test_to_local_clones_and_pickles(client):
 
 
 def test_without_a_cluster():
-    """Threads of this process do it; what is no Dask collection is fitted as it is."""
+    """Threads of this process compute the fit, and arrays that are no Dask collections are fitted as they are."""
     X, y = problem()
     before = set(threading.enumerate())
     model = tight(None).fit(split(X), split(y))
@@ -463,7 +463,7 @@ def test_frames_of_words_are_refused(client):
 
 @pytest.mark.parametrize("labels", [["u", None, "w"], [1.0, np.nan, 2.0], "Int64", "category"])
 def test_missing_labels_are_refused(labels, client):
-    """They were a class called nan, or numbers that are not whole."""
+    """Otherwise they would be a class called nan, or numbers that are not whole."""
     pd, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
     y = (
         pd.array([1, None, 2] * 4, dtype="Int64")
@@ -492,7 +492,7 @@ def worker_processes(client):
 
 
 def test_a_worker_is_killed_in_the_middle_of_a_fit():
-    """Once while it waits and once while it computes; the nanny starts another, and the coefficients are the same."""
+    """The nanny starts another, once while the worker waits and once while it computes: the coefficients stay the same."""
     X, y = problem(N=4000, D=60, K=4)
     X /= 10.0 ** np.arange(60)
     sizes = (1000, 500, 1500, 1000)
@@ -519,7 +519,7 @@ def test_a_worker_is_killed_in_the_middle_of_a_fit():
 
 
 def test_the_only_worker_is_lost_between_two_looks_at_the_cluster(monkeypatch):
-    """The nanny's next one computes on, and if there is never another, the error says so."""
+    """The next worker of the nanny goes on, and if there is none, the error says so."""
     X, y = problem()
     sizes = (400, 100, 500)
     kept = distributed.wait

@@ -51,7 +51,7 @@ def test_links_lead_to_files(page):
 
 
 def source_of(name):
-    """A function's source, of the tests or of the reference, as the derivation shows it."""
+    """Return a function's source, from the tests or the reference, as the derivation shows it."""
     files = [(ROOT / path).read_text() for path in ("tests/test_derivation.py", "softmax_ext/reference.py")]
     ((text, node),) = (
         (text, node)
@@ -64,7 +64,7 @@ def source_of(name):
 
 
 def test_the_derivation_shows_its_code_as_it_is():
-    """In blocks of Python, since GitHub knows no literalinclude; and every step has its code and all of its tests."""
+    """It is in blocks, since GitHub does not know literalinclude, and every step has its code and all its tests."""
     text = (DOCS / "derivation.md").read_text()
     steps = re.split(r"^## \((\d)\) ", text, flags=re.MULTILINE)
     assert steps[1::2] == list("123456789") and "literalinclude" not in text
@@ -80,7 +80,7 @@ def test_the_derivation_shows_its_code_as_it_is():
 
 
 def test_every_promise_has_its_tests():
-    """In the last column of the tables of promises.md; and SECURITY.md leads there."""
+    """The last column of the tables of promises.md names them, and SECURITY.md leads there."""
     rows = re.findall(r"^\| (.+) \|$(?!\n\|-)", (DOCS / "promises.md").read_text(), re.MULTILINE)  # without the heads
     rows = [re.split(r" ?\| ?", row) for row in rows]
     assert len(rows) > 40 and all(len(row) == 3 for row in rows)

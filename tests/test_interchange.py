@@ -126,7 +126,7 @@ def test_other_classes_are_refused(name):
 @pytest.mark.parametrize("K, changed", [(3, {"solver": "liblinear"}), (3, {"multi_class": "ovr"}), (2, {"multi_class":
                          "multinomial"})])  # fmt: skip
 def test_other_models_are_refused(K, changed):
-    """Which today's scikit-learn does not fit any more, but unpickles."""
+    """Today's scikit-learn does not fit such models any more, but unpickles them."""
     X, y = iris(K, "f8", False)
     theirs = linear_model.LogisticRegression().fit(X, y).to_sklearn()
     vars(theirs).update(changed)

@@ -141,7 +141,7 @@ def interrupt(isa, case, n_threads):
 @pytest.mark.parametrize("level", dict.fromkeys((*dispatch.available()[:1], *dispatch.available()[-1:])))
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_ctrl_c_ends_a_call_and_leaves_everything_usable(level, case):
-    """On the fastest level and the slowest, whose blocks take longest."""
+    """It does so on the fastest level and on the slowest, whose blocks take longest."""
     lines, seconds = interrupt(level, case, 2)
     assert lines == ["running", "interrupted", "right"]
     assert seconds < SECONDS

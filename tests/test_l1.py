@@ -116,7 +116,7 @@ def checked(found, X, y, s, K, penalty, intercept=True, *, binary=False):
 @pytest.mark.parametrize("kind", ["l1", "elastic net", "grouped", "weights", "free"])
 @pytest.mark.parametrize("K", [2, 3, 5])
 def test_fits_end_at_the_minimum(K, kind, storage, intercept, model, monkeypatch):
-    """By the specification's optimality conditions and duality gap."""
+    """They are checked by the specification's optimality conditions and duality gap."""
     monkeypatch.setattr("softmax_ext._optim.proximal.FEW", 1000 if model == "whole" else 0)
     monkeypatch.setattr("softmax_ext._objective.support.MOST", 0 if model == "blocks" else 1000)
     X, y, s = problem(K, storage == "csr")
@@ -305,7 +305,7 @@ def test_an_estimator_takes_every_kind_of_samples(kind):
 @pytest.mark.parametrize("kind", ["class_weight", "label_smoothing", "soft", "offset", "int8", "bfloat16"])
 @pytest.mark.parametrize("K", [2, 4])
 def test_what_belongs_to_samples_counts(K, kind, grouped, few, monkeypatch):
-    """By the optimality conditions of the specification, to which it is spelt out."""
+    """They are checked by the optimality conditions of the specification."""
     monkeypatch.setattr("softmax_ext._optim.proximal.FEW", few)
     rng = np.random.default_rng(K)
     X = rng.integers(-5, 6, (150, 12)).astype(float)

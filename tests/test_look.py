@@ -24,7 +24,7 @@ def problem(N=997, D=6, K=3):
 
 @pytest.fixture
 def looks(monkeypatch):
-    """Times that all chunks were looked through."""
+    """Count how often all chunks were looked through."""
     found, at = [], Look.at
 
     def counted(pieces):
@@ -98,7 +98,7 @@ def test_sparse_samples(tmp_path):
 
 
 def in_place(folder):
-    """One label, under the old date."""
+    """Change one label, and keep the file's old date."""
     status = os.stat(folder / "y.npy")
     labels = np.load(folder / "y.npy", mmap_mode="r+")
     labels[500] = (labels[500] + 1) % 3

@@ -38,7 +38,7 @@ def coefficients(model):
 
 
 def scale_of(objective, X):
-    """What the steps' coordinates are, of those of w: features of mean square 1."""
+    """Return the steps' coordinates divided by those of w: features get the mean square 1."""
     scale = np.sqrt((X**2).mean(axis=0))
     return np.concatenate([scale] * len(objective.rows) + [np.ones(objective.size - len(objective.rows) * len(scale))])
 
@@ -205,7 +205,7 @@ class LostConnection(Exception):
 
 @pytest.mark.parametrize("broken", [0, 3, 8, 13, 14, 20])
 def test_broken_off_anywhere(broken, tmp_path):
-    """After so many chunks of all epochs, by an error or by Ctrl-C, again and again, until it is through."""
+    """A fit is interrupted by an error or by Ctrl-C after so many chunks, again and again, until it is complete."""
     X, y = problem()
     whole = run().fit(cut(X, y))
     left = broken
@@ -233,7 +233,7 @@ def test_broken_off_anywhere(broken, tmp_path):
 
 
 def test_killed_and_started_again(tmp_path):
-    """By SIGKILL in the middle of an epoch, from a checkpoint."""
+    """A fit is killed by SIGKILL in the middle of an epoch, and goes on from its checkpoint."""
     program = tmp_path / "program.py"
     program.write_text(
         textwrap.dedent("""
@@ -339,7 +339,7 @@ def test_divergence_is_an_error():
 
 @BINARY_AND_NOT
 def test_first_steps_of_partial_fit(K):
-    """Adam on the objective of each batch; the penalty by what has been seen."""
+    """The steps are Adam's on the objective of each batch, with a penalty by the samples so far."""
     X, y = problem(K)
     X, y, s = X[:70], y[:70], np.random.default_rng(0).exponential(size=70)
     s[3] = 0
@@ -363,7 +363,7 @@ def test_first_steps_of_partial_fit(K):
 @BINARY_AND_NOT
 @pytest.mark.parametrize("solver", ["lbfgs", "sgd", "adam"])
 def test_a_stream_approaches_the_optimum(K, solver):
-    """In constant memory, whatever `solver` is, on features of any scale."""
+    """It does so in constant memory, whatever `solver` is, on features of any scale."""
     X, y = problem(K, N=20_000)
     X = X * 10.0 ** np.arange(-2, 3)
     model = LogisticRegression(solver=solver)
@@ -469,7 +469,7 @@ def test_a_callback_sees_the_coefficients_that_it_asks_for(solver):
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("storage", [np.asarray, scipy.sparse.csr_array])
 def test_a_checkpoint_of_other_data_is_refused(storage, chunked, tmp_path):
-    """And what differs is named, nothing else."""
+    """The error names what differs, and nothing else."""
     rng = np.random.default_rng(0)
     X, y, s = rng.standard_normal((60, 4)), np.arange(60) % 3, rng.uniform(1, 2, 60)
 

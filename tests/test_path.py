@@ -34,7 +34,7 @@ K_AND_D = pytest.mark.parametrize("K, D", [(2, 3), (3, 4), (4, 50)])
     "gradient, decrease, converged", [(1e-5, 1e-5, True), (1e-5, 1e-3, False), (1e-3, 1e-5, False)]
 )
 def test_a_fit_of_a_trail_is_converged_by_both_rules(monkeypatch, gradient, decrease, converged):
-    """It is asked for a smaller gradient than the trail's tol, and may not have come to that."""
+    """The fit has a smaller tolerance than the trail's tol, and may not have reached it."""
     objective = SoftmaxObjective(*problem(3))
     ended = Solution(np.ones(objective.size), 0.1, gradient, 7, np.ones(8), False, "", decrease)
 

@@ -32,7 +32,7 @@ ITEMSIZES = pytest.mark.parametrize("itemsize", [4, 8])
 
 @pytest.fixture
 def fresh_plans():
-    """For a test that changes what plans are made from."""
+    """Forget plans before and after a test that changes what they are made from."""
     plan.cache_clear()
     yield
     plan.cache_clear()
@@ -48,7 +48,7 @@ def work_bytes(way, itemsize, threads):
 
 
 def fields(thing):
-    """What a plan or a visit says, but for the visit that a plan holds."""
+    """Return the attributes of a plan or a visit, except the visit that a plan holds."""
     found = {name: getattr(thing, name) for name in dir(thing) if not name.startswith("_") and name != "single"}
     return {name: value for name, value in found.items() if not callable(value)}
 
@@ -197,7 +197,7 @@ def test_the_number_of_threads_changes_no_plan(isa, dtype, shape, order, make_pr
 
 @pytest.fixture(params=[Caches(0, 0, 0), Caches(1, 1, 1), Caches(2**60, 2**60, 2**60)], ids=["0", "1", "2**60"])
 def odd_caches(request, monkeypatch, fresh_plans):
-    """A system that does not tell its cache sizes, or tells absurd ones."""
+    """Plans are valid on a system that does not tell its cache sizes, or tells absurd ones."""
     monkeypatch.setattr(dispatch, "caches", lambda: request.param)
 
 
@@ -235,7 +235,7 @@ def way_of(slices, tile, block):
 
 @st.composite
 def cuts(draw):
-    """A plan, N, and the bytes of a row that must be converted."""
+    """Draw a plan, N, and the bytes of a row that must be converted."""
     slices, tile = draw(st.sampled_from([0, 1, 2, 4, 32])), draw(st.integers(1, 300))
     block = tile * max(slices, 1) * draw(st.integers(1, 20))
     way = way_of(slices, tile, block)
@@ -293,7 +293,7 @@ def test_what_one_visit_does_is_a_single_visit(isa, itemsize):
 
 
 def explained(text):
-    """The lines by their names."""
+    """Return the lines by their names."""
     first, *lines = text.splitlines()
     return {"": first, **dict(line.split(": ", 1) for line in lines)}
 

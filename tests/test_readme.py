@@ -21,12 +21,12 @@ pytestmark = pytest.mark.skipif(
 
 
 def blocks(page, language):
-    """Contents of the page's code blocks in this language."""
+    """Return the contents of the page's code blocks in this language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
 def commands(page):
-    """Lines of the page's shell blocks, without the notes behind them."""
+    """Return the lines of the page's shell blocks, without the notes behind them."""
     return [re.sub(r"\s{2,}#.*", "", line) for block in blocks(page, "sh") for line in block.splitlines()]
 
 
@@ -42,7 +42,7 @@ def demo_and_test_command():
 
 
 def test_examples_print_what_the_readme_says():
-    """In another process, as a user's script would run, with warnings as errors."""
+    """They run in another process, as a user's script would, with warnings as errors."""
     pytest.importorskip("sklearn")
     examples, outputs = blocks("README.md", "python"), blocks("README.md", "text")
     assert len(examples) == len(outputs) >= 1
@@ -53,14 +53,14 @@ def test_examples_print_what_the_readme_says():
 
 
 def test_ci_types_the_commands_as_a_newcomer_does(demo_and_test_command):
-    """To the letter, one after the other, before anything is exported or unset."""
+    """The commands are the same to the letter, one after the other, before anything is exported or unset."""
     lines = [line.strip() for line in (ROOT / ".ci/run").read_text().splitlines()]
     demo, test = map(lines.index, demo_and_test_command)
     assert demo < test < min(i for i, line in enumerate(lines) if line.startswith(("export ", "unset ")))
 
 
 def test_no_path_is_set_for_tests():
-    """Else what a newcomer meets would be hidden from us: tests pass in a plain shell, or not at all."""
+    """A path would hide what a newcomer meets: tests must pass in a plain shell."""
     files = [ROOT / "noxfile.py", ROOT / ".ci/run", *(ROOT / ".github/workflows").glob("*.yml")]
     assert [path.name for path in files if re.search("PYTHON(SAFE)?PATH", path.read_text())] == []
 

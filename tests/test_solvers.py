@@ -33,7 +33,7 @@ def objective_of(name, C=1.0, dtype=float):
 
 
 class Quadratic:
-    """wᵀ A w / 2 - b w: an objective of one's own, without a preconditioner."""
+    """wᵀ A w / 2 - b w, as an objective of a user's, without a preconditioner."""
 
     def __init__(self, size, condition):
         rng = np.random.default_rng(size)
@@ -77,7 +77,7 @@ def test_an_objective_of_ones_own(function, size, condition):
 
 
 class Identity:
-    """A preconditioner that counts what it is asked for."""
+    """A preconditioner that counts its calls."""
 
     def __init__(self, scale):
         self.scale, self.calls = scale, 0
@@ -105,7 +105,7 @@ class Points(Quadratic):
 
 
 def two_loops(g, S, Y, scale):
-    """Algorithm 7.4 of Nocedal and Wright as it stands there, for pairs from the oldest to the newest."""
+    """Return the direction by algorithm 7.4 of Nocedal and Wright, for pairs from the oldest to the newest."""
     q, alpha = g.copy(), []
     for s, y in zip(S[::-1], Y[::-1], strict=True):
         alpha.append(s @ q / (s @ y))
@@ -282,7 +282,7 @@ def test_start_that_is_not_finite_stops_at_once():
 
 
 def blocks(objective, w, D):
-    """M of each class, from all rows, as the sum says."""
+    """Return M of each class, as the sum over all rows."""
     X = np.column_stack([objective._rows.X.astype(float), np.ones(objective.N)])
     S = objective._posterior(objective._rows, *objective.parameters.split(w, objective.dtype)).astype(float)
     s = objective._rows.weights() / objective.m

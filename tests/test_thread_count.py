@@ -20,7 +20,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has 
 
 
 def run_python(code, **env):
-    """Run code in a fresh interpreter; it has ended after 60 seconds, or the test fails."""
+    """Run code in a new interpreter; the test fails if it has not ended after 60 seconds."""
     inherited = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, env=inherited | env, capture_output=True, text=True, timeout=60)
@@ -186,7 +186,7 @@ def test_child_of_a_fork_has_a_team(where):
 @needs_openmp
 @needs_fork
 def test_child_runs_alone_where_the_team_cannot_be_let_go():
-    """As with an OpenMP that cannot be paused; the parent keeps its threads."""
+    """This is so with an OpenMP that cannot be paused; the parent keeps its threads."""
     code = f"{FORK}_threads._before_fork(lambda: False); fork(); print(_threads._most)"
     assert run_python(code).splitlines() == ["1 1", str(_threads._most)]
 
