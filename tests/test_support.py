@@ -1,5 +1,7 @@
 """The Hessian of the parameters that an L1 penalty leaves: a part of the whole one, and what it saves."""
 
+import copy
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -7,11 +9,12 @@ import scipy.sparse
 from softmax_ext import SoftmaxObjective, optim
 from softmax_ext._core import dispatch
 from softmax_ext._inputs.rows import Rows
-from softmax_ext._objective import support
-from softmax_ext._objective.curvature import Blocks, Diagonal, Pairs
+from softmax_ext._objective import fisher, support
+from softmax_ext._objective.curvature import Blocks, Diagonal, Pairs, Whole
 from softmax_ext._objective.parameters import Parameters
 from softmax_ext._objective.penalty import Penalty
 from softmax_ext._objective.support import Support
+from softmax_ext.linear_model import logistic_regression_path
 from softmax_ext.objective import BinomialObjective
 
 pytestmark = pytest.mark.skipif(dispatch.kernels is None, reason="there are no compiled kernels")
@@ -125,6 +128,63 @@ def test_pairs_that_leave_it_are_forgotten():
     assert len(pairs.rows) == 2
 
 
+@pytest.mark.parametrize("kind", ["whole", "support", "blocks", "one block", "diagonal"])
+def test_it_changes_with_the_penalty_as_another_would_be(kind, monkeypatch):
+    """Along a path of elastic nets."""
+    objective, w = problem(3), 0.002 * np.random.default_rng(0).standard_normal(60)
+    w *= kind != "one block"  # at 0 all classes have the same
+    before, then, kept = objective.penalty, Penalty(1e4, 0.1, weights=objective.penalty.weights), np.arange(20, 60)
+
+    def made():
+        if kind == "whole":
+            return Whole(objective, w)
+        if kind == "support":
+            return Support(objective, w, kept, objective.N)
+        found = objective.curvature(w)
+        return Diagonal(objective.parameters, found) if kind == "diagonal" else Blocks(found)
+
+    if kind == "diagonal":
+        monkeypatch.setattr(fisher, "BYTES", 0)  # which leaves no blocks
+    M, change = made(), np.zeros(60)
+    objective.parameters.weights(change)[:] = then.diagonal(19) - before.diagonal(19)
+    objective = copy.copy(objective)  # as a fold's, which is another at each value
+    objective.penalty = then
+    M.follow(objective, change)
+    want, s = made(), np.random.default_rng(1).standard_normal(len(M.diagonal))
+    np.testing.assert_allclose(M.diagonal, want.diagonal, rtol=3e-3)  # damping is that of the first M
+    np.testing.assert_allclose(M.times(s), want.times(s), rtol=3e-3, atol=3e-3 * abs(want.times(s)).max())
+    M.refresh(w)
+    np.testing.assert_allclose(M.times(s), want.times(s), rtol=3e-3, atol=3e-3 * abs(want.times(s)).max())
+
+
+def test_pairs_change_with_the_penalty():
+    objective, rng = problem(3), np.random.default_rng(0)
+    pairs, M, change = Pairs(objective.size), Diagonal(objective.parameters), rng.random(objective.size)
+    steps = rng.standard_normal((13, objective.size))  # of which ten stay, from row 3 of theirs on
+    for s in steps:
+        pairs.add(s, 2 * s, M)
+    pairs.follow(change, M)
+    assert len(pairs.rows) == 10
+    for row, s in zip(pairs.rows, steps[3:], strict=True):
+        np.testing.assert_allclose(pairs.Y[row] * pairs.S[row], (2 + change) * s**2 / ((2 + change) @ s**2), rtol=1e-9)
+        assert pairs.SY[row, row] == pytest.approx(1)
+    pairs.follow(np.full(objective.size, -9.0), M)  # which would curve downwards
+    assert not pairs.rows
+
+
+def test_a_path_of_elastic_nets_goes_on_with_its_model(monkeypatch):
+    from softmax_ext._optim import proximal
+
+    X, y = problem(4, N=400)._rows.X, np.arange(400) % 4
+    made = []
+    monkeypatch.setattr(proximal, "FEW", 0)
+    monkeypatch.setattr(proximal, "Pairs", lambda size: made.append(size) or Pairs(size))
+    followed, follow = [], Pairs.follow
+    monkeypatch.setattr(Pairs, "follow", lambda self, *given: (followed.append(len(self.rows)), follow(self, *given)))
+    path = logistic_regression_path(X + y[:, None], y, Cs=10, l1_ratio=0.5)
+    assert len(made) == 1 and max(followed) > 1 and path.gaps.max() < 1e-4 and path.n_iters[1:].all()
+
+
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.parametrize("grouped", [False, True])
 def test_fits_take_fewer_passes_with_it(grouped, storage, monkeypatch):
@@ -158,6 +218,8 @@ def test_there_is_no_support_where_it_would_cost_too_much():
     assert not support.rows_for(Large(), np.arange(1000))
     assert support.rows_for(Large(), np.arange(10)) == 10**6
     assert not support.rows_for(object(), kept)
+    least = 1000 * support.ROWS_PER_PARAMETER
+    assert support.rows_for(Large(), np.arange(1000), 1000) == least  # and so many iterations make it cheap enough
 
 
 def test_standardised_features_have_theirs():

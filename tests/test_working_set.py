@@ -112,7 +112,7 @@ def test_iterations_among_features_count(monkeypatch):
     monkeypatch.setattr(working_set, "WIDE", 100)
     objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.005), sample_weight=s)
     found = optim.proximal(objective, np.zeros(objective.size), max_iter=3)
-    assert not found.converged and "max_iter" in found.report
+    assert not found.converged and "max_iter = 3 iterations" in found.report
     assert found.value < found.curve[0]
 
 

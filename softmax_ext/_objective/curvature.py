@@ -49,6 +49,10 @@ class Curvature(Protocol):
         """Compute M at w."""
         ...
 
+    def follow(self, objective: Any, change: Vector) -> None:
+        """Serve an objective of the same loss, the second derivatives of whose penalty are so much more."""
+        ...
+
     def arranged(self, v: Array) -> Vector:
         """Return a vector with a number for each parameter in the order of M, without another change."""
         ...
@@ -82,6 +86,13 @@ class Whole:
     def refresh(self, w: Vector) -> None:
         """Compute the Hessian at w, and separate the intercepts from the features."""
         self._take(self.objective.hessian(w), self.parameters.count * self.parameters.D)
+
+    def follow(self, objective: Any, change: Vector) -> None:
+        """Serve an objective with another penalty."""
+        assert self.M is not None
+        self.objective = objective
+        self.diagonal += self.arranged(change)
+        self.M[0].flat[:: len(self.diagonal) + 1] = self.diagonal
 
     def _take(self, H: Vector, first: int) -> None:
         """Make M of H, with the intercepts, the coordinates from `first` on, separated from the features."""
@@ -145,6 +156,8 @@ class Blocks:
 
     kept: npt.NDArray[np.intp] | None = None
 
+    diagonal: Vector
+
     def __init__(self, fisher: Any) -> None:
         self.fisher, self.spread = fisher, None
         self.parameters: Parameters = fisher.parameters
@@ -155,6 +168,17 @@ class Blocks:
         """Compute the blocks at w, and separate the intercepts from the features."""
         self.fisher.refresh(w)
         self._take()
+
+    def follow(self, objective: Any, change: Vector) -> None:
+        """Serve an objective with another penalty."""
+        assert self.M is not None
+        self.fisher.penalty, self.diagonal = objective.penalty, self.diagonal + self.arranged(change)
+        self._set_diagonal()
+
+    def _set_diagonal(self) -> None:
+        assert self.M is not None
+        for block, diagonal in zip(self.M, self._rows(self.diagonal), strict=False):  # one may be all
+            block.flat[:: block.shape[1] + 1] = diagonal
 
     def _take(self) -> None:
         D, count = self.parameters.D, self.parameters.count
@@ -169,11 +193,10 @@ class Blocks:
         if self.spread is None:
             self.spread = diagonals[:, :D].mean(axis=0) / self.fisher.weight.mean()
         damping = DAMPING * self.fisher.weight[: len(M), np.newaxis] * self.spread
-        for block, diagonal, more in zip(M, diagonals, damping, strict=True):
-            diagonal[:D] += more
-            block.flat[:: block.shape[1] + 1] = diagonal[: block.shape[0]]
+        diagonals[:, :D] += damping
         self.M: Array | None = M
         self.diagonal = np.broadcast_to(diagonals, (count, self.apart)).ravel()
+        self._set_diagonal()
 
     def arranged(self, v: Array) -> Vector:
         """Return v class by class."""
@@ -234,6 +257,12 @@ class Diagonal:
             self.fisher.refresh(w)
             self.diagonal = 1 / self.fisher.inverse
 
+    def follow(self, objective: Any, change: Vector) -> None:
+        """Serve an objective with another penalty."""
+        if self.fisher is not None:
+            self.fisher.penalty = objective.penalty
+            self.diagonal = self.diagonal + change
+
     def arranged(self, v: Array) -> Vector:
         """Return v itself, or a copy if it is not a contiguous vector of doubles."""
         return np.require(v, np.float64, ["C", "A"])
@@ -275,6 +304,13 @@ class Pairs:
         np.divide(s, math.sqrt(sy), out=self.S[row])
         np.divide(y, math.sqrt(sy), out=self.Y[row])
         self._arrange(row, curvature, None if Ms is None else Ms / math.sqrt(sy))
+
+    def follow(self, change: Vector, curvature: Curvature) -> None:
+        """Change with the penalty, whose second derivatives have become so much more."""
+        pairs = [(self.S[row].copy(), self.Y[row] + change * self.S[row]) for row in self.rows]
+        self.rows = []
+        for s, y in pairs:
+            self.add(s, y, curvature)
 
     def refresh(self, curvature: Curvature) -> None:
         """Arrange the pairs for another M; drop those that moved parameters which it is not for."""

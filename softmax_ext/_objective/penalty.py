@@ -165,12 +165,14 @@ class Penalty:
         vanishes, and the derivative of the smooth terms by a weight that is 0 is at most l1 v in size. Of a group this
         holds for the norm, and the result is (D,).
         """
-        limits, sizes = self.thresholds(W.shape[1]), self.sizes(W)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            total = np.abs(dW + np.where(sizes > 0, limits / sizes, 0) * W)
-        if self.grouped:
-            total = total.max(axis=0)
-        return np.where(sizes > 0, total, np.maximum(self.sizes(dW) - limits, 0))
+        limits, sizes, found = self.thresholds(W.shape[1]), self.sizes(W), self.sizes(dW)
+        found -= limits
+        np.maximum(found, 0, out=found)
+        some = np.nonzero(sizes)  # a few of many
+        entries: Any = (slice(None), *some) if self.grouped else some
+        total = np.abs(dW[entries] + limits[some[-1]] / sizes[some] * W[entries])
+        found[some] = total.max(axis=0) if self.grouped else total
+        return found
 
 
 def check_penalty_weights(weights: npt.ArrayLike) -> Vector:

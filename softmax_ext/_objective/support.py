@@ -26,6 +26,8 @@ Indices = npt.NDArray[np.intp]
 
 # The Hessian may cost as much as PASSES passes, and OPERATIONS operations besides.
 PASSES, OPERATIONS = 8, 2**28
+# The least of it may cost as much again for each DEARER iterations of the model before it.
+DEARER = 10
 # A sample has at least ROWS_PER_PARAMETER rows for each parameter, of which there may be MOST. The sums of all slices
 # of the rows take at most BYTES bytes.
 ROWS_PER_PARAMETER, MOST, BYTES = 4, 2048, 64 * 2**20
@@ -33,13 +35,17 @@ ROWS_PER_PARAMETER, MOST, BYTES = 4, 2048, 64 * 2**20
 DENSE_BYTES = 16 * 2**20
 
 
-def rows_for(objective: Any, kept: Indices) -> int:
-    """Return from how many rows the Hessian by the kept parameters is summed; 0 if it would cost too much."""
+def rows_for(objective: Any, kept: Indices, iterations: int = 0) -> int:
+    """Return from how many rows the Hessian by the kept parameters is summed; 0 if it would cost too much.
+
+    `iterations` is how many the model before it has taken: the more, the more the least Hessian may cost.
+    """
     n = len(kept)
     if not n or n > MOST or dispatch.kernels is None or not hasattr(objective, "hessian_among"):
         return 0
     rows = min(objective.available, int((PASSES * objective.flops + OPERATIONS) / n**2))
-    return rows if rows >= min(objective.available, ROWS_PER_PARAMETER * n) else 0
+    least = min(objective.available, ROWS_PER_PARAMETER * n)
+    return max(rows, least) if rows * (1 + iterations / DEARER) >= least else 0
 
 
 class Support(Whole):

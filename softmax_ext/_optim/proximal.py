@@ -129,15 +129,25 @@ class Model:
         self.whole = run.w.size <= few and hasattr(run.objective, "hessian")
         self.broad: Curvature | None = None  # of all parameters
         self.curvature: Curvature | None = None
-        self.first = self.due = self.steps = 0  # of the descent that is served; and those of the one before
+        self.curving: Vector  # the second derivatives of the penalty
+        self.first = self.due = self.made = 0  # iterations of the descent that is served: the refreshes, the last M
+        self.steps = 0  # those of the descent before
         self.take(run)
 
     def take(self, run: ProximalDescent) -> None:
-        """Serve a descent, the first or the next on a path, where M and pairs are those of the same smooth part."""
-        self.run, limits = run, np.zeros(run.w.size)
-        run.parameters.weights(limits)[:] = run.penalty.thresholds(run.parameters.D)
-        self.limits = limits
-        self.due, self.first, self.steps = self.due - self.steps, self.first - self.steps, 0
+        """Serve a descent, the first or the next on a path, where M and pairs change with the penalty's l2."""
+        self.run, layout = run, run.parameters
+        self.limits, curving = np.zeros((2, layout.size))
+        layout.weights(self.limits)[:] = run.penalty.thresholds(layout.D)
+        layout.weights(curving)[:] = run.penalty.diagonal(layout.D)
+        if self.curvature is not None and (curving != self.curving).any():
+            change = curving - self.curving
+            for each in {id(each): each for each in (self.broad, self.curvature) if each is not None}.values():
+                each.follow(run.objective, change)
+            self.pairs.follow(change, self.curvature)
+        self.curving = curving
+        self.due, self.first, self.made = self.due - self.steps, self.first - self.steps, self.made - self.steps
+        self.steps = 0
 
     def current(self) -> Curvature:
         """Return M, which is computed at this point if that is due."""
@@ -145,6 +155,7 @@ class Model:
         old = self.curvature
         if old is None or self.whole or run.n_iter >= self.due or self._others_lead(old.kept):
             self.curvature = self._computed()
+            self.made = run.n_iter
             self.pairs.refresh(self.curvature)
         if run.n_iter >= self.due:
             gap = self.due - self.first
@@ -157,7 +168,7 @@ class Model:
         run = self.run
         if not self.whole:
             kept = self._near()
-            if rows := rows_for(run.objective, kept):
+            if rows := rows_for(run.objective, kept, run.n_iter - self.made):
                 return Support(run.objective, run.w, kept, rows)
         if self.broad is None:
             self.broad = curvature_of(run.objective, run.w, self.whole)
@@ -291,7 +302,8 @@ def _follow_among(run: ProximalDescent, among: Among | None) -> Among | None:
         run.move(w, asked, *asked)
         if iterations >= run.max_iter or closer < 1e-3:
             run.certify()
-            run.reason = run.reason or inner.reason
+            over = f"max_iter = {run.max_iter} iterations are over"
+            run.reason = run.reason or (over if iterations >= run.max_iter else inner.reason)
             break
     run.lines.append(
         f"working sets of the features: {run.n_iter}, {iterations} iterations and {evaluations} evaluations among them"

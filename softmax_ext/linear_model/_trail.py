@@ -157,8 +157,6 @@ class Trail:
         return solution
 
     def _follow_l1(self, objective: Any, ends: Ends, callback: Callback | None) -> Solution:
-        if objective.penalty.l2 != ends.l2:
-            ends.model = None
         if ends.dual is None:
             ends.dual = Dual(objective)
         start, asked = ends.begin(objective)
