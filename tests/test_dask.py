@@ -492,7 +492,7 @@ def worker_processes(client):
 
 
 def test_a_worker_is_killed_in_the_middle_of_a_fit():
-    """The nanny starts another, once while the worker waits and once while it computes: the coefficients stay the same."""
+    """It is killed once while it waits and once while it computes: the nanny starts another, with the same result."""
     X, y = problem(N=4000, D=60, K=4)
     X /= 10.0 ** np.arange(60)
     sizes = (1000, 500, 1500, 1000)
