@@ -87,13 +87,25 @@ cdef class Function:
         )
         sums = <double *>numbers(space.sums, b"f", sizeof(double), self.plan.sums, True)
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
-        with nogil:
-            round_in(self, v)
-            loss = self.plan.run(&self.d, aligned(work), sums, self.n_threads)
-            penalty = widen_out(self, l2, v, to)
+        if self.plan.parallel:
+            with nogil:
+                loss = evaluate(self, l2, v, to, work, sums, &penalty)
+        else:  # a pass of some microseconds keeps the GIL: see kernels.pyx
+            loss = evaluate(self, l2, v, to, work, sums, &penalty)
         value = <object>loss + penalty  # see `get`
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
         return value
+
+
+cdef double evaluate(
+    Function f, double l2, const double *w, double *grad, void *work, double *sums, double *penalty,
+) except? -1 nogil:
+    """Run the only visit, and return its loss; the penalty is left beside."""
+    cdef double loss
+    round_in(f, w)
+    loss = f.plan.run(&f.d, aligned(work), sums, f.n_threads)
+    penalty[0] = widen_out(f, l2, w, grad)
+    return loss
 
 
 cdef void round_in(Function f, const double *w) noexcept nogil:

@@ -70,6 +70,12 @@ cdef extern from "float_types.h" nogil:
         int whole
 
 
+# A call that reads fewer numbers than this keeps the GIL, since to get it back from another thread takes longer than
+# the call. See "Around the passes of a small fit" in docs/notes.md.
+cdef enum:
+    RELEASING = 65536
+
+
 cdef inline Py_ssize_t lanes(const floating *kind) noexcept nogil:
     """Return how many numbers a vector has."""
     return lanes_f32 if floating is float else lanes_f64

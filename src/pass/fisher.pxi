@@ -249,6 +249,16 @@ cdef void scale_classes(
         )
 
 
+cdef void scale_all(
+    bint wide, const void *g, Py_ssize_t classes, Py_ssize_t D, const double *inverse, Py_ssize_t inverses,
+    const double *mean, Py_ssize_t means, bint biases, double *to, int n_threads,
+) noexcept nogil:
+    if wide:
+        scale_classes(<const double *>g, classes, D, inverse, inverses, mean, means, biases, to, n_threads)
+    else:
+        scale_classes(<const float *>g, classes, D, inverse, inverses, mean, means, biases, to, n_threads)
+
+
 def diagonal_apply(
     vector,                 # IN     (classes D, row after row; classes), of floats or doubles
     const double[:, ::1] inverse,   # IN     (1 or classes, P): of the diagonal
@@ -273,13 +283,9 @@ def diagonal_apply(
         means = mean.shape[0]
         centre = <const double *>numbers(mean, b"f", sizeof(double), (1 if means == 1 else size // P) * D, False)
     fegetexceptflag(&flags, FE_ALL_EXCEPT)
-    with nogil:
-        if wide:
-            scale_classes(
-                <const double *>g, size // P, D, &inverse[0, 0], inverse.shape[0], centre, means, biases, to, n_threads,
-            )
-        else:
-            scale_classes(
-                <const float *>g, size // P, D, &inverse[0, 0], inverse.shape[0], centre, means, biases, to, n_threads,
-            )
+    if size >= RELEASING:
+        with nogil:
+            scale_all(wide, g, size // P, D, &inverse[0, 0], inverse.shape[0], centre, means, biases, to, n_threads)
+    else:
+        scale_all(wide, g, size // P, D, &inverse[0, 0], inverse.shape[0], centre, means, biases, to, n_threads)
     fesetexceptflag(&flags, FE_ALL_EXCEPT)

@@ -36,6 +36,10 @@ cdef class Pairs:
         self.alpha = <double *>numbers(work, b"f", sizeof(double), 2 * self.memory * (chunks + 1), True)
         self.shares, self.sums = self.alpha + self.memory, self.alpha + 2 * self.memory
 
+    cdef bint large(self) noexcept:
+        """Whether others may have the GIL meanwhile: see kernels.pyx."""
+        return self.memory * self.size >= RELEASING
+
     cdef Py_ssize_t rows(self, list order) except -1:
         """Return how many rows there are up to the last one in `order`."""
         cdef Py_ssize_t row, most = 0
@@ -56,13 +60,13 @@ cdef class Pairs:
         if not 0 <= row < used:
             raise ValueError(f"row {row} is not among {order}")
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
-        with nogil:
-            if self.itemsize == sizeof(float):
-                add_pair(self, <float *>self.S, <float *>self.Y, row, used, v, v0, g, g0)
-            else:
-                add_pair(self, <double *>self.S, <double *>self.Y, row, used, v, v0, g, g0)
-            for i in range(used):
-                self.Sg[i], self.SY[i * self.memory + row] = self.sums[i], self.sums[used + i]
+        if self.large():
+            with nogil:
+                pair_of(self, row, used, v, v0, g, g0)
+        else:
+            pair_of(self, row, used, v, v0, g, g0)
+        for i in range(used):
+            self.Sg[i], self.SY[i * self.memory + row] = self.sums[i], self.sums[used + i]
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
     def back(self, list order, grad, q):
@@ -84,11 +88,11 @@ cdef class Pairs:
             self.alpha[i] = left / self.SY[i * memory + i]
         for i in range(used):
             self.sums[i] = -self.alpha[i]
-        with nogil:
-            if self.itemsize == sizeof(float):
-                all_shares(1, g, self.sums, <float *>self.Y, used, self.size, to, self.n_threads)
-            else:
-                all_shares(1, g, self.sums, <double *>self.Y, used, self.size, to, self.n_threads)
+        if self.large():
+            with nogil:
+                shares_of(self, 1, g, self.Y, used, to)
+        else:
+            shares_of(self, 1, g, self.Y, used, to)
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
     def forth(self, list order, z, Hy):
@@ -103,21 +107,11 @@ cdef class Pairs:
         cdef double gamma, curvature, found
         cdef fexcept_t flags
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
-        with nogil:
-            if self.itemsize == sizeof(float):
-                all_products(
-                    <float *>self.Y + newest * self.size, 1, self.size, image, <float *>NULL, self.sums,
-                    self.n_threads,
-                )
-                curvature = self.sums[0]
-                all_products(<float *>self.Y, used, self.size, to, <float *>NULL, self.sums, self.n_threads)
-            else:
-                all_products(
-                    <double *>self.Y + newest * self.size, 1, self.size, image, <double *>NULL, self.sums,
-                    self.n_threads,
-                )
-                curvature = self.sums[0]
-                all_products(<double *>self.Y, used, self.size, to, <double *>NULL, self.sums, self.n_threads)
+        if self.large():
+            with nogil:
+                curvature = products_of(self, newest, used, image, to)
+        else:
+            curvature = products_of(self, newest, used, image, to)
         gamma = self.SY[newest * memory + newest] / (curvature if curvature > DBL_MIN else DBL_MIN)
         for k in range(count):
             i = order[k]
@@ -128,11 +122,11 @@ cdef class Pairs:
             self.shares[i] = self.alpha[i] - found / self.SY[i * memory + i]
         for i in range(used):
             self.sums[i] = -self.shares[i]
-        with nogil:
-            if self.itemsize == sizeof(float):
-                all_shares(-gamma, to, self.sums, <float *>self.S, used, self.size, to, self.n_threads)
-            else:
-                all_shares(-gamma, to, self.sums, <double *>self.S, used, self.size, to, self.n_threads)
+        if self.large():
+            with nogil:
+                shares_of(self, -gamma, to, self.S, used, to)
+        else:
+            shares_of(self, -gamma, to, self.S, used, to)
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
@@ -144,3 +138,42 @@ cdef void add_pair(
     difference(w, w0, p.size, S + row * p.size, p.n_threads)
     difference(g, g0, p.size, Y + row * p.size, p.n_threads)
     all_products(S, used, p.size, g, Y + row * p.size, p.sums, p.n_threads)
+
+
+cdef void pair_of(
+    Pairs p, Py_ssize_t row, Py_ssize_t used, const double *w, const double *w0, const double *g, const double *g0,
+) noexcept nogil:
+    if p.itemsize == sizeof(float):
+        add_pair(p, <float *>p.S, <float *>p.Y, row, used, w, w0, g, g0)
+    else:
+        add_pair(p, <double *>p.S, <double *>p.Y, row, used, w, w0, g, g0)
+
+
+cdef void shares_of(
+    Pairs p, double share, const double *v, const void *rows, Py_ssize_t used, double *to,
+) noexcept nogil:
+    """share v + the rows times p.sums."""
+    if p.itemsize == sizeof(float):
+        all_shares(share, v, p.sums, <const float *>rows, used, p.size, to, p.n_threads)
+    else:
+        all_shares(share, v, p.sums, <const double *>rows, used, p.size, to, p.n_threads)
+
+
+cdef double products_of(
+    Pairs p, Py_ssize_t newest, Py_ssize_t used, const double *image, const double *z,
+) noexcept nogil:
+    """Return the newest y's product with its image, and leave those of all y with z in p.sums."""
+    cdef double curvature
+    if p.itemsize == sizeof(float):
+        all_products(
+            <float *>p.Y + newest * p.size, 1, p.size, image, <float *>NULL, p.sums, p.n_threads,
+        )
+        curvature = p.sums[0]
+        all_products(<float *>p.Y, used, p.size, z, <float *>NULL, p.sums, p.n_threads)
+    else:
+        all_products(
+            <double *>p.Y + newest * p.size, 1, p.size, image, <double *>NULL, p.sums, p.n_threads,
+        )
+        curvature = p.sums[0]
+        all_products(<double *>p.Y, used, p.size, z, <double *>NULL, p.sums, p.n_threads)
+    return curvature

@@ -61,7 +61,10 @@ def vectors_dot(
     cdef const floating *second = NULL if u is None else &u[0]
     cdef fexcept_t flags
     fegetexceptflag(&flags, FE_ALL_EXCEPT)
-    with nogil:
+    if rows.shape[0] * rows.shape[1] >= RELEASING:
+        with nogil:
+            all_products(&rows[0, 0], rows.shape[0], rows.shape[1], &v[0], second, &sums[0, 0], n_threads)
+    else:
         all_products(&rows[0, 0], rows.shape[0], rows.shape[1], &v[0], second, &sums[0, 0], n_threads)
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
@@ -142,7 +145,10 @@ def vectors_combine(
     """Write share v + sum_i shares_i rows_i."""
     cdef fexcept_t flags
     fegetexceptflag(&flags, FE_ALL_EXCEPT)
-    with nogil:
+    if rows.shape[0] * rows.shape[1] >= RELEASING:
+        with nogil:
+            all_shares(share, &v[0], &shares[0], &rows[0, 0], rows.shape[0], rows.shape[1], &out[0], n_threads)
+    else:
         all_shares(share, &v[0], &shares[0], &rows[0, 0], rows.shape[0], rows.shape[1], &out[0], n_threads)
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
