@@ -23,6 +23,7 @@ from softmax_ext import SoftmaxObjective, functional, losses, optim, special
 from softmax_ext._fit import two_classes as _two_classes
 from softmax_ext._objective import binomial as objective
 from softmax_ext._objective import fisher as _fisher
+from softmax_ext._objective import function as _function
 from softmax_ext._objective import parameters as _parameters
 from softmax_ext._objective import rows_space as _rows_space
 from softmax_ext._fit import scores as _scores
@@ -62,7 +63,7 @@ class Guarding:
         array = np.empty_like(like, dtype, subok=False)
         return place(array.shape, array.dtype, array.strides)
 
-makers = _fisher, _parameters, _rows_space, _scores, _sparse, _two_classes, _workspace
+makers = _fisher, _function, _parameters, _rows_space, _scores, _sparse, _two_classes, _workspace
 for module in (*makers, functional, losses, objective, special):
     module.np = Guarding()
 
@@ -89,7 +90,11 @@ def all_of(f):
 def two_classes(X, y, Y, s, n_threads):
     "One row of coefficients."
     for target, weights in ((y, None), (y, s), (Y, s)):
-        all_of(BinomialObjective(X, target, l2=0.1, sample_weight=weights, n_threads=n_threads))
+        one = BinomialObjective(X, target, l2=0.1, sample_weight=weights, n_threads=n_threads)
+        all_of(one)
+        others = [one, one.weighing(s), one.weighing(s)]
+        BinomialObjective.together(others, [guarded(rng.random(one.size)) for _ in others])
+        forget()
     w, b = guarded(rng.random((1, X.shape[1])), X.dtype), guarded(rng.random(1), X.dtype)
     for predict in (_two_classes.posteriors, _two_classes.scores):
         predict(X, w, b, n_threads)

@@ -21,6 +21,7 @@ class _Fused(Generic[_P, _R]):
 
 def _fused(function: Callable[_P, _R]) -> _Fused[_P, _R]: ...
 
+MOST_MODELS: int
 VECTOR_CHUNK: int
 __test__: dict[str, str]
 
@@ -98,7 +99,8 @@ class SparsePlan(Plan):
 @disjoint_base
 class BinomialPlan(SlicedPlan):
     sparse: Final[bool]
-    def __init__(self, *args: Never, slices: int, batch: int, sparse: bool, **shape: Any) -> None: ...
+    models: Final[int]
+    def __init__(self, *args: Never, slices: int, batch: int, sparse: bool, models: int = 1, **shape: Any) -> None: ...
 
 @disjoint_base
 class HessianPlan(SlicedPlan):
@@ -137,6 +139,11 @@ class LossGrad(Pass):
         losses: _Doubles | None = None,
         l2: float | None = None,
     ) -> None: ...
+
+@disjoint_base
+class Together(Pass):
+    losses: Final[list[float]]
+    def __init__(self, passes: Sequence[LossGrad], weights: Sequence[_Doubles | None]) -> None: ...
 
 class HessianProduct(Pass):
     def __init__(

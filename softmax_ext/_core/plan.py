@@ -181,11 +181,12 @@ def _sparse_plan(kernels: ModuleType, shape: dict[str, Any], nnz: int) -> Plan:
 
 @lru_cache(maxsize=1024)
 def binomial_plan(
-    N: int, D: int, itemsize: int, isa: str, *, second: bool = False, nnz: int | None = None
+    N: int, D: int, itemsize: int, isa: str, *, second: bool = False, nnz: int | None = None, models: int = 1
 ) -> BinomialPlan | None:
     """Return the plan of a pass over two classes with one row of coefficients; the arguments are those of `plan`.
 
-    Return None if the features are so many that each needs an owner, as `plan` with K = 2 gives it.
+    Return None if the features are so many that each needs an owner, as `plan` with K = 2 gives it. The pass of several
+    models is cut as that of one, so that each gets the same bits.
     """
     kernels = dispatch.load(isa)
     assert kernels is not None
@@ -218,6 +219,7 @@ def binomial_plan(
         slices=slices,
         batch=256,
         sparse=nnz is not None,
+        models=models,
     )
     return way
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from .._core.vectors import combine, dots
 from .._inputs.csr import CSR
 from .._inputs.rows import Rows
-from .._objective.binomial import objective_of
+from .._objective.binomial import BinomialObjective, objective_of
 from .._objective.fisher import Easing, Fisher, easing
 from .._objective.memory import SoftmaxObjective
 from .._objective.parameters import Parameters
@@ -176,10 +176,25 @@ class StandardisedObjective:
 
     def value_and_grad(self, v: Array) -> tuple[float, Vector]:
         """Return f(v) and its gradient, (size,) float64."""
-        value, grad = self.inner.value_and_grad(self.raw(v))
+        return self._pulled(v, *self.inner.value_and_grad(self.raw(v)))
+
+    def _pulled(self, v: Array, value: float, grad: Vector) -> tuple[float, Vector]:
+        """Return the value and the gradient at v, of those of the loss."""
         grad, weights = self.scaling.pulled(self.parameters, grad), self.parameters.weights
         self.penalty.add_gradient(weights(v), weights(grad))
         return value + self.penalty.value(weights(v), self.n_threads), grad
+
+    @property
+    def shares_reads(self) -> bool:
+        """Whether `together` asks several by one read of their samples."""
+        return isinstance(self.inner, BinomialObjective) and self.inner.shares_reads
+
+    @staticmethod
+    def together(objectives: Sequence[StandardisedObjective], at: Sequence[Vector]) -> list[tuple[float, Vector]]:
+        """Return what `value_and_grad` of each does; see `BinomialObjective.together`."""
+        inner = [cast("BinomialObjective", each.inner) for each in objectives]
+        asked = BinomialObjective.together(inner, [each.raw(v) for each, v in zip(objectives, at, strict=True)])
+        return [each._pulled(v, *found) for each, v, found in zip(objectives, at, asked, strict=True)]
 
     def hessp(self, v: Array, u: Array) -> Vector:
         """Return the Hessian at v times u, (size,) float64."""

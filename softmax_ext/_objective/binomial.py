@@ -9,6 +9,7 @@ be summed in float32.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,9 +19,11 @@ import numpy.typing as npt
 from .._core import dispatch
 from .._core.plan import binomial_plan, centred_plan
 from .._core.run import run
+from .._core.vectors import steady
 from .._inputs.rows import Rows
 from .._inputs.validation import check_offset_of_class_1
 from .centred import LOOK, Centre
+from .function import together
 from .memory import SoftmaxObjective
 from .parameters import Parameters
 from .penalty import Penalty
@@ -41,6 +44,8 @@ CENTRED_SAMPLES, CENTRED_FEATURES = 50000, 100
 # whose error is about 1/8. It does so if the Hessian of all samples would take more than THIN_WORK = N size²
 # operations, some milliseconds.
 THIN_ROWS, THIN_LEAST, THIN_WORK = 64, 4096, 2**25
+# Models that one read serves at most, as many as a kernel has room for.
+MOST_TOGETHER = 16
 
 
 class BinomialObjective(SoftmaxObjective):
@@ -60,15 +65,36 @@ class BinomialObjective(SoftmaxObjective):
         """Return the offsets of class 1's score less class 0's, (N, 1)."""
         return check_offset_of_class_1(offset, N)
 
-    def _one_row(self, second: bool = False) -> BinomialPlan | None:
+    def _one_row(self, *, second: bool = False, models: int = 1) -> BinomialPlan | None:
         """Return the plan of a pass that computes one score for each sample, or None if there is none."""
         if dispatch.kernels is None:
             return None
-        nnz = self._rows.stored
-        return binomial_plan(self.N, self.D, self.dtype.itemsize, dispatch.isa, second=second, nnz=nnz)
+        shape, nnz = (self.N, self.D, self.dtype.itemsize), self._rows.stored
+        return binomial_plan(*shape, dispatch.isa, second=second, nnz=nnz, models=models)
 
     def _plan(self, second: bool) -> Plan:
-        return self._one_row(second) or super()._plan(second)
+        return self._one_row(second=second) or super()._plan(second)
+
+    @property
+    def shares_reads(self) -> bool:
+        """Whether `together` asks several by one read of their samples."""
+        return self._one_row() is not None
+
+    @staticmethod
+    def together(objectives: Sequence[BinomialObjective], at: Sequence[Vector]) -> list[tuple[float, Vector]]:
+        """Return what `value_and_grad` of each does, to the bit: of some that `weighing` has made of one objective."""
+        one, found = objectives[0], []
+        for start in range(0, len(objectives), MOST_TOGETHER):
+            some = objectives[start : start + MOST_TOGETHER]
+            points = [steady(one.parameters.vector(w)) for w in at[start : start + MOST_TOGETHER]]
+            way = one._one_row(models=len(some))
+            assert way is not None
+            functions = [each._kept.take(each.n_threads, each._function) for each in some]
+            asked = together(functions, way, [(w, each._l2_of_a_pass) for w, each in zip(points, some, strict=True)])
+            for each, function, w, (value, grad) in zip(some, functions, points, asked, strict=True):
+                each._kept.give(each.n_threads, function)
+                found.append(each._with_penalty(w, value, grad))
+        return found
 
     @cached_property
     def _centre(self) -> Centre | None:

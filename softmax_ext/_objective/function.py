@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +16,11 @@ from .._inputs.rows import Rows
 from .parameters import Parameters
 
 if TYPE_CHECKING:
-    from .._core.kernels_baseline import Plan
+    from .._core.kernels_baseline import BinomialPlan, Plan
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
+Asked = tuple[float, Vector]  # a value and a gradient
 
 
 class Function:
@@ -86,3 +89,39 @@ class Function:
         self.kernel.set(w, l2)
         loss = run(self.asked, self.way, self.rows, self.n_threads)
         return self.kernel.get(w, grad, l2, loss), grad
+
+
+class Kept:
+    """The function that was last given back, for whoever asks next; nobody else gets it meanwhile."""
+
+    def __init__(self) -> None:
+        self._last: list[tuple[object, Function]] = []
+
+    def take(self, n_threads: int, make: Callable[[], Function]) -> Function:
+        """Return the function that is kept, if it is of this ISA level and as many threads, or what `make` returns."""
+        try:
+            key, function = self._last.pop()  # atomic: no other thread gets this one
+        except IndexError:
+            return make()
+        return function if key == (dispatch.isa, n_threads) else make()
+
+    def give(self, n_threads: int, function: Function) -> None:
+        """Keep the function."""
+        self._last[:] = [((dispatch.isa, n_threads), function)]
+
+
+def together(functions: Sequence[Function], way: BinomialPlan, at: Sequence[tuple[Vector, float]]) -> list[Asked]:
+    """Return what functions of the same samples return, each by weights of its own at (w, l2) of its own, to the bit.
+
+    They have one row of coefficients, and are called in one read of the samples, by a plan of so many models.
+    """
+    assert dispatch.kernels is not None
+    first, found = functions[0], []
+    asked = dispatch.kernels.Together([f.asked for f in functions], [f.rows.s for f in functions])
+    for function, (w, l2) in zip(functions, at, strict=True):
+        function.kernel.set(w, l2)
+    run(asked, way, replace(first.rows, s=None), first.n_threads)
+    for function, loss, (w, l2) in zip(functions, asked.losses, at, strict=True):
+        grad = np.empty(len(w))
+        found.append((function.kernel.get(w, grad, l2, loss), grad))
+    return found

@@ -29,7 +29,7 @@ from .._inputs.scalars import check_positive_number
 from .._inputs.validation import check_block, check_offset, check_problem, count_classes
 from ..functional import predict_proba
 from .fisher import POOL, Easing, Fisher, easing
-from .function import Function
+from .function import Function, Kept
 from .parameters import Parameters
 from .penalty import Penalty
 from .rows_space import RowsSpace, is_wide
@@ -156,7 +156,7 @@ class SoftmaxObjective:
         added = None if added is None else native(added, given.dtype)
         self._rows = Rows(given.X, given.y, Y, given.s, offset=added)
         self._curving = self._rows.curving()
-        self._functions: list[tuple[object, Function]] = []  # at most one, which is kept from call to call
+        self._kept = Kept()
         self._part = 1.0  # Σ s of these samples over m, which is Σ s of all data if these samples are a part of them
         if m is not None:
             self._part, self.m = self.m / check_positive_number(m, "m"), float(m)
@@ -191,7 +191,7 @@ class SoftmaxObjective:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes without the arrays of a pass, which copies and other processes make again."""
-        return vars(self) | {"_functions": []}
+        return vars(self) | {"_kept": Kept()}
 
     def _count_classes(self, y: npt.ArrayLike) -> int:
         """Return the number of classes that targets imply."""
@@ -239,22 +239,27 @@ class SoftmaxObjective:
 
     def value_and_grad(self, w: npt.ArrayLike) -> tuple[float, Vector]:
         """Return f(w) and its gradient, (size,) float64."""
-        w, parameters, penalty = steady(self.parameters.vector(w)), self.parameters, self.penalty
+        w, penalty = steady(self.parameters.vector(w)), self.penalty
         if dispatch.kernels is None:
             value, grad = self._reference_value_and_grad(w)
-        else:
-            key = dispatch.isa, self.n_threads
-            try:
-                known, function = self._functions.pop()  # atomic: no other thread gets this one
-            except IndexError:
-                known = None
-            if known != key:
-                function = self._function()
-            value, grad = function(w, penalty.l2 if penalty.uniform else 0.0)
-            self._functions[:] = [(key, function)]
-            if penalty.uniform:
-                return value + penalty.l1_part(parameters.weights(w)) if penalty.l1 else value, grad
-        penalty.add_gradient(parameters.weights(w), parameters.weights(grad))
+            penalty.add_gradient(self.parameters.weights(w), self.parameters.weights(grad))
+            return value + self._penalty_at(w), grad
+        function = self._kept.take(self.n_threads, self._function)
+        asked = function(w, self._l2_of_a_pass)
+        self._kept.give(self.n_threads, function)
+        return self._with_penalty(w, *asked)
+
+    @property
+    def _l2_of_a_pass(self) -> float:
+        """The strength of the penalty that a pass adds."""
+        return self.penalty.l2 if self.penalty.uniform else 0.0
+
+    def _with_penalty(self, w: Vector, value: float, grad: Vector) -> tuple[float, Vector]:
+        """Add what a pass does not."""
+        penalty, weights = self.penalty, self.parameters.weights
+        if penalty.uniform:
+            return value + penalty.l1_part(weights(w)) if penalty.l1 else value, grad
+        penalty.add_gradient(weights(w), weights(grad))
         return value + self._penalty_at(w), grad
 
     def at_constant(self, w: Vector) -> tuple[float, Vector]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple, Self
 
@@ -12,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .._fit.scikit_learn import Strength
+from .._objective.binomial import MOST_TOGETHER
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .._optim.descent import Callback, Solution, Stop
 from .._optim.solvers import within
 from ._folds import Fold
+from ._meeting import Guest, Meeting
 from ._trail import Ends, Trail
 
 Array = npt.NDArray[Any]
@@ -25,6 +28,11 @@ Vector = npt.NDArray[np.float64]
 # Fits whose passes have at most so many operations run side by side, each on one thread. Larger ones run one after the
 # other, each on all threads (docs/notes.md, "Fits side by side").
 SIDE_BY_SIDE = 2**24
+# Fits of two classes whose passes have at least so many operations read X together. Smaller ones lose by it, since each
+# needs a thread (docs/notes.md, "Five folds in one read of X").
+TOGETHER = 2**25.5
+# Fits that read X together need the weights of all folds at the same time, which may take so many bytes.
+WEIGHTS_BYTES = 256 * 2**20
 
 
 def check_values_of_C(given: npt.ArrayLike | Integral) -> Vector:
@@ -111,7 +119,8 @@ class Grid(NamedTuple):
     def fit(self, objective: Any, method: str, tol: float, max_iter: int) -> Generator[Fitted]:
         """Yield the index of C, the number of the fold or None for all rows, and the solution of each fit.
 
-        Small fits run side by side, each on one thread. Where a fit begins does not depend on that.
+        Small fits run side by side, each on one thread. Large fits of two classes do so too, and read X together. Where
+        a fit begins does not depend on that, and no bit of it.
         """
         objective.penalty = self.penalty(0, objective.m)
         space, objective = within(objective, method)
@@ -119,6 +128,9 @@ class Grid(NamedTuple):
         if objective.n_threads > 1 and objective.flops <= SIDE_BY_SIDE:
             alone = objective.weighing(self.s, 1)
             yield from self._side_by_side(Trail(alone, **options), objective.n_threads)
+            return
+        if self._reads_together(objective):
+            yield from self._in_step(objective, options)
             return
         trail = Trail(objective, **options)
         ends = [Ends(objective.size) for _ in self.folds]
@@ -165,6 +177,55 @@ class Grid(NamedTuple):
                 over.set()
                 pool.shutdown(cancel_futures=True)
 
+    def _reads_together(self, objective: Any) -> bool:
+        """Tell whether fits can read X together, and gain by it."""
+        if not getattr(objective, "shares_reads", False) or objective.flops < TOGETHER or self.l1_ratio:
+            return False
+        return len(self.folds) < MOST_TOGETHER and 8 * objective.N * len(self.folds) <= WEIGHTS_BYTES
+
+    def _in_step(self, objective: Any, options: dict[str, Any]) -> Generator[Fitted]:
+        """Yield the same, of fits that read X together."""
+        folds, order = range(len(self.folds)), self._order
+        done: dict[tuple[int, int | None], Any] = {}  # by place in the order, until all before it have been yielded
+        curvatures: dict[int, Any] = {}
+        every: list[int | None] = [None, *folds]
+        places, started = dict.fromkeys(every, 0), set[int | None]()  # of the next fit; and whose is under way
+        with Meeting(objective.together, len(every)) as meeting:
+            trail, ends = Trail(Guest(objective, meeting), **options), [Ends(objective.size) for _ in folds]
+            parts = [
+                Guest(objective.weighing(fold.weights(self.s, f, objective.N)), meeting)
+                for f, fold in enumerate(self.folds)
+            ]
+
+            def start(f: int | None) -> None:
+                """Start the next fit, if what it needs is there; that of all rows is one C ahead of the folds."""
+                i = places[f]
+                if f in started or i == len(order):
+                    return
+                if f is None:
+                    if i <= min(places[g] for g in folds) + 1:
+                        started.add(f)
+                        meeting.start(f, partial(self._whole, trail, order[i]))
+                elif i in curvatures:
+                    started.add(f)
+                    penalty = self.penalty(order[i], parts[f].m)
+                    meeting.start(f, partial(trail.beside, parts[f], penalty, ends[f], curvatures[i]))
+
+            start(None)
+            at = [(i, f) for i in range(len(order)) for f in every]
+            for f, found in meeting.results():
+                i = places[f]
+                places[f], done[i, f] = i + 1, found
+                started.remove(f)
+                if f is None:
+                    done[i, f], curvatures[i] = found
+                curvatures.pop(min(places[g] for g in folds) - 1, None)
+                for g in every:
+                    start(g)
+                while at and at[0] in done:
+                    i, g = at.pop(0)
+                    yield order[i], g, done.pop((i, g))
+
     @property
     def _order(self) -> list[int]:
         """The indices of the values of C, from strong penalties to weak ones."""
@@ -179,5 +240,5 @@ class Grid(NamedTuple):
         self, trail: Trail, f: int, j: int, ends: Ends, curvature: Any, callback: Callback | None = None
     ) -> Solution:
         objective = trail.objective
-        part = objective.weighing(self.folds[f].weights(self.s, f, objective.N), objective.n_threads)
+        part = objective.weighing(self.folds[f].weights(self.s, f, objective.N))
         return trail.beside(part, self.penalty(j, part.m), ends, curvature, callback)

@@ -172,7 +172,8 @@ class LogisticRegressionCV(
     same rows at the C before has ended, or at a point further on that is predicted from the fits before. A fold's fit
     has the preconditioner of all rows, which tells it nothing of the labels that score it. So there is one more fit for
     each C than the folds need, but the last model is among them. Shared preconditioners and predicted beginnings change
-    results only within `tol`.
+    results only within `tol`. Fits of two classes to many rows read X together, which changes no bit. For that the
+    weights of all folds are kept, 8 bytes for each row and fold, if they take no more than 256 MiB.
 
     scikit-learn's own scorers only ask for predictions, which are computed for some rows at a time. For other scorers
     the held-out rows of one fold are copied.

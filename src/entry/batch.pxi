@@ -1,5 +1,10 @@
 # What the kernels know of a visit: its samples and targets, the model, the loss, and where results go.
 
+cdef enum:
+    MODELS = 16             # the most that share a read
+
+MOST_MODELS = MODELS
+
 cdef enum Kind:
     GRADIENT                # the loss and its gradient
     LOSS                    # the loss alone
@@ -48,6 +53,7 @@ cdef struct Output:         # each may be NULL
     void *dX                # of all rows, as are `losses` and S
     double *losses          # each row's loss, without its weight, and top - z_y
     void *S                 # probabilities or scores
+    double *total           # the loss, which a pass of several models does not return
 
 cdef struct Batch:          # a visit
     Kind kind

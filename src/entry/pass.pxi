@@ -16,16 +16,20 @@ cdef class Pass:
         The work space is the same for all visits: what `plan` says for so many threads.
         """
         cdef Batch d
+        self.see(rows, plan, visit, &d)
+        return self.over(plan, &d, space, n_threads)
+
+    cdef double over(self, Plan plan, const Batch *d, space, int n_threads) except? -1:
+        """Take the rows that d points at; return the last visit's loss."""
         cdef void *work
         cdef double *sums
         cdef double loss
         cdef fexcept_t flags
-        self.see(rows, plan, visit, &d)
         work = numbers(space.work, b"f", plan.itemsize, plan.shared + n_threads * plan.work, True)
         sums = <double *>numbers(space.sums, b"f", sizeof(double), plan.sums if self.summing else 0, True)
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
         with nogil:
-            loss = plan.run(&d, aligned(work), sums, n_threads)
+            loss = plan.run(d, aligned(work), sums, n_threads)
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
         return loss
 
@@ -83,6 +87,46 @@ cdef class LossGrad(Pass):
             self.d.out.dX = numbers(dX, b"f", size, 0, True)
         if losses is not None:
             self.d.out.losses = <double *>numbers(losses, b"f", sizeof(double), 0, True)
+
+
+cdef class Together(Pass):
+    """Losses and gradients of several models with one row of coefficients, each by weights of its own, from one read.
+
+    Each gets the bits that it gets alone. Its pass has no class weights and leaves no losses of rows.
+    """
+
+    cdef readonly list losses   # that of each model, after the last visit
+    cdef double totals[MODELS]
+
+    def __init__(
+        self,
+        passes,                 # LossGrad of each model, with its gradient
+        weights,                # IN     (N,) of each, or None; those of the rows are not looked at
+    ):
+        if not 0 < len(passes) <= MODELS or len(weights) != len(passes):
+            raise ValueError(f"expected 1 to {MODELS} models with their weights, got {len(passes)} and {len(weights)}")
+        self.held, self.losses, self.summing = (tuple(passes), tuple(weights)), [], True
+
+    def visit(self, rows, Plan plan, Visit visit, space, int n_threads):
+        """Take some rows, as any pass does; what is returned is the first model's loss."""
+        cdef Batch d[MODELS]
+        cdef Pass asked
+        cdef double loss
+        cdef Py_ssize_t i, end = visit.row + len(rows)
+        passes, weights = self.held
+        if (<BinomialPlan?>plan).models != len(passes):
+            raise ValueError(f"a plan of {(<BinomialPlan>plan).models} models for {len(passes)}")
+        for i, asked in enumerate(passes):
+            asked.see(rows, plan, visit, &d[i])
+            if d[i].kind != GRADIENT:
+                raise ValueError("expected passes with a gradient")
+            d[i].t.s = <const double *>numbers(weights[i], b"f", sizeof(double), end, False)
+            if d[i].t.s != NULL:
+                d[i].t.s += visit.row
+            d[i].out.total = &self.totals[i]
+        loss = self.over(plan, d, space, n_threads)
+        self.losses = [self.totals[i] for i in range(len(passes))]
+        return loss
 
 
 cdef class HessianProduct(Pass):

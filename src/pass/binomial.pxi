@@ -1,26 +1,31 @@
 # The pass of two classes with one row of coefficients (binomial.h): arrays and CSR rows, both in slices.
 
 cdef class BinomialPlan(SlicedPlan):
-    """The cut into slices of rows that have one score each.
+    """The cut into slices of rows that have one score each, in each of some models.
 
-    The threads share work space for the coefficients of W, and those of V with `second`, in whole vectors. Each of them
-    has its own for a tile's scores, those of V, and the gradient of a batch. A slice has eight sums for the loss, eight
-    for db, which takes the first, then dW.
+    The threads share work space for each model's coefficients of W, and those of V with `second`, in whole vectors.
+    Each of them has its own for a tile's scores, those of V, and each model's gradient of a batch. A slice has for each
+    model eight sums for the loss, eight for db, which takes the first, then dW.
     """
 
     cdef readonly bint sparse           # whether X has CSR rows
+    cdef readonly Py_ssize_t models     # how many models there are: a visit has a Batch for each
     cdef Py_ssize_t row                 # elements of a row of coefficients
+    cdef Py_ssize_t coefficients        # elements that are packed for a model
+    cdef Py_ssize_t each                # doubles of a model's sums
 
-    def __init__(self, *, Py_ssize_t slices, Py_ssize_t batch, bint sparse, **shape):
+    def __init__(self, *, Py_ssize_t slices, Py_ssize_t batch, bint sparse, Py_ssize_t models=1, **shape):
         Plan.__init__(self, K=2, **shape)
         self.cut, self.slices, self.batch, self.sparse, self.doubles = "slices", slices, batch, sparse, True
-        self.widens, self.scored = not sparse, 1
+        self.widens, self.scored, self.models = not sparse, 1, models
         self.row = whole(self.D, self.line)
-        self.packed = self.row * (2 if self.second else 1)
+        self.coefficients = self.row * (2 if self.second else 1)
+        self.packed = models * self.coefficients
         self.Q = whole(self.tile, 16 * self.line)  # whole steps of exponentials, at every ISA level
-        self.work = self.Q * (2 if self.second else 1) + (0 if sparse else self.row)
+        self.work = self.Q * (2 if self.second else 1) + (0 if sparse else models * self.row)
         self.losses = 8
-        self.apart = self.losses + 8 + whole(self.D, 8)
+        self.each = self.losses + 8 + whole(self.D, 8)
+        self.apart = models * self.each
         if slices > 1:
             self.packed += FAR // self.itemsize
             self.work += FAR // self.itemsize
@@ -76,75 +81,94 @@ cdef const char *score_tile(
     )
 
 
+cdef void binomial_tile(
+    BinomialPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, const floating *w, const char *next,
+    Py_ssize_t share, floating *z, floating *partial, double *sums,
+) noexcept nogil:
+    """Do for n rows what a model asks of them, or add them to its sums; fetch `share` bytes a row meanwhile."""
+    cdef Py_ssize_t row = d.row + first, bytes = d.x.ldx * d.x.itemsize
+    cdef const double *s = NULL if d.t.s == NULL else d.t.s + first
+    next = score_tile(p, d, first, n, w, one_bias(d.model.b, d.model.doubles, z), next, share // 2, z)
+    if d.kind == HESSIAN:
+        score_tile(p, d, first, n, w + p.row, one_bias(d.model.c, d.model.doubles, z), NULL, 0, z + p.Q)
+    if d.x.offset != NULL:
+        add_offset(d, first, n, p.scored, 1, z)
+    if d.kind == PROBABILITIES:
+        binomial_posteriors(z, n, <floating *>d.out.S + 2 * row)
+    elif d.kind == SCORES:
+        memcpy(<floating *>d.out.S + row, z, n * sizeof(floating))
+    elif d.kind == HESSIAN:
+        binomial_curvatures(z, z + p.Q, n, s)
+    else:
+        sums[0] += binomial_residuals(
+            z, n, NULL if d.t.y == NULL else d.t.y + first,
+            NULL if d.t.Y == NULL else <const floating *>d.t.Y + first * d.t.ldy, d.t.ldy, s,
+            NULL if d.out.losses == NULL else d.out.losses + 2 * row,
+        )
+    if not summing(d):
+        return
+    if d.model.b != NULL:
+        sums[p.losses] += sum_of(z, n)
+    if p.sparse:
+        one_sparse_gradient(
+            d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr + first, n, z, sums + p.losses + 8,
+        )
+    else:
+        one_gradient(
+            <const char *>d.x.X + first * bytes, d.x.element, n, p.D, bytes, last_end(p, d), z, next,
+            share - share // 2, partial,
+        )
+
+
+cdef void add_batch(BinomialPlan p, floating *partial, double *sums) noexcept nogil:
+    """Add the gradients of a batch, in X's type, to each model's sums."""
+    cdef Py_ssize_t i, j
+    for i in range(p.models):
+        for j in range(p.D):
+            sums[i * p.each + p.losses + 8 + j] += partial[i * p.row + j]
+    memset(partial, 0, p.models * p.row * sizeof(floating))
+
+
 cdef void binomial_slice(
     BinomialPlan p, const Batch *d, Py_ssize_t slice, const floating *packed, floating *z, double *sums,
 ) noexcept nogil:
-    """Add the rows of a slice to its sums."""
-    cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, j, row, batched = 0
-    cdef Py_ssize_t bytes = d.x.ldx * d.x.itemsize
-    cdef floating *q = z + p.Q
+    """Add the rows of a slice to its sums: each model takes a tile while that is in the first cache."""
+    cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, i, batched = 0
+    cdef Py_ssize_t bytes = d.x.ldx * d.x.itemsize, ahead
     cdef floating *partial = z + p.Q * (2 if p.second else 1)
-    cdef double *dW = sums + p.losses + 8
-    cdef const char *X = <const char *>d.x.X
     cdef const char *next
-    cdef const double *s
-    cdef bint hessian = d.kind == HESSIAN
-    cdef floating bias = one_bias(d.model.b, d.model.doubles, z), c = one_bias(d.model.c, d.model.doubles, z)
     if summing(d) and not p.sparse:
-        memset(partial, 0, p.row * sizeof(floating))
+        memset(partial, 0, p.models * p.row * sizeof(floating))
     while first < stop:
         n = min(p.tile, stop - first)
-        row = d.row + first
-        next = NULL
-        if not p.sparse and first + n < stop:
-            next = X + (first + n) * bytes
-            # Each stage fetches half of the next tile; what lies beyond the slice belongs to another thread.
-            if first + 2 * n > stop:
-                next = NULL
-        next = score_tile(p, d, first, n, packed, bias, next, bytes // 2, z)
-        if hessian:
-            score_tile(p, d, first, n, packed + p.row, c, NULL, 0, q)
-        if d.x.offset != NULL:
-            add_offset(d, first, n, p.scored, 1, z)
-        s = NULL if d.t.s == NULL else d.t.s + first
-        if d.kind == PROBABILITIES:
-            binomial_posteriors(z, n, <floating *>d.out.S + 2 * row)
-        elif d.kind == SCORES:
-            memcpy(<floating *>d.out.S + row, z, n * sizeof(floating))
-        elif hessian:
-            binomial_curvatures(z, q, n, s)
-        else:
-            sums[0] += binomial_residuals(
-                z, n, NULL if d.t.y == NULL else d.t.y + first,
-                NULL if d.t.Y == NULL else <const floating *>d.t.Y + first * d.t.ldy, d.t.ldy, s,
-                NULL if d.out.losses == NULL else d.out.losses + 2 * row,
+        for i in range(p.models):
+            # Each stage of each model fetches its part of the next tile; what lies beyond the slice belongs to another
+            # thread.
+            ahead, next = bytes * i // p.models, NULL
+            if not p.sparse and first + 2 * n <= stop:
+                next = <const char *>d.x.X + (first + n) * bytes + n * ahead
+            binomial_tile(
+                p, d + i, first, n, packed + i * p.coefficients, next, bytes * (i + 1) // p.models - ahead, z,
+                partial + i * p.row, sums + i * p.each,
             )
         first += n
-        if not summing(d):
-            continue
-        if d.model.b != NULL:
-            sums[p.losses] += sum_of(z, n)
-        if p.sparse:
-            one_sparse_gradient(
-                d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr + first - n, n, z, dW,
-            )
-            continue
-        one_gradient(
-            X + (first - n) * bytes, d.x.element, n, p.D, bytes, last_end(p, d), z, next, bytes - bytes // 2, partial,
-        )
-        batched += n
-        if batched >= p.batch or first == stop:
-            for j in range(p.D):
-                dW[j] += partial[j]
-            memset(partial, 0, p.row * sizeof(floating))
-            batched = 0
+        if summing(d) and not p.sparse:
+            batched += n
+            if batched >= p.batch or first == stop:
+                add_batch(p, partial, sums)
+                batched = 0
+
+
+cdef Py_ssize_t counted(BinomialPlan p, const Batch *d) noexcept nogil:
+    """Return how many doubles of a slice's sums are used."""
+    return (p.models - 1) * p.each + p.losses + 8 + (p.D if summing(d) else 0)
 
 
 cdef void clear_and_slice(
     BinomialPlan p, const Batch *d, Py_ssize_t i, const floating *packed, floating *own, double *sums,
 ) noexcept nogil:
     if d.first and counting(d):
-        memset(sums + i * p.apart, 0, (p.losses + 8 + (p.D if summing(d) else 0)) * sizeof(double))
+        memset(sums + i * p.apart, 0, counted(p, d) * sizeof(double))
     binomial_slice(p, d, i, packed, own, sums + i * p.apart)
 
 
@@ -153,13 +177,12 @@ cdef double binomial_run(
 ) noexcept nogil:
     """Take the slices of a visit on all threads; the last visit leaves the results, and returns the loss."""
     cdef floating *own = packed + p.packed
-    cdef Py_ssize_t i, j
-    cdef double scale = 1 / d.loss.m
-    cdef const double *along = <const double *>(d.model.V if d.kind == HESSIAN else d.model.W)
+    cdef Py_ssize_t i
     if d.first:
-        pack_one(p, d.model.W, d.model.doubles, packed)
-        if d.kind == HESSIAN:
-            pack_one(p, d.model.V, d.model.doubles, packed + p.row)
+        for i in range(p.models):
+            pack_one(p, d[i].model.W, d.model.doubles, packed + i * p.coefficients)
+            if d.kind == HESSIAN:
+                pack_one(p, d[i].model.V, d.model.doubles, packed + i * p.coefficients + p.row)
     if n_threads == 1:  # without OpenMP: even a team of one takes time
         for i in range(d.begin, d.end):
             clear_and_slice(p, d, i, packed, own, sums)
@@ -168,15 +191,26 @@ cdef double binomial_run(
             clear_and_slice(p, d, i, packed, own + threadid() * p.work, sums)
     if not d.last or not counting(d):
         return 0
-    add_slices(p, sums, p.losses + 8 + (p.D if summing(d) else 0), n_threads)
-    if summing(d):
-        for j in range(p.D):
-            if d.model.doubles:
-                (<double *>d.out.dW)[j] = sums[p.losses + 8 + j] * scale + d.loss.l2 * along[j]
-            else:
-                (<floating *>d.out.dW)[j] = <floating>(sums[p.losses + 8 + j] * scale)
-        if d.out.db != NULL and d.model.doubles:
-            (<double *>d.out.db)[0] = sums[p.losses] * scale
-        elif d.out.db != NULL:
-            (<floating *>d.out.db)[0] = <floating>(sums[p.losses] * scale)
-    return sums[0] * scale
+    add_slices(p, sums, counted(p, d), n_threads)
+    for i in range(p.models):
+        if summing(d):
+            leave_gradient(p, d + i, sums + i * p.each, packed)
+        if d[i].out.total != NULL:
+            d[i].out.total[0] = sums[i * p.each] * (1 / d[i].loss.m)
+    return sums[0] * (1 / d.loss.m)
+
+
+cdef void leave_gradient(BinomialPlan p, const Batch *d, const double *sums, const floating *kind) noexcept nogil:
+    """Leave a model's gradient, or product with its Hessian, from its sums."""
+    cdef double scale = 1 / d.loss.m
+    cdef const double *along = <const double *>(d.model.V if d.kind == HESSIAN else d.model.W)
+    cdef Py_ssize_t j
+    for j in range(p.D):
+        if d.model.doubles:
+            (<double *>d.out.dW)[j] = sums[p.losses + 8 + j] * scale + d.loss.l2 * along[j]
+        else:
+            (<floating *>d.out.dW)[j] = <floating>(sums[p.losses + 8 + j] * scale)
+    if d.out.db != NULL and d.model.doubles:
+        (<double *>d.out.db)[0] = sums[p.losses] * scale
+    elif d.out.db != NULL:
+        (<floating *>d.out.db)[0] = <floating>(sums[p.losses] * scale)
