@@ -233,7 +233,7 @@ class PathDisplay(_Display):
         feature_names : sequence of str, optional
             Names of the features; by default those that X had.
         most : int, default 8
-            How many features are named: those that are highest at the last C.
+            How many features are named: those that are largest at the last C.
         **keywords : dict
             Options of matplotlib's `plot` for all lines.
 
@@ -273,7 +273,7 @@ class PathDisplay(_Display):
         ax : matplotlib Axes, optional
             Axes to draw into; those of a new figure by default.
         most : int, default 8
-            How many features are named: those that are highest at the last C.
+            How many features are named: those that are largest at the last C.
         **keywords : dict
             Options of matplotlib's `plot` for all lines.
 
@@ -287,10 +287,10 @@ class PathDisplay(_Display):
         x, infinite = _abscissae(self.Cs[order])
         heights, used = self.heights[order], self.degrees_of_freedom[order]
         D = heights.shape[1]
-        highest = np.argsort(-np.abs(heights[-1]), kind="stable")[:most]
+        largest = np.argsort(-np.abs(heights[-1]), kind="stable")[:most]
         style: dict[str, Any] = {"linewidth": 1.2 if most >= D else 0.6, "color": "0.7"} | keywords
         self.lines_ = ax.plot(x, heights, **style)
-        for place, j in enumerate(highest):
+        for place, j in enumerate(largest):
             name = f"feature {j}" if self.feature_names is None else str(self.feature_names[j])
             self.lines_[j].set(
                 label=name, zorder=3, linewidth=1.4, **({} if "color" in keywords else {"color": f"C{place}"})
@@ -298,8 +298,8 @@ class PathDisplay(_Display):
         ax.axhline(0, color="black", linewidth=0.6)
         _label(ax, infinite)
         ax.set_ylabel(self.name or "coefficient")
-        if len(highest):
-            ax.legend(fontsize="small", loc="upper left", title="highest at the last C" if most < D else None)
+        if len(largest):
+            ax.legend(fontsize="small", loc="upper left", title="largest at the last C" if most < D else None)
         above = ax.secondary_xaxis("top")
         some = np.unique(np.linspace(0, len(x) - 1, 6).round().astype(int))
         above.set_xticks(x[some], [str(used[i]) for i in some])
