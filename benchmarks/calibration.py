@@ -16,7 +16,7 @@ import numpy as np
 from softmax_ext import cross_entropy
 from softmax_ext.calibration import MatrixScaling, TemperatureScaling, VectorScaling
 
-SHAPES = "100000x10-f8", "100000x10-f4", "1000000x3-f4", "20000x1000-f4"
+SHAPES = "100000x2-f8", "100000x10-f8", "100000x10-f4", "100000x100-f4", "1000000x3-f4", "20000x1000-f4"
 
 
 def scores_of(shape):

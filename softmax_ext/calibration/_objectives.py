@@ -5,7 +5,8 @@ if W is diagonal. So from `MANY` classes on, a diagonal W is applied to blocks o
 scores do the rest.
 
 If there are many rows, some are fitted first. Their Hessian is nearly that of all rows, and replaces it, so that few
-passes over all rows are left.
+passes over all rows are left. A matrix of many classes has more parameters than some rows determine; there L-BFGS with
+a preconditioner fits all rows.
 """
 
 from __future__ import annotations
@@ -135,11 +136,31 @@ class Full:
         """Return the product of the Hessian at w and v."""
         return self._pass.hessp(w, v) + self._penalties * v
 
+    def preconditioner(self, w: Vector) -> Penalised:
+        """Return what multiplies a vector by an approximate inverse of the Hessian at w."""
+        return Penalised(self._pass, self._penalties, w)
+
     def hessian(self, w: Vector) -> Array:
         """Return the whole Hessian."""
         H = self._pass.hessian(w)
         H[np.diag_indices_from(H)] += self._penalties
         return H
+
+
+class Penalised:
+    """The preconditioner of a loss with a penalty of its own for each parameter."""
+
+    def __init__(self, loss: SoftmaxObjective, penalties: Vector, w: Vector) -> None:
+        self._penalties, self._fisher = penalties, loss.preconditioner(w, penalties)
+        self.together = self._fisher.together
+
+    def __call__(self, v: Vector) -> Vector:
+        """Return the inverse times v."""
+        return self._fisher(v)
+
+    def refresh(self, w: Vector) -> None:
+        """Bring it to another w, in the memory that it has."""
+        self._fisher.refresh(w, self._penalties)
 
 
 class Guided:

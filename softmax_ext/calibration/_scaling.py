@@ -29,7 +29,8 @@ except ImportError:  # scikit-learn has it since 1.6
 
 from .._fit.readable import readable
 from .._inputs.rows import Rows
-from ..optim import newton
+from .._optim.newton import FEW, newton
+from .._optim.solvers import minimize
 from ..special import log_softmax, softmax
 from ._measures import numbered
 from ._objectives import Diagonal, Full, Guided, some_of
@@ -128,11 +129,15 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise ValueError("sample_weight is 0 for all samples")
         rows = Rows.of(Z, labels, s)
         objective, start = self._problem(rows, K)
-        some = some_of(rows, K)
+        preconditioned = start.size > FEW and hasattr(objective, "preconditioner")
+        if preconditioned:
+            start = np.zeros_like(start)  # where the preconditioner is good for scores of any size
+        some = None if preconditioned else some_of(rows, K)
         if some is not None:
             near, _ = self._problem(some, K)
             start, objective = newton(near, start, tol=1e-3, max_iter=self.max_iter).w, Guided(objective, near)
-        found = newton(objective, start, tol=self.tol, max_iter=self.max_iter)
+        solver = "auto" if preconditioned else "newton"
+        found = minimize(objective, start, solver, tol=self.tol, max_iter=self.max_iter)
         self.n_iter_, self.loss_ = found.n_iter, found.value
         if found.n_iter >= self.max_iter and not found.converged:
             warnings.warn(
