@@ -136,3 +136,14 @@ def test_float32_ends_by_rounding_at_most(monkeypatch):
     assert reference.lasso_violations(
         *map(objective.parameters.weights, (found.w, objective.value_and_grad(found.w)[1])), 0.01, np.ones(X.shape[1])
     ).max() == pytest.approx(found.violation, abs=1e-6)
+
+
+@pytest.mark.parametrize("storage", ["csr", "dense"])
+@pytest.mark.parametrize("K", [2, 3])
+def test_a_penalty_that_no_feature_passes_leaves_the_intercepts(K, storage, monkeypatch):
+    monkeypatch.setattr(working_set, "WIDE", 100)
+    X, y, s = text(K, storage)
+    model = LogisticRegression(C=1e-4, l1_ratio=0.5, solver="saga", tol=1e-6).fit(X, y, s)
+    shares = np.bincount(y, s) / s.sum()
+    assert model.converged_ and not model.coef_.any()
+    np.testing.assert_allclose(model.predict_proba(X[:1])[0], shares, atol=1e-5)

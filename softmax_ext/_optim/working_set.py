@@ -59,7 +59,8 @@ class WorkingSet:
 def chosen(penalty: Penalty, W: Vector, dW: Vector, before: Penalty | None) -> Indices:
     """Return the numbers of the features in the next working set, (n,): those in use, and those that violate the most.
 
-    If W is the minimum for the penalty before on a path, `before` is that penalty.
+    If W is the minimum for the penalty before on a path, `before` is that penalty. Where only the intercepts have to
+    move, one feature is chosen all the same, since a pass needs one.
     """
     used: npt.NDArray[np.bool_] = np.any(W, axis=0)
     limits = penalty.thresholds(W.shape[1])
@@ -70,9 +71,14 @@ def chosen(penalty: Penalty, W: Vector, dW: Vector, before: Penalty | None) -> I
     if before is not None:
         strong = ~used & (sizes >= 2 * limits - before.thresholds(W.shape[1]))
         if np.count_nonzero(strong) <= most:
-            return np.flatnonzero(used | strong | (limits == 0) | (beyond > 0))
+            return _one_at_least(used | strong | (limits == 0) | (beyond > 0), beyond)
     coming = np.flatnonzero(beyond > 0)
     if len(coming) > most:
         coming = coming[np.argsort(-beyond[coming], kind="stable")[:most]]
     used[coming] = True
-    return np.flatnonzero(used | (limits == 0))
+    return _one_at_least(used | (limits == 0), beyond)
+
+
+def _one_at_least(features: npt.NDArray[np.bool_], beyond: Vector) -> Indices:
+    found = np.flatnonzero(features)
+    return found if len(found) else np.array([beyond.argmax()], np.intp)
