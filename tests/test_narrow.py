@@ -1,6 +1,7 @@
 """Samples of one or two bytes a number: everything that takes them gives the bits that it gives for their floats."""
 
 import functools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import scipy.sparse
 from sklearn.base import clone
 
 from softmax_ext import chunks, linear_cross_entropy, loss_grad, optim, predict_proba
-from softmax_ext._fit import prediction
+from softmax_ext._fit import prediction, readable
 from softmax_ext._inputs.csr import check_csr
 from softmax_ext._inputs.dtypes import COMPUTES_IN
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
@@ -175,6 +176,41 @@ def test_an_estimator_of_narrow_X_gives_the_fit_of_float32(kind, K, solver):
 
     assert_same(all_of(X), all_of(X.astype(np.float32)))
     assert_same(all_of(np.asfortranarray(X)), all_of(X.astype(np.float32)))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("N, D, K", [(700, 20, 2), (700, 20, 3), (50, 2000, 3)])
+@pytest.mark.parametrize("options", [{}, {"standardize": True}, {"l1_ratio": 0.5, "solver": "saga"}], ids=str)
+def test_columns_that_lie_side_by_side_are_not_copied(kind, N, D, K, options, monkeypatch):
+    monkeypatch.setattr(readable, "COPIED_BYTES", 0)
+    X, y, _, _ = problem(kind, N, D, K)
+
+    def all_of(X):
+        model = LogisticRegression(C=1e-2, max_iter=20, **options).fit(X, y)
+        return model.coef_, model.intercept_, model.loss_curve_, model.predict(X), model.predict_proba(X)
+
+    want = all_of(X.astype(np.float32))
+    assert_same(all_of(np.asfortranarray(X)), want)
+    assert_same(all_of(np.repeat(X, 2, axis=1)[:, ::2]), want)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_of_a_whole_fit(kind, order):
+    """What NumPy takes for a fit and predictions: not a copy of X, in either order."""
+    X, y, _, _ = problem.__wrapped__(kind, 100_003, 250 if "float" in kind else 500, 2)
+    X = np.asarray(X, order=order)
+    model = LogisticRegression(max_iter=1)
+    tracemalloc.start()
+    try:
+        model.fit(X, y)
+        model.predict(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 30 * 2**20 < 0.7 * X.nbytes, peak / 2**20
 
 
 @pytest.mark.parametrize("kind", KINDS)

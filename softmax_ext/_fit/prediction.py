@@ -63,14 +63,18 @@ def _with_model(model: Any, chunks: Chunks) -> Iterator[tuple[Any, Rows]]:
 
 
 # Size of the copy of narrow rows that is widened at a time for a product by BLAS.
-WIDENED_BYTES = 32 * 2**20
+WIDENED_BYTES = 16 * 2**20
 
 
-def _widened(X: Array) -> Iterator[Array]:
-    """Yield blocks of the rows of narrow X in float32, of nearly equal size."""
-    parts = max(1, X.nbytes // X.itemsize * 4 // WIDENED_BYTES)
+def _widened_scores(X: Array, W: Any, b: Array) -> Array:
+    """Return the scores (N, K) of narrow X, of which some rows are float32 at a time."""
+    Z = np.empty((len(X), len(b)), np.result_type(np.float32, W, b))
+    parts = max(1, X.size * 4 // WIDENED_BYTES)
     for i in range(parts):
-        yield X[i * len(X) // parts : (i + 1) * len(X) // parts].astype(np.float32)
+        rows = slice(i * len(X) // parts, (i + 1) * len(X) // parts)
+        Z[rows] = safe_sparse_dot(X[rows].astype(np.float32, order="C"), W.T, dense_output=True)
+    Z += b
+    return Z
 
 
 def _alike(X: Any, offset: Array | None, W: Array) -> Iterator[tuple[Any, Array | None]]:
@@ -152,10 +156,7 @@ class PredictionMixin:
             added = finite_offset(offset, X.shape[0], 2)
             parts = [two_classes.scores(part, W, b, self.n_threads, more) for part, more in _alike(X, added, W)]
             return parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if is_narrow(X):
-            Z: Array = np.concatenate([safe_sparse_dot(part, W.T, dense_output=True) for part in _widened(X)]) + b
-        else:
-            Z = safe_sparse_dot(X, W.T, dense_output=True) + b
+        Z: Array = _widened_scores(X, W, b) if is_narrow(X) else safe_sparse_dot(X, W.T, dense_output=True) + b
         added = finite_offset(offset, X.shape[0], len(b))
         return Z if added is None else (Z + added).astype(Z.dtype, copy=False)
 

@@ -554,7 +554,7 @@ class SoftmaxObjective:
         """The space of the samples, if the features are far more than the samples."""
         X = self._rows.X
         if self._rows.narrow and is_wide(self.N, self.D):
-            X = X.astype(self.dtype)
+            X = X.astype(self.dtype, order="C")
         if not is_wide(self.N, self.D) or dispatch.kernels is None:
             return None
         if not isinstance(X, CSR) and X.dtype != self.dtype:
