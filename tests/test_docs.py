@@ -94,3 +94,17 @@ def test_every_promise_has_its_tests():
                 missing.append(f"{file}::{name}")
     assert missing == []
     assert "](docs/promises.md)" in (ROOT / "SECURITY.md").read_text()
+
+
+@pytest.mark.skipif(not (ROOT / "src").exists(), reason="needs a whole checkout")
+def test_comments_name_notes_that_exist():
+    """As in: see "Two classes" in docs/notes.md."""
+    notes = set(re.findall(r"^###? (.+)$", (DOCS / "notes.md").read_text(), re.MULTILINE))
+    named = {}
+    for path in (path for room in ("src", "softmax_ext", "benchmarks") for path in (ROOT / room).rglob("*.*")):
+        if path.suffix in (".py", ".pyi", ".pyx", ".pxi", ".h"):
+            text = re.sub(r"\n *[*#]?\s*", " ", path.read_text(encoding="utf-8"))
+            for names in re.findall(r'((?:"[^"]{3,80}"(?:, | and )?)+) (?:in|of) docs/notes\.md', text):
+                named |= dict.fromkeys(re.findall(r'"([^"]+)"', names), path.name)
+    assert len(named) > 40
+    assert {name: path for name, path in named.items() if name not in notes} == {}

@@ -402,7 +402,7 @@ class MatrixScaling(_Scaling):
     Parameters
     ----------
     estimator, on, cv, tol, max_iter, n_threads
-        As in `TemperatureScaling`.
+        As in `TemperatureScaling`. Matrices of many classes are fitted by L-BFGS, and `max_iter` is of its iterations.
     off_diagonal : float >= 0, default 0.01
         λ. Both λ and μ should be chosen by cross-validation: without a penalty, many classes overfit.
     intercept : float >= 0, default 0.01
