@@ -9,6 +9,8 @@ import scipy.sparse
 from sklearn.base import clone
 
 from softmax_ext import chunks, linear_cross_entropy, loss_grad, optim, predict_proba
+from softmax_ext._core import plan
+from softmax_ext._core.plan import hessian_plan
 from softmax_ext._fit import prediction, readable
 from softmax_ext._inputs.csr import check_csr
 from softmax_ext._inputs.dtypes import COMPUTES_IN
@@ -306,6 +308,24 @@ def test_sparse_rows_of_one_byte(isa, kind, shape, indices):
     assert check_csr(rows, "X", COMPUTES_IN).data is rows.data
     for function in (of_loss_grad, of_predict_proba):
         assert_same(function(rows, y, W, b), function(wide, y, W, b))
+
+
+@pytest.mark.parametrize("offset", [False, True])
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+def test_whole_hessians_of_few_bytes_a_row(isa, kind, K, offset, monkeypatch):
+    """They are summed from pairs of entries, which are widened some visits at a time."""
+    N, D = 9001, 70
+    rng = np.random.default_rng(0)
+    X, y, _, _ = problem(kind, N, D, K)
+    rows = sparse_rows(X * (rng.random(X.shape) < 0.05).astype(X.dtype), np.int32)
+    monkeypatch.setattr(plan, "CONVERTED_BYTES", 30_000)
+    assert hessian_plan(N, D, K, 4, isa, intercept=True, binary=K == 2, nnz=rows.nnz).cut == "owned"
+    added = rng.standard_normal((N, K)) if offset else None
+    for Objective in [SoftmaxObjective] + [BinomialObjective] * (K == 2):
+        narrow, wide = (Objective(each, y, l2=0.1, K=K, offset=added) for each in (rows, widened(rows)))
+        w = rng.standard_normal(narrow.size) * 0.01
+        assert_same([narrow.hessian(w)], [wide.hessian(w)])
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8"])

@@ -68,7 +68,7 @@ def reading(plan: Plan, rows: Rows, dtype: np.dtype[Any]) -> tuple[np.dtype[Any]
     X, Y = rows.X, rows.Y
     wanted = read_as(X.dtype) if plan.widens and X.dtype != dtype else dtype
     return wanted, (
-        (type(X) is CSR or is_native(X, wanted))
+        (X.dtype == wanted if isinstance(X, CSR) else is_native(X, wanted))
         and (Y is None or is_native(Y, dtype))
         and (rows.offset is None or is_native(rows.offset, dtype))
     )
@@ -78,7 +78,8 @@ def _converted(
     plan: Plan, rows: Rows, dtype: np.dtype[Any], wanted: np.dtype[Any], *, in_place: bool, checked: bool
 ) -> Iterator[tuple[Visit, Rows]]:
     """Yield the visits with their rows: X converted to `wanted`, targets and offsets to `dtype`, and checked."""
-    numbers = 0 if isinstance(rows.X, CSR) else rows.X.shape[1]
+    X = rows.X
+    numbers = X.shape[1] if not isinstance(X, CSR) else 0 if X.dtype == wanted else X.nnz // len(X)
     numbers += sum(each.shape[1] for each in (rows.Y, rows.offset) if each is not None)
     for visit, index in visits(plan, len(rows), 0 if in_place else numbers * dtype.itemsize):
         part = rows[index]
@@ -90,4 +91,6 @@ def _converted(
             part.offset = native(part.offset, dtype)
         if not isinstance(part.X, CSR):
             part.X = native(part.X, wanted)
+        elif part.X.dtype != wanted:
+            part.X = part.X.astype(wanted)
         yield visit, part

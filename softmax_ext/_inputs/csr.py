@@ -75,6 +75,11 @@ class CSR:
         stored = slice(self.indptr[0], self.indptr[-1])
         return self.data[stored], self.indices[stored]
 
+    def astype(self, dtype: npt.DTypeLike) -> CSR:
+        """Return the rows with a copy of their values in this dtype; the columns are shared."""
+        data, indices = self.entries()
+        return CSR(data.astype(dtype), indices, self.indptr - self.indptr[0], self.shape[1])
+
     def scipy(self, dtype: npt.DTypeLike) -> Any:
         """Return the rows as an array of SciPy's."""
         from scipy.sparse import csr_array

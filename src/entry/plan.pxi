@@ -44,7 +44,7 @@ cdef class Plan:
     cdef readonly Py_ssize_t itemsize   # bytes of a number that is computed
     cdef readonly bint dots             # scores are summed along the features, and across the lanes at the end
     cdef readonly bint copied           # each tile of X is copied into padded rows
-    cdef readonly bint widens           # X may be of a type of widen.h
+    cdef readonly bint widens           # X may be of a type of widen.h; if not, rows are widened before a visit
     cdef readonly bint transposed       # the gradient is summed transposed, with lanes along the classes
     cdef readonly bint doubles          # the gradient is summed in double; if not, in the type of X
     cdef readonly bint second           # each score has room for a number beside it: Q of the Hessian, a cap's slope

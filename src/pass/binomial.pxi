@@ -17,7 +17,7 @@ cdef class BinomialPlan(SlicedPlan):
     def __init__(self, *, Py_ssize_t slices, Py_ssize_t batch, bint sparse, Py_ssize_t models=1, **shape):
         Plan.__init__(self, K=2, **shape)
         self.cut, self.slices, self.batch, self.sparse, self.doubles = "slices", slices, batch, sparse, True
-        self.widens, self.scored, self.models = not sparse, 1, models
+        self.widens, self.scored, self.models = True, 1, models
         self.row = whole(self.D, self.line)
         self.coefficients = self.row * (2 if self.second else 1)
         self.packed = models * self.coefficients

@@ -38,7 +38,7 @@ cdef class HessianPlan(SlicedPlan):
         Plan.__init__(self, second=False, **shape)
         cdef Py_ssize_t unit = sizeof(double) // self.itemsize, rows = whole(self.tile, HESSIAN_STEP)
         self.cut, self.slices, self.sparse, self.binary, self.doubles = "slices", slices, sparse, binary, True
-        self.widens, self.scored = not sparse, 1 if binary else self.K
+        self.widens, self.scored = True, 1 if binary else self.K
         self.P = self.D + intercept
         self.pairs = 1 if binary else self.K * (self.K + 1) // 2
         self.ldt = whole(self.P, lanes_f64)

@@ -25,6 +25,12 @@ cdef class EntriesPlan(HessianPlan):
         self.shared = unit * (self.weights + (0 if binary else self.tile * self.pairs)) + self.line
         self.find_single(0)
 
+    cdef int read(self, X, Batch *d) except -1:
+        read_csr(X, self.itemsize, d)
+        if d.x.element != REAL:
+            raise ValueError(f"{X.dtype} needs a plan that widens entries")
+        return 0
+
     cdef double run(self, const Batch *d, void *work, double *sums, int n_threads) except? -1 nogil:
         if self.itemsize == sizeof(float):
             return entries_run(self, d, <float *>NULL, <double *>work, sums, n_threads)

@@ -51,7 +51,7 @@ cdef class SparsePlan(Plan):
     def __init__(self, *, Py_ssize_t classes, bint doubles, **shape):
         Plan.__init__(self, **shape)
         cdef Py_ssize_t line = self.line, places = self.D + (1 << REGIONS) - 1, visits, packed
-        self.cut, self.classes, self.doubles, self.transposed = "sparse", classes, doubles, True
+        self.cut, self.classes, self.doubles, self.transposed, self.widens = "sparse", classes, doubles, True, True
         self.grouped = classes < self.K
         self.ldw = transposed_row(classes, self.itemsize)
         self.bias = whole(classes, line)
