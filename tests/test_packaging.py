@@ -159,6 +159,7 @@ def test_missing_openmp_is_an_error_with_the_way_out(compiler_without_openmp, so
         assert way_out in result.stderr
 
 
+@pytest.mark.slow  # compiles every ISA level once more
 def test_build_without_openmp_runs_on_one_thread(compiler_without_openmp, source, tmp_path):
     switches = {"SOFTMAX_EXT_NO_OPENMP": "1", "SOFTMAX_EXT_DEBUG": "1", "CC": compiler_without_openmp}
     command = sys.executable, "setup.py", "build_ext", f"--build-temp={tmp_path}/temp", "--inplace"
