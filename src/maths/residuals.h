@@ -227,12 +227,16 @@ KERNEL double NAME(residuals)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, 
     return loss;
 }
 
+/* How many bytes ahead offsets are fetched, since no product waits for them: see "Offsets" in docs/notes.md. */
+#define OFFSETS_AHEAD 4096
+
 /* Adds offsets, `count` for a row, to n rows of scores. */
 KERNEL void NAME(add_to_scores)(const real *offset, ptrdiff_t n, ptrdiff_t count, ptrdiff_t ldo, real *Z, ptrdiff_t ldz)
 {
     if (count == 1 && ldo == 1 && ldz == 1) count = n, n = 1; /* where rows have one score, lanes run along the rows */
     for (ptrdiff_t i = 0; i < n; i++, offset += ldo, Z += ldz) {
         ptrdiff_t k = 0;
+        PREFETCH((const char *)offset + OFFSETS_AHEAD);
         for (; k + L <= count; k += L) NAME(store)(Z + k, NAME(load)(Z + k) + NAME(load)(offset + k));
 #ifdef SIMD_LOAD_SOME
         if (k < count)
@@ -242,6 +246,7 @@ KERNEL void NAME(add_to_scores)(const real *offset, ptrdiff_t n, ptrdiff_t count
 #endif
     }
 }
+#undef OFFSETS_AHEAD
 
 /* Replaces z by cap tanh(z / cap); unless `slopes` is NULL, writes the derivative 1 - tanh^2 there, in rows like Z. */
 KERNEL void NAME(cap_scores)(real *Z, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldz, real cap, real *slopes)
