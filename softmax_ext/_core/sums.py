@@ -15,10 +15,14 @@ import numpy.typing as npt
 from .._inputs.csr import CSR
 from .._inputs.dtypes import COMPUTES_IN, is_native, native
 from . import dispatch
-from .plan import BLOCK_BYTES, CONVERTED_BYTES
+from .plan import BLOCK_BYTES
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
+
+# Rows that are not read in place are converted some at a time, which a third cache holds until they are added: see
+# "Where all weights are 0" in docs/notes.md.
+CONVERTED_BYTES = 2**22
 
 # One thread adds fewer numbers than this in less time than a team of threads needs to start.
 PARALLEL = 2**18
