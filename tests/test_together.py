@@ -99,7 +99,7 @@ def test_standardised_models_too():
     X, y = problem(1031, 30)
     whole = standardised(Rows(X, y), Parameters.of_model(2, 30, True))
     whole.penalty = Penalty(0.1)
-    assert whole.shares_reads
+    assert whole.models_per_read
     assert_each_is_alone(*parts_of(whole, 4), type(whole).together)
 
 
@@ -158,7 +158,7 @@ def test_folds_that_read_together_find_what_they_find_alone(case, in_step, monke
     monkeypatch.setattr(BinomialObjective, "together", seen)
     found = fit(X, y, **parameters)
     assert sum(asked) > 2 * len(asked) > 0 and max(asked) == 5  # four folds, and all rows one C ahead
-    monkeypatch.setattr(BinomialObjective, "shares_reads", False)
+    monkeypatch.setattr(BinomialObjective, "models_per_read", 0)
     reads, alone = len(asked), fit(X, y, **parameters)
     assert len(asked) == reads
     for name in ("coef_", "intercept_", "coefs_paths_", "scores_", "n_iter_"):
@@ -171,7 +171,7 @@ def test_folds_that_read_together_find_what_they_find_alone(case, in_step, monke
 @pytest.mark.thread_unsafe(reason="counts threads")
 def test_what_is_raised_ends_all_fits(where, error, in_step, monkeypatch):
     if error is KeyboardInterrupt and sys.platform == "win32":
-        pytest.skip("a process cannot be sent SIGINT there")
+        pytest.skip("Windows has no way to send SIGINT to a process")
     calls, more = [], {}
 
     def fails(*_):

@@ -185,9 +185,9 @@ class StandardisedObjective:
         return value + self.penalty.value(weights(v), self.n_threads), grad
 
     @property
-    def shares_reads(self) -> bool:
-        """Whether `together` asks several by one read of their samples."""
-        return isinstance(self.inner, BinomialObjective) and self.inner.shares_reads
+    def models_per_read(self) -> int:
+        """See `BinomialObjective.models_per_read`."""
+        return self.inner.models_per_read if isinstance(self.inner, BinomialObjective) else 0
 
     @staticmethod
     def together(objectives: Sequence[StandardisedObjective], at: Sequence[Vector]) -> list[tuple[float, Vector]]:

@@ -44,8 +44,6 @@ CENTRED_SAMPLES, CENTRED_FEATURES = 50000, 100
 # whose error is about 1/8. It does so if the Hessian of all samples would take more than THIN_WORK = N size²
 # operations, some milliseconds.
 THIN_ROWS, THIN_LEAST, THIN_WORK = 64, 4096, 2**25
-# Models that one read serves at most, as many as a kernel has room for.
-MOST_TOGETHER = 16
 
 
 class BinomialObjective(SoftmaxObjective):
@@ -76,17 +74,18 @@ class BinomialObjective(SoftmaxObjective):
         return self._one_row(second=second) or super()._plan(second)
 
     @property
-    def shares_reads(self) -> bool:
-        """Whether `together` asks several by one read of their samples."""
-        return self._one_row() is not None
+    def models_per_read(self) -> int:
+        """How many `together` asks by one read of their samples; 0 if it cannot be asked."""
+        return 0 if dispatch.kernels is None or self._one_row() is None else dispatch.kernels.MOST_MODELS
 
     @staticmethod
     def together(objectives: Sequence[BinomialObjective], at: Sequence[Vector]) -> list[tuple[float, Vector]]:
         """Return what `value_and_grad` of each does, to the bit: of some that `weighing` has made of one objective."""
         one, found = objectives[0], []
-        for start in range(0, len(objectives), MOST_TOGETHER):
-            some = objectives[start : start + MOST_TOGETHER]
-            points = [steady(one.parameters.vector(w)) for w in at[start : start + MOST_TOGETHER]]
+        most = one.models_per_read
+        for start in range(0, len(objectives), most):
+            some = objectives[start : start + most]
+            points = [steady(one.parameters.vector(w)) for w in at[start : start + most]]
             way = one._one_row(models=len(some))
             assert way is not None
             functions = [each._kept.take(each.n_threads, each._function) for each in some]

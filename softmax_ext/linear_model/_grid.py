@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from .._fit.scikit_learn import Strength
-from .._objective.binomial import MOST_TOGETHER
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .._optim.descent import Callback, Solution, Stop
@@ -179,9 +178,10 @@ class Grid(NamedTuple):
 
     def _reads_together(self, objective: Any) -> bool:
         """Tell whether fits can read X together, and gain by it."""
-        if not getattr(objective, "shares_reads", False) or objective.flops < TOGETHER or self.l1_ratio:
+        if self.l1_ratio or objective.flops < TOGETHER or 8 * objective.N * len(self.folds) > WEIGHTS_BYTES:
             return False
-        return len(self.folds) < MOST_TOGETHER and 8 * objective.N * len(self.folds) <= WEIGHTS_BYTES
+        most: int = getattr(objective, "models_per_read", 0)
+        return len(self.folds) < most
 
     def _in_step(self, objective: Any, options: dict[str, Any]) -> Generator[Fitted]:
         """Yield the same, of fits that read X together."""

@@ -170,7 +170,7 @@ class Guest:
         return found
 
     def at_constant(self, w: Vector) -> tuple[float, Vector]:
-        """Return what the objective returns, beside others."""
+        """Return the same by a read, which others share, instead of sums for this fit alone."""
         return self.value_and_grad(w)
 
     def hessp(self, w: Vector, v: Vector) -> Vector:

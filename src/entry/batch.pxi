@@ -1,7 +1,7 @@
 # What the kernels know of a visit: its samples and targets, the model, the loss, and where results go.
 
 cdef enum:
-    MODELS = 16             # the most that share a read
+    MODELS = 16             # the most that one read serves
 
 MOST_MODELS = MODELS
 
