@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial, update_wrapper
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ MiB = 2**20
 # Held-out rows are copied in blocks of BLOCK_BYTES, each of which is scored for as many models as have SCORES_BYTES of
 # scores.
 BLOCK_BYTES, SCORES_BYTES = 4 * MiB, 32 * MiB
+PREDICTIONS = {"decision_function", "predict", "predict_proba", "predict_log_proba"}
 
 
 class Fold(NamedTuple):
@@ -174,25 +176,11 @@ class Beside(_Scored):
         super().__init__(model)
         self.offset = offset
 
-    def decision_function(self, X: Any) -> Array:
-        """Return the scores, (n, K), or (n,) for two classes."""
-        Z: Array = self.model.decision_function(X, offset=self.offset)
-        return Z
-
-    def predict(self, X: Any) -> Array:
-        """Return the labels of the classes with the highest scores."""
-        labels: Array = self.model.predict(X, offset=self.offset)
-        return labels
-
-    def predict_proba(self, X: Any) -> Array:
-        """Return the posterior, (n, K)."""
-        S: Array = self.model.predict_proba(X, offset=self.offset)
-        return S
-
-    def predict_log_proba(self, X: Any) -> Array:
-        """Return the logarithm of the posterior, (n, K)."""
-        log_S: Array = self.model.predict_log_proba(X, offset=self.offset)
-        return log_S
+    def __getattr__(self, name: str) -> Any:
+        found = super().__getattr__(name)
+        if name not in PREDICTIONS:
+            return found
+        return update_wrapper(partial(found, offset=self.offset), found)  # scikit-learn asks for the method's name
 
 
 class _HeldOut(_Scored):
