@@ -280,6 +280,11 @@ class Descent:
         return most_decrease(self.asked[0], self.tol)
 
     @property
+    def iterations_are_over(self) -> str:
+        """The reason of a descent that `max_iter` ends."""
+        return f"max_iter = {self.max_iter} iterations are over"
+
+    @property
     def converged(self) -> bool:
         """Whether this point is a minimum within the tolerance."""
         if not self.predicted_decrease <= self.most_decrease or not self.trusted or self.extra is not None:
@@ -309,7 +314,7 @@ class Descent:
             if self.asked[0] <= self.tol:
                 self.reason += "; so is the objective: the classes are separated, and coefficients would only grow"
         elif not self.reason and self.n_iter >= self.max_iter:
-            self.reason = f"max_iter = {self.max_iter} iterations are over"
+            self.reason = self.iterations_are_over
         elif not self.reason and self.extra is None and self.n_iter > 2 * WINDOW:
             gained = min(self.curve[:-WINDOW]) - min(self.curve[-WINDOW:])
             before, now = min(self.largest_gradients[:-WINDOW]), min(self.largest_gradients[-WINDOW:])

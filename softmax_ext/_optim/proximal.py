@@ -101,7 +101,7 @@ class ProximalDescent(Descent):
             if not math.isnan(self.gap):
                 self.reason += f", and the duality gap is within {self.most_gap:.2g}"
         elif self.n_iter >= self.max_iter:
-            self.reason = f"max_iter = {self.max_iter} iterations are over"
+            self.reason = self.iterations_are_over
         elif self.n_iter > WINDOW and self.curve[-WINDOW - 1] - self.value <= self.rounding:
             before = min(self.largest_gradients[:-WINDOW])
             if min(self.largest_gradients[-WINDOW:]) > (1 - GAIN) * before:
@@ -302,8 +302,7 @@ def _follow_among(run: ProximalDescent, among: Among | None) -> Among | None:
         run.move(w, asked, *asked)
         if iterations >= run.max_iter or closer < 1e-3:
             run.certify()
-            over = f"max_iter = {run.max_iter} iterations are over"
-            run.reason = run.reason or (over if iterations >= run.max_iter else inner.reason)
+            run.reason = run.reason or (run.iterations_are_over if iterations >= run.max_iter else inner.reason)
             break
     run.lines.append(
         f"working sets of the features: {run.n_iter}, {iterations} iterations and {evaluations} evaluations among them"
