@@ -79,7 +79,7 @@ def _converted(
 ) -> Iterator[tuple[Visit, Rows]]:
     """Yield the visits with their rows: X converted to `wanted`, targets and offsets to `dtype`, and checked."""
     X = rows.X
-    numbers = X.shape[1] if not isinstance(X, CSR) else 0 if X.dtype == wanted else X.nnz // len(X)
+    numbers = X.shape[1] if not isinstance(X, CSR) else 0 if X.dtype == wanted else -(-X.nnz // len(X))
     numbers += sum(each.shape[1] for each in (rows.Y, rows.offset) if each is not None)
     for visit, index in visits(plan, len(rows), 0 if in_place else numbers * dtype.itemsize):
         part = rows[index]
