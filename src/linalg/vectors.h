@@ -68,7 +68,7 @@ KERNEL void NAME(widen_and_add)(const real *a, double share, const double *b, pt
     for (ptrdiff_t j = 0; j < n; j++) to[j] = a[j] + share * b[j];
 }
 
-/* sums_j += a_j and squares_j += a_j^2 */
+/* Adds a_j to sums_j, and a_j^2 to squares_j. */
 KERNEL void NAME(add_moments)(const real *a, ptrdiff_t n, double *sums, double *squares)
 {
     for (ptrdiff_t j = 0; j < n; j++) {

@@ -225,7 +225,7 @@ cdef void scale_class(
     const floating *g, double db, Py_ssize_t D, const double *inverse, const double *mean, bint biases, double *to,
     double *bias,
 ) noexcept nogil:
-    """Parameters of one class, of features less their mean if there is one, times the inverse of a diagonal."""
+    """Multiply one class by the inverse of a diagonal, which is for features less their mean if there is one."""
     cdef Py_ssize_t j
     if mean == NULL:
         for j in range(D):
@@ -241,6 +241,7 @@ cdef void scale_classes(
     const floating *g, Py_ssize_t classes, Py_ssize_t D, const double *inverse, Py_ssize_t inverses,
     const double *mean, Py_ssize_t means, bint biases, double *to, int n_threads,
 ) noexcept nogil:
+    """Multiply all classes; the diagonal and the mean have a row for each of them, or one for all."""
     cdef Py_ssize_t k, P = D + biases
     for k in prange(classes, schedule="static", num_threads=n_threads):
         scale_class(

@@ -37,7 +37,7 @@ cdef class Pairs:
         self.shares, self.sums = self.alpha + self.memory, self.alpha + 2 * self.memory
 
     cdef bint large(self) noexcept:
-        """Whether others may have the GIL meanwhile: see kernels.pyx."""
+        """Return whether the GIL is released: see RELEASING in kernels.pyx."""
         return self.memory * self.size >= RELEASING
 
     cdef Py_ssize_t rows(self, list order) except -1:
@@ -143,6 +143,7 @@ cdef void add_pair(
 cdef void pair_of(
     Pairs p, Py_ssize_t row, Py_ssize_t used, const double *w, const double *w0, const double *g, const double *g0,
 ) noexcept nogil:
+    """Write the pair w - w0, g - g0 to a row, and its products with the `used` first rows to p.sums."""
     if p.itemsize == sizeof(float):
         add_pair(p, <float *>p.S, <float *>p.Y, row, used, w, w0, g, g0)
     else:
@@ -152,7 +153,7 @@ cdef void pair_of(
 cdef void shares_of(
     Pairs p, double share, const double *v, const void *rows, Py_ssize_t used, double *to,
 ) noexcept nogil:
-    """share v + the rows times p.sums."""
+    """Write share v plus the sum of the rows, each times its number in p.sums."""
     if p.itemsize == sizeof(float):
         all_shares(share, v, p.sums, <const float *>rows, used, p.size, to, p.n_threads)
     else:

@@ -1,8 +1,8 @@
-# Sums of samples without a model: those of each class, sum_i s_i [y_i = k] x_i, which are all that a loss and its
-# gradient need where every sample has the same posterior; and of each feature its sum and that of its squares.
+# Sums over the samples that need no model. Those of each class, sum_i s_i [y_i = k] x_i, are all that a loss and its
+# gradient need where every sample has the same posterior; those of each feature and its square are its moments.
 
 cdef int see_samples(X, Py_ssize_t D, Py_ssize_t itemsize, Batch *d) except -1:
-    """Let d point at rows: CSR, or an array whose columns are contiguous."""
+    """Let d point at rows, which are CSR or an array whose columns are contiguous."""
     if hasattr(X, "indptr"):
         return read_csr(X, itemsize, d)
     d.x.X, d.x.indptr = rows_of(X, itemsize, D, &d.N, &d.x.ldx), NULL
@@ -12,7 +12,7 @@ cdef int see_samples(X, Py_ssize_t D, Py_ssize_t itemsize, Batch *d) except -1:
 cdef void add_classes(
     const Batch *d, Py_ssize_t D, Py_ssize_t own, Py_ssize_t parts, const floating *kind, double *sums,
 ) noexcept nogil:
-    """The samples of every class whose number is `own` but for multiples of `parts`, in their order."""
+    """Add the samples of classes own, own + parts and so on, in the order of the samples."""
     cdef Py_ssize_t i, k
     cdef double share = 1
     cdef const floating *x = <const floating *>d.x.X
@@ -34,6 +34,7 @@ cdef void add_classes(
 cdef void add_all_classes(
     const Batch *d, Py_ssize_t D, const floating *kind, double *sums, int n_threads,
 ) noexcept nogil:
+    """Add all samples; each thread has classes of its own."""
     cdef Py_ssize_t own
     for own in prange(n_threads, schedule="static", num_threads=n_threads):
         add_classes(d, D, own, n_threads, kind, sums)
