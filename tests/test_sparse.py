@@ -173,7 +173,7 @@ def test_groups_tiles_and_blocks(
     isa, tolerance, constants, shape, labels, weights, small, make_problem, assert_like_reference
 ):
     if dispatch.kernels is None:
-        pytest.skip("the reference has none")
+        pytest.skip("the reference does not cut its work into groups, tiles and blocks")
     small(**constants, PARALLEL_FLOPS=0)
     arguments, keywords = make_problem(*shape, tolerance.dtype, labels=labels, weights=weights, storage="csr")
     N, D, K = shape

@@ -35,7 +35,7 @@ def samples(kind, dtype, N=203, D=37, K=5):
 @pytest.mark.parametrize("kind", KINDS)
 def test_sums_of_classes(isa, dtype, kind, weighed, blocks, monkeypatch):
     if isa == dispatch.REFERENCE:
-        pytest.skip("it is NumPy, which makes a pass")
+        pytest.skip("the reference makes a pass instead of sums")
     X, y, s, wide = samples(kind, dtype)
     s = s if weighed else None
     monkeypatch.setattr(sums, "PARALLEL", 0)
