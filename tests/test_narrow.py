@@ -12,7 +12,7 @@ from softmax_ext import chunks, linear_cross_entropy, loss_grad, optim, predict_
 from softmax_ext._core import plan
 from softmax_ext._core.plan import hessian_plan
 from softmax_ext._fit import prediction, readable
-from softmax_ext._inputs.csr import check_csr
+from softmax_ext._inputs.csr import CSR, check_csr
 from softmax_ext._inputs.dtypes import COMPUTES_IN
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 from softmax_ext.objective import BinomialObjective, SoftmaxObjective
@@ -322,10 +322,13 @@ def test_whole_hessians_of_few_bytes_a_row(isa, kind, K, offset, monkeypatch):
     monkeypatch.setattr(plan, "CONVERTED_BYTES", 30_000)
     assert hessian_plan(N, D, K, 4, isa, intercept=True, binary=K == 2, nnz=rows.nnz).cut == "owned"
     added = rng.standard_normal((N, K)) if offset else None
+    converted, convert = [], CSR.astype
+    monkeypatch.setattr(CSR, "astype", lambda self, kind: (converted.append(self.nnz), convert(self, kind))[1])
     for Objective in [SoftmaxObjective] + [BinomialObjective] * (K == 2):
         narrow, wide = (Objective(each, y, l2=0.1, K=K, offset=added) for each in (rows, widened(rows)))
         w = rng.standard_normal(narrow.size) * 0.01
         assert_same([narrow.hessian(w)], [wide.hessian(w)])
+    assert sum(converted) == rows.nnz * (4 - K) and max(converted) < rows.nnz
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8"])

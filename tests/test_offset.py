@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse
 import sklearn
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer, log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -279,6 +280,18 @@ def test_inference_is_that_of_statsmodels():
         np.testing.assert_allclose(np.roll(found.std_error[0], 1), want.bse, rtol=1e-5)
         assert found.log_likelihood == pytest.approx(want.llf, rel=1e-10)
         assert found.null_log_likelihood == pytest.approx(null.llf, rel=1e-10)
+
+
+def test_inference_beside_a_separated_column():
+    """What remains is that of the rows which the column does not separate, with their offsets."""
+    X, y, offset = explained(501, 4, 2)
+    X[:, 0] = np.arange(501) < 40
+    y[:40] = 1
+    model = LogisticRegression(C=np.inf)
+    with pytest.warns(ConvergenceWarning, match="separat"):
+        found = model.inference(X, y, offset=offset)
+    rest = model.inference(X[40:, 1:], y[40:], offset=offset[40:])
+    np.testing.assert_allclose(found.std_error[0, 1:], rest.std_error[0], rtol=1e-4)
 
 
 def test_inference_of_more_classes():

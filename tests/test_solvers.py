@@ -12,7 +12,7 @@ import scipy.optimize
 import scipy.sparse
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 
-from softmax_ext import SoftmaxObjective, optim
+from softmax_ext import SoftmaxObjective, optim, reference
 from softmax_ext._core import dispatch
 from softmax_ext._objective.fisher import LEAST_ROWS, priority_sample
 from softmax_ext._optim.descent import Descent
@@ -366,6 +366,36 @@ def test_preconditioner_at_zero_is_that_beside_it(kind, weighted):
     at, beside = (objective.preconditioner(np.full(objective.size, value)) for value in (0.0, 1e-200))
     assert at.blocks == (kind != "diagonal")
     np.testing.assert_allclose(at(g), beside(g), rtol=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_each_class_has_a_diagonal_of_its_own(isa, weighted):
+    """Away from 0 it is that of the Hessian over the rows that it is taken from."""
+    rng, N, D, K = np.random.default_rng(0), 100, 400, 3
+    X, y, s = rng.random((N, D)), rng.integers(0, K, N), rng.random(N)
+    weights = {"sample_weight": s} if weighted else {}
+    objective = SoftmaxObjective(X, y, l2=0.01, fit_intercept=False, **weights)
+    w = rng.standard_normal(objective.size)
+    fisher = objective.preconditioner(w)
+    assert not fisher.blocks
+    S = reference.predict_proba(fisher.rows.X, *objective.parameters.split(w, np.float64))
+    want = (fisher.rows.weights()[:, np.newaxis] * S * (1 - S)).T @ np.square(fisher.rows.X) / fisher.rows.total + 0.01
+    np.testing.assert_allclose(1 / fisher.inverse.reshape(K, D), want, rtol=1e-9)
+    g = rng.standard_normal(objective.size)
+    np.testing.assert_allclose(fisher(g), g / want.ravel(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("at", [0.0, 1.0])
+def test_a_diagonal_of_centred_features_is_applied_as_in_numpy(isa, at):
+    rng = np.random.default_rng(0)
+    objective = SoftmaxObjective(rng.random((100, 400)) + 3, rng.integers(0, 3, 100), l2=0.01)
+    fisher = objective.preconditioner(at * rng.standard_normal(objective.size))
+    assert fisher.mean is not None and len(fisher.mean) == (3 if at else 1)
+    for kind in ("f4", "f8"):
+        g = rng.standard_normal(objective.size).astype(kind)
+        found = fisher(g)
+        with dispatch.using(dispatch.REFERENCE):
+            np.testing.assert_allclose(found, fisher(g), rtol=1e-9, atol=1e-9 * abs(found).max())
 
 
 @pytest.mark.parametrize("N, count", [(10, 20), (1000, 100), (1000, 999), (5000, 7)])

@@ -181,7 +181,12 @@ def test_a_path_of_elastic_nets_goes_on_with_its_model(monkeypatch):
     monkeypatch.setattr(proximal, "Pairs", lambda size: made.append(size) or Pairs(size))
     followed, follow = [], Pairs.follow
     monkeypatch.setattr(Pairs, "follow", lambda self, *given: (followed.append(len(self.rows)), follow(self, *given)))
+    changed = []
+    for kind in (Blocks, Whole):
+        to = kind.follow
+        monkeypatch.setattr(kind, "follow", lambda self, *given, to=to: (changed.append(1), to(self, *given)))
     path = logistic_regression_path(X + y[:, None], y, Cs=10, l1_ratio=0.5)
+    assert len(changed) > 5  # of the nine values after the first
     assert len(made) == 1 and max(followed) > 1 and path.gaps.max() < 1e-4 and path.n_iters[1:].all()
 
 

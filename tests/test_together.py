@@ -12,6 +12,7 @@ import scipy.sparse
 from softmax_ext._core import dispatch
 from softmax_ext._core.plan import binomial_plan
 from softmax_ext._inputs.rows import Rows
+from softmax_ext._objective.penalty import Penalty
 from softmax_ext.objective import BinomialObjective
 
 pytestmark = pytest.mark.skipif(dispatch.kernels is None, reason="the reference has no reads to share")
@@ -64,7 +65,9 @@ def test_one_of_them_is_the_references(isa):
             np.testing.assert_allclose(grad, expected[1], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("what", ["offset", "probabilities", "no intercept", "strided", "more than a kernel's"])
+@pytest.mark.parametrize(
+    "what", ["offset", "probabilities", "no intercept", "penalty weights", "strided", "more than a kernel's"]
+)
 def test_each_model_gets_its_bits_of(what):
     X, y = problem(60_007, 60 if what == "strided" else 9)  # whose conversion is cut into pieces
     rng, more = np.random.default_rng(0), {}
@@ -74,7 +77,10 @@ def test_each_model_gets_its_bits_of(what):
         y = rng.random((len(y), 2))
     elif what == "strided":
         X = np.repeat(X, 2, axis=1)[:, ::2]
-    whole = BinomialObjective(X, y, l2=0.1, fit_intercept=what != "no intercept", **more)
+    elif what == "penalty weights":  # which a pass does not add
+        more = {"penalty": Penalty(0.1, weights=rng.random(9))}
+    more = more if "penalty" in more else more | {"l2": 0.1}
+    whole = BinomialObjective(X, y, fit_intercept=what != "no intercept", **more)
     assert_each_is_alone(*parts_of(whole, 19 if what.startswith("more") else 3))
 
 
@@ -94,7 +100,6 @@ def test_a_pass_of_several_blocks(monkeypatch):
 def test_standardised_models_too():
     from softmax_ext._fit.scaling import standardised
     from softmax_ext._objective.parameters import Parameters
-    from softmax_ext._objective.penalty import Penalty
 
     X, y = problem(1031, 30)
     whole = standardised(Rows(X, y), Parameters.of_model(2, 30, True))

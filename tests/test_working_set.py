@@ -114,6 +114,11 @@ def test_iterations_among_features_count(monkeypatch):
     found = optim.proximal(objective, np.zeros(objective.size), max_iter=3)
     assert not found.converged and "max_iter = 3 iterations" in found.report
     assert found.value < found.curve[0]
+    whole = optim.proximal(objective, np.zeros(objective.size), max_iter=1000)
+    among = int(whole.report.partition("working sets of the features: ")[2].split()[1])
+    assert whole.converged and whole.n_iter > 1
+    found = optim.proximal(objective, np.zeros(objective.size), max_iter=among - 1)  # in a later set than the first
+    assert f"max_iter = {among - 1} iterations" in found.report
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
