@@ -288,7 +288,7 @@ def test_inference_beside_a_separated_column():
     X[:, 0] = np.arange(501) < 40
     y[:40] = 1
     model = LogisticRegression(C=np.inf)
-    with pytest.warns(ConvergenceWarning, match="separat"):
+    with pytest.warns(ConvergenceWarning, match="samples separate"):
         found = model.inference(X, y, offset=offset)
     rest = model.inference(X[40:, 1:], y[40:], offset=offset[40:])
     np.testing.assert_allclose(found.std_error[0, 1:], rest.std_error[0], rtol=1e-4)
