@@ -49,8 +49,8 @@ def test_the_samples_of_exp_reach_from_subnormal_arguments_to_subnormal_results(
     assert x.min() == low and x.max() == np.array(-1e-40, dtype) and (x < 0).all()
 
 
-def test_exp_f32_within_2_ulp(exp, seed):
-    """Against NumPy's float64 exp, whose own error is nine digits below."""
+def test_exp_f32_is_within_2_ulp(exp, seed):
+    """The oracle is NumPy's float64 exp, whose own error is nine digits below."""
     x = np.concatenate([
         np.linspace(-104, 0, 1_500_000, dtype=np.float32),
         bits_between(-104, -1e-40, np.float32, 1_500_000, seed),
@@ -61,8 +61,8 @@ def test_exp_f32_within_2_ulp(exp, seed):
 
 
 @pytest.mark.parametrize("dtype, most", [(np.float32, 43), (np.float64, 353)])
-def test_tanh_and_its_derivative(isa, dtype, most, seed):
-    """Against tanh and exp of the next longer type; beyond `most` the derivative is no normal number."""
+def test_tanh_is_within_3_ulp_and_its_derivative_within_5(isa, dtype, most, seed):
+    """The oracles are tanh and exp of the next longer type; beyond `most` the derivative is no normal number."""
     if isa == dispatch.REFERENCE:
         pytest.skip("the reference takes NumPy's exp and log1p")
     exact = np.float64 if dtype == np.float32 else np.longdouble
@@ -81,8 +81,8 @@ def test_tanh_and_its_derivative(isa, dtype, most, seed):
 
 
 @pytest.mark.slow
-def test_exp_f32_of_every_float(exp):
-    """All 1.1 thousand million of them from -104 to -0, which every other check samples."""
+def test_exp_f32_is_within_2_ulp_at_every_float(exp):
+    """There are 1.1 thousand million of them from -104 to -0, of which every other check takes a sample."""
     first, last = (int(np.float32(x).view(np.uint32)) for x in (-0.0, -104))
     worst = 0.0
     for start in range(first, last + 1, 2**22):
@@ -93,8 +93,8 @@ def test_exp_f32_of_every_float(exp):
 
 @pytest.mark.optimised  # at -O1 gcc contracts nothing to FMA, and the error reaches 1.19 ULP
 @pytest.mark.parametrize("count", [1_000_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
-def test_exp_f64_within_1_ulp(exp, count, seed):
-    """Against long double, whose 64 bits leave the oracle an error of 2^-11 ULP."""
+def test_exp_f64_is_within_1_ulp(exp, count, seed):
+    """The oracle is long double, whose 64 bits leave it an error of 2^-11 ULP."""
     if np.finfo(np.longdouble).nmant < 63:
         pytest.skip("long double is double here; the points of mpmath remain")
     x = np.concatenate([np.linspace(-746, 0, count), bits_between(-746, -1e-310, np.float64, count, seed)])
@@ -104,7 +104,7 @@ def test_exp_f64_within_1_ulp(exp, count, seed):
 
 
 @pytest.mark.parametrize("count", [2000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_exp_f64_on_points_of_mpmath(exp, count, seed):
+def test_exp_f64_is_within_1_ulp_of_mpmath(exp, count, seed):
     x = np.random.default_rng(seed).uniform(-708, 0, count)
     with mpmath.workdps(50):
         errors = [
@@ -114,7 +114,7 @@ def test_exp_f64_on_points_of_mpmath(exp, count, seed):
     assert max(errors) <= 1
 
 
-def test_exp_of_special_values(exp, dtype):
+def test_exp_of_special_values_is_exact(exp, dtype):
     limits = np.finfo(dtype)
     smallest = limits.smallest_subnormal
     x = np.array([nan, -inf, 0.0, -0.0, -smallest, -limits.tiny, -limits.max, -1e30], dtype)
@@ -126,8 +126,8 @@ def test_exp_of_special_values(exp, dtype):
             np.testing.assert_array_equal(np.isnan(exp(x)), np.isnan(x))
 
 
-def test_exp_results_below_the_normal_range(exp, dtype):
-    """Down to the smallest subnormal number, whose half is the last to round to it."""
+def test_exp_rounds_results_below_the_normal_range(exp, dtype):
+    """Results go down to the smallest subnormal number, whose half is the last to round to it."""
     limits = np.finfo(dtype)
     lowest = math.log(float(limits.tiny)) - limits.nmant * math.log(2)
     x = np.linspace(lowest - 0.6, math.log(float(limits.tiny)), 10_000).astype(dtype)
@@ -139,7 +139,7 @@ def test_exp_results_below_the_normal_range(exp, dtype):
 
 
 def test_exp_depends_on_its_argument_alone(exp, dtype):
-    """Not on its place in a vector, nor on the neighbours."""
+    """Neither its place in a vector nor its neighbours change it."""
     x = np.random.default_rng(0).uniform(-90, 0, 67).astype(dtype)
     together = exp(x)
     for start, stop in itertools.combinations(range(len(x) + 1), 2):
@@ -157,8 +157,8 @@ def with_exact_scores(K, dtype, seed, rows=3):
 
 
 @pytest.mark.parametrize("K", [1, 2, 3, 10, 17, 67, 128, 129, 1000, pytest.param(32_000, marks=pytest.mark.slow)])
-def test_posteriors_against_mpmath(isa, dtype, stored, K, seed):
-    """Relative errors, of every posterior above 1e-30."""
+def test_posteriors_are_those_of_mpmath(isa, dtype, stored, K, seed):
+    """The errors of all posteriors above 1e-30 are relative."""
     X, W, Z, exact = with_exact_scores(K, dtype, seed)
     bound = 5e-7 if dtype == np.float32 else 1e-14 * (1 + K / 1000)
     for S in (predict_proba(stored(X), W), softmax(Z, axis=1)):
@@ -173,8 +173,8 @@ def test_posteriors_against_mpmath(isa, dtype, stored, K, seed):
 
 @pytest.mark.skipif(len(dispatch.available()) < 2, reason="there is one ISA level here")
 @pytest.mark.parametrize("K", [2, 3, 10, 17, 67, 129, 1000])
-def test_levels_agree(dtype, stored, K, seed):
-    """From the same scores to 4 ULP; beyond 128 classes the sum of a row, in another order, adds to that."""
+def test_isa_levels_agree(dtype, stored, K, seed):
+    """They do to 4 ULP, from the same scores; beyond 128 classes the sum of a row, in another order, adds to that."""
     rng = np.random.default_rng([seed, K])
     Z = (10 * rng.standard_normal((200, K))).astype(dtype)
     X, W, y = stored(np.eye(200, dtype=dtype)), np.ascontiguousarray(Z.T), rng.integers(0, K, 200)
@@ -217,7 +217,7 @@ def test_a_confident_row_of_weighted_targets_keeps_the_digits_of_its_gradient(is
 
 
 def test_the_largest_score_may_stand_in_any_column(isa, dtype, stored):
-    """So far above the others that without it exp overflows."""
+    """It is so far above the others that exp would overflow if another were taken for it."""
     for K in (*range(1, 68), 300, 1000):
         X, W, y = stored(np.eye(K, dtype=dtype)), 2000 * np.eye(K, dtype=dtype), np.arange(K)
         np.testing.assert_array_equal(predict_proba(X, W), np.eye(K))
@@ -226,7 +226,7 @@ def test_the_largest_score_may_stand_in_any_column(isa, dtype, stored):
 
 
 def test_equal_scores_are_as_many_maxima(isa, tolerance, stored):
-    """What W = 0 starts with: the loss is log K, and each row's residual 1 / K, or 1 / K - 1 at its label."""
+    """A fit at W = 0 has them: the loss is log K, and a residual is 1 / K, or 1 / K - 1 at the row's label."""
     eps = float(np.finfo(tolerance.dtype).eps)
     for K in (*range(1, 68), 300, 1000):
         X = stored(np.ones((2, 3), tolerance.dtype))
@@ -242,7 +242,7 @@ def test_equal_scores_are_as_many_maxima(isa, tolerance, stored):
 
 @pytest.mark.parametrize("K", [1, 2, 3, 10, 16, 17, 67, 128, 129, 300, 1000])
 def test_posteriors_sum_to_one(isa, dtype, storage, K, seed, make_problem):
-    """However many they are, since the sum of the exponentials is compensated."""
+    """They do however many they are, since the sum of the exponentials is compensated."""
     (X, _, W, b), _ = make_problem(2000, 20, K, dtype, seed, storage=storage)
     bound = 1e-15 if dtype == np.float64 else 1.8e-7 if K <= 128 else 2.8e-7
     Z = 3 * np.random.default_rng([seed, K]).standard_normal((2000, K)).astype(dtype)
@@ -258,7 +258,7 @@ def test_posteriors_sum_to_one(isa, dtype, storage, K, seed, make_problem):
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 @pytest.mark.parametrize("shape", [(9, 5, 2), (500, 20, 10), (500, 20, 67), (60, 5, 1000)], ids=str)
 def test_gradients_sum_to_zero_over_the_classes(isa, dtype, storage, shape, labels, seed, make_problem):
-    """Σ_k R_ik = 0: so do the columns of dW, and db."""
+    """The residuals of a row do, and so do the columns of dW, and db."""
     (X, y, W, b), _ = make_problem(*shape, dtype, seed, labels=labels, storage=storage)
     _, dW, db = loss_grad(X, y, W, b)
     a_row = 1e-13 if dtype == np.float64 else 1e-6
@@ -279,7 +279,7 @@ def loss_of_one_row(X, y):
 @pytest.mark.parametrize("loss", [loss_of_scores, loss_of_one_row])
 @pytest.mark.parametrize("N", [300_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
 def test_the_mean_over_many_rows_loses_nothing(isa, dtype, stored, N, loss):
-    """Against the kernel's own losses of single rows, which are few different ones, added by fsum."""
+    """The oracle is fsum over the kernel's own losses of single rows, few of which are different."""
     rng = np.random.default_rng(0)
     z = rng.integers(0, 100, N)
     y = rng.integers(0, 2, len(z))
@@ -310,7 +310,7 @@ def exact_of_two(z, Y):
 @pytest.mark.parametrize("N", [1, 15, 67])
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 def test_one_row_is_the_softmax_of_zero_and_its_score(isa, dtype, stored, labels, N):
-    """Confident rows to their last digits, what is below the normal range, and what is not finite, beside others."""
+    """Confident rows keep their last digits beside some below the normal range and some that are not finite."""
     float32, limits = dtype == np.float32, np.finfo(dtype)
     smallest = float(limits.smallest_subnormal)
     far = (80, 95) if float32 else (700, 720)
@@ -369,7 +369,7 @@ def spoilt(kind, stored, make_problem):
 
 
 def test_a_row_that_is_not_finite_stays_by_itself(isa, tolerance, kind, spoilt):
-    """At every class of 1..67. The reference gets float64 numbers, which overflow in the same places."""
+    """It may be so at every class of 1..67. The reference gets float64 numbers, which overflow in the same places."""
     dtype = tolerance.dtype
     for K in range(1, 68):
         S = predict_proba(*spoilt(K, dtype))
@@ -383,7 +383,7 @@ def test_a_row_that_is_not_finite_stays_by_itself(isa, tolerance, kind, spoilt):
 
 @pytest.mark.parametrize("K", [1, 2, 3, 7, 9, 16, 17, 33, 67])
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
-def test_loss_and_gradient_of_a_row_that_is_not_finite(isa, tolerance, kind, labels, K, spoilt):
+def test_a_row_that_is_not_finite_has_the_loss_and_gradient_of_the_reference(isa, tolerance, kind, labels, K, spoilt):
     X, W, b = spoilt(K, tolerance.dtype)
     X64, W64, b64 = spoilt(K, np.float64)
     for k in range(K):
@@ -401,7 +401,7 @@ def test_loss_and_gradient_of_a_row_that_is_not_finite(isa, tolerance, kind, lab
 
 @pytest.mark.parametrize("K", [2, 3, 16, 17, 67])
 def test_a_bias_of_nan_is_found_at_every_class(isa, dtype, stored, K, make_problem):
-    """Alone among finite scores, where a maximum that passes NaN by would not see it."""
+    """It is alone among finite scores, where a maximum that passes NaN by would not see it."""
     for k in range(K):
         (X, y, W, b), _ = make_problem(5, 4, K, dtype)
         X, b[k] = stored(X), nan
@@ -410,7 +410,7 @@ def test_a_bias_of_nan_is_found_at_every_class(isa, dtype, stored, K, make_probl
         assert np.isnan(got.loss) and np.isnan(got.dW).all() and np.isnan(got.db).all()
 
 
-def test_scores_of_which_no_difference_fits(isa, dtype, stored):
+def test_scores_whose_differences_overflow_have_exact_posteriors(isa, dtype, stored):
     huge = np.finfo(dtype).max
     W = np.array([[huge], [-huge], [0], [huge]], dtype)
     X = stored(np.ones((1, 1), dtype))
@@ -420,7 +420,7 @@ def test_scores_of_which_no_difference_fits(isa, dtype, stored):
     np.testing.assert_array_equal(got.dW, [[-0.5], [0], [0], [0.5]])
 
 
-def test_scores_at_the_ends_of_the_range(isa, dtype, stored):
+def test_equal_scores_at_the_ends_of_the_range_have_equal_posteriors(isa, dtype, stored):
     limits = np.finfo(dtype)
     for z in (limits.tiny, limits.smallest_subnormal, -limits.smallest_subnormal, -0.0, 0.0, limits.max, -limits.max):
         W = np.full((3, 1), z, dtype)

@@ -181,25 +181,25 @@ def call(function, changes):
 
 
 @pytest.mark.parametrize("changes, error, message", BAD_SCORES + BAD_TARGETS)
-def test_loss_grad_refuses(changes, error, message):
+def test_loss_grad_names_what_it_refuses(changes, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call(loss_grad, changes)
 
 
 @pytest.mark.parametrize("changes, error, message", THE_GATES)
-def test_reference_refuses(changes, error, message):
+def test_the_reference_names_what_it_refuses(changes, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call(reference.loss_grad, changes)
 
 
 @pytest.mark.parametrize("changes, error, message", BAD_SCORES)
-def test_predict_proba_refuses(changes, error, message):
+def test_predict_proba_names_what_it_refuses(changes, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call(predict_proba, {"out": np.empty((N, K))} | changes)
 
 
 @pytest.mark.parametrize("out, error, message", BAD_OUT)
-def test_out_is_refused(out, error, message):
+def test_an_out_that_cannot_be_written_is_refused(out, error, message):
     with pytest.raises(error, match=re.escape(message)):
         call(predict_proba, {"out": out})
 

@@ -50,7 +50,7 @@ def check(result, N, K, column_sums, sums_of_class):
 
 
 @WAYS
-def test_rows_that_lie_on_one_another(K):
+def test_rows_that_lie_on_one_another_count_each(K):
     N = 70_000 if K == 3 else 31_000
     assert N * D > LIMIT
     row = np.linspace(-1, 1, D, dtype=np.float32)
@@ -61,8 +61,8 @@ def test_rows_that_lie_on_one_another(K):
 
 @pytest.mark.parametrize("layout", ["in place", pytest.param("converted", marks=pytest.mark.slow)])
 @WAYS
-def test_rows_beyond_2_31_elements(K, layout):
-    """All rows are zeros but some at the very beginning and the very end."""
+def test_samples_of_more_than_2_31_numbers_are_read_to_the_end(K, layout):
+    """All rows are zeros but some at the very beginning and the very end, which a wrapped index would miss."""
     N = 31_000
     kind = np.float32 if layout == "in place" else np.float16
     X = zeros(N, D, kind)
@@ -82,7 +82,7 @@ def test_rows_beyond_2_31_elements(K, layout):
 
 @pytest.mark.parametrize("step", [1, -1], ids=["forwards", "backwards"])
 @pytest.mark.parametrize("D, K", [(54, 3), (100, 1000)], ids=["slices", "owned"])
-def test_rows_far_apart(D, K, step):
+def test_rows_far_apart_are_found(D, K, step):
     """One call of the kernel goes over the whole distance."""
     N = min(plan(2**40, D, K, 4, dispatch.isa).block, 2**19)
     X = zeros(N, LIMIT * 5 // 4 // N)[::step, :D]  # a fifth of the rows lies beyond
@@ -97,7 +97,7 @@ def test_rows_far_apart(D, K, step):
     np.testing.assert_allclose(S, reference.predict_proba(X[:, :2], np.eye(2)), rtol=1e-6)
 
 
-def test_many_classes():
+def test_a_pass_of_more_than_2_31_scores_is_right():
     N, K = 16_500, 2**17
     assert N * K > LIMIT
     X = np.random.default_rng(0).standard_normal((N, 3)).astype(np.float32)
@@ -110,7 +110,7 @@ def test_many_classes():
     np.testing.assert_allclose(result.db, (1 / K - counts / N), **ABOUT)
 
 
-def test_many_probabilities():
+def test_more_than_2_31_probabilities_are_read():
     N, K = 16_500, 2**17
     X = np.random.default_rng(0).standard_normal((N, 3)).astype(np.float32)
     q = np.zeros(K, np.float32)
@@ -123,8 +123,8 @@ def test_many_probabilities():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["rows", "columns"])
-def test_rows_beyond_2_32_elements(layout):
-    """N D of more than 2^32, read in place and converted."""
+def test_samples_of_more_than_2_32_numbers_are_read_to_the_end(layout):
+    """Rows are read in place, and every second column of others is converted."""
     N, D, K = 2**20 + 3, 2**12 + 1, 2
     assert N * D > 2**32
     row = np.linspace(-1, 1, 2 * D, dtype=np.float32)[: 2 * D if layout == "columns" else D]
@@ -135,8 +135,8 @@ def test_rows_beyond_2_32_elements(layout):
     check(result, N, K, N * exact, {0: (N - 1) * exact, 1: exact})
 
 
-def test_more_equal_scores_than_a_float_can_count():
-    """Down the columns, 2^24 was all that came out."""
+def test_a_sum_counts_more_equal_scores_than_a_float_can():
+    """A sum down the columns once came out as 2^24."""
     N = 3 * 2**23
     x = np.broadcast_to(np.float32(0.5), (N, 2))
     np.testing.assert_allclose(logsumexp(x, 0), 0.5 + math.log(N), rtol=1e-7)
@@ -144,8 +144,8 @@ def test_more_equal_scores_than_a_float_can_count():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("axis", [None, 0, 1])
-def test_a_sum_over_more_than_2_31_scores(axis):
-    """All of them the same memory."""
+def test_a_sum_over_more_than_2_31_scores_is_right(axis):
+    """All of them are the same memory, so that they take none."""
     shape = {None: (LIMIT + 8,), 0: (LIMIT // 2 + 8, 3), 1: (3, LIMIT // 2 + 8)}[axis]
     x = np.broadcast_to(np.float32(0.5), shape)
     got = logsumexp(x, axis)
@@ -154,8 +154,8 @@ def test_a_sum_over_more_than_2_31_scores(axis):
 
 
 @pytest.mark.slow
-def test_scores_beyond_2_31_elements():
-    """Results of as many, 8.6 GB that are written: where the system has them."""
+def test_more_than_2_31_posteriors_are_written():
+    """They take 8.6 GB, so this runs where the system has them."""
     available = re.search(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text())
     if available is None or int(available[1]) < 12e6:
         pytest.skip("needs 12 GB of memory")

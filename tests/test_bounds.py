@@ -281,7 +281,7 @@ def test_the_guard_ends_a_process_that_goes_beyond(which, run_python):
 
 @pytest.mark.parametrize("level", dispatch.available())
 def test_passes_touch_nothing_else(level, seed, run_python):
-    """Every K and D of 1..70 and N of 1..9, in another pairing for every seed, and larger ones."""
+    """Every K and D of 1..70 and N of 1..9 is there, in another pairing for every seed, and larger ones."""
     assert run_python(PASSES, seed, timeout=600, SOFTMAX_EXT_ISA=level) == "untouched"
 
 
@@ -295,5 +295,5 @@ def test_functions_of_scores_touch_nothing_else(level, run_python):
     assert run_python(SCORES, timeout=600, SOFTMAX_EXT_ISA=level) == "untouched"
 
 
-def test_inputs_that_change_during_a_call(dtype, run_python):
+def test_inputs_that_change_during_a_call_end_no_process(dtype, run_python):
     assert run_python(CHANGED, dtype, timeout=300) == "alive"

@@ -31,7 +31,7 @@ def test_the_kernels_were_built_from_these_sources():
 
 
 @pytest.mark.skipif(not (ROOT / "softmax_ext").exists(), reason="the sources are not here")
-def test_the_python_files_are_these():
+def test_the_python_files_are_those_beside_the_tests():
     """An installed copy that is older than the checkout, which pip leaves as it is, fails here by name."""
     ours, theirs = (
         {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.py")}

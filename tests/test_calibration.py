@@ -75,7 +75,7 @@ def test_objectives_have_the_derivatives_of_their_values(weighted, monkeypatch):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("N, K", [(300, 2), (900, 3), (400, 70), (50_000, 3)])
 def test_each_scaling_ends_at_its_minimum(N, K, weighted, dtype):
-    """Where nothing that scipy.optimize does makes it smaller, in float64."""
+    """Nothing that scipy.optimize does in float64 makes the loss smaller."""
     Z, y = scores_of(N, K, dtype)
     s = np.random.default_rng(2).random(N) if weighted else None
     wide = Z.astype("f8")
@@ -106,7 +106,7 @@ def test_each_scaling_ends_at_its_minimum(N, K, weighted, dtype):
 
 
 @pytest.mark.parametrize("kind", SCALINGS)
-def test_some_rows_first_end_where_all_do(kind, monkeypatch):
+def test_a_fit_that_begins_with_some_rows_ends_where_one_of_all_does(kind, monkeypatch):
     Z, y = scores_of(3000, 4)
     s = np.random.default_rng(3).random(3000)
     plain = kind(tol=1e-9).fit(Z, y, s)
@@ -125,7 +125,7 @@ def test_some_rows_first_end_where_all_do(kind, monkeypatch):
 
 @pytest.mark.parametrize("K, dtype, apart, most", [(30, "f4", 0, 60), (15, "f8", 1, 150), (15, "f8", 4, 250)])
 def test_a_matrix_of_many_classes_takes_few_passes(K, dtype, apart, most, monkeypatch):
-    """Also of scores that are far apart. Without a preconditioner those of 100 classes did not end within minutes."""
+    """Scores may be far apart. Without a preconditioner those of 100 classes did not end within minutes."""
     Z, y = scores_of(4000, K, dtype)
     Z += np.arange(K, dtype=dtype) * apart * 2.5
     passes = []
@@ -140,7 +140,7 @@ def test_a_matrix_of_many_classes_takes_few_passes(K, dtype, apart, most, monkey
 
 
 @pytest.mark.parametrize("kind", SCALINGS)
-def test_the_number_of_threads_changes_no_bit(kind):
+def test_the_number_of_threads_changes_no_bit_of_a_scaling(kind):
     for N, K in ((40_000, 5), (2000, 80)) if kind is not MatrixScaling else ((40_000, 5), (2000, 20)):
         Z, y = scores_of(N, K)
         first, *others = (kind(n_threads=n).fit(Z, y).predict_proba(Z) for n in (1, 2, 3))
@@ -148,7 +148,7 @@ def test_the_number_of_threads_changes_no_bit(kind):
 
 
 def test_temperature_is_scikit_learns():
-    """Which takes one column of scores for (-z, z)."""
+    """Of two classes scikit-learn takes one column of scores for (-z, z)."""
     X, y = load_digits(return_X_y=True)
     model = LogisticRegression(C=100).fit(X[:600], y[:600])
     theirs = CalibratedClassifierCV(FrozenEstimator(model), method="temperature").fit(X[600:], y[600:])
@@ -180,7 +180,7 @@ def test_around_a_classifier_scores_are_of_rows_that_it_has_not_seen():
 
 
 @pytest.mark.parametrize("kind", SCALINGS)
-def test_probabilities_and_columns(kind):
+def test_probabilities_and_single_columns_are_scores_too(kind):
     Z, y = scores_of(500, 3)
     S = scipy.special.softmax(Z, axis=1)
     expected = kind().fit(np.log(S), y)
@@ -197,7 +197,7 @@ def test_probabilities_and_columns(kind):
         kind(on="probabilities").fit(Z, y)
 
 
-def test_labels_that_no_sample_has():
+def test_labels_that_no_sample_has_are_passed_as_classes():
     Z, y = scores_of(200, 4)
     y[y == 3] = 2
     assert TemperatureScaling().fit(Z, y).classes_.tolist() == [0, 1, 2, 3]
@@ -209,8 +209,8 @@ def test_labels_that_no_sample_has():
         TemperatureScaling().fit(Z, names[y], classes=["a", "b", "d", "e"])
 
 
-def test_ends_of_the_temperature():
-    """Scores that say the opposite, and scores that are always right."""
+def test_the_temperature_stays_between_its_ends():
+    """It is largest where scores say the opposite, and small where they are always right."""
     Z = np.eye(3)[np.arange(90) % 3]
     wrong = TemperatureScaling().fit(-Z, np.arange(90) % 3)
     assert wrong.temperature_ == pytest.approx(np.exp(10))
@@ -219,11 +219,11 @@ def test_ends_of_the_temperature():
 
 
 @parametrize_with_checks([kind(LogisticRegression()) for kind in SCALINGS])
-def test_scikit_learns_checks(estimator, check):
+def test_scalings_pass_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
-def test_expected_calibration_error():
+def test_expected_calibration_error_is_its_definition():
     S = np.array([[0.8, 0.2], [0.8, 0.2], [0.3, 0.7], [0.3, 0.7]])
     y = np.array([0, 1, 1, 1])
     assert expected_calibration_error(y, S) == pytest.approx((2 * 0.3 + 2 * 0.3) / 4)
@@ -245,7 +245,7 @@ def test_expected_calibration_error():
         expected_calibration_error([0, 1], 2 * S[:2])
 
 
-def test_reliability_display():
+def test_reliability_display_draws_frequencies_over_probabilities():
     pytest.importorskip("matplotlib", reason="needs matplotlib").use("Agg")
     S = np.array([[0.8, 0.2], [0.8, 0.2], [0.3, 0.7], [0.3, 0.7]])
     display = reliability_display([0, 1, 1, 1], S, name="a model")
@@ -257,6 +257,6 @@ def test_reliability_display():
         reliability_display(["a", "b", "b", "b"], S, label="c")
 
 
-def test_examples():
+def test_examples_of_calibration_run():
     assert doctest.testmod(calibration).failed == 0
     assert [doctest.testmod(module).failed for module in (_scaling, _measures)] == [0, 0]

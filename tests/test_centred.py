@@ -60,7 +60,7 @@ def test_a_step_of_newtons_method_loses_nothing(isa, N, D, kind, intercept, weig
 
 
 @pytest.mark.parametrize("why", ["dependent", "constant", "separated", "not a number", "one outlier"])
-def test_in_double_where_that_shows(isa, why):
+def test_the_hessian_is_in_double_where_floats_would_show(isa, why):
     f, w, X, y, _ = problem(9000, 6)
     if why == "dependent":
         X[:, 3] = X[:, 1] - X[:, 2]
@@ -75,7 +75,7 @@ def test_in_double_where_that_shows(isa, why):
     np.testing.assert_array_equal(f.hessian(w), in_double(f, w))
 
 
-def test_same_bits_however_samples_lie(isa):
+def test_the_hessian_has_the_same_bits_however_samples_lie(isa):
     f, w, X, y, s = problem(30_011, 11, "raw", weighted=True)
     want = f.hessian(w)
     wide = np.zeros((len(X), 14), np.float32)

@@ -94,7 +94,7 @@ def folders(tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [*CASES, *((kind, "bfloat16") for kind in RECORDS)])
-def test_the_bits_of_npy(kind, dtype, folders):
+def test_every_kind_of_file_gives_the_bits_of_npy(kind, dtype, folders):
     X, y, *more = problem(dtype)
     given = {"dtype": X.dtype} if dtype == "bfloat16" else {}
     stored = X.view("V2") if given else X
@@ -110,7 +110,7 @@ def test_the_bits_of_npy(kind, dtype, folders):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float16", "uint8"])
-def test_numbers_stay_narrow(kind, dtype, folders):
+def test_numbers_of_files_stay_narrow(kind, dtype, folders):
     X, y, *more = problem(dtype)
     parts = list(KINDS[kind](folders[1], X, y, *more))
     assert {part.dtype for part, *_ in parts} == {np.dtype(dtype)}
@@ -119,7 +119,7 @@ def test_numbers_stay_narrow(kind, dtype, folders):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore:The data type")  # zarr's third format says that of words of fixed width
-def test_words_are_labels(kind, folders):
+def test_words_in_files_are_labels(kind, folders):
     X, y, *more = problem()
     names = np.array(["b", "öl", "a"])[y]
     data = KINDS[kind](folders[1], X, names, *more)
@@ -151,8 +151,8 @@ def test_hdf5_that_lies_as_in_memory_is_mapped(folders):
                 assert array.flags.writeable != mapped
 
 
-def test_hdf5_behind_a_block_of_the_users(folders):
-    """Whose numbers begin elsewhere."""
+def test_hdf5_behind_a_block_of_the_users_is_read(folders):
+    """Its numbers begin elsewhere than those of a file without such a block."""
     h5py, (X, y, *_) = pytest.importorskip("h5py"), problem()
     with h5py.File(folders[1] / "a.h5", "w", userblock_size=512) as file:
         file["X"], file["y"] = X, y
@@ -232,7 +232,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_damage_in_the_middle_of_a_fit(fault, folders):
+def test_a_file_damaged_in_the_middle_of_a_fit_is_named(fault, folders):
     make, damage, says = FAULTS[fault]
     X, y, *more = problem()
     curve = []
@@ -268,7 +268,7 @@ def zarr_door(folder, X="X", y="y"):
     ("make", "door", "file"),
     [(arrow, arrow_door, "a.arrow"), (hdf5, hdf5_door, "a.h5"), (zarr, zarr_door, "a.zarr/zarr.json")],
 )
-def test_what_is_refused_at_once(make, door, file, folders):
+def test_a_file_that_cannot_be_read_is_refused_at_once(make, door, file, folders):
     X, y, *more = problem()
     folder = folders[1]
     make(folder, X, y, *more)
@@ -288,7 +288,7 @@ def test_what_is_refused_at_once(make, door, file, folders):
         door(folder)
 
 
-def test_arrays_of_other_lengths(folders):
+def test_arrays_of_other_lengths_are_refused(folders):
     X, y, *more = problem()
     for kind, says in (
         (hdf5, r"a\.h5, dataset 'in/y' has 996 rows, but .*'in/X' has 997"),

@@ -106,7 +106,7 @@ def assert_same_fit(ours, whole, X):
 
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("weights", ["unweighted", "sample_weight", "balanced", "dict"])
-def test_optimum_in_memory(K, weights, source):
+def test_a_fit_to_chunks_ends_at_the_optimum_in_memory(K, weights, source):
     X, y = problem(K=K)
     s = np.random.default_rng(0).exponential(size=len(y)) * (np.arange(len(y)) % 4 != 1)
     s[101:220] = 0  # a whole chunk
@@ -118,7 +118,7 @@ def test_optimum_in_memory(K, weights, source):
 
 
 @pytest.mark.parametrize("K, columns", [(2, 1), (2, 2), (3, 3)])
-def test_offsets_go_with_their_rows(K, columns, source):
+def test_offsets_of_chunks_go_with_their_rows(K, columns, source):
     X, y = problem(K=K)
     rng = np.random.default_rng(0)
     s, offset = rng.exponential(size=len(y)), 2 * rng.standard_normal((len(y), columns))
@@ -156,14 +156,14 @@ def test_one_chunk_is_gone_through_as_memory_is():
         ([np.full((4, 3), "a"), np.zeros((4, 3))], "chunk 0 .*: offset must be"),
     ],
 )
-def test_offsets_that_do_not_fit(pieces, message):
+def test_offsets_that_do_not_fit_are_refused(pieces, message):
     X, y = np.arange(8.0).reshape(4, 2), np.array([0, 1, 2, 0])
     data = chunks.from_iterable(lambda: [(X, y, None, offset) for offset in pieces])
     with pytest.raises(ValueError, match=message):
         LogisticRegression().fit(data)
 
 
-def test_offsets_of_chunks_are_in_them():
+def test_offsets_beside_chunks_are_refused():
     X, y = problem()
     data, model = cut(X, y), LogisticRegression().fit(X, y)
     for call in (model.fit, model.predict, model.predict_proba):
@@ -189,7 +189,7 @@ def test_a_standardised_fit_to_chunks_is_that_in_memory(K, fit_intercept, source
 
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_optimum_of_many_parameters(solver, fit_intercept):
+def test_a_fit_of_many_parameters_ends_at_the_optimum_in_memory(solver, fit_intercept):
     """There are more parameters than those for which Newton's method takes the whole Hessian."""
     X, y = problem(N=1500, D=50, K=5)
     X /= 10.0 ** np.arange(50)
@@ -199,7 +199,7 @@ def test_optimum_of_many_parameters(solver, fit_intercept):
 
 @pytest.mark.parametrize("form", [scipy.sparse.csr_array, scipy.sparse.csr_matrix, scipy.sparse.csc_array])
 @pytest.mark.parametrize("K", [2, 3])
-def test_sparse_chunks(form, K):
+def test_sparse_chunks_give_the_fit_in_memory(form, K):
     X, y = problem(K=K)
     X *= np.random.default_rng(0).random(X.shape) < 0.3
     s = np.random.default_rng(0).exponential(size=len(y)) * (np.arange(len(y)) % 4 != 1)
@@ -210,7 +210,7 @@ def test_sparse_chunks(form, K):
 
 
 @pytest.mark.parametrize("labels", [np.array([7, -3, 10**6]), np.array(["b", "ab", "c"]), np.array([0.0, 2.0, 5.0])])
-def test_labels_of_any_kind(labels, source):
+def test_labels_of_any_kind_are_classes(labels, source):
     """One of the labels is in the last chunk only."""
     X, y = problem(K=2)
     y = labels[y]
@@ -218,7 +218,7 @@ def test_labels_of_any_kind(labels, source):
     assert_same_fit(tight().fit(source(X, y)), tight().fit(X, y), X)
 
 
-def test_probabilities(npy):
+def test_probabilities_in_chunks_are_targets(npy):
     X, y = problem()
     Y = np.random.default_rng(1).dirichlet(np.ones(3), len(y)) + np.eye(3)[y]
     for source in (npy, cut):
@@ -226,7 +226,7 @@ def test_probabilities(npy):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int32])
-def test_same_bits_however_it_is_read(dtype, source):
+def test_a_fit_has_the_same_bits_however_chunks_are_read(dtype, source):
     X, y = problem(N=3001)
     X = np.rint(X).astype(dtype) if dtype == np.int32 else X.astype(dtype)
     data = source(X, y, rows=999)
@@ -239,7 +239,7 @@ def test_same_bits_however_it_is_read(dtype, source):
     assert fits[0].coef_.dtype == (np.float32 if dtype in (np.float32, np.float16) else np.float64)
 
 
-def test_objective_is_that_of_the_whole(isa):
+def test_an_objective_of_chunks_is_that_of_the_whole(isa):
     X, y = problem(K=4)
     s = np.random.default_rng(0).exponential(size=len(y))
     whole = SoftmaxObjective(X, y, l2=0.1, sample_weight=s, class_weight="balanced")
@@ -257,7 +257,7 @@ def test_objective_is_that_of_the_whole(isa):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-11 * abs(theirs).max())
 
 
-def test_preconditioner_is_that_of_the_whole():
+def test_a_preconditioner_of_chunks_is_that_of_the_whole():
     """The preconditioners are the same as long as the sample has all rows."""
     X, y = problem()
     whole, ours = SoftmaxObjective(X, y, l2=0.1), chunks.ChunksObjective(cut(X, y), l2=0.1)
@@ -268,7 +268,7 @@ def test_preconditioner_is_that_of_the_whole():
 
 
 @given(st.lists(st.integers(0, 9000), min_size=1, max_size=12), st.integers(0, 2))
-def test_sample_does_not_depend_on_the_cut(sizes, weighted):
+def test_a_sample_does_not_depend_on_the_cut(sizes, weighted):
     N = sum(sizes)
     X = np.arange(float(N))[:, np.newaxis]
     s = (np.arange(N) % 3 != 1) * 1.0 if weighted else None
@@ -330,7 +330,7 @@ def test_the_next_chunk_is_read_meanwhile():
     assert not any(main for _, main in begun)
 
 
-def test_two_chunks_are_in_memory():
+def test_chunks_that_were_read_are_let_go():
     made, most = [], 0
 
     class Watched(np.ndarray):
@@ -350,7 +350,7 @@ def test_two_chunks_are_in_memory():
     assert most <= 3  # of which one is being made, one waits for the objective that has just gone
 
 
-def test_feature_names(parquet):
+def test_feature_names_are_those_of_the_file(parquet):
     pd = pytest.importorskip("pandas")
     X, y = problem()
     model = LogisticRegression().fit(parquet(X, y))
@@ -360,7 +360,7 @@ def test_feature_names(parquet):
     assert not hasattr(model, "feature_names_in_")
 
 
-def test_parquet_of_chosen_columns(parquet, tmp_path):
+def test_parquet_is_read_by_chosen_columns(parquet, tmp_path):
     X, y = problem()
     parquet(X, y)
     chosen = chunks.from_parquet(tmp_path / "parquet", "kind", columns=["x4", "x1"], rows=64)
@@ -369,7 +369,7 @@ def test_parquet_of_chosen_columns(parquet, tmp_path):
 
 
 @pytest.mark.parametrize("K", [2, 3])
-def test_predictions_and_score_of_chunks(K, source):
+def test_predictions_and_scores_of_chunks_are_those_of_arrays(K, source):
     X, y = problem(K=K)
     names, s = np.array(["c", "a", "b"])[y], np.random.default_rng(0).exponential(size=len(y))
     data = source(X, names, s)
@@ -411,8 +411,8 @@ def test_chunks_without_targets_are_for_predictions(parquet, npy, tmp_path):
         model.predict(chunks.from_parquet(tmp_path / "new.parquet"))
 
 
-def test_chunks_of_data_frames(tmp_path):
-    """As pandas reads a CSV in parts: the first part of column b has integers only, and names are kept."""
+def test_data_frames_are_chunks(tmp_path):
+    """pandas reads a CSV in such parts: the first part of column b has integers only, and names are kept."""
     pd = pytest.importorskip("pandas")
     X, y = problem(D=2)
     X[:200, 1] = X[:200, 1].round()
@@ -458,14 +458,14 @@ def test_a_class_of_weight_0_does_not_count_among_the_rows_of_an_epoch():
     assert problem_of_all.rows == 997
 
 
-def test_score_of_chunks_with_probabilities(npy):
+def test_the_score_of_chunks_with_probabilities_is_that_of_the_largest(npy):
     X, y = problem()
     Y = softmax(np.eye(3)[y] * 3, axis=1)
     model = LogisticRegression().fit(X, Y)
     assert model.score(npy(X, Y)) == np.mean(model.predict(X) == y)
 
 
-def test_parquet_of_lists_and_patterns(parquet, tmp_path, monkeypatch):
+def test_parquet_is_found_by_lists_and_patterns(parquet, tmp_path, monkeypatch):
     X, y = problem()
     whole, folder = parquet(X, y), tmp_path / "parquet"
     paths = [folder / "a.parquet", folder / "b.parquet"]
@@ -513,7 +513,7 @@ def test_chunks_say_what_they_are(parquet, npy, tmp_path):
         (lambda path: np.save(path, np.ones((4, 0))), "2 dimensions"),
     ],
 )
-def test_damaged_npy(damage, says, npy, tmp_path):
+def test_damaged_npy_is_named(damage, says, npy, tmp_path):
     npy(*problem())
     damage(tmp_path / "X.npy")
     with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:
@@ -521,14 +521,14 @@ def test_damaged_npy(damage, says, npy, tmp_path):
     assert "X.npy" in str(caught.value)
 
 
-def test_npy_of_other_lengths(npy):
+def test_npy_of_other_lengths_is_refused(npy):
     X, y = problem()
     with pytest.raises(ValueError, match=r"y.npy has 996 rows, but .*X.npy has 997"):
         npy(X, y[1:])
 
 
 @pytest.mark.parametrize("rows", [0, -1, 2.0, True, "9"])
-def test_rows_are_positive(rows, npy, tmp_path):
+def test_a_number_of_rows_that_is_not_positive_is_refused(rows, npy, tmp_path):
     npy(*problem())
     with pytest.raises((ValueError, TypeError), match="rows must be"):
         chunks.from_npy(tmp_path / "X.npy", tmp_path / "y.npy", rows=rows)
@@ -587,7 +587,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_damage_in_the_middle_of_a_fit(fault, request, tmp_path):
+def test_chunks_damaged_in_the_middle_of_a_fit_are_named(fault, request, tmp_path):
     kind, damage, says = FAULTS[fault]
     X, y = problem()
     data = request.getfixturevalue(kind)(X, y)
@@ -609,7 +609,7 @@ def test_damage_in_the_middle_of_a_fit(fault, request, tmp_path):
     assert_same_fit(model, tight().fit(X, y), X)
 
 
-def test_widths_and_dtypes_that_differ():
+def test_chunks_that_differ_are_named():
     X, y = problem()
     for second, says in (
         ((X[:, 1:], y), "chunk 1 of the iterable: features 5, but chunk 0 of the iterable has 6"),
@@ -630,7 +630,7 @@ def test_widths_and_dtypes_that_differ():
             LogisticRegression().fit(chunks.from_iterable(lambda second=second: [(X, y), second]))
 
 
-def test_what_cannot_be_fitted():
+def test_chunks_that_cannot_be_fitted_are_refused():
     X, y = problem()
     with pytest.raises(TypeError, match="factory must be a function"):
         chunks.from_iterable(iter([(X, y)]))
@@ -647,7 +647,7 @@ def test_what_cannot_be_fitted():
         LogisticRegression().fit(cut(X, y), y)
 
 
-def test_parquet_that_does_not_fit(parquet, tmp_path):
+def test_parquet_that_does_not_fit_is_refused(parquet, tmp_path):
     X, y = problem()
     parquet(X, np.array(["a", "b", "c"])[y])
     folder = tmp_path / "parquet"
@@ -677,7 +677,7 @@ def test_an_error_of_the_factory_is_its_own():
         LogisticRegression().fit(chunks.from_iterable(factory))
 
 
-def test_interrupt_keeps_what_there_is():
+def test_an_interrupted_fit_to_chunks_keeps_its_coefficients():
     X, y = problem()
 
     def callback(iteration, value, gradient):
@@ -691,7 +691,7 @@ def test_interrupt_keeps_what_there_is():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("softmax_ext_reader")]
 
 
-def test_docstrings():
+def test_examples_of_chunks_run():
     pytest.importorskip("pandas")
     for library in ("pyarrow", "h5py", "zarr"):
         pytest.importorskip(library)

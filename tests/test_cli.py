@@ -129,7 +129,7 @@ def test_a_picture_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_a_picture_takes_the_place_of_an_old_one(tmp_path):
-    """By renaming: whoever has the old one open keeps it whole."""
+    """It is renamed to it, so that whoever has the old one open keeps it whole."""
     from softmax_ext._cli import plots
 
     path = tmp_path / "loss.png"
@@ -140,7 +140,7 @@ def test_a_picture_takes_the_place_of_an_old_one(tmp_path):
     assert image.imread(path).any()
 
 
-def test_the_pictures_show_the_numbers():
+def test_the_pictures_of_the_demo_show_the_numbers():
     from softmax_ext._cli import plots
 
     history, y, predicted = np.array([1.0, 0.5, 0.25]), np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])
@@ -164,7 +164,7 @@ def test_the_pictures_show_the_numbers():
     assert low == -high < 0
 
 
-def test_demo_on_fashion_mnist(fashion, capsys):
+def test_demo_learns_fashion_mnist(fashion, capsys):
     assert cli.main(["demo", "--data", "fashion-mnist", "--epochs", "30", "--plot", str(fashion / "figures")]) == 0
     printed = rows(capsys.readouterr().out)
     assert printed["fashion-mnist"] == "200 training and 50 held-out images, 10 classes"
@@ -236,7 +236,7 @@ def test_damaged_files_are_named(fashion, damage, capsys):
     assert_one_line(capsys, str(path), message)
 
 
-def test_no_images_at_all(fashion, capsys):
+def test_files_without_images_are_named(fashion, capsys):
     (fashion / f"{FILES[0]}.gz").write_bytes(gzip.compress(idx(np.zeros((0, 28, 28)))))
     (fashion / f"{FILES[1]}.gz").write_bytes(gzip.compress(idx(np.zeros(0))))
     assert cli.main(["demo", "--data", "fashion-mnist"]) == 2
@@ -333,7 +333,7 @@ def test_help_fits_a_screen_and_shows_an_example(command, capsys, monkeypatch):
     assert lines[-1].startswith("example: softmax-ext") and cli._parser().parse_args(lines[-1].split()[2:])
 
 
-def test_version_and_info(capsys):
+def test_version_and_info_print_what_runs(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["--version"])
     assert stop.value.code == 0 and capsys.readouterr().out == f"softmax-ext {softmax_ext.__version__}\n"
@@ -350,7 +350,7 @@ def test_a_terminal_gets_a_progress_bar(monkeypatch):
     assert "training" in terminal.getvalue() and "4/4" in terminal.getvalue()
 
 
-def test_python_m_softmax_ext():
+def test_python_m_softmax_ext_is_the_command():
     command = [sys.executable, "-m", "softmax_ext", "demo", "--epochs", "20"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
@@ -368,5 +368,5 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         assert process.stderr.read() == b"" and process.wait(60) == 141
 
 
-def test_docstring_examples():
+def test_examples_of_the_command_run():
     assert doctest.testmod(cli) == (0, 2)

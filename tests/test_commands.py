@@ -84,7 +84,7 @@ def failed(capsys, *expected):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_from_a_file_to_predictions(kind, model, iris, capsys):
+def test_a_model_of_any_file_predicts_as_the_estimator_does(kind, model, iris, capsys):
     X, y = iris
     store(f"train.{kind}", X[:100], y[:100])
     store(f"test.{kind}", X[100:], y[100:])
@@ -138,7 +138,7 @@ def test_columns_go_by_name(iris, capsys):
     assert not os.path.exists("c.csv")
 
 
-def test_two_classes_and_labels_in_numbers(iris, capsys):
+def test_a_column_of_booleans_has_two_classes(iris, capsys):
     X, y = iris
     frame = pd.DataFrame(X[y > 0], columns=COLUMNS).assign(target=y[y > 0] == 1)
     frame.to_csv("train.csv", index=False)
@@ -225,7 +225,7 @@ def test_evaluate_prints_a_table_and_draws(iris, capsys):
     assert out.count("\n") == 1 and json.loads(out)["accuracy"] > 0.9 and len(os.listdir("figures")) == 3
 
 
-def test_the_pictures_show_the_numbers():
+def test_the_pictures_of_a_model_show_the_numbers():
     from softmax_ext._cli import plots
 
     S = np.array([[0.95, 0.05], [0.05, 0.95], [0.35, 0.65], [0.31, 0.69]])
@@ -301,7 +301,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_every_kind_of_table_with_missing_values_and_words(kind, passengers, capsys):
+def test_every_kind_of_table_may_miss_values_and_hold_words(kind, passengers, capsys):
     from sklearn.compose import make_column_transformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
@@ -389,7 +389,7 @@ TEXTS = {  # what a file holds, how the fit ends, and what is said of it
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_files_as_spreadsheets_write_them(text, tmp_path, capsys):
+def test_files_are_read_as_spreadsheets_write_them(text, tmp_path, capsys):
     content, status, expected = TEXTS[text]
     (tmp_path / "train.csv").write_bytes(content.encode())
     run("fit", "train.csv", "--target", "y", "--impute", "--one-hot", "--out", "model.npz", status=status)
@@ -400,7 +400,7 @@ def test_files_as_spreadsheets_write_them(text, tmp_path, capsys):
         assert err == "" and "accuracy 1.0000" in out
 
 
-def test_parquet_with_the_same_name_twice(capsys):
+def test_parquet_with_the_same_name_twice_is_refused(capsys):
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -423,7 +423,7 @@ OBJECTS = {
 
 
 @pytest.mark.parametrize("kind", OBJECTS)
-def test_what_parquet_may_hold(kind, capsys):
+def test_columns_of_parquet_are_read_or_named(kind, capsys):
     values, status, expected = OBJECTS[kind]
     frame = pd.DataFrame({"a": np.arange(60.0), "y": ["u", "v"] * 30})
     frame["d"] = pd.Series(values).repeat(30).reset_index(drop=True)
@@ -448,7 +448,7 @@ def test_booleans_are_numbers_also_where_some_are_missing(tmp_path, capsys):
 
 
 def test_words_that_look_like_numbers_stay_words(tmp_path, capsys):
-    """Or 01 would be no word of the model where a file has no other kind of them."""
+    """Otherwise 01 would be no word of the model where a file has no other kind of them."""
     (tmp_path / "train.csv").write_text("zip,y\n01,u\nA2,v\n01,u\n2,v\n")
     run("fit", "train.csv", "--target", "y", "--one-hot", "--out", "model.npz")
     (tmp_path / "new.csv").write_text("zip\n01\n2\n")
@@ -470,7 +470,7 @@ def test_a_target_of_many_classes_is_warned_of(target, many, capsys):
 
 
 def test_weights_are_drawn_for_one_standard_deviation(passengers, capsys):
-    """And all classes on one axis: per unit of its column a driver in large units has no bar."""
+    """All classes are on one axis: per unit of its column a driver in large units would have no bar."""
     from softmax_ext._cli import plots
 
     X = np.random.default_rng(0).random((50, 3)) * [1000, 1, 0]
@@ -536,7 +536,7 @@ def test_a_file_that_cannot_be_read_is_one_line(name, tmp_path, capsys):
         ({"X": np.array([{}, [], ()], object), "y": np.arange(3)}, "allow_pickle=False"),
     ],
 )
-def test_archives_that_are_no_tables(arrays, message, capsys):
+def test_archives_that_are_no_tables_are_refused(arrays, message, capsys):
     np.savez("train.npz", **arrays)
     run("fit", "train.npz", "--target", "y", "--out", "model.npz", status=2)
     failed(capsys, "train.npz", message)
@@ -729,7 +729,7 @@ def test_fit_leaves_weights_at_0(options, iris, capsys):
     assert "must be from 0, which is L2, to 1, which is L1, got 1.5" in capsys.readouterr().err
 
 
-def test_folds_that_cannot_be(iris, capsys):
+def test_folds_that_cannot_be_are_refused(iris, capsys):
     X, y = iris
     store("train.csv", X, y)
     for options in (["--cv", 1], ["--cv", 3, "--C", 2]):

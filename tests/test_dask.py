@@ -116,7 +116,7 @@ def assert_same_fit(model, whole):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("weights", ["unweighted", "sample_weight", "balanced"])
-def test_optimum_in_memory(form, K, weights, client):
+def test_a_fit_to_partitions_ends_at_the_optimum_in_memory(form, K, weights, client):
     X, y = problem(K)
     parameters = {"class_weight": "balanced"} if weights == "balanced" else {}
     s = [np.random.default_rng(0).exponential(size=len(y))] if weights == "sample_weight" else []
@@ -127,7 +127,7 @@ def test_optimum_in_memory(form, K, weights, client):
 
 
 @pytest.mark.parametrize(("K", "grouped", "few"), [(2, False, 0), (3, False, 1000), (3, True, 0)])
-def test_l1_as_in_memory_and_in_chunks(K, grouped, few, client, monkeypatch):
+def test_an_l1_fit_to_partitions_is_that_in_memory_and_in_chunks(K, grouped, few, client, monkeypatch):
     monkeypatch.setattr("softmax_ext._optim.proximal.FEW", few)
     X, y = problem(K)
     options = {
@@ -168,7 +168,7 @@ def test_sparse_blocks_give_the_fit_of_the_whole_array(form, client):
 
 @pytest.mark.parametrize("theirs", [(1000,), (0, 300, 700), (999, 0, 1), (250,) * 4])
 @pytest.mark.parametrize("form", FORMS)
-def test_y_on_other_boundaries(theirs, form, client):
+def test_y_may_have_other_boundaries(theirs, form, client):
     X, y = problem()
     names = np.array(["c", "a", "b"])[y]
     s = np.random.default_rng(0).exponential(size=len(y))
@@ -176,19 +176,19 @@ def test_y_on_other_boundaries(theirs, form, client):
     assert_same_fit(model, plain().fit(X, names, s))
 
 
-def test_a_class_in_one_partition_only(client):
+def test_a_class_may_be_in_one_partition_only(client):
     X, y = problem()
     y[508] = 7  # the partition of one row
     assert_same_fit(tight(client).fit(split(X), split(y)), plain().fit(X, y))
 
 
-def test_probabilities_and_columns_in_blocks(client):
+def test_targets_may_be_probabilities_and_columns_lie_in_blocks(client):
     X, y = problem()
     Y = np.random.default_rng(1).dirichlet(np.ones(3), len(y)) + np.eye(3)[y]
     assert_same_fit(tight(client).fit(split(X).rechunk({1: 4}), split(Y).rechunk({1: 1})), plain().fit(X, Y))
 
 
-def test_same_bits_as_in_chunks_on_any_workers(client, threads):
+def test_a_fit_on_any_workers_has_the_same_bits_as_in_chunks(client, threads):
     """The number of workers and of their threads does not matter, nor who has which partition."""
     X, y = problem(N=5000, D=60, K=4)
     X /= 10.0 ** np.arange(60)
@@ -207,7 +207,7 @@ def test_same_bits_as_in_chunks_on_any_workers(client, threads):
     assert len({model.coef_.tobytes() + model.loss_curve_.tobytes() for model in fits}) == 1
 
 
-def test_a_fit_goes_on_elsewhere(client, threads, tmp_path, monkeypatch):
+def test_a_fit_goes_on_where_another_cluster_left_it(client, threads, tmp_path, monkeypatch):
     """A fit goes on from its checkpoint on another cluster, without the passes that were made already."""
     (X, y), path, passes, partials = problem(), tmp_path / "fit.journal", [], DaskObjective._partials
     monkeypatch.setattr(DaskObjective, "_partials", lambda *args: passes.append(1) or partials(*args))
@@ -219,14 +219,14 @@ def test_a_fit_goes_on_elsewhere(client, threads, tmp_path, monkeypatch):
     assert 0 < len(passes) - made < made / 2
 
 
-def test_float32_stays(client):
+def test_float32_partitions_give_float32(client):
     X, y = problem()
     model = LogisticRegression(client=client).fit(split(X.astype(np.float32)), split(y))
     assert model.coef_.dtype == np.float32
     assert model.predict_proba(split(X.astype(np.float32))).dtype == np.float32
 
 
-def test_one_task_a_worker_and_partitions_stay(client, monkeypatch):
+def test_each_worker_gets_one_task_and_keeps_its_partitions(client, monkeypatch):
     X, y = (client.persist(split(array)) for array in problem())
     with client.as_current():
         distributed.wait([X, y])
@@ -261,7 +261,7 @@ def test_threads_are_those_of_the_worker(asked, want, threads, monkeypatch):
     assert want in seen and set(seen) <= {want, None}
 
 
-def test_callback_and_warm_start(client):
+def test_a_warm_start_goes_on_where_a_callback_stopped(client):
     X, y = problem()
     states = []
     model = tight(client, callback=lambda *state: states.append(state) or len(states) == 3).fit(split(X), split(y))
@@ -272,7 +272,7 @@ def test_callback_and_warm_start(client):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("K", [2, 3])
-def test_lazy_per_partition(form, K, client):
+def test_predictions_are_lazy_and_by_partition(form, K, client):
     X, y = problem(K)
     names = np.array(["b", "c", "a"])[y]
     model = LogisticRegression(client=client, max_iter=1000).fit(FORMS[form](X), FORMS[form](names))
@@ -295,7 +295,7 @@ def test_lazy_per_partition(form, K, client):
         np.testing.assert_allclose(client.compute(lazy).result(), local.score(here, names, *weights), rtol=1e-12)
 
 
-def test_score_on_other_boundaries(client):
+def test_a_score_may_have_other_boundaries(client):
     X, y = problem()
     model = LogisticRegression(client=client).fit(split(X), split(y))
     want = model.to_local().score(X, y)
@@ -315,7 +315,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_columns_of_many_parquet_files(pair, client, tmp_path):
+def test_columns_of_many_parquet_files_stay_side_by_side(pair, client, tmp_path):
     """Dask merges files when few of their columns are read: optimised apart, X had 12 partitions and y 3."""
     pd, dd = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
     X, y = problem()
@@ -341,7 +341,7 @@ def test_score_names_partitions_that_differ(client):
         model.score(unknown(X), unknown(y, (1000,)))
 
 
-def test_offsets_belong_to_arrays(client):
+def test_offsets_are_of_the_kind_of_X(client):
     X, y = problem()
     offset = np.random.default_rng(0).standard_normal((len(X), len(np.unique(y))))
     model = LogisticRegression(client=client).fit(X, y, offset=offset)
@@ -356,7 +356,7 @@ def test_offsets_belong_to_arrays(client):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("K", [2, 3])
-def test_offsets_go_with_their_rows(client, K, form):
+def test_offsets_of_partitions_go_with_their_rows(client, K, form):
     X, y = problem(K)
     offset = np.random.default_rng(0).standard_normal((len(X), K) if K > 2 else len(X))
     given, labels, added = (FORMS[form](each) for each in (X, y, offset))
@@ -389,7 +389,7 @@ def test_a_standardised_fit_to_partitions_is_that_in_memory(client, K):
     np.testing.assert_allclose(model.to_local().predict_proba(X), whole.predict_proba(X), atol=1e-8)
 
 
-def test_to_local_clones_and_pickles(client):
+def test_a_model_becomes_local_is_cloned_and_pickled(client):
     X, y = problem()
     model = LogisticRegression(client=client, C=0.5).fit(split(X), split(y))
     local = model.to_local()
@@ -401,7 +401,7 @@ def test_to_local_clones_and_pickles(client):
     assert "client" not in model.get_params() and "C=0.5" in repr(model)
 
 
-def test_without_a_cluster():
+def test_without_a_cluster_threads_of_this_process_fit():
     """Threads of this process compute the fit, and arrays that are no Dask collections are fitted as they are."""
     X, y = problem()
     before = set(threading.enumerate())
@@ -416,7 +416,7 @@ def test_without_a_cluster():
 # what does not fit
 
 
-def test_wrong_arguments_are_refused(client):
+def test_partitions_that_do_not_fit_are_refused(client):
     X, y = problem()
     fit = LogisticRegression(client=client).fit
     bad = X.copy()
@@ -546,7 +546,7 @@ def test_the_only_worker_is_lost_between_two_looks_at_the_cluster(monkeypatch):
             ours.DaskObjective._workers(SimpleNamespace(client=client))
 
 
-def test_interrupt_leaves_the_cluster_usable(client):
+def test_an_interrupt_leaves_the_cluster_usable(client):
     X, y = problem()
     kept = []
 
@@ -564,5 +564,5 @@ def test_interrupt_leaves_the_cluster_usable(client):
     assert_same_fit(tight(client).fit(split(X), split(y)), plain().fit(X, y))
 
 
-def test_docstrings():
+def test_examples_of_dask_run():
     assert doctest.testmod(ours) == (0, 8)

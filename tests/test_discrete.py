@@ -53,7 +53,7 @@ def same(ours, theirs, rtol=1e-7, atol=1e-9):
     np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=rtol, atol=atol)
 
 
-def test_every_function_of_the_parameters(pair):
+def test_every_function_of_the_parameters_is_statsmodels(pair):
     ours, theirs = pair
     rng = np.random.default_rng(1)
     params = 0.1 * rng.standard_normal(len(ours.fit(disp=0).params.ravel()))
@@ -84,7 +84,7 @@ def test_results_are_statsmodels(pair):
 
 @pytest.mark.parametrize("block", [2**21, 60])
 @pytest.mark.parametrize("kind", ["HC0", "HC1", "cluster", "cluster by two", "HAC"])
-def test_robust_covariances(pair, kind, block, monkeypatch):
+def test_robust_covariances_are_statsmodels(pair, kind, block, monkeypatch):
     monkeypatch.setattr(_likelihood, "BLOCK", block)
     rng = np.random.default_rng(2)
     groups = rng.integers(0, 40, (403, 2))
@@ -102,7 +102,7 @@ def test_robust_covariances(pair, kind, block, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{"use_correction": False}, {"scaling_factor": 1.1}, {"df_correction": False}])
-def test_options_of_clusters(pair, options):
+def test_options_of_clusters_are_statsmodels(pair, options):
     names = np.array(list("abcdefgh"))[np.random.default_rng(0).integers(0, 8, 403)]
     kwds = {"groups": names, **options}
     ours, theirs = (model.fit(disp=0, cov_type="cluster", cov_kwds=dict(kwds), use_t=True) for model in pair)
@@ -116,7 +116,7 @@ EFFECTS = ["dydx", "eydx", "dyex", "eyex"]
 @pytest.mark.filterwarnings("ignore:invalid value encountered in divide")  # z of an effect at 0 of a logarithm
 @pytest.mark.parametrize("method", EFFECTS)
 @pytest.mark.parametrize("at", ["overall", "mean", "median", "zero"])
-def test_marginal_effects(pair, at, method, monkeypatch):
+def test_marginal_effects_are_statsmodels(pair, at, method, monkeypatch):
     if method.endswith("ex") and isinstance(pair[0], MNLogit):
         pytest.skip("statsmodels multiplies the samples with the classes; see the next test")
     monkeypatch.setattr(_likelihood, "BLOCK", 5000)
@@ -131,7 +131,7 @@ def test_marginal_effects(pair, at, method, monkeypatch):
 @pytest.mark.parametrize("method", EFFECTS)
 @pytest.mark.parametrize("kinds", [(), ("dummy",), ("count",), ("dummy", "count")])
 def test_marginal_effects_and_their_derivatives_are_those_of_the_definition(pair, method, kinds):
-    """By differences of posteriors: statsmodels has not, or has wrong, some of these for several classes."""
+    """Differences of posteriors are the oracle: of several classes statsmodels lacks some, or has them wrong."""
     if kinds and method.endswith("ex"):
         pytest.skip("refused, as by statsmodels")
     model = pair[0]
@@ -169,7 +169,7 @@ def test_marginal_effects_and_their_derivatives_are_those_of_the_definition(pair
     same(np.ravel(margins.margeff_se[rows]), errors, rtol=1e-4, atol=1e-7)
 
 
-def test_marginal_effects_of_each_sample(pair):
+def test_marginal_effects_of_each_sample_are_statsmodels(pair):
     ours, theirs = (model.fit(disp=0).get_margeff(at="all").margeff for model in pair)
     same(ours, theirs)
     fitted = pair[0].fit(disp=0)
@@ -218,7 +218,7 @@ def test_an_offset_shifts_the_coefficients(K):
         ours.get_margeff()
 
 
-def test_an_offset_of_two_classes():
+def test_an_offset_of_two_classes_is_statsmodels():
     X, y = data(2)
     offset = np.random.default_rng(5).standard_normal(len(y))
     ours, theirs = (Model(y, X, offset=offset).fit(disp=0) for Model in (Logit, sm.Logit))
@@ -229,7 +229,7 @@ def test_an_offset_of_two_classes():
     same(ours.predict(), theirs.predict())
 
 
-def test_what_is_between_0_and_1():
+def test_targets_between_0_and_1_are_shares():
     X, y = data(2)
     part = np.clip(y + 0.3 * (0.5 - y), 0, 1)
     ours, theirs = (Model(part, X).fit(disp=0) for Model in (Logit, sm.Logit))
@@ -241,14 +241,14 @@ def test_what_is_between_0_and_1():
 
 
 @pytest.mark.parametrize("method", ["bfgs", "lbfgs", "nm", "ncg", "cg", "powell", "minimize"])
-def test_statsmodels_methods(method):
+def test_statsmodels_methods_reach_its_coefficients(method):
     X, y = data(2)
     ours = Logit(y, X[:, :3]).fit(method=method, disp=0, maxiter=2000, cov_type="HC0")
     same(ours.params, sm.Logit(y, X[:, :3]).fit(disp=0).params, rtol=1e-3, atol=1e-4)
     assert ours.mle_settings["optimizer"] == method
 
 
-def test_names_formulas_and_pickles():
+def test_names_formulas_and_pickles_work_as_in_statsmodels():
     anes = sm.datasets.anes96.load_pandas()
     results = MNLogit(anes.endog, sm.add_constant(anes.exog)).fit(disp=0)
     reference = sm.MNLogit(anes.endog, sm.add_constant(anes.exog)).fit(disp=0)
@@ -281,7 +281,7 @@ def test_other_dtypes_are_computed_in_double(dtype):
     same(ours.bse, theirs.bse, rtol=1e-6)
 
 
-def test_missing_values():
+def test_samples_that_miss_values_are_dropped_or_refused():
     X, y = data(3)
     X[[3, 50], [1, 2]] = np.nan
     offset = np.random.default_rng(6).standard_normal((len(y), 3))
@@ -296,7 +296,7 @@ def test_missing_values():
             MNLogit(y, X, missing=missing)
 
 
-def test_wrong_arguments():
+def test_wrong_arguments_of_a_discrete_model_are_refused():
     X, y = data(3)
     with pytest.raises(ValueError, match=r"freq_weights must be finite and not negative, got -1"):
         MNLogit(y, X, freq_weights=np.where(y == 1, -1.0, 1.0))
@@ -333,7 +333,7 @@ def is_separated(X, y, K):
 @pytest.mark.parametrize("largest", [2**21, 0])
 @pytest.mark.parametrize("K", [2, 3])
 def test_separation_is_found_where_there_is_one_and_nowhere_else(K, largest, monkeypatch):
-    """Small data on a grid, of which about half are separated, most of them in part."""
+    """The data are small and on a grid; about half of them are separated, most of these in part."""
     monkeypatch.setattr(_identified, "LARGEST", largest)
     told, truth = [], []
     for seed in range(80):
@@ -360,7 +360,7 @@ def test_separation_is_found_where_there_is_one_and_nowhere_else(K, largest, mon
     assert 15 < sum(truth) < len(truth) - 15
 
 
-def test_complete_separation():
+def test_complete_separation_is_told_with_its_pairs():
     rng = np.random.default_rng(8)
     X = sm.add_constant(rng.standard_normal((200, 3)))
     with pytest.warns((PerfectSeparationWarning, ConvergenceWarning)):
@@ -370,8 +370,8 @@ def test_complete_separation():
     assert separation.pairs == tuple((k, j) for k in range(3) for j in range(3) if j != k)
 
 
-def test_standard_errors_of_what_is_not_separated():
-    """A column that is 0 but for samples of one class: the rest is what a fit without these samples has."""
+def test_what_is_not_separated_keeps_its_standard_errors():
+    """A column is 0 but for samples of one class: the rest is what a fit without these samples has."""
     X, y = data(3)
     only = np.zeros(len(y))
     only[np.flatnonzero(y == 1)[::9]] = 1
@@ -435,7 +435,7 @@ def test_collinear_columns_are_named(made, said):
 
 
 @pytest.mark.parametrize("P", [1, 2, 7, 64, 65, 130])
-def test_inverses_by_sweeps_and_by_lapack(P):
+def test_inverses_by_sweeps_and_by_lapack_are_right(P):
     rng = np.random.default_rng(P)
     X = rng.standard_normal((3 * P, P)) * np.logspace(-3, 3, P)
     X[:, -1] += 50 * X[:, 0]
@@ -454,7 +454,7 @@ def test_gram_matrices_are_hessians(N, D, order):
     same(_likelihood.gram(X), X.T @ X / N, rtol=0, atol=1e-14)
 
 
-def test_examples_in_docstrings():
+def test_examples_of_discrete_run():
     assert doctest.testmod(_mnlogit) == (0, 6)
     assert doctest.testmod(_logit) == (0, 5)
 
@@ -463,8 +463,8 @@ def test_examples_in_docstrings():
 
 
 @pytest.mark.optimised
-def test_no_array_of_all_samples_and_all_parameters():
-    """100000 x 20 x 6: scores of all samples would take 76 MiB, their products with posteriors far more."""
+def test_no_array_has_all_samples_and_all_parameters():
+    """Of 100000 x 20 x 6 the scores would take 76 MiB, and their products with posteriors far more."""
     rng = np.random.default_rng(9)
     N, D, K = 100_000, 20, 6
     X = sm.add_constant(rng.standard_normal((N, D - 1)))
@@ -491,7 +491,7 @@ def test_no_array_of_all_samples_and_all_parameters():
         pytest.param("", 270, marks=pytest.mark.slow, id="whole"),
     ],
 )
-def test_statsmodels_suite(chosen, least):
+def test_statsmodels_suite_passes(chosen, least):
     suite = Path(__file__).with_name("statsmodels_suite.py")
     command = [sys.executable, str(suite), "-q", "-k", chosen]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

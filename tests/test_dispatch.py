@@ -94,7 +94,7 @@ def test_unknown_level_is_an_error_that_lists_the_names(isa):
 
 
 @needs_kernels
-def test_processor_without_a_level(package):
+def test_a_processor_never_runs_a_level_that_it_lacks(package):
     """A processor that has the baseline only, as `_core.cpu` tells it, never sees another level's code."""
     compiled(package, "cpu").unlink()
     (package / "_core/cpu.py").write_text(
@@ -114,8 +114,8 @@ def test_processor_without_a_level(package):
     "model, best",
     [("Nehalem", "baseline"), ("SandyBridge", "baseline"), ("Haswell", "avx2"), ("Haswell,-fma", "baseline")],
 )
-def test_emulated_processor(model, best):
-    """Processors of 2008 to 2013: an instruction that they lack ends the process."""
+def test_an_emulated_processor_runs_its_best_level(model, best):
+    """The processors are of 2008 to 2013: an instruction that they lack ends the process."""
     code = f"""
 import softmax_ext
 from softmax_ext import SoftmaxObjective, cross_entropy_grad, optim, predict_proba, reference
@@ -148,7 +148,7 @@ print("computed")
 
 
 @needs_kernels
-def test_level_that_was_not_built(package):
+def test_a_level_that_was_not_built_is_an_error(package):
     best, *others = dispatch.available()
     compiled(package, f"kernels_{best}").unlink()
     message = error("import softmax_ext", package.parent, best)
@@ -230,7 +230,7 @@ def test_level_is_that_levels_machine_code(isa, has, lacks):
     assert [word for word in lacks if word in code.stdout] == []
 
 
-def test_show_config():
+def test_show_config_tells_what_runs():
     config = softmax_ext.show_config()
     assert (config.version, config.numpy) == (softmax_ext.__version__, np.__version__)
     assert (config.isa, config.isa_built) == (dispatch.isa, dispatch.built())
@@ -242,7 +242,7 @@ def test_show_config():
 
 
 @needs_kernels
-def test_show_config_tells_the_build():
+def test_show_config_tells_how_it_was_built():
     config = softmax_ext.show_config()
     assert config.isa_supported[-1] == "baseline"
     assert set(config.flags) == set(config.isa_built)
@@ -250,7 +250,7 @@ def test_show_config_tells_the_build():
     assert config.openmp == any("openmp" in flags for flags in config.flags.values())
 
 
-def test_caches_from_sysfs(tmp_path):
+def test_caches_are_those_of_sysfs(tmp_path):
     told = ["1 Data 48K", "1 Instruction 32K", "2 Unified 2048K", "3 Unified 1M", "9 Data 1K"]
     for index, row in enumerate(told):
         folder = tmp_path / f"index{index}"

@@ -45,7 +45,7 @@ def test_commands_have_the_options_that_pages_give_them(line):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_to_files(page):
+def test_links_of_pages_lead_to_files(page):
     links = re.findall(r"\]\((?!https:)([^)#]+)[^)]*\)", (DOCS / page).read_text())
     assert [link for link in links if not (DOCS / page).parent.joinpath(link).exists()] == []
 
@@ -98,7 +98,7 @@ def test_every_promise_has_its_tests():
 
 @pytest.mark.skipif(not (ROOT / "src").exists(), reason="needs a whole checkout")
 def test_comments_name_notes_that_exist():
-    """As in: see "Two classes" in docs/notes.md."""
+    """A comment names them so: see "Two classes" in docs/notes.md."""
     notes = set(re.findall(r"^###? (.+)$", (DOCS / "notes.md").read_text(), re.MULTILINE))
     named = {}
     for path in (path for room in ("src", "softmax_ext", "benchmarks") for path in (ROOT / room).rglob("*.*")):

@@ -87,7 +87,7 @@ assert 0 not in before[0][3] and before[0][2]
 @pytest.mark.skipif(sys.platform == "win32", reason="its C library is not one that ctypes finds by the name m")
 @pytest.mark.parametrize("level", dispatch.available())
 def test_rounding_and_subnormals_stay(level, run_python):
-    """In every direction of rounding that a program may have chosen."""
+    """They do in every direction of rounding that a program may have chosen."""
     names = {"libm": ctypes.util.find_library("m"), "tests": str(Path(__file__).parent)}
     run_python(MODE.format(directed=sys.platform == "linux", **names), SOFTMAX_EXT_ISA=level)
 
@@ -133,7 +133,7 @@ class Watched:
 @pytest.mark.skipif(sys.platform != "linux", reason="the bits of the flags are known on Linux")
 @pytest.mark.parametrize("raised", [0, 0xFF], ids=["none", "all"])
 def test_flags_stay(isa, dtype, raised, monkeypatch):
-    """Of the calling thread; NumPy's own functions clear them at their start."""
+    """Those of the calling thread do; NumPy's own functions clear them at their start."""
     if isa == dispatch.REFERENCE:
         pytest.skip("it is NumPy")
     watched = Watched(dispatch.kernels, ctypes.CDLL(ctypes.util.find_library("m")), raised)
@@ -172,7 +172,7 @@ def blas_threads():
 
 
 def test_every_thread_pool_keeps_its_size(isa):
-    """NumPy's and SciPy's BLAS, and OpenMP's, after eight Python threads that call at once."""
+    """NumPy's and SciPy's BLAS do, and OpenMP, after eight Python threads that call at once."""
     import scipy.linalg  # noqa: F401  # it has a BLAS of its own
 
     before = blas_threads()

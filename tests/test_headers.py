@@ -60,7 +60,7 @@ def test_headers_compute_what_plain_loops_do(target, tmp_path, tmp_path_factory)
 
 
 def test_clang_cl_knows_what_it_is_told(tmp_path, monkeypatch):
-    """Clang in the place of MSVC, as it builds on Windows: it warns of a flag that it does not know."""
+    """Clang stands in the place of MSVC, as it does on Windows, and warns of a flag that it does not know."""
     clang = shutil.which("clang-19")
     if not clang:
         pytest.skip("clang-19 is not installed")

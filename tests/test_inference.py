@@ -234,7 +234,7 @@ def test_collinear_columns_are_refused_by_name(K):
             assert np.isfinite(LogisticRegression().inference(Z, y).std_error).all()
 
 
-def test_some_thousand_coefficients():
+def test_some_thousand_coefficients_have_standard_errors():
     rng = np.random.default_rng(3)
     X = scipy.sparse.random_array((3000, 400), density=0.05, rng=rng, format="csr")
     y = rng.integers(0, 4, 3000)
@@ -271,6 +271,6 @@ def test_the_display_shows_coefficients_and_intervals(K):
 
 
 @pytest.mark.parametrize("module", [_result, _display])
-def test_examples_in_docstrings(module):
+def test_examples_of_inference_run(module):
     pytest.importorskip("matplotlib")
     assert doctest.testmod(module).failed == 0

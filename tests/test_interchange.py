@@ -134,5 +134,5 @@ def test_other_models_are_refused(K, changed):
         linear_model.LogisticRegression.from_sklearn(theirs)
 
 
-def test_examples():
+def test_examples_of_interchange_run():
     assert doctest.testmod(_interchange) == (0, 7)

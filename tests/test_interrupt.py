@@ -151,9 +151,10 @@ def test_ctrl_c_ends_a_call_and_leaves_everything_usable(level, case):
 @needs_kernels
 @pytest.mark.parametrize("shape", [(1, 2), (2, 65), (10, 1000), (3, 2**17), (784, 10), (1024, 1000)], ids=str)
 def test_a_block_takes_less_than_a_second(shape, storage, dtype):
-    """On the slowest level and one thread, by an eighth of a block. With few features, exponentials take the time.
+    """An eighth of a block is measured, on the slowest level and one thread; few features leave the time to
+    exponentials.
 
-    Of CSR rows by a whole one, since turning W and dW, which is once in a pass, takes as long as an eighth.
+    Of CSR rows a whole block is, since turning W and dW, which is once in a pass, takes as long as an eighth.
     """
     level = dispatch.available()[-1]
     D, K = shape

@@ -102,7 +102,7 @@ def test_what_is_damaged_is_computed_again(tmp_path):
 QUESTIONS = HEAD.fields["numbers"][1] + 6  # where a number of numbers that no file has begins
 
 
-def test_more_iterations_go_on(tmp_path):
+def test_a_fit_of_more_iterations_goes_on(tmp_path):
     shape, parameters = WAYS["lbfgs"]
     data, path = Data(*problem(*shape)), tmp_path / "fit.journal"
     *whole, passes = fit(data, **parameters)
@@ -138,7 +138,7 @@ def test_a_checkpoint_of_another_fit_is_refused(change, says, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_a_checkpoint_in_no_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         fit(Data(*problem(600, 6, 3)), tmp_path / "no" / "fit.journal")
 
@@ -168,7 +168,7 @@ PROGRAM = """
 
 
 @pytest.mark.parametrize("way", ["lbfgs", "l1"])
-def test_killed_and_started_again(way, tmp_path):
+def test_a_fit_over_chunks_that_was_killed_goes_on(way, tmp_path):
     """The process is killed twice by SIGKILL: after an iteration, and later in the middle of a pass."""
     program, path = tmp_path / "program.py", tmp_path / "fit.journal"
     folder = repr(__file__.rpartition("/")[0])

@@ -40,7 +40,7 @@ def on_one_and_two_threads(function, *arguments, **keywords):
 def test_every_small_size_is_right(
     isa, dtype, storage, labels, weights, bias, seed, make_problem, assert_like_reference
 ):
-    """Every N in 1..9, K in 1..67 and D in 1..70, in another pairing for every seed and combination of the rest."""
+    """Every N in 1..9, K in 1..67 and D in 1..70 is, in another pairing for every seed and product of the rest."""
     rng = np.random.default_rng([seed, *f"{isa}{dtype}{labels}{weights}{bias}{storage}".encode()])
     for N, D, K in zip(np.arange(70) % 9 + 1, rng.permutation(70) + 1, rng.permutation(70) % 67 + 1, strict=True):
         target = {"labels": labels, "weights": weights, "bias": bias}
@@ -63,7 +63,7 @@ def test_every_shape_is_right(
     [((2100, 70, 1500), *TARGETS[0]), ((2100, 70, 1500), *TARGETS[-1]), ((300, 53, 40000), *TARGETS[-1])],
     ids=["in double, unweighted", "in double, weighted", "in the dtype"],
 )
-def test_owned_classes_over_tiles(
+def test_owned_classes_over_tiles_are_right(
     isa, dtype, storage, shape, labels, weights, seed, make_problem, assert_like_reference
 ):
     arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights=weights, storage=storage)
@@ -81,7 +81,7 @@ def test_owned_classes_over_tiles(
 @pytest.mark.parametrize("label_smoothing", [0.1, 1.0])
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 @pytest.mark.parametrize("shape", [(7, 5, 1), (37, 23, 9), (300, 33, 100)], ids=str)
-def test_label_smoothing(
+def test_label_smoothing_is_that_of_the_reference(
     isa, dtype, storage, shape, labels, label_smoothing, seed, make_problem, assert_like_reference
 ):
     arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights="sample_weight", storage=storage)
@@ -91,7 +91,7 @@ def test_label_smoothing(
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_predict_proba(isa, tolerance, storage, shape, bias, seed, make_problem):
+def test_predict_proba_is_that_of_the_reference(isa, tolerance, storage, shape, bias, seed, make_problem):
     (X, _, W, b), _ = make_problem(*shape, tolerance.dtype, seed, bias=bias, storage=storage)
     out = np.full((X.shape[0], len(W)), np.nan, tolerance.dtype)
     S = predict_proba(X, W, b, out=out)
@@ -200,14 +200,16 @@ def assert_same(arguments, others, **keywords):
 
 @BLOCKS
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_layouts_of_X(isa, dtype, layout, shape, make_problem):
+def test_no_layout_of_X_changes_a_bit(isa, dtype, layout, shape, make_problem):
     (X, y, W, b), keywords = make_problem(*shape, dtype, weights="sample_weight")
     assert_same((X, y, W, b), (layout(X), y, W, b), **keywords)
 
 
 @BLOCKS
 @pytest.mark.parametrize("change, computes_in", VALUES.values(), ids=VALUES)
-def test_dtypes_of_X(isa, dtype, stored, change, computes_in, shape, make_problem):
+def test_other_dtypes_of_X_give_the_bits_of_converted_ones(
+    isa, dtype, stored, change, computes_in, shape, make_problem
+):
     (X, y, W, b), _ = make_problem(*shape, dtype)
     X = change(X)
     want = stored(np.array(X, computes_in or dtype, order="C"))
@@ -219,27 +221,27 @@ def test_dtypes_of_X(isa, dtype, stored, change, computes_in, shape, make_proble
     assert_same((want, y, W, b), (X, y, W, b))
 
 
-def test_memory_mapped_X(isa, dtype, tmp_path, make_problem):
+def test_a_memory_mapped_X_gives_the_bits_of_one_in_memory(isa, dtype, tmp_path, make_problem):
     (X, y, W, b), _ = make_problem(5003, 54, 7, dtype)
     assert_same((X, y, W, b), (in_file(X, tmp_path), y, W, b))
 
 
 @BLOCKS
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_layouts_of_probabilities(isa, dtype, storage, layout, shape, make_problem):
+def test_no_layout_of_probabilities_changes_a_bit(isa, dtype, storage, layout, shape, make_problem):
     (X, Y, W, b), _ = make_problem(*shape, dtype, labels="probabilities", storage=storage)
     assert_same((X, Y, W, b), (X, layout(Y), W, b))
 
 
 @pytest.mark.parametrize("kind", [bool, np.int8, np.uint64, np.float16, np.longdouble])
-def test_dtypes_of_probabilities(isa, dtype, storage, kind, make_problem):
+def test_other_dtypes_of_probabilities_give_the_bits_of_converted_ones(isa, dtype, storage, kind, make_problem):
     (X, Y, W, b), _ = make_problem(300, 9, 7, dtype, labels="probabilities", storage=storage)
     Y = Y.astype(kind)
     assert_same((X, Y.astype(dtype), W, b), (X, Y, W, b))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_layouts_of_the_parameters_and_weights(isa, dtype, storage, layout, make_problem):
+def test_no_layout_of_the_parameters_and_weights_changes_a_bit(isa, dtype, storage, layout, make_problem):
     (X, y, W, b), keywords = make_problem(37, 23, 9, dtype, weights="both", storage=storage)
 
     def vector(v):
@@ -251,7 +253,7 @@ def test_layouts_of_the_parameters_and_weights(isa, dtype, storage, layout, make
         np.testing.assert_array_equal(one, other)
 
 
-def test_nothing_that_is_passed_is_changed(isa, dtype, storage, make_problem):
+def test_a_pass_leaves_its_arguments_as_they_were(isa, dtype, storage, make_problem):
     for labels in ("labels", "probabilities"):
         arguments, keywords = make_problem(300, 9, 7, dtype, labels=labels, weights="sample_weight", storage=storage)
         X, *rest = *arguments, keywords["sample_weight"]
@@ -283,7 +285,7 @@ slices = st.tuples(st.sampled_from([1, 2, -1, -3]), st.sampled_from([1, 2, -1, -
 def test_any_drawn_problem_is_right(
     isa, dtype, storage, stored, make_problem, assert_like_reference, size, steps, F, target, seed, n_threads
 ):
-    """A view of a larger array; of a CSR matrix SciPy takes a copy, and leaves its indices unsorted."""
+    """X is a view of a larger array; of a CSR matrix SciPy takes a copy, and leaves its indices unsorted."""
     (X, y, W, b), keywords = make_problem(*size, dtype, seed, labels=target[0], weights=target[1], storage=storage)
     parent = np.zeros((size[0] * abs(steps[0]), size[1] * abs(steps[1])), dtype, order="F" if F else "C")
     parent[:: steps[0], :: steps[1]] = X.toarray() if storage == "csr" else X

@@ -67,7 +67,7 @@ def test_the_prox_is_a_minimum_without_violation(case, seed):
         ({"weights": ["a"]}, ValueError, "real numbers"),
     ],
 )
-def test_a_penalty_refuses(arguments, error, words):
+def test_a_penalty_names_what_it_refuses(arguments, error, words):
     with pytest.raises(error, match=words):
         Penalty(**arguments)
 
@@ -350,7 +350,7 @@ def test_a_warm_start_begins_at_the_coefficients_before():
 
 
 def test_penalty_weights_are_scales_of_features():
-    """|v w| for x is |w| for x / v, and of L2 the root."""
+    """|v w| for x is |w| for x / v; an L2 penalty's weight is the square of such a scale."""
     X, y, _ = problem(3, raw=False)
     v = np.linspace(0.5, 2, X.shape[1])
     one = model(C=0.2, penalty_weights=v, tol=1e-7).fit(X, y)
@@ -381,7 +381,7 @@ def test_free_features_are_not_shrunk():
         ({"solver": "adam", "l1_ratio": 0.0, "penalty_weights": [1.0] * 13}, "not for mini-batches"),
     ],
 )
-def test_an_estimator_refuses(parameters, words):
+def test_an_estimator_names_the_options_that_l1_has_not(parameters, words):
     X, y, _ = problem(2)
     with pytest.raises(ValueError, match=words):
         model(**parameters).fit(X, y)
@@ -411,7 +411,7 @@ def test_a_path_is_the_fits_along_it(K, r, grouped):
 
 
 @pytest.mark.parametrize("ratio, error", [(1.5, ValueError), (-0.1, ValueError), ("all", TypeError)])
-def test_a_path_refuses(ratio, error):
+def test_a_path_refuses_a_share_of_l1_beyond_0_and_1(ratio, error):
     from softmax_ext.linear_model import logistic_regression_path
 
     with pytest.raises(error, match="l1_ratio"):

@@ -89,8 +89,8 @@ def test_fits_end_where_coordinate_descent_does(K, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("tol", [1e-4, 1e-8])
-def test_more_features_than_majorisation_can_bear(tol):
-    """20 x 20 x 3, where a diagonal that bounds the Hessian would take thousands of passes."""
+def test_as_many_features_as_samples_take_few_passes(tol):
+    """For 20 x 20 x 3 a diagonal that bounds the Hessian would take thousands of passes."""
     from sklearn.datasets import make_classification
 
     X, y = make_classification(20, 20, n_informative=10, n_classes=3, random_state=0)
@@ -102,7 +102,7 @@ def test_more_features_than_majorisation_can_bear(tol):
     assert np.count_nonzero(model.coef_) <= np.count_nonzero(W) + 2
 
 
-def test_two_classes_with_one_row_of_coefficients():
+def test_one_row_of_coefficients_ends_at_the_minimum_of_two():
     X, y, s = problem(2, "raw")
     l1 = 0.02
     # Softmax with rows -w / 2 and w / 2 has that row's posterior, and of the same l1 part.

@@ -100,14 +100,14 @@ def stored():
 
 
 @pytest.mark.parametrize("level", (*dispatch.available(), dispatch.REFERENCE))
-def test_like_stored_pytorch(level, stored):
+def test_linear_cross_entropy_is_that_of_stored_pytorch(level, stored):
     with dispatch.using(level):
         for case in TORCHS:
             arguments, keywords = problem(case)
             check(linear_cross_entropy(*arguments, **keywords, grad_input=True), stored[case], 1e-5)
 
 
-def test_reference_like_pytorch():
+def test_the_reference_is_pytorch():
     pytest.importorskip("torch")
     for case in TORCHS:
         arguments, keywords = problem(case)
@@ -118,8 +118,8 @@ def test_reference_like_pytorch():
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("shape", [*SLICED, OWNED], ids=str)
-def test_like_reference(isa, tolerance, shape, reduction):
-    """Every option; the same bits for every number of threads, and for what is left out."""
+def test_linear_cross_entropy_is_that_of_the_reference(isa, tolerance, shape, reduction):
+    """It is with every option; the bits are the same for every number of threads, and without what is not asked for."""
     dtype = tolerance.dtype
     if isa != dispatch.REFERENCE:
         assert (plan(*shape, dtype.itemsize, isa).cut == "owned") == (shape == OWNED)
@@ -144,8 +144,8 @@ def test_like_reference(isa, tolerance, shape, reduction):
 
 
 @pytest.mark.parametrize("kind", ["labels", "probabilities"])
-def test_is_loss_grad_and_cross_entropy(isa, tolerance, kind):
-    """Three ways to the same: from X, from the scores, and this."""
+def test_linear_cross_entropy_is_loss_grad_and_cross_entropy(isa, tolerance, kind):
+    """There are three ways to the same: from X, from the scores, and this."""
     (X, W, target), keywords = problem((SLICED[2], "mean", kind, False, -100, 0.3, 0.0, None), tolerance.dtype)
     target = np.abs(target) % len(W) if kind == "labels" else target
     b = keywords["linear_bias"]
@@ -155,8 +155,8 @@ def test_is_loss_grad_and_cross_entropy(isa, tolerance, kind):
     check((loss, dW, db, dX), (other.loss, other.dW, other.db, R @ W), tolerance.rtol)
 
 
-def test_reference_is_the_gradient_of_its_loss():
-    """By central differences."""
+def test_the_reference_of_a_linear_layer_has_the_gradient_of_its_loss():
+    """Central differences are the oracle."""
     for options in OPTIONS[::5]:
         arguments, keywords = problem(((5, 3, 4), "mean", *options))
         got = reference.linear_cross_entropy(*arguments, **keywords, grad_input=True)
@@ -175,7 +175,7 @@ def test_reference_is_the_gradient_of_its_loss():
 
 @pytest.mark.parametrize("rows", [(), (1,), (6,), (3, 2), (2, 1, 3), (0,), (2, 0)], ids=str)
 @pytest.mark.parametrize("kind", ["labels", "probabilities"])
-def test_leading_axes(isa, dtype, rows, kind):
+def test_leading_axes_are_samples(isa, dtype, rows, kind):
     rng = np.random.default_rng(0)
     X, W = rng.standard_normal((*rows, 4)).astype(dtype), rng.standard_normal((5, 4)).astype(dtype)
     target = rng.integers(0, 5, rows) if kind == "labels" else rng.random((*rows, 5)).astype(dtype)
@@ -201,7 +201,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [SLICED[0], SLICED[3]], ids=str)
-def test_layouts(isa, dtype, shape, layout):
+def test_no_layout_of_a_linear_layer_changes_a_bit(isa, dtype, shape, layout):
     (X, W, target), keywords = problem((shape, "mean", "probabilities", True, -100, 0.3, 0.02, 1.7), dtype)
     target = target.astype(dtype)
     want = linear_cross_entropy(X, W, target, **keywords, grad_input=True)
@@ -217,8 +217,8 @@ SPOILT_CASES = list(itertools.product([[0, 1, 2], [-100, 1, 2], [-100] * 3], [Fa
 
 @pytest.mark.parametrize("value", SPOILT.values(), ids=SPOILT)
 @pytest.mark.parametrize("level", (*dispatch.available(), dispatch.REFERENCE))
-def test_values_that_are_not_finite(level, value):
-    """In the first row's scores of class 0, by way of the bias's weight in it; without a warning."""
+def test_a_linear_layer_that_is_not_finite_has_pytorchs_loss(level, value):
+    """The first row's scores are not, by way of its features; there is no warning."""
     pytest.importorskip("torch")
     X, W = np.array([[1.0, 0.5], [0.0, 1.0], [0.0, -1.0]]), np.array([[2.0, 0.3], [0.5, 1.0], [-1.0, 0.0]])
     X[0, 0] = value
@@ -238,7 +238,7 @@ def test_values_that_are_not_finite(level, value):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("target", [np.full(3, -100), np.zeros(0, int)], ids=["ignored", "empty"])
-def test_nothing_to_average(isa, dtype, target, reduction):
+def test_a_linear_layer_without_samples_averages_to_nan(isa, dtype, target, reduction):
     X, W = np.ones((len(target), 4), dtype), np.ones((5, 4), dtype)
     got = linear_cross_entropy(X, W, target, linear_bias=np.ones(5), reduction=reduction, grad_input=True, z_loss=0.1)
     np.testing.assert_array_equal(got.loss, {"mean": nan, "sum": 0.0, "none": np.zeros(len(target))}[reduction])
@@ -246,13 +246,13 @@ def test_nothing_to_average(isa, dtype, target, reduction):
         np.testing.assert_array_equal(gradient, np.zeros(shape, dtype))
 
 
-def test_weights_that_sum_to_0(isa, dtype):
+def test_weights_that_sum_to_0_average_to_nan(isa, dtype):
     got = linear_cross_entropy(np.ones((2, 3), dtype), np.ones((2, 3)), [0, 1], weight=[0.0, 0.0])
     assert math.isnan(got.loss) and np.isnan(got.dW).all()
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.int8, ">f4", bool])
-def test_dtypes(isa, kind):
+def test_the_dtype_of_input_decides(isa, kind):
     X, W = np.array([[1, 0, 1], [0, 1, 1]]).astype(kind), np.eye(3)
     got, want = (linear_cross_entropy(x, W, [0, 2], grad_input=True) for x in (X, X.astype(float)))
     assert got.dW.dtype == got.dX.dtype == (np.float32 if np.dtype(kind).char in "efb" else np.float64)
@@ -262,7 +262,7 @@ def test_dtypes(isa, kind):
 @pytest.mark.skipif(not dispatch.available(), reason="the reference holds the scores")
 @pytest.mark.parametrize("keywords", [{}, {"softcap": 20.0}, {"grad_input": True, "softcap": 20.0}], ids=str)
 def test_the_scores_never_exist(dtype, keywords):
-    """Beside the gradients and some numbers a row, 64 MiB; the scores would take 210 or 420."""
+    """Beside the gradients and some numbers a row a call takes 64 MiB; the scores would take 210 or 420."""
     N, D, K = 1500, 4, 35_000
     rng = np.random.default_rng(0)
     X, W = rng.standard_normal((N, D)).astype(dtype), rng.standard_normal((K, D)).astype(dtype)
@@ -307,12 +307,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("arguments", "keywords", "error", "message"), WRONG.values(), ids=WRONG)
-def test_wrong_arguments(arguments, keywords, error, message):
+def test_wrong_arguments_of_a_linear_layer_are_refused(arguments, keywords, error, message):
     with pytest.raises(error, match=message):
         linear_cross_entropy(*arguments, **keywords)
 
 
-def test_no_argument_is_changed(isa, dtype):
+def test_a_linear_layer_leaves_its_arguments_as_they_were(isa, dtype):
     (X, W, target), keywords = problem((SLICED[0], "mean", "labels", True, -100, 0.3, 0.02, 1.7), dtype)
     arrays = [X, W, target, keywords["linear_bias"], keywords["weight"]]
     before = [array.copy() for array in arrays]

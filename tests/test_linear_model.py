@@ -113,12 +113,12 @@ def broken_checks(estimator):
 @parametrize_with_checks(
     [LogisticRegression(solver=solver) for solver in (*SOLVERS, "adam")], expected_failed_checks=broken_checks
 )
-def test_scikit_learns_checks(estimator, check):
+def test_logistic_regression_passes_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
 @pytest.mark.skipif(VERSION > (1, 9), reason="the suite's list of tests is for 1.6 to 1.9")
-def test_scikit_learns_suite():
+def test_logistic_regression_passes_scikit_learns_suite():
     suite = Path(__file__).with_name("sklearn_suite.py")
     command = [sys.executable, suite, "-q", "--disable-warnings", "--tb=short"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600)
@@ -126,7 +126,7 @@ def test_scikit_learns_suite():
 
 
 @pytest.mark.skipif(VERSION != (1, 9), reason="the surface is that of 1.9")
-def test_the_surface_is_scikit_learns():
+def test_the_surface_of_logistic_regression_is_scikit_learns():
     theirs = ScikitLearns
     ours, wanted = (inspect.signature(estimator).parameters for estimator in (LogisticRegression, theirs))
     for name, parameter in wanted.items():
@@ -141,7 +141,7 @@ def test_the_surface_is_scikit_learns():
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
 
 
-def test_examples_of_the_docstrings():
+def test_examples_of_linear_model_run():
     assert doctest.testmod(_logistic) == (0, 23)
 
 
@@ -322,7 +322,7 @@ def test_labels_come_back(labels, K):
     assert ours.score(X, labels[y]) == theirs.score(X, labels[y])
 
 
-def test_boolean_labels():
+def test_boolean_labels_come_back_boolean():
     X, y = problem(2)
     assert LogisticRegression().fit(X, y == 1).predict(X).dtype == bool
 
@@ -331,7 +331,7 @@ def test_boolean_labels():
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_data_frames_and_their_names(library):
+def test_data_frames_are_taken_with_their_names(library):
     frames = pytest.importorskip(library)
     if library == "polars" and VERSION < (1, 9):
         pytest.skip("this scikit-learn does not read the names of this polars")
@@ -369,7 +369,7 @@ def test_float32_is_kept_and_narrower_is_float32_and_all_else_float64(given, K, 
 
 @pytest.mark.parametrize("given, storage", stored_kinds("float32", "float64", "float16", "int64"))
 @pytest.mark.parametrize("fitted", ["float32", "float64"])
-def test_predicting_in_another_dtype_than_that_of_the_fit(given, fitted, stored):
+def test_predictions_have_the_wider_dtype_of_fit_and_samples(given, fitted, stored):
     X, y = problem(3)
     X = stored(X)
     model = LogisticRegression().fit(X.astype(fitted), y)
@@ -381,7 +381,7 @@ def test_predicting_in_another_dtype_than_that_of_the_fit(given, fitted, stored)
 @pytest.mark.parametrize(
     "layout", [np.asfortranarray, lambda X: np.repeat(X, 2, axis=1)[:, ::2], lambda X: X[::-1][::-1]]
 )
-def test_layout_does_not_change_a_bit(layout):
+def test_the_layout_of_X_changes_no_bit_of_a_fit(layout):
     X, y = problem(3)
     Z = layout(X)
     Z.flags.writeable = False
@@ -389,7 +389,7 @@ def test_layout_does_not_change_a_bit(layout):
 
 
 @BINARY_AND_NOT
-def test_number_of_threads_does_not_change_a_bit(K, stored):
+def test_the_number_of_threads_changes_no_bit_of_a_fit(K, stored):
     X, y = problem(K, N=20_000, D=30)
     X = stored(X)
     one, two = (LogisticRegression(n_threads=n).fit(X, y) for n in (1, 2))
@@ -450,7 +450,7 @@ def test_log_probabilities_do_not_underflow(K, dtype):
 
 
 @BINARY_AND_NOT
-def test_sparsify_and_densify(K):
+def test_sparsified_coefficients_predict_the_same(K):
     X, y = problem(K)
     model = LogisticRegression().fit(X, y)
     S, log_S, coef = model.predict_proba(X), model.predict_log_proba(X), model.coef_
@@ -491,7 +491,7 @@ def test_max_iter_warns_in_scikit_learns_words(solver):
     assert model.n_iter_.tolist() == [1] and model.n_iter_.dtype == np.int32
 
 
-def test_what_a_fit_tells():
+def test_a_fit_tells_its_callback_of_each_iteration():
     X, y = problem(3)
     calls = []
     model = LogisticRegression(callback=lambda *state: calls.append(state)).fit(X, y)
@@ -511,7 +511,7 @@ def test_a_callback_stops_the_fit_without_a_warning(true):
     assert model.n_iter_ == [2] and not model.converged_
 
 
-def test_an_error_in_a_callback_passes():
+def test_an_error_in_a_callback_reaches_the_caller():
     def fail(*state):
         raise ZeroDivisionError
 
@@ -521,7 +521,7 @@ def test_an_error_in_a_callback_passes():
 
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "adam"])
-def test_label_smoothing(K, solver):
+def test_label_smoothing_is_a_fit_to_smoothed_targets(K, solver):
     """The targets are those of `loss_grad`, however the data come; the minimum is where its gradient is that of C."""
     X, y = problem(K)
     Y = np.full((len(y), K), 0.2 / K)
@@ -543,18 +543,18 @@ def test_label_smoothing(K, solver):
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, "0.1"])
-def test_label_smoothing_is_a_share(bad):
+def test_label_smoothing_that_is_no_share_is_refused(bad):
     with pytest.raises(ValueError, match="label_smoothing"):
         LogisticRegression(label_smoothing=bad).fit(*problem(3))
 
 
-def test_progress_bar(capsys):
+def test_verbose_draws_a_progress_bar(capsys):
     pytest.importorskip("rich")
     model = LogisticRegression(verbose=1).fit(*problem(3))
     assert f"{model.n_iter_[0]}/100" in capsys.readouterr().out
 
 
-def test_progress_without_rich(capsys, monkeypatch):
+def test_without_rich_verbose_prints_a_line_an_iteration(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.progress", None)
     model = LogisticRegression(verbose=1).fit(*problem(3))
     lines = capsys.readouterr().out.splitlines()
@@ -564,7 +564,7 @@ def test_progress_without_rich(capsys, monkeypatch):
 
 @pytest.mark.skipif(VERSION < (1, 9), reason="set_callbacks came with 1.9")
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
-def test_callbacks_of_scikit_learn(solver, capsys):
+def test_callbacks_of_scikit_learn_see_each_iteration(solver, capsys):
     from sklearn.callback import ProgressBar, ScoringMonitor
 
     X, y = problem(3)
@@ -633,7 +633,7 @@ def test_warm_start_wants_the_same_shape():
         model.fit(X, y > 0)
 
 
-def test_no_iteration_leaves_the_start():
+def test_a_fit_of_no_iterations_stays_at_the_start():
     X, y = problem(3)
     with pytest.warns(ConvergenceWarning):
         model = LogisticRegression(max_iter=0).fit(X, y)
@@ -643,7 +643,7 @@ def test_no_iteration_leaves_the_start():
 # scikit-learn's machinery
 
 
-def test_clone_and_parameters():
+def test_a_clone_has_the_parameters():
     model = LogisticRegression(C=3, n_threads=1, callback=print)
     assert clone(model).get_params() == model.get_params()
     assert repr(LogisticRegression(C=3)) == "LogisticRegression(C=3)"
@@ -653,7 +653,7 @@ def test_clone_and_parameters():
 @BINARY_AND_NOT
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_pickle(K, protocol, sparse):
+def test_a_fitted_model_survives_pickling(K, protocol, sparse):
     X, y = problem(K)
     model = LogisticRegression().fit(X, y)
     want = model.predict_proba(X)
@@ -664,8 +664,8 @@ def test_pickle(K, protocol, sparse):
     assert again.convergence_report_ == model.convergence_report_
 
 
-def test_pickle_mapped_into_memory(tmp_path):
-    """As joblib's workers get it: the coefficients are read-only."""
+def test_a_fitted_model_may_be_mapped_into_memory(tmp_path):
+    """joblib's workers get it so, with coefficients that are read-only."""
     joblib = pytest.importorskip("joblib")
     X, y = problem(3)
     model = LogisticRegression(warm_start=True).fit(X, y)
@@ -721,7 +721,7 @@ EDITED = {
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba", "decision_function", "score"])
 @pytest.mark.parametrize("name, value", EDITED.values(), ids=EDITED)
-def test_edited_after_the_fit(name, value, method):
+def test_a_model_that_was_edited_after_the_fit_raises(name, value, method):
     """What NumPy would broadcast, and memory that nobody has checked, is an error."""
     X, y = problem(3)
     model = LogisticRegression().fit(X, y)
@@ -742,8 +742,8 @@ def test_a_fit_does_not_go_on_from_edited_coefficients(name):
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (0, 4), (4,), (1, 5)], ids=str)
-def test_edited_after_the_fit_to_two_classes(shape):
-    """Of which there is one row."""
+def test_a_model_of_two_classes_that_was_edited_after_the_fit_raises(shape):
+    """It has one row of coefficients, which NumPy would broadcast."""
     X, y = problem(2)
     model = LogisticRegression().fit(X, y)
     model.coef_ = np.ones(shape)
@@ -754,8 +754,8 @@ def test_edited_after_the_fit_to_two_classes(shape):
 
 @BINARY_AND_NOT
 @pytest.mark.parametrize("of", [np.float16, np.float32, np.longdouble, ">f8", int, "F", "read-only"])
-def test_coefficients_of_another_kind(K, of):
-    """Of the right shape they are used, whatever holds them."""
+def test_coefficients_of_the_right_shape_are_used_whatever_holds_them(K, of):
+    """Whoever edits a model may leave them in another type or layout, or read-only."""
     X, y = problem(K)
     model = LogisticRegression().fit(X, y)
     model.coef_ = np.round(4 * model.coef_)
@@ -769,14 +769,14 @@ def test_coefficients_of_another_kind(K, of):
 @pytest.mark.parametrize(
     "method", ["predict", "predict_proba", "predict_log_proba", "decision_function", "score", "sparsify"]
 )
-def test_not_fitted(method):
+def test_a_model_that_is_not_fitted_raises(method):
     X, y = problem(3)
     arguments = {"score": (X, y), "sparsify": ()}.get(method, (X,))
     with pytest.raises(NotFittedError):
         getattr(LogisticRegression(), method)(*arguments)
 
 
-def test_metadata_routing_in_a_pipeline_and_a_search():
+def test_metadata_is_routed_in_a_pipeline_and_a_search():
     X, y = problem(3)
     s = np.arange(len(X)) % 3 + 1.0
     with sklearn.config_context(enable_metadata_routing=True):
@@ -824,7 +824,7 @@ def fit_and_warnings(**parameters):
         ({"solver": "saga", "random_state": 3, "intercept_scaling": 2}, {}, [], []),
     ],
 )
-def test_old_ways_to_say_it(parameters, same_as, deprecated, others):
+def test_deprecated_parameters_mean_what_they_meant(parameters, same_as, deprecated, others):
     model, caught = fit_and_warnings(**parameters)
     assert_same_model(model, tight(**same_as).fit(*problem(3)), problem(3)[0])
     wanted = [(FutureWarning, f"'{word}'") for word in deprecated if deprecates] + [
@@ -861,7 +861,7 @@ ODD = {
 @pytest.mark.parametrize("C", [1.0, 1e6, np.inf])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ODD)
-def test_odd_data(name, dtype, C, solver):
+def test_odd_data_are_fitted_to_finite_coefficients(name, dtype, C, solver):
     X, y = ODD[name]
     model = LogisticRegression(C=C, solver=solver).fit(X.astype(dtype), y)
     assert np.isfinite(model.coef_).all() and np.isfinite(model.intercept_).all()
@@ -897,8 +897,8 @@ def test_separable_data_without_penalty_converge_quietly(name):
 @pytest.mark.parametrize("D", [4, 600])
 @pytest.mark.parametrize("scale, dtype", [(1e200, "float64"), (1e300, "float64"), (1e36, "float32")])
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
-def test_data_whose_squares_overflow(solver, scale, dtype, D):
-    """Fitted, or left at 0 with a warning that says why: never in silence, nor with a stray RuntimeWarning."""
+def test_data_whose_squares_overflow_are_fitted_or_warned_of(solver, scale, dtype, D):
+    """A fit that stays at 0 says why: it is never silent, nor is there a stray RuntimeWarning."""
     X, y = problem(3, D=D)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -926,7 +926,7 @@ def test_data_whose_squares_overflow(solver, scale, dtype, D):
 )
 @pytest.mark.filterwarnings("ignore:The number of unique classes")
 def test_labels_are_numbered_as_by_unique(y):
-    """Though those of integers close together are counted."""
+    """They are although integers close together are counted instead."""
     y = np.repeat(y, 3)
     for got, want in zip(encoded(y), np.unique(y, return_inverse=True), strict=True):
         np.testing.assert_array_equal(got, want)
@@ -994,7 +994,7 @@ soft = np.full((120, 3), 1 / 3)
         ({"n_threads": 1.5}, (X3, y3), ValueError, "The 'n_threads' parameter of LogisticRegression"),
     ],
 )
-def test_wrong_arguments_are_refused(parameters, arguments, error, message):
+def test_an_estimator_names_what_it_refuses(parameters, arguments, error, message):
     with pytest.raises(error) as caught:
         LogisticRegression(**parameters).fit(*arguments)
     assert message in str(caught.value)
@@ -1085,7 +1085,7 @@ def test_an_interrupted_fit_keeps_its_best_coefficients(K, error):
 
 
 def test_a_fit_that_is_broken_off_ends_where_the_objective_was_least():
-    """Which need not be the last point: a step by slopes may lead up by rounding."""
+    """That need not be the last point: a step by slopes may lead up by rounding."""
     course, points = Course(np.zeros(2)), np.arange(6.0).reshape(3, 2)
     assert not course.broken_off(KeyboardInterrupt()).w.any()
     descent = Descent(SoftmaxObjective(np.eye(2), [0, 1], fit_intercept=False), np.zeros(4), 1e-4, 100, None)

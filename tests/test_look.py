@@ -76,14 +76,14 @@ def test_a_sweep_looks_once_and_has_the_same_bits(targets, s, tmp_path, looks):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "bfloat16"])
-def test_the_sample_stays_narrow(dtype, tmp_path, looks):
+def test_the_sample_of_a_look_stays_narrow(dtype, tmp_path, looks):
     kind = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype
     data = npy(tmp_path, (abs(X) * 9).astype(kind), Y, dtype=kind if dtype == "bfloat16" else None)
     assert fit(data) == fit(data) and len(looks) == 1
     assert data.look().sample.X.dtype == kind and len(looks) == 1
 
 
-def test_sparse_samples(tmp_path):
+def test_a_look_keeps_sparse_samples(tmp_path):
     import scipy.sparse
 
     from softmax_ext._inputs.rows import Rows
@@ -175,7 +175,7 @@ def test_data_that_change_while_they_are_read_are_not_kept(tmp_path, monkeypatch
     assert not (tmp_path / "look.npz").exists()
 
 
-def test_what_cannot_be_kept(tmp_path):
+def test_a_look_that_cannot_be_kept_is_refused(tmp_path):
     with pytest.raises(ValueError, match="what a function yields"):
         chunks.from_iterable(lambda: [(X, Y)]).keep_look(tmp_path / "look.npz")
     with pytest.raises(FileNotFoundError, match="there is no folder"):

@@ -76,7 +76,7 @@ def check(got, loss, dlogits, rtol):
 
 @pytest.mark.parametrize("level", (*dispatch.available(), dispatch.REFERENCE))
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_like_stored_pytorch(level, shape, tolerance, stored):
+def test_cross_entropy_is_that_of_stored_pytorch(level, shape, tolerance, stored):
     with dispatch.using(level):
         for case in (case for case in CASES if case[0] == shape):
             Z, target, *rest = problem(case)
@@ -117,8 +117,8 @@ SPOILT_PROBLEMS = {
 
 @pytest.mark.parametrize("case", SPOILT_PROBLEMS, ids=str)
 @pytest.mark.parametrize("level", (*dispatch.available(), dispatch.REFERENCE))
-def test_values_that_are_not_finite(level, case, stored):
-    """Without a warning, as PyTorch."""
+def test_scores_that_are_not_finite_have_pytorchs_loss(level, case, stored):
+    """As in PyTorch there is no warning."""
     with dispatch.using(level), warnings.catch_warnings():
         warnings.simplefilter("error")
         got = cross_entropy_grad(*SPOILT_PROBLEMS[case])
@@ -126,7 +126,7 @@ def test_values_that_are_not_finite(level, case, stored):
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_nothing_to_average(isa, dtype, reduction):
+def test_an_average_of_no_samples_is_nan(isa, dtype, reduction):
     want = nan if reduction == "mean" else 0.0
     loss, dlogits = cross_entropy_grad(np.zeros((2, 3), dtype), [-100, -100], reduction=reduction)
     np.testing.assert_equal(loss, want)
@@ -150,8 +150,8 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", ["labels", "smoothed", "weighted", "probabilities"])
 @pytest.mark.parametrize("shape", LARGE, ids=str)
-def test_like_reference(isa, tolerance, shape, kind, layout):
-    """Larger, in every layout; into new memory, into `out`, and over the scores: the same bits for all threads."""
+def test_cross_entropy_is_that_of_the_reference(isa, tolerance, shape, kind, layout):
+    """In every layout, into new memory, into `out` and over the scores it has the same bits for all threads."""
     case = (shape, "mean", kind == "weighted", -100, 0.0 if kind == "labels" else 0.1, "labels")
     Z, target, *rest = problem((*case[:-1], "probabilities") if kind == "probabilities" else case)
     Z = Z.astype(tolerance.dtype)
@@ -175,7 +175,7 @@ def test_like_reference(isa, tolerance, shape, kind, layout):
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.int8, np.int64, np.float32, ">f4", ">f8", bool])
-def test_dtypes_of_scores(isa, kind):
+def test_the_dtype_of_scores_decides(isa, kind):
     Z = np.array([[1, 0, 1], [0, 1, 1]]).astype(kind)
     got, want = (cross_entropy_grad(x, np.array([0, 2], np.uint8)) for x in (Z, Z.astype(np.float64)))
     assert got.dlogits.dtype == (np.float32 if np.dtype(kind).char in "ef" else np.float64)
@@ -196,7 +196,7 @@ def test_a_confident_row_keeps_the_digits_of_its_loss_and_gradient(isa, toleranc
 
 
 def test_the_sum_over_many_rows_loses_nothing(isa, dtype):
-    """Ten million rows, of which few are different; against fsum."""
+    """The oracle is fsum over ten million rows, few of which are different."""
     few = np.random.default_rng(0).standard_normal((1000, 2)).astype(dtype) * 5
     y = np.random.default_rng(1).integers(0, 2, 1000)
     total = cross_entropy(np.tile(few, (10_000, 1)), np.tile(y, 10_000), reduction="sum")
@@ -204,7 +204,7 @@ def test_the_sum_over_many_rows_loses_nothing(isa, dtype):
     np.testing.assert_allclose(total, math.fsum(rows * 10_000), rtol=1e-12)
 
 
-def test_what_can_be_read_in_place_is_not_copied(isa, monkeypatch):
+def test_scores_that_can_be_read_in_place_are_not_copied(isa, monkeypatch):
     x = np.random.default_rng(0).standard_normal((6, 20, 35))
     y = np.zeros((6, 35), int)
 
@@ -242,14 +242,14 @@ WRONG = {
 
 @pytest.mark.parametrize("function", [cross_entropy, cross_entropy_grad])
 @pytest.mark.parametrize(("arguments", "error", "message"), WRONG.values(), ids=WRONG)
-def test_wrong_arguments(function, arguments, error, message):
+def test_wrong_arguments_of_cross_entropy_are_refused(function, arguments, error, message):
     with pytest.raises(error, match=message):
         function(*arguments)
     with pytest.raises(ValueError, match="n_threads"):
         function(Z, [0, 1], n_threads=0)
 
 
-def test_wrong_out():
+def test_a_wrong_out_of_cross_entropy_is_refused():
     Y, memory = np.full((2, 3), 1 / 3), np.ones(9)
     with pytest.raises(ValueError, match="out overlaps weight"):
         cross_entropy_grad(Z, [0, 1], memory[5:8], out=memory[:6].reshape(2, 3))
@@ -264,14 +264,14 @@ def test_wrong_out():
             cross_entropy_grad(Z, Y, out=out)
 
 
-def test_out_that_overlaps_the_scores(isa, dtype):
+def test_the_gradient_may_overlap_the_scores(isa, dtype):
     memory = np.random.default_rng(0).standard_normal((41, 10)).astype(dtype)
     y, before = np.arange(40) % 10, memory.copy()
     got = cross_entropy_grad(memory[1:], y, out=memory[:-1])
     np.testing.assert_array_equal(got.dlogits, cross_entropy_grad(before[1:], y).dlogits)
 
 
-def test_out_that_overlaps_the_labels(isa):
+def test_the_gradient_may_overlap_the_labels(isa):
     """They are copied when they are checked."""
     memory, y = np.empty((6, 3)), np.array([0, 2, 1, 1, 0, 2])
     labels = memory.ravel()[3:9].view(np.int64)
@@ -283,8 +283,8 @@ def test_out_that_overlaps_the_labels(isa):
     np.testing.assert_array_equal(memory, want.dlogits)
 
 
-def test_scores_at_the_ends_of_the_range(isa, dtype):
-    """Differences that overflow, subnormal numbers and zeros of either sign, without a warning."""
+def test_scores_at_the_ends_of_the_range_have_exact_losses(isa, dtype):
+    """Differences that overflow, subnormal numbers and zeros of either sign are no cause for a warning."""
     limits = np.finfo(dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -297,7 +297,7 @@ def test_scores_at_the_ends_of_the_range(isa, dtype):
             np.testing.assert_allclose(got.dlogits, [[1 / 3, 1 / 3, -2 / 3]], rtol=1e-6)
 
 
-def test_no_argument_is_changed(isa):
+def test_cross_entropy_leaves_its_arguments_as_they_were(isa):
     arguments = np.ones((4, 3)), np.array([0, -100, 2, 1]), np.ones(3)
     before = [array.copy() for array in arguments]
     cross_entropy_grad(*arguments, label_smoothing=0.1)
@@ -305,8 +305,8 @@ def test_no_argument_is_changed(isa):
         np.testing.assert_array_equal(array, copy)
 
 
-def test_reference_is_the_gradient_of_its_loss():
-    """By central differences."""
+def test_the_reference_of_cross_entropy_has_the_gradient_of_its_loss():
+    """Central differences are the oracle."""
     for case in [((4, 5, 3), "sum", True, -100, 0.3, "labels"), ((4, 5, 3), "sum", True, -100, 0.3, "probabilities")]:
         Z, target, weight, *_ = problem(case)
         target = np.abs(target) if case[5] == "labels" else target

@@ -173,7 +173,7 @@ print(peak() - before)
 @pytest.mark.optimised
 @needs_linux
 def test_a_limit_of_memory_is_a_memory_error(run_python):
-    """At a hundred limits, from none left to all that is needed; and once lifted, all is as it was."""
+    """There are a hundred limits, from none left to all that is needed; once lifted, all is as it was."""
     least, most = map(int, run_python(LIMITED, timeout=300).split())
     assert 0 <= least and 10 < most < 100
 
@@ -187,7 +187,7 @@ def test_a_result_that_fits_nowhere_is_a_memory_error(run_python):
 @needs_linux
 @pytest.mark.parametrize("level", [*dispatch.available()[:1], dispatch.REFERENCE])
 def test_a_hundred_thousand_calls_keep_nothing(level, run_python):
-    """Refused ones included; nor a reference to an argument."""
+    """Those that are refused keep nothing either, nor a reference to an argument."""
     assert int(run_python(GROWTH, timeout=600, SOFTMAX_EXT_ISA=level)) < 64 * 1024
 
 
@@ -199,7 +199,7 @@ def test_a_hundred_thousand_calls_keep_nothing(level, run_python):
 @pytest.mark.parametrize("function", ["loss_grad", "predict_proba"])
 @pytest.mark.parametrize("shape", [(300_000, 50, 7), (100_000, 30, 300), (40_000, 100, 1000)], ids=str)
 def test_a_pass_takes_64_mib_and_a_gradient(shape, function, layout, dtype, run_python):
-    """Beside the caller's arrays, of which the largest are 48 to 320 MB here, and the copy of the labels."""
+    """The caller's arrays, of which the largest are 48 to 320 MB here, and the copy of the labels come on top."""
     N, D, K = shape
     own = 8 * N + 2 * 8 * K * D
     assert int(run_python(PEAK, *shape, layout, dtype, function, timeout=300)) < 64 * 2**20 + own

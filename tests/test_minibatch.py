@@ -58,7 +58,7 @@ def cut(X, y, *s, rows=100):
 
 @SOLVERS
 @BINARY_AND_NOT
-def test_ends_near_the_optimum(solver, K):
+def test_mini_batches_end_near_the_optimum(solver, K):
     X, y = problem(K)
     best = LogisticRegression(tol=1e-8).fit(X, y)
     model = LogisticRegression(solver=solver, epochs=60, batch_size=32, random_state=0).fit(X, y)
@@ -73,7 +73,7 @@ def test_ends_near_the_optimum(solver, K):
 @BINARY_AND_NOT
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_one_batch_of_everything_is_a_gradient_step(solver, K, fit_intercept):
-    """Weights of samples and classes, and the penalty, as in the objective that is minimised."""
+    """It has the weights of samples and classes, and the penalty, as the objective that is minimised has them."""
     X, y = problem(K)
     s = np.random.default_rng(1).exponential(size=len(y)) * (np.arange(len(y)) % 5 != 2)
     parameters = {"class_weight": {0: 3.0}, "C": 0.2, "fit_intercept": fit_intercept}
@@ -94,7 +94,7 @@ def test_one_batch_of_everything_is_a_gradient_step(solver, K, fit_intercept):
     np.testing.assert_allclose(model.loss_curve_, values, rtol=1e-12)
 
 
-def test_mean_of_the_steps_behind_the_first_epoch():
+def test_average_is_the_mean_of_the_steps_behind_the_first_epoch():
     X, y = problem(2)
     parameters = {"solver": "sgd", "epochs": 3, "batch_size": 1000, "learning_rate": 0.5}
     steps = [LogisticRegression(**parameters | {"epochs": n, "learning_rate": optim.constant(0.5)}) for n in (2, 3)]
@@ -105,7 +105,7 @@ def test_mean_of_the_steps_behind_the_first_epoch():
 
 
 @pytest.mark.parametrize("parameters", [{}, {"average": True}, {"early_stopping": True, "n_iter_no_change": 50}])
-def test_same_bits_for_threads_chunks_and_seeds(parameters):
+def test_a_seed_gives_the_same_bits_for_all_threads(parameters):
     X, y = problem(N=2003, D=40, K=30)
 
     def new(**more):
@@ -157,7 +157,7 @@ def test_early_stopping_takes_what_is_best_on_the_rows_held_out():
 
 
 def test_rows_held_out_are_not_trained_on():
-    """Rows far away from all others, whose labels are wrong, in turns: training sees about 70 of 100."""
+    """Some rows, in turns, lie far away from all others and have wrong labels: training sees about 70 of 100."""
     X, y = problem(2, N=100)
     X = np.hstack([X, np.eye(100)])  # a feature for each row, which moves if the row is trained on
     for source in (lambda X, y: (X, y), lambda X, y: (cut(X, y, rows=27),)):
@@ -177,7 +177,7 @@ def run(**parameters):
 
 @SOLVERS
 @pytest.mark.parametrize("parameters", [{}, {"average": True}, {"early_stopping": True}], ids=str)
-def test_goes_on_to_the_same_bits(solver, parameters, tmp_path):
+def test_a_stopped_fit_goes_on_to_the_same_bits(solver, parameters, tmp_path):
     X, y = problem()
     whole = run(solver=solver, **parameters).fit(X, y)
     stopped = run(solver=solver, **parameters, callback=lambda epoch, *_: epoch == 2).fit(X, y)
@@ -204,7 +204,7 @@ class LostConnection(Exception):
 
 
 @pytest.mark.parametrize("broken", [0, 3, 8, 13, 14, 20])
-def test_broken_off_anywhere(broken, tmp_path):
+def test_a_fit_may_be_broken_off_anywhere(broken, tmp_path):
     """A fit is interrupted by an error or by Ctrl-C after so many chunks, again and again, until it is complete."""
     X, y = problem()
     whole = run().fit(cut(X, y))
@@ -232,7 +232,7 @@ def test_broken_off_anywhere(broken, tmp_path):
     assert tries > 1 or broken == 20
 
 
-def test_killed_and_started_again(tmp_path):
+def test_a_fit_of_mini_batches_that_was_killed_goes_on(tmp_path):
     """A fit is killed by SIGKILL in the middle of an epoch, and goes on from its checkpoint."""
     program = tmp_path / "program.py"
     program.write_text(
@@ -276,7 +276,7 @@ def test_killed_and_started_again(tmp_path):
     assert start(tmp_path / "a.npz").stdout == whole.stdout, "one that is through does nothing more"
 
 
-def test_interrupt_leaves_a_state_between_two_steps():
+def test_an_interrupt_leaves_a_state_between_two_steps():
     X, y = problem()
     whole = run().fit(X, y)
 
@@ -301,7 +301,7 @@ def test_a_state_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         save(path, {"a": np.array([None])})
 
 
-def test_states_that_do_not_fit(tmp_path):
+def test_states_that_do_not_fit_are_refused(tmp_path):
     X, y = problem()
     model = run(epochs=1).fit(X, y)
     path = tmp_path / "state.npz"
@@ -338,7 +338,7 @@ def test_divergence_is_an_error():
 
 
 @BINARY_AND_NOT
-def test_first_steps_of_partial_fit(K):
+def test_partial_fit_takes_the_steps_of_adam(K):
     """The steps are Adam's on the objective of each batch, with a penalty by the samples so far."""
     X, y = problem(K)
     X, y, s = X[:70], y[:70], np.random.default_rng(0).exponential(size=70)
@@ -400,7 +400,7 @@ def test_partial_fit_after_fit_goes_on_from_there():
         assert 0 < abs(model.coef_ - before).max() < 1e-5
 
 
-def test_what_partial_fit_refuses():
+def test_partial_fit_names_what_it_refuses():
     X, y = problem()
     with pytest.raises(ValueError, match="classes must be passed on the first call"):
         LogisticRegression().partial_fit(X, y)
@@ -429,7 +429,7 @@ def test_what_partial_fit_refuses():
         ).fit(X, y)
 
 
-def test_partial_fit_to_labels_of_any_kind_and_probabilities():
+def test_partial_fit_takes_labels_of_any_kind_and_probabilities():
     X, y = problem()
     names = np.array(["d", "a", "c", "b"], object)
     plain = LogisticRegression().partial_fit(X, np.array([3, 0, 2, 1])[y], classes=range(4))

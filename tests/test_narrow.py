@@ -102,7 +102,7 @@ def test_functions_of_narrow_X_give_the_bits_of_float32(isa, kind, shape, functi
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_layouts(isa, kind, layout):
+def test_no_layout_of_narrow_X_changes_a_bit(isa, kind, layout):
     for shape in SHAPES[1:5]:
         X, y, W, b = problem(kind, *shape)
         X = layout(X)
@@ -110,14 +110,14 @@ def test_layouts(isa, kind, layout):
             assert_same(function(X, y, W, b), function(X.astype(np.float32), y, W, b))
 
 
-def test_float16_of_the_other_byte_order(isa):
+def test_float16_of_the_other_byte_order_gives_the_bits_of_float32(isa):
     X, y, W, b = problem("float16", 20011, 30, 7)
     for function in FUNCTIONS:
         assert_same(function(X.astype(X.dtype.newbyteorder()), y, W, b), function(X.astype(np.float32), y, W, b))
 
 
 @pytest.mark.parametrize("kind", ["float16", "int8", "uint8"])
-def test_memory_maps(isa, kind, tmp_path):
+def test_a_memory_mapped_narrow_X_gives_the_bits_of_float32(isa, kind, tmp_path):
     X, y, W, b = problem(kind, 20011, 30, 7)
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
@@ -127,7 +127,7 @@ def test_memory_maps(isa, kind, tmp_path):
 @pytest.mark.parametrize("D", [1, 7, 8, 15, 16, 17, 31, 64])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_narrow_number_is_widened_exactly(isa, kind, D):
-    """All numbers of the type in one gradient, some of them alone, where each is seen; then with those not finite."""
+    """All are in one gradient, some of them alone, where each is seen; then come those that are not finite."""
     if kind == "bfloat16":
         pytest.importorskip("ml_dtypes")
     bits = np.arange(2**8 if kind.endswith("int8") else 2**16).astype("u1" if kind.endswith("int8") else "u2")
@@ -200,8 +200,8 @@ def test_columns_that_lie_side_by_side_are_not_copied(kind, N, D, K, options, mo
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_memory_of_a_whole_fit(kind, order):
-    """What NumPy takes for a fit and predictions: not a copy of X, in either order."""
+def test_a_whole_fit_holds_no_copy_of_narrow_X(kind, order):
+    """What NumPy takes for a fit and predictions is less than a copy of X, in either order."""
     X, y, _, _ = problem.__wrapped__(kind, 100_003, 250 if "float" in kind else 500, 2)
     X = np.asarray(X, order=order)
     model = LogisticRegression(max_iter=1)
@@ -216,7 +216,7 @@ def test_memory_of_a_whole_fit(kind, order):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_few_samples_of_many_features(kind):
+def test_few_narrow_samples_of_many_features_give_the_fit_of_float32(kind):
     X, y, _, _ = problem(kind, 50, 2000, 3)
     ours, theirs = (LogisticRegression(C=1e-2).fit(X, y) for X in (X, X.astype(np.float32)))
     assert_same((ours.coef_, ours.intercept_, ours.loss_curve_), (theirs.coef_, theirs.intercept_, theirs.loss_curve_))
@@ -224,7 +224,7 @@ def test_few_samples_of_many_features(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("K", [2, 3])
-def test_cross_validation_and_paths(kind, K):
+def test_cross_validation_and_paths_of_narrow_X_give_those_of_float32(kind, K):
     """The coefficients are float32: in the type of X they would be rounded, to 0 among integers."""
     X, y, _, _ = problem(kind, 90, 7, K)
     cv = LogisticRegressionCV(Cs=3, cv=3, scoring="neg_log_loss", l1_ratios=(0,), use_legacy_attributes=False)
@@ -300,7 +300,7 @@ def widened(rows):
 @pytest.mark.parametrize("indices", [np.int32, np.int64])
 @pytest.mark.parametrize("shape", [(37, 23, 2), (700, 60, 10), (700, 2000, 37), (100, 50, 300)], ids=str)
 @pytest.mark.parametrize("kind", ["int8", "uint8"])
-def test_sparse_rows_of_one_byte(isa, kind, shape, indices):
+def test_sparse_rows_of_one_byte_give_the_bits_of_float32(isa, kind, shape, indices):
     X, y, W, b = problem(kind, *shape)
     X = X * (np.random.default_rng(0).random(X.shape) < 0.2).astype(X.dtype)
     rows = sparse_rows(X, indices)
@@ -313,7 +313,7 @@ def test_sparse_rows_of_one_byte(isa, kind, shape, indices):
 @pytest.mark.parametrize("offset", [False, True])
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("kind", ["int8", "uint8"])
-def test_whole_hessians_of_few_bytes_a_row(isa, kind, K, offset, monkeypatch):
+def test_whole_hessians_widen_some_visits_at_a_time(isa, kind, K, offset, monkeypatch):
     """They are summed from pairs of entries, which are widened some visits at a time."""
     N, D = 9001, 70
     rng = np.random.default_rng(0)
@@ -333,7 +333,7 @@ def test_whole_hessians_of_few_bytes_a_row(isa, kind, K, offset, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["int8", "uint8"])
 @pytest.mark.parametrize("shape", [(700, 20, 2), (700, 20, 3), (60, 1500, 3)], ids=str)
-def test_fits_to_sparse_rows_of_one_byte(kind, shape):
+def test_fits_to_sparse_rows_of_one_byte_are_those_of_float32(kind, shape):
     X, y, _, _ = problem(kind, *shape)
     rows = sparse_rows(X, np.int32)
     wide, offset = widened(rows), np.random.default_rng(0).standard_normal((len(y), shape[2]))
@@ -357,8 +357,8 @@ def test_fits_to_sparse_rows_of_one_byte(kind, shape):
 
 @pytest.mark.parametrize("kind", ["int8", "uint8"])
 @pytest.mark.parametrize("form", ["coo", "csc", "bsr", "lil", "dok", "dia"])
-def test_other_sparse_formats_of_one_byte(kind, form):
-    """Duplicates, of which COO may have some, are added in float32, not modulo 256."""
+def test_other_sparse_formats_of_one_byte_are_added_up_in_float32(kind, form):
+    """COO may have duplicates, which must not be added modulo 256."""
     X, y, W, b = problem(kind, 37, 23, 5)
     given = scipy.sparse.coo_array(X).asformat(form)
     if form == "coo":
@@ -407,7 +407,7 @@ def test_a_model_of_wide_numbers_widens_some_rows_at_a_time(kind, K, monkeypatch
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_hessian_of_many_samples_of_two_classes(isa, kind):
+def test_the_hessian_of_many_narrow_samples_gives_the_bits_of_float32(isa, kind):
     X, y, _, _ = problem(kind, 50021, 19, 2)
     ours, theirs = (BinomialObjective(each, y) for each in (X, X.astype(np.float32)))
     assert ours._centre is not None

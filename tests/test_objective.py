@@ -85,7 +85,7 @@ def close(got, want, tolerance, factor=1.0):
 @INTERCEPT
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 @pytest.mark.parametrize("shape", [*SHAPES, OWNED, *ONE_ROW], ids=str)
-def test_value_and_gradient(isa, tolerance, storage, shape, labels, intercept, make):
+def test_value_and_gradient_are_those_of_the_reference(isa, tolerance, storage, shape, labels, intercept, make):
     if shape[2] != "one row" and shape[2] > shape[0]:
         labels = "probabilities"  # labels tell K only if there are as many samples
     objective, w, _, (X, y, W, b), keywords = make(
@@ -106,7 +106,7 @@ def test_value_and_gradient(isa, tolerance, storage, shape, labels, intercept, m
 
 @INTERCEPT
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[2] <= shape[0]] + [OWNED, *ONE_ROW], ids=str)
-def test_hessian_product(isa, tolerance, storage, shape, intercept, make):
+def test_products_with_the_hessian_are_those_of_the_reference(isa, tolerance, storage, shape, intercept, make):
     labels = "labels" if shape[0] > 100 else "probabilities"
     objective, w, v, (X, y, W, b), keywords = make(
         *shape, tolerance.dtype, labels=labels, intercept=intercept, storage=storage
@@ -122,7 +122,7 @@ def test_hessian_product(isa, tolerance, storage, shape, intercept, make):
 
 @INTERCEPT
 @pytest.mark.parametrize("shape", [(37, 3, 4), (150, 4, 3), (9, 12, 2), (140, 2, 131), *ONE_ROW[:4]], ids=str)
-def test_hessian_is_the_matrix_of_its_products(isa, shape, tolerance, storage, intercept, make):
+def test_the_hessian_is_the_matrix_of_its_products(isa, shape, tolerance, storage, intercept, make):
     objective, w, _, (X, y, W, b), keywords = make(*shape, tolerance.dtype, intercept=intercept, storage=storage)
     H = objective.hessian(w)
     rows = np.array([objective.hessp(w, column) for column in np.eye(objective.size)])
@@ -146,7 +146,7 @@ def test_hessian_is_the_matrix_of_its_products(isa, shape, tolerance, storage, i
 
 @pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
 @pytest.mark.parametrize("N, D", [(3001, 23), (20011, 7), (300, 250)])
-def test_hessian_of_many_samples(isa, tolerance, stored, N, D, Objective):
+def test_the_hessian_of_many_samples_is_symmetric_and_has_its_products(isa, tolerance, stored, N, D, Objective):
     K = 2 if Objective is BinomialObjective else 5
     rng = np.random.default_rng(N)
     X, y = stored(rng.standard_normal((N, D)).astype(tolerance.dtype)), rng.integers(0, K, N)
@@ -181,7 +181,7 @@ def few_entries(N, D, each, dtype, kind):
 @INTERCEPT
 @pytest.mark.parametrize("kind", ["ascending", "in any order", "repeated"])
 @pytest.mark.parametrize("N, D, each, K", [(9, 40, 5, 3), (301, 130, 3, 9), (5003, 70, 7, "one row"), (140, 33, 4, 2)])
-def test_hessian_of_few_entries_a_row(isa, dtype, N, D, each, K, kind, intercept):
+def test_the_hessian_of_few_entries_a_row_is_that_of_an_array(isa, dtype, N, D, each, K, kind, intercept):
     X, rng = few_entries(N, D, each, dtype, kind), np.random.default_rng(N)
     Objective, K = (BinomialObjective, 2) if K == "one row" else (SoftmaxObjective, K)
     options = {"sample_weight": rng.exponential(size=N), "fit_intercept": intercept, "K": K}
@@ -243,7 +243,7 @@ def test_evaluate_gives_the_losses_and_accuracy_of_the_reference(isa, tolerance,
 
 @pytest.mark.skipif(dispatch.kernels is None, reason="the reference has no threads")
 @pytest.mark.parametrize("shape", [(3000, 30, 10), (1500, 10, 200), OWNED, (40_000, 9, "one row")], ids=str)
-def test_every_number_of_threads_gives_the_same_bits(isa, dtype, storage, shape, make):
+def test_every_number_of_threads_gives_an_objective_the_same_bits(isa, dtype, storage, shape, make):
     results = []
     for n_threads in (1, 2, 3):
         objective, w, v, *_ = make(*shape, dtype, labels="probabilities", n_threads=n_threads, storage=storage)
@@ -260,7 +260,7 @@ def test_every_number_of_threads_gives_the_same_bits(isa, dtype, storage, shape,
 ], ids=["columns", "reversed", "swapped", "padded"])  # fmt: skip
 @pytest.mark.parametrize("N, D", [(503, 21), (50, 700)], ids=["blocks", "diagonal"])  # of the preconditioner
 @pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
-def test_layouts_of_X_give_the_same_bits(isa, dtype, Objective, layout, N, D):
+def test_layouts_of_X_give_an_objective_the_same_bits(isa, dtype, Objective, layout, N, D):
     rng = np.random.default_rng(3)
     X, y = rng.standard_normal((N, D)).astype(dtype), rng.integers(0, 2 if Objective is BinomialObjective else 5, N)
     plain, other = Objective(X, y), Objective(layout(X), y)
@@ -285,7 +285,7 @@ def test_what_lies_behind_the_last_row_changes_no_bit(isa, dtype):
 
 @pytest.mark.parametrize("K", [3, "one row"])
 def test_vectors_at_any_address_give_the_same_bits(isa, dtype, storage, K, make):
-    """As Dask's messages hold them; the kernels read a double at a multiple of 8 alone (UndefinedBehaviorSanitizer)."""
+    """Dask's messages hold them so; the kernels read a double at a multiple of 8 alone (UndefinedBehaviorSanitizer)."""
     objective, w, v, *_ = make(150, 4, K, dtype, storage=storage)
     other_w, other_v = (np.frombuffer(b"\0" + vector.tobytes(), np.uint8)[1:].view(np.float64) for vector in (w, v))
     assert not other_w.flags.aligned
@@ -315,7 +315,7 @@ def test_without_a_penalty_the_loss_is_that_of_loss_grad(isa, dtype, storage, ma
         ({"y": [[0.5, -0.5], [1, 0]]}, r"y\[0, 1\] = -0\.5 must be finite and not negative"),
     ],
 )
-def test_bad_arguments(arguments, error):
+def test_bad_arguments_of_an_objective_are_refused(arguments, error):
     with pytest.raises(ValueError, match=error):
         SoftmaxObjective(**({"X": np.ones((2, 3)), "y": [0, 1]} | arguments))
 
@@ -329,8 +329,8 @@ def test_w_of_another_size_is_refused(method):
 
 @pytest.mark.parametrize("level", [dispatch.REFERENCE, *dispatch.available()[-1:]], indirect=True)
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
-def test_parts_add_up(tolerance, storage, level, labels, make_problem):
-    """With the m of the whole, and K where the labels do not tell it."""
+def test_parts_add_up_to_the_whole(tolerance, storage, level, labels, make_problem):
+    """They have the m of the whole, and K where the labels do not tell it."""
     kinds = {"labels": labels, "weights": "sample_weight", "storage": storage}
     (X, y, W, b), keywords = make_problem(301, 7, 4, tolerance.dtype, **kinds)
     s = keywords["sample_weight"]
@@ -347,13 +347,13 @@ def test_parts_add_up(tolerance, storage, level, labels, make_problem):
 
 
 @pytest.mark.parametrize("m", [0, -1.0, np.nan, np.inf])
-def test_m_is_positive(m):
+def test_an_m_that_is_not_positive_is_refused(m):
     with pytest.raises(ValueError, match="m must be"):
         SoftmaxObjective([[1.0]], [0], m=m)
 
 
-def test_one_row_of_features_beyond_number(isa, dtype):
-    """So many that a gradient for each slice would take too much: the pass of two classes with two rows."""
+def test_one_row_of_more_than_a_million_features_is_that_of_those_in_use(isa, dtype):
+    """A gradient for each slice would take too much, so this is the pass of two classes with two rows."""
     rng = np.random.default_rng(5)
     N, D = 60, 1_400_000
     columns = rng.integers(0, D, 5 * N)

@@ -43,7 +43,7 @@ def stored(X, storage):
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_functions_are_those_of_the_reference(isa, shape, dtype, storage):
+def test_functions_with_offsets_are_those_of_the_reference(isa, shape, dtype, storage):
     X, y, W, b, offset = problem(*shape, dtype)
     close = {"rtol": 0, "atol": 3e-6 if dtype == np.float32 else 1e-14}
     want, X = reference.loss_grad(X, y, W, b, offset=offset), stored(X, storage)
@@ -59,7 +59,7 @@ def test_functions_are_those_of_the_reference(isa, shape, dtype, storage):
         np.testing.assert_allclose(loss_grad(X, y, W, b, offset=of_class_1).dW, want.dW, **close)
 
 
-def test_the_reference_adds_it_as_a_column_with_the_weight_1():
+def test_the_reference_adds_offsets_as_a_column_with_the_weight_1():
     X, y, W, b, offset = problem(37, 4, 3)
     wide = np.hstack([X, offset])
     want = reference.loss_grad(wide, y, np.hstack([W, np.eye(3)]), b)
@@ -84,7 +84,7 @@ def test_the_offsets_layout_and_type_change_no_bit(isa):
     assert zero[0].loss == zero[1].loss and zero[0].dW.tobytes() == zero[1].dW.tobytes()
 
 
-def test_minus_infinity_takes_a_class_out():
+def test_an_offset_of_minus_infinity_takes_a_class_out():
     X, _, W, b, offset = problem(37, 4, 3)
     offset[:, 2] = -np.inf
     S = predict_proba(X, W, b, offset=offset)
@@ -157,7 +157,7 @@ def test_a_fit_with_an_offset_is_that_of_statsmodels():
 
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
-def test_mini_batches_take_their_own(K, solver):
+def test_mini_batches_take_the_offsets_of_their_rows(K, solver):
     """Rows in another order make other batches, but the fits to the same data end near one another."""
     X, y, W, _, _ = problem(2000, 4, K)
     offset = X @ W.T
@@ -184,7 +184,7 @@ def test_a_step_is_down_the_gradient_of_the_reference(K):
 
 
 @pytest.mark.parametrize("K", [2, 3])
-def test_a_stream_of_batches_takes_their_own(K):
+def test_a_stream_takes_the_offsets_of_each_batch(K):
     X, y, offset = explained(3000, 4, K)
     stream = LogisticRegression(C=np.inf, learning_rate=0.03)
     for _ in range(15):
@@ -201,7 +201,7 @@ def test_a_stream_of_batches_takes_their_own(K):
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.parametrize("standardize", [False, True])
 @pytest.mark.parametrize("K", [2, 3])
-def test_cross_validation_takes_those_of_each_fold(K, standardize, storage):
+def test_cross_validation_takes_the_offsets_of_each_fold(K, standardize, storage):
     X, y, offset = explained(301, 4, K)
     folds = [(np.arange(301) % 3 != f, np.flatnonzero(np.arange(301) % 3 == f)) for f in range(3)]
     X = stored(X, storage)
@@ -237,7 +237,7 @@ def test_cross_validation_takes_those_of_each_fold(K, standardize, storage):
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("K", [2, 3])
-def test_a_path_and_its_certificates(K, l1_ratio, intercept):
+def test_a_path_with_offsets_is_certified(K, l1_ratio, intercept):
     X, y, offset = explained(301, 4, K)
     s = np.random.default_rng(0).exponential(size=301)
     options = {"l1_ratio": l1_ratio, "fit_intercept": intercept}
@@ -257,7 +257,7 @@ def test_a_path_and_its_certificates(K, l1_ratio, intercept):
 
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("soft", [False, True])
-def test_a_gap_bounds_the_distance(K, soft):
+def test_a_gap_with_offsets_bounds_the_distance(K, soft):
     """The bound holds for fits that end early, to labels and to probabilities whose rows do not sum to one."""
     X, y, offset = explained(301, 4, K)
     targets = np.random.default_rng(0).exponential(size=(301, K)) if soft else y
@@ -268,7 +268,7 @@ def test_a_gap_bounds_the_distance(K, soft):
     assert 0 <= best.gap_ < 1e-10
 
 
-def test_inference_is_that_of_statsmodels():
+def test_inference_with_offsets_is_that_of_statsmodels():
     sm = pytest.importorskip("statsmodels.api")
     X, y, offset = explained(501, 4, 2)
     want = sm.GLM(y, sm.add_constant(X), family=sm.families.Binomial(), offset=offset).fit(tol=1e-12)
@@ -282,7 +282,7 @@ def test_inference_is_that_of_statsmodels():
         assert found.null_log_likelihood == pytest.approx(null.llf, rel=1e-10)
 
 
-def test_inference_beside_a_separated_column():
+def test_inference_beside_a_separated_column_is_that_of_the_rest():
     """What remains is that of the rows which the column does not separate, with their offsets."""
     X, y, offset = explained(501, 4, 2)
     X[:, 0] = np.arange(501) < 40
@@ -294,7 +294,7 @@ def test_inference_beside_a_separated_column():
     np.testing.assert_allclose(found.std_error[0, 1:], rest.std_error[0], rtol=1e-4)
 
 
-def test_inference_of_more_classes():
+def test_inference_of_more_classes_with_offsets_is_that_of_mnlogit():
     discrete = pytest.importorskip("softmax_ext.discrete", reason="needs statsmodels")
     X, y, offset = explained(501, 3, 3)
     want = discrete.MNLogit(y, np.column_stack([X, np.ones(501)]), offset=offset).fit(disp=0)
@@ -313,7 +313,7 @@ def test_rows_and_their_offsets_stay_together():
     assert rows.curving().offset is rows.offset
 
 
-def test_scikit_learn_routes_it():
+def test_scikit_learn_routes_offsets():
     X, y, _, _, offset = problem(203, 4, 3)
     with sklearn.config_context(enable_metadata_routing=True):
         model = LogisticRegression().set_fit_request(offset=True).set_score_request(offset=False)
@@ -325,7 +325,7 @@ def test_scikit_learn_routes_it():
 
 
 @pytest.mark.parametrize("K", [2, 3])
-def test_scikit_learn_routes_it_to_scores_and_searches(K):
+def test_scikit_learn_routes_offsets_to_scores_and_searches(K):
     X, y, offset = explained(301, 4, K)
     folds = [(np.arange(301) % 2 == f, np.arange(301) % 2 != f) for f in (0, 1)]
     folds = [(np.flatnonzero(train), np.flatnonzero(test)) for train, test in folds]
@@ -379,7 +379,7 @@ def test_what_is_no_offset_is_refused():
         loss_grad(X, y, W, b, offset=offset.astype(str))
 
 
-def test_the_hessian_of_many_floats_of_two_classes(isa):
+def test_the_hessian_of_many_floats_takes_offsets(isa):
     X, y, W, b, offset = problem(50021, 7, 2)
     w = np.append(W[1], b[1])
     ours = BinomialObjective(X.astype(np.float32), y, offset=offset)

@@ -70,7 +70,7 @@ def test_onnxruntime_computes_the_model(K, dtype, kind):
     assert_like(run(made, 1000 * X), model, 1000 * X)
 
 
-def test_other_estimators():
+def test_onnxruntime_computes_other_estimators():
     X, y = data(LABELS["strings"], 3, "f8")
     chosen = LogisticRegressionCV(Cs=3, cv=3, l1_ratios=(0,), scoring="accuracy").set_params(
         **({"use_legacy_attributes": False} if "use_legacy_attributes" in LogisticRegressionCV().get_params() else {})
@@ -102,7 +102,7 @@ def test_pipelines_convert_by_skl2onnx(kind, K, dtype):
         assert mapped[0] == pytest.approx(dict(zip(pipeline.classes_.tolist(), S[0], strict=True)))
 
 
-def test_integers_come_into_a_pipeline():
+def test_a_pipeline_takes_integers():
     skl2onnx = pytest.importorskip("skl2onnx", reason="needs skl2onnx")
     X = np.random.default_rng(0).integers(0, 9, (50, 4))
     model = make_pipeline(LogisticRegression()).fit(X, X.argmax(axis=1))
@@ -110,7 +110,7 @@ def test_integers_come_into_a_pipeline():
     np.testing.assert_array_equal(label, model.predict(X))
 
 
-def test_what_is_refused():
+def test_models_that_onnx_cannot_hold_are_refused():
     X, y = data(np.arange(3), 3, "f8")
     with pytest.raises(TypeError, match=r"skl2onnx.to_onnx"):
         to_onnx(make_pipeline(LogisticRegression()).fit(X, y))
@@ -122,7 +122,7 @@ def test_what_is_refused():
         to_onnx(model)
 
 
-def test_export(tmp_path, capsys):
+def test_export_writes_the_model_and_tells_of_it(tmp_path, capsys):
     pytest.importorskip("pandas", reason="needs pandas")
     X, y = load_iris(return_X_y=True, as_frame=True)
     X.assign(y=np.array(["a", "b", "c"])[y]).to_csv(tmp_path / "t.csv", index=False)
@@ -147,7 +147,7 @@ def test_export(tmp_path, capsys):
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("asked", ["impute and one-hot", "impute", "one-hot", "words alone"])
 @pytest.mark.parametrize("suffix", ["npz", "skops"])
-def test_export_of_a_model_that_prepares_its_table(dtype, K, asked, suffix, tmp_path, capsys):
+def test_export_keeps_how_a_model_prepares_its_table(dtype, K, asked, suffix, tmp_path, capsys):
     """The graph takes the columns as they are, with gaps and words, known or not, and says what `predict` says."""
     pd = pytest.importorskip("pandas", reason="needs pandas")
     if suffix == "skops":
@@ -195,5 +195,5 @@ def test_export_refuses_columns_of_the_outputs_names(tmp_path, capsys):
     assert "an output of the graph is called 'label', and so is a column" in capsys.readouterr().err
 
 
-def test_examples():
+def test_examples_of_onnx_run():
     assert doctest.testmod(softmax_ext.onnx) == (0, 5)

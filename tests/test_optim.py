@@ -109,7 +109,7 @@ def torchs(name, dtype):
 @pytest.mark.parametrize("dtype, rtol", [(np.float32, 1e-5), (np.float64, 1e-12)])
 @pytest.mark.parametrize("name", TORCHS)
 def test_update_is_pytorchs(name, dtype, rtol):
-    """PyTorch 2.13's, stored."""
+    """The steps of PyTorch 2.13 are stored."""
     params, *gradients = random_arrays(13, dtype)
     run(getattr(optim, name)(0.1), params, gradients)
     assert all(theta.dtype == dtype for theta in params)
@@ -148,14 +148,13 @@ TARGETS = {
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__)
 @pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "adam"])
-def test_finds_the_minimum(target, name):
+def test_an_optimizer_finds_the_minimum(target, name):
     learning_rate, steps = TARGETS[target][name]
     optimizer = getattr(optim, name)(learning_rate)
     theta = np.array([-1.2, 1.0])
     state = optimizer.init([theta])
     for _ in range(steps):
         state = optimizer.update([target(theta)[1]], state, [theta])
-    print(target.__name__, name, target(theta)[0])
     assert target(theta)[0] < 1e-8
 
 
@@ -272,7 +271,7 @@ def test_a_schedule_that_leaves_the_numbers_is_named():
 
 
 @pytest.mark.parametrize("theta", [np.zeros(3, int), [0.0], np.zeros(3, complex)], ids=["integer", "list", "complex"])
-def test_parameters_that_cannot_be_updated_in_place(optimizer, theta):
+def test_parameters_that_cannot_be_updated_in_place_are_refused(optimizer, theta):
     with pytest.raises(TypeError, match=r"params\[1\]"):
         optimizer.init([np.zeros(3), theta])
 
@@ -519,7 +518,7 @@ def test_averaged_checks_when_it_begins(after):
 
 
 @pytest.mark.parametrize("module, examples", [(optim, 6), (optimizers, 32), (schedules, 4)])
-def test_docstring_examples(module, examples):
+def test_examples_of_optim_run(module, examples):
     assert doctest.testmod(module) == (0, examples)
 
 

@@ -114,7 +114,7 @@ def test_wheel_holds_the_package_and_nothing_else(source, wheel):
     assert {path.name for path in wheel.iterdir()} == {"softmax_ext", f"{NAME}.dist-info"}
 
 
-def test_wheel_metadata(wheel):
+def test_wheel_metadata_names_licence_extras_and_command(wheel):
     info = wheel / f"{NAME}.dist-info"
     fields = HeaderParser().parsestr((info / "METADATA").read_text())
     assert (fields["Name"], fields["Version"]) == ("softmax_ext", softmax_ext.__version__)
@@ -125,8 +125,8 @@ def test_wheel_metadata(wheel):
 
 
 @pytest.mark.parametrize("isa", dispatch.available())
-def test_wheel_runs(isa, wheel):
-    """On every level, with the bounds checks and assertions that it was built with."""
+def test_wheel_runs_at_every_level(isa, wheel):
+    """It does with the bounds checks and assertions that it was built with."""
     code = """
 import numpy as np, softmax_ext
 X, y, W = np.eye(7, 5), np.arange(7) % 3, np.ones((3, 5))

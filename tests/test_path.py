@@ -61,7 +61,7 @@ def soft(y, K):
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.parametrize("targets", ["labels", "weighted", "soft"])
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_fits_and_certificates(K, D, storage, targets, fit_intercept):
+def test_a_path_has_the_fits_and_their_certificates(K, D, storage, targets, fit_intercept):
     X, y = problem(K, D)
     s = np.random.default_rng(1).integers(0, 3, len(y)).astype(float) if targets == "weighted" else None
     y = soft(y, K) if targets == "soft" else y
@@ -89,7 +89,7 @@ def test_fits_and_certificates(K, D, storage, targets, fit_intercept):
 
 
 @K_AND_D
-def test_null_loss_and_deviance(K, D):
+def test_deviance_is_explained_beside_the_null_loss(K, D):
     X, y = problem(K, D)
     path = logistic_regression_path(X, y, Cs=[1e-9, 1.0])
     frequencies = np.bincount(y) / len(y)
@@ -129,7 +129,7 @@ def test_fits_move_where_a_change_of_the_penalty_is_within_the_tolerance(K, D):
     assert (np.diff(sizes) > 0).all() and path.n_iters[1:].all()
 
 
-def test_bits_dtypes_and_pickles():
+def test_the_number_of_threads_changes_no_bit_of_a_path():
     X, y = problem(10, 30, 3000)
     X = X.astype("f4")
     paths = [logistic_regression_path(X, y, Cs=4, n_threads=n) for n in (1, 2, 5)]
@@ -160,13 +160,13 @@ def test_bits_dtypes_and_pickles():
         ({"X": from_iterable(lambda: iter([]))}, TypeError, "got Chunks"),
     ],
 )
-def test_wrong_arguments_are_refused(given, error, words):
+def test_a_path_names_what_it_refuses(given, error, words):
     X, y = problem(3)
     with pytest.raises(error, match=words):
         logistic_regression_path(**{"X": X, "y": y} | given)
 
 
-def test_callback_and_bar(capsys):
+def test_a_path_tells_its_callback_and_draws_a_bar(capsys):
     X, y = problem(3)
     seen = []
     logistic_regression_path(X, y, Cs=3, callback=lambda *done: seen.append(done), verbose=1)
@@ -174,7 +174,7 @@ def test_callback_and_bar(capsys):
     assert "logistic_regression_path" in capsys.readouterr().out
 
 
-def test_docstrings_examples():
+def test_examples_of_paths_run():
     assert doctest.testmod(_path) == (0, 4)
     pytest.importorskip("matplotlib").use("agg")
     assert doctest.testmod(_displays) == (0, 10)
@@ -197,7 +197,7 @@ def pyplot():
 @pytest.mark.parametrize("l1_ratios", [None, (0,)])
 @pytest.mark.parametrize("Cs", [5, [1.0, np.inf, 0.01]])
 @pytest.mark.thread_unsafe(reason="pyplot has one current figure")
-def test_cv_display(legacy, l1_ratios, Cs, pyplot):
+def test_the_display_of_folds_draws_their_scores(legacy, l1_ratios, Cs, pyplot):
     X, y = problem(3)
     model = LogisticRegressionCV(Cs=Cs, cv=3, l1_ratios=l1_ratios, use_legacy_attributes=legacy, scoring="accuracy")
     with pytest.raises(NotFittedError):
@@ -218,7 +218,7 @@ def test_cv_display(legacy, l1_ratios, Cs, pyplot):
 
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.thread_unsafe(reason="pyplot has one current figure")
-def test_path_display(K, pyplot):
+def test_the_display_of_a_path_draws_its_coefficients(K, pyplot):
     X, y = problem(K, 12)
     path = logistic_regression_path(X, np.array(["a", "b", "c"])[y], Cs=[1.0, np.inf, 0.1])
     order = [2, 0, 1]

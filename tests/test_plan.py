@@ -137,7 +137,7 @@ WAYS = {
 
 @needs_kernels
 @pytest.mark.parametrize("shape, choices", WAYS.values(), ids=WAYS)
-def test_choices_where_they_were_measured(isa, shape, choices):
+def test_choices_are_those_that_were_measured(isa, shape, choices):
     if isa == "baseline":
         pytest.skip("the choices were measured with vectors of 8 and 16 floats, and baseline has 4")
     way = plan(*shape, 4, isa)
@@ -338,7 +338,7 @@ def test_explanation_shows_itself_as_text():
     assert text == explain_plan(np.int64(60_000), 784, 10, "float32")
 
 
-def test_explanation_of_the_reference():
+def test_explanation_names_the_reference():
     with dispatch.using("reference"):
         lines = explain_plan(60_000, 784, 10, np.float64).splitlines()
     assert lines == [
@@ -378,7 +378,7 @@ def test_explanation_refuses_another_dtype(dtype):
         "_core.config",
     ],
 )
-def test_examples(module):
+def test_examples_of_plans_run(module):
     result = doctest.testmod(importlib.import_module(f"softmax_ext.{module}"))
     assert result.failed == 0
     assert result.attempted > 0, "no example was found"

@@ -118,7 +118,7 @@ print("ended", flush=True)
 
 @WINDOWS_HAS_NONE
 @pytest.mark.parametrize("code", [POOLS, FITS, DURING], ids=["pools", "fits", "during a pass"])
-def test_forked_children(code, run_python):
+def test_forked_children_compute_the_same(code, run_python):
     """A hang ends the test: 50 pools of two processes, or a fit in each child and in its child.
 
     The pools take 53 s under AddressSanitizer, and there a busy machine has exceeded 120.
@@ -126,12 +126,12 @@ def test_forked_children(code, run_python):
     assert run_python(code, timeout=300) == "the same"
 
 
-def test_calls_at_the_end_of_the_interpreter(run_python):
+def test_calls_at_the_end_of_the_interpreter_return(run_python):
     printed = run_python(END, timeout=60).split()
     assert len(printed) == 3 and len(set(printed)) == 1
 
 
-def test_a_thread_in_a_pass_at_the_end_of_the_interpreter(run_python):
+def test_a_thread_in_a_pass_lets_the_interpreter_end(run_python):
     assert run_python(UNFINISHED, timeout=60) == "ended"
 
 
@@ -142,7 +142,7 @@ def problem():
 
 
 @pytest.mark.parametrize("method", START_METHODS)
-def test_executor_of_every_start_method(method, problem):
+def test_executors_of_every_start_method_compute_the_same(method, problem):
     X, y, W = problem
     want = loss_grad(X, y, W, n_threads=2)
     context = multiprocessing.get_context(method)
@@ -155,7 +155,7 @@ def test_executor_of_every_start_method(method, problem):
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
-def test_joblib(backend, problem):
+def test_joblibs_backends_compute_the_same(backend, problem):
     """loky maps large arrays into its processes' memory, read-only."""
     joblib = pytest.importorskip("joblib")
     X, y, W = problem

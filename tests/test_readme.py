@@ -88,7 +88,7 @@ def test_ci_runs_what_contributors_run(tool):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_to_files(page):
+def test_links_of_the_readme_lead_to_files(page):
     links = re.findall(r"\]\((?!https:)([^)#]+)[^)]*\)", (ROOT / page).read_text())
     assert len(links) >= 1
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []

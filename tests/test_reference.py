@@ -28,7 +28,7 @@ def test_log_softmax_is_the_logarithm_of_softmax(Z):
 
 @pytest.mark.parametrize("margin", [1.0, 10.0, 40.0, 300.0, 700.0])
 @pytest.mark.parametrize("K", [2, 3, 1000])
-def test_a_confident_row_keeps_the_digits_of_its_loss(margin, K, seed):
+def test_the_reference_keeps_the_digits_of_a_confident_row(margin, K, seed):
     y = np.random.default_rng(seed).integers(0, K, 1)
     Z = np.zeros((1, K))
     Z[0, y] = margin
@@ -57,7 +57,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("Z, y, loss, S, R", ROWS.values(), ids=ROWS)
-def test_rows_that_are_not_finite(Z, y, loss, S, R):
+def test_rows_that_are_not_finite_are_as_specified(Z, y, loss, S, R):
     Z, y = np.array([Z], float), np.array([y])
     Y = y if y.ndim == 2 else reference.one_hot(y, 3)
     np.testing.assert_allclose(reference.softmax(Z), [S], rtol=1e-15)

@@ -111,7 +111,7 @@ def test_the_minimum_is_that_of_all_features(kind, K, C):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("K", [2, 4])
-def test_no_number_of_threads_changes_a_bit(K, dtype):
+def test_no_number_of_threads_changes_a_bit_of_a_wide_fit(K, dtype):
     rng = np.random.default_rng(0)
     X = rng.standard_normal((200, 3300)).astype(dtype)
     y = np.arange(200) % K
@@ -128,7 +128,7 @@ def test_no_number_of_threads_changes_a_bit(K, dtype):
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_paths_and_folds_stay_there(kind, K, n_threads, monkeypatch):
+def test_paths_and_folds_share_one_factor(kind, K, n_threads, monkeypatch):
     """All fits share one factor, and end where each would end alone."""
     made, create = [], RowsSpace.__init__
     monkeypatch.setattr(RowsSpace, "__init__", lambda space, *of: (made.append(1), create(space, *of))[1])
@@ -153,7 +153,7 @@ def test_paths_and_folds_stay_there(kind, K, n_threads, monkeypatch):
         )
 
 
-def test_samples_that_span_nothing():
+def test_samples_that_span_nothing_are_fitted():
     X = np.zeros((5, 100))
     assert is_wide(*X.shape) and SoftmaxObjective(X, [0, 1, 2, 0, 1]).in_rows_space() is None
     model = LogisticRegression().fit(X, [0, 1, 2, 0, 1])
@@ -162,8 +162,8 @@ def test_samples_that_span_nothing():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("N", "D"), [(1, 1), (2, 33), (9, 300), (40, 1027), (65, 9001)])
-def test_samples_of_any_rank(N, D, dtype, isa):
-    """Sizes that divide nothing, in several slices; every third sample depends on the others."""
+def test_samples_of_any_rank_keep_their_products(N, D, dtype, isa):
+    """Sizes divide nothing, in several slices; every third sample depends on the others."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((N, D)).astype(dtype)
     X[2::3] = -2 * X[1::3][: len(X[2::3])]

@@ -150,7 +150,7 @@ def test_chunks_with_l1_are_as_in_memory(few, monkeypatch):
 
 @pytest.mark.parametrize("kind", [np.float32, np.float16, np.uint8])
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
-def test_many_features_of_narrow_types(kind, solver):
+def test_many_features_of_narrow_types_are_fitted_as_in_a_pipeline(kind, solver):
     """With too many parameters for the whole Hessian, the preconditioner's blocks are those of the scaled rows."""
     rng = np.random.default_rng(0)
     X = rng.integers(0, 9, (600, 60)) * rng.integers(0, 12, 60)
@@ -177,7 +177,7 @@ def test_a_warm_start_goes_on_and_callbacks_see_raw_coefficients():
         assert model.fit(X, y).n_iter_[0] <= 1
 
 
-def test_no_number_of_threads_changes_a_bit():
+def test_no_number_of_threads_changes_a_bit_of_a_standardised_fit():
     X, y, _ = problem(30011)
     one, two = (LogisticRegression(standardize=True, n_threads=n).fit(X, y) for n in (1, 2))
     assert one.coef_.tobytes() == two.coef_.tobytes() and one.scale_.tobytes() == two.scale_.tobytes()

@@ -188,7 +188,7 @@ def test_no_fold_is_a_copy(storage):
 
 
 @pytest.mark.parametrize("K, D, N", [(2, 3, 200), (3, 5, 150), (10, 64, 500), (4, 100, 30_000)])
-def test_the_number_of_threads_changes_no_bit(K, D, N):
+def test_the_number_of_threads_changes_no_bit_of_cross_validation(K, D, N):
     X, y = problem(K, D, N)
     models = [cv(n_threads=n, Cs=4, cv=3, scoring="neg_log_loss").fit(X, y) for n in (1, 2, 3, 16)]
     for other in models[1:]:
@@ -197,7 +197,7 @@ def test_the_number_of_threads_changes_no_bit(K, D, N):
 
 
 @pytest.mark.parametrize("K", [2, 3])
-def test_one_row_a_class_and_a_fold_that_lacks_one(K):
+def test_a_fold_may_lack_a_class_and_a_class_have_one_row(K):
     X, y = problem(K, 3, 12)
     X, y = np.r_[X, X[:K]], np.r_[np.zeros(12, int), np.arange(K)]
     folds = [(np.arange(12 + K - 1), np.arange(12 + K - 1, 12 + K)), (np.arange(1, 12 + K), np.arange(12))]
@@ -262,7 +262,7 @@ def test_accuracy_counts_weights_and_score_is_by_scoring():
 
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("many", [1, 7, 1000])
-def test_scores_come_in_blocks(K, many, monkeypatch):
+def test_scores_in_blocks_are_those_of_the_whole(K, many, monkeypatch):
     from softmax_ext.linear_model import _folds
 
     X, y = problem(K)
@@ -276,7 +276,7 @@ def test_scores_come_in_blocks(K, many, monkeypatch):
 # the choice
 
 
-def test_the_strongest_within_one_standard_error():
+def test_one_se_is_the_strongest_within_one_standard_error():
     scores, Cs = np.array([[0.6, 0.8, 0.85, 0.9], [0.6, 0.8, 0.85, 0.8]]), np.array([1e3, 1e-2, 1.0, 10.0])
     assert one_standard_error(scores, Cs, 2) == 2  # no spread: 0.85 of both folds, but 3 has it too, and is weaker
     assert one_standard_error(scores, Cs, 3) == 1  # 0.85 - 0.05
@@ -313,12 +313,12 @@ def test_ties_go_to_the_first():
 @pytest.mark.thread_unsafe(reason="scikit-learn's checks catch warnings")
 @pytest.mark.filterwarnings("ignore:The least populated class")  # one check has a class of two rows
 @parametrize_with_checks([cv(max_iter=50, cv=2), cv(max_iter=50, cv=2, solver="newton-cholesky", refit="one_se")])
-def test_scikit_learns_checks(estimator, check):
+def test_cross_validation_passes_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
 @pytest.mark.skipif(VERSION != (1, 9), reason="the surface is that of 1.9")
-def test_the_surface_is_scikit_learns():
+def test_the_surface_of_cross_validation_is_scikit_learns():
     ours, theirs = (inspect.signature(each).parameters for each in (LogisticRegressionCV, ScikitLearns))
     for name, parameter in theirs.items():
         assert (ours[name].default, ours[name].kind) == (parameter.default, parameter.kind)
@@ -421,7 +421,7 @@ def test_scikit_learns_callbacks_see_each_fit():
         ({}, {"extra": 1}, ValueError, "only supported if enable_metadata_routing=True"),
     ],
 )
-def test_wrong_arguments_are_refused(parameters, data, error, words):
+def test_cross_validation_names_what_it_refuses(parameters, data, error, words):
     X, y = problem(3)
     model = cv(**parameters)
     with pytest.raises(error, match=words):
@@ -440,7 +440,7 @@ def test_one_warning_tells_of_all_that_did_not_converge():
     assert len(caught) == 1 and not model.converged_ and "9 fits" in model.convergence_report_
 
 
-def test_callback_and_bar(capsys):
+def test_cross_validation_tells_its_callback_and_draws_a_bar(capsys):
     X, y = problem(3)
     seen = []
     cv(Cs=2, cv=3, callback=lambda *done: seen.append(done), verbose=1).fit(X, y)
@@ -451,7 +451,7 @@ def test_callback_and_bar(capsys):
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent SIGINT there")
 @pytest.mark.thread_unsafe(reason="a signal is for the main thread")
-def test_interrupt_in_the_middle(n_threads):
+def test_an_interrupted_cross_validation_leaves_no_model(n_threads):
     X, y = datasets.load_digits(return_X_y=True)
 
     def interrupt(done, fits):
@@ -465,7 +465,7 @@ def test_interrupt_in_the_middle(n_threads):
     assert model.set_params(callback=None, Cs=2, cv=2).fit(X, y).score(X, y) > 0.9
 
 
-def test_clone_and_the_docstrings_examples():
+def test_cross_validation_is_cloned_and_its_examples_run():
     model = cv(Cs=[1, 2], refit="one_se", n_threads=1)
     assert clone(model).get_params() == model.get_params()
     assert doctest.testmod(_selection) == (0, 6)

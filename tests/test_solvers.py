@@ -69,7 +69,7 @@ def test_tight_tolerances_are_reached(name, solver):
 
 @pytest.mark.parametrize("function", [optim.lbfgs, optim.newton])
 @pytest.mark.parametrize("size, condition", [(1, 1), (7, 1e3), (200, 100), (200, 1e3), (1000, 1e3)])
-def test_an_objective_of_ones_own(function, size, condition):
+def test_an_objective_of_ones_own_is_minimised(function, size, condition):
     objective = Quadratic(size, condition)
     found = function(objective, np.zeros(size), tol=1e-9, max_iter=2000)
     assert found.converged, found.report
@@ -120,7 +120,7 @@ def two_loops(g, S, Y, scale):
 @pytest.mark.parametrize("level", [*dispatch.available(), dispatch.REFERENCE])
 @pytest.mark.parametrize("memory", [1, 3, 10])
 @pytest.mark.parametrize("size", [1, 5, 300])
-def test_direction_is_that_of_the_two_loop_recursion(level, dtype, size, memory):
+def test_the_direction_is_that_of_the_two_loop_recursion(level, dtype, size, memory):
     with dispatch.using(level):
         rng = np.random.default_rng(size)
         scale = rng.uniform(0.5, 2, size)
@@ -136,7 +136,7 @@ def test_direction_is_that_of_the_two_loop_recursion(level, dtype, size, memory)
             np.testing.assert_allclose(history.direction(), want, rtol=0, atol=1e-9 * np.abs(want).max())
 
 
-def test_pair_that_curves_downwards_is_left_out():
+def test_a_pair_that_curves_downwards_is_left_out():
     run = Points(4, np.float64, np.ones(4))
     history = History(2, run)
     for step in (1.0, 2.0, -3.0, 5.0, 7.0):
@@ -154,7 +154,7 @@ def test_the_preconditioner_is_applied_once_an_iteration():
     assert found.converged and solve.calls == found.n_iter + 1  # once more to tell the end
 
 
-def test_memory_of_float32_pairs():
+def test_pairs_of_float32_are_kept_in_float32():
     size, memory = 10**6, 10
 
     class Wide:
@@ -189,7 +189,7 @@ def test_lbfgs_keeps_no_more_pairs_than_it_is_told_to(memory):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_record_of_a_fit(solver):
+def test_a_solution_records_its_fit(solver):
     objective, seen = objective_of("digits"), []
     found = minimize(objective, np.zeros(objective.size), solver, callback=lambda *state: seen.append(state))
     assert [iteration for iteration, _, _ in seen] == list(range(1, found.n_iter + 1))
@@ -225,7 +225,7 @@ def test_a_callback_sees_the_point_that_it_asks_for(solver):
     "options, reason",
     [({"max_iter": 3}, "max_iter = 3"), ({"callback": lambda i, f, g: i == 3}, "callback said so")],
 )
-def test_stops_where_it_is_told_to(solver, options, reason):
+def test_a_fit_stops_where_it_is_told_to(solver, options, reason):
     objective = objective_of("digits")
     found = minimize(objective, np.zeros(objective.size), solver, tol=0, **options)
     assert found.n_iter == 3 and not found.converged and reason in found.report
@@ -233,7 +233,7 @@ def test_stops_where_it_is_told_to(solver, options, reason):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("name", ["iris", "digits"])
-def test_ends_in_rounding_quietly(name, solver):
+def test_a_fit_ends_in_rounding_quietly(name, solver):
     objective = objective_of(name, dtype=np.float32)
     found = minimize(objective, np.zeros(objective.size), solver, tol=0, max_iter=500)
     assert not found.converged and found.n_iter < 500 and "rounding" in found.report
@@ -254,7 +254,7 @@ ODD = {
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("l2", [0.0, 1e-2])
 @pytest.mark.parametrize("name", ODD)
-def test_odd_data(name, l2, solver):
+def test_odd_data_are_minimised(name, l2, solver):
     X, y = ODD[name]
     objective = (BinomialObjective if y.max() == 1 else SoftmaxObjective)(X, y, l2=l2)
     found = minimize(objective, np.zeros(objective.size), solver, max_iter=1000)
@@ -265,7 +265,7 @@ def test_odd_data(name, l2, solver):
 
 @pytest.mark.skipif(dispatch.kernels is None, reason="the reference has no threads")
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_every_number_of_threads_gives_the_same_bits(solver):
+def test_every_number_of_threads_gives_a_solution_the_same_bits(solver):
     X, y = load_digits(return_X_y=True)
     ends = []
     for n_threads in (1, 2, 3):
@@ -275,7 +275,7 @@ def test_every_number_of_threads_gives_the_same_bits(solver):
         np.testing.assert_array_equal(end, ends[0])
 
 
-def test_start_that_is_not_finite_stops_at_once():
+def test_a_start_that_is_not_finite_stops_at_once():
     objective = objective_of("iris")
     found = minimize(objective, np.full(objective.size, np.nan))
     assert found.n_iter == 0 and not found.converged and "nan at the start" in found.report
@@ -309,8 +309,10 @@ def test_preconditioner_solves_with_the_blocks(isa, dtype, D, kind):
 
 @pytest.mark.parametrize("kind", [SoftmaxObjective, BinomialObjective])
 @pytest.mark.parametrize("intercept", [False, True])
-def test_diagonal_of_centred_features_where_blocks_would_cost_too_much(dtype, storage, stored, kind, intercept):
-    """At 0, where nothing of it is an estimate; without an intercept there is nothing to centre by."""
+def test_a_diagonal_of_centred_features_is_taken_where_blocks_would_cost_too_much(
+    dtype, storage, stored, kind, intercept
+):
+    """At w = 0 nothing of it is an estimate; without an intercept there is nothing to centre by."""
     rng, K, D = np.random.default_rng(0), 2 if kind is BinomialObjective else 3, 1100
     X = rng.standard_normal((50, D)) + 2
     X *= rng.random(X.shape) < (0.3 if storage == "csr" else 1)
@@ -426,7 +428,7 @@ def test_rounding_of_the_weights_leaves_the_sample():
 
 @pytest.mark.parametrize("K", [2, 7])
 def test_float32_takes_newtons_method_no_more_steps_than_float64(K):
-    """On raw columns of which one is a difference of others, and with a penalty that hardly holds them.
+    """Of raw columns one is a difference of others, and the penalty hardly holds them.
 
     Without digits of that direction a step would be 10 of rounding, and take the scores' digits: 41 steps of 7 classes.
     """
@@ -442,7 +444,10 @@ def test_float32_takes_newtons_method_no_more_steps_than_float64(K):
 
 @pytest.mark.parametrize("K", [2, 3, 7])
 def test_newtons_method_ends_where_the_gradient_is_rounding(K):
-    """Columns far from 0, of very different sizes: 35 steps of 2 classes, 22 of 3 and 39 of 7 until a search failed."""
+    """Columns lie far from 0 and are of very different sizes.
+
+    A search failed after 35 steps of 2 classes, 22 of 3 and 39 of 7.
+    """
     for seed in range(4):
         rng = np.random.default_rng(seed)
         U = rng.standard_normal((4000, 6))
@@ -555,7 +560,7 @@ def test_a_fit_may_be_ended_on_the_way_to_a_weak_penalty(most, by):
     assert found.value == found.curve[-1] == (value if found.w.any() else pytest.approx(value, rel=1e-15))
 
 
-def test_where_an_extra_penalty_is_of_no_use():
+def test_no_extra_penalty_is_taken_where_it_is_of_no_use():
     weak = objective_of("digits", 1e4)
     warm = minimize(weak, np.full(weak.size, 1e-3), max_iter=300)
     assert "extra" not in warm.report  # it may be anywhere already
@@ -580,7 +585,7 @@ def test_pairs_follow_the_objective_to_another_penalty():
         np.testing.assert_allclose(history.SY[older, row], history.S[older] @ history.Y[row], atol=1e-12)
 
 
-def test_mean_squares_of_sparse_samples_without_an_array_of_them():
+def test_mean_squares_of_sparse_samples_take_no_array_of_them():
     rng = np.random.default_rng(0)
     X = scipy.sparse.random_array((5000, 30), density=0.1, rng=rng, format="csr")
     y = rng.integers(0, 3, 5000)

@@ -42,7 +42,7 @@ def test_every_sparse_format_gives_the_same_result(isa, problem, kind, matrix):
 
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 @pytest.mark.parametrize("change", ["big-endian", "strided", "longer than needed", "read only"])
-def test_layouts(isa, problem, index, change):
+def test_no_layout_of_sparse_X_changes_a_bit(isa, problem, index, change):
     X, *rest = problem
     other = X.copy()
     other.indices, other.indptr = X.indices.astype(index), X.indptr.astype(index)
@@ -66,7 +66,7 @@ def test_layouts(isa, problem, index, change):
     entries=st.integers(0, 300),
     seed=st.integers(0, 99),
 )
-def test_unsorted_duplicates_and_zeros(isa, dtype, assert_like_reference, N, D, K, entries, seed):
+def test_unsorted_duplicates_and_zeros_are_added_up(isa, dtype, assert_like_reference, N, D, K, entries, seed):
     """Entries as they fall, beside the reference of the array that they make; those of a feature have one sign.
 
     Of 265 that cancelled each other in one place, the rounding was more than what was left of them.
@@ -132,7 +132,7 @@ def test_damage_is_found_before_memory_is_read(changes, message):
         predict_proba(X, np.zeros((3, 5)))
 
 
-def test_what_cannot_be_a_matrix_of_samples():
+def test_what_cannot_be_a_matrix_of_samples_is_refused():
     with pytest.raises(ValueError, match=r"X must be 2-D, \(N, D\), got 1-D"):
         predict_proba(scipy.sparse.coo_array(np.ones(3)), np.zeros((2, 3)))
     with pytest.raises(ValueError, match="Complex data not supported"):
@@ -169,7 +169,7 @@ def small(monkeypatch):
     ],
     ids=lambda constants: ", ".join(constants),
 )
-def test_groups_tiles_and_blocks(
+def test_groups_tiles_and_blocks_of_sparse_rows_are_right(
     isa, tolerance, constants, shape, labels, weights, small, make_problem, assert_like_reference
 ):
     if dispatch.kernels is None:
@@ -190,7 +190,7 @@ def test_groups_tiles_and_blocks(
     np.testing.assert_allclose(predict_proba(X, W, b), want, rtol=2 * tolerance.rtol, atol=tiny)
 
 
-def test_few_documents_of_many_words(isa, tolerance, make_problem):
+def test_few_documents_of_many_words_are_right(isa, tolerance, make_problem):
     (X, _, W, b), _ = make_problem(4, 3, 7, tolerance.dtype, storage="csr")
     wide = scipy.sparse.csr_array((X.data, X.indices + 9990, X.indptr), shape=(4, 10000))
     V = np.zeros((7, 10000), tolerance.dtype)
@@ -200,7 +200,7 @@ def test_few_documents_of_many_words(isa, tolerance, make_problem):
 
 
 def test_a_sum_in_float32_errs_within_its_bound():
-    """More than two million weights, and a feature that all samples have."""
+    """There are more than two million weights, and a feature that all samples have."""
     N, D, K = 30000, 30000, 80
     rng = np.random.default_rng(0)
     indices = np.column_stack([np.zeros(N, int), rng.integers(1, D, N)]).ravel()
@@ -217,7 +217,7 @@ def test_a_sum_in_float32_errs_within_its_bound():
 @pytest.mark.parametrize(
     "shape", [(3000, 60000, 40), (2000, 78307, 57), (1000, 10**6, 2), (2000, 30000, 1000)], ids=str
 )
-def test_memory_stays_within_64_MiB_and_a_gradient(dtype, shape):
+def test_a_pass_of_sparse_rows_takes_64_mib_and_a_gradient(dtype, shape):
     N, D, K = shape
     rng = np.random.default_rng(0)
     X = scipy.sparse.csr_array(

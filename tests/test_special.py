@@ -117,7 +117,7 @@ def arrays(draw):
 @pytest.mark.parametrize("name", NAMES)
 @hypothesis.settings(max_examples=max(200, hypothesis.settings().max_examples))  # of nine functions and levels
 @hypothesis.given(arrays())
-def test_like_scipy(level, name, drawn):
+def test_functions_are_scipys(level, name, drawn):
     x, axis = drawn
     with dispatch.using(level):
         assert_like_scipy(name, x, axis)
@@ -125,8 +125,11 @@ def test_like_scipy(level, name, drawn):
 
 @pytest.mark.parametrize("special_value", [nan, inf, -inf, "top"])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_a_special_value_anywhere(isa, name, dtype, axis, special_value):
-    """At every position of rows of all lengths up to four vectors and beyond; the other rows are not touched by it."""
+def test_a_special_value_anywhere_is_as_scipys(isa, name, dtype, axis, special_value):
+    """It stands at every position of rows of all lengths up to four vectors and beyond.
+
+    The other rows are not touched by it.
+    """
     for K in (*range(1, 68), 127, 128, 129, 200):
         x = np.random.default_rng(K).standard_normal((K, K)).astype(dtype)
         np.fill_diagonal(x, np.finfo(dtype).max if special_value == "top" else special_value)
@@ -137,7 +140,7 @@ def test_a_special_value_anywhere(isa, name, dtype, axis, special_value):
 
 @pytest.mark.parametrize("row", [[inf, 100, -inf], [nan, 100], [inf, 1000], [-inf, -inf], [inf, -inf], [nan, inf]])
 @pytest.mark.parametrize("repeats", [1, 100])
-def test_warnings_of_one_row(isa, name, dtype, row, repeats):
+def test_warnings_of_one_row_are_scipys(isa, name, dtype, row, repeats):
     x = np.array(row * repeats, dtype)
     assert_like_scipy(name, x)
     assert_like_scipy(name, np.array([x, np.zeros_like(x)]), 1)
@@ -176,14 +179,14 @@ OTHERS = {
 
 @pytest.mark.parametrize("x", OTHERS.values(), ids=OTHERS)
 @pytest.mark.parametrize("axis", [None, 0, -1, 1, 2, (0, 1), (), (0, 0), 0.5, np.int64(0), True, "x"], ids=repr)
-def test_what_is_left_to_scipy(name, x, axis):
+def test_what_is_left_to_scipy_is_scipys(name, x, axis):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert_like_scipy(name, x, axis)
 
 
 @pytest.mark.parametrize("axis", [1, -2, (0, 0), (0, 2), ()], ids=repr)
-def test_axes_of_a_float_array(isa, name, axis):
+def test_odd_axes_of_a_float_array_are_as_scipys(isa, name, axis):
     assert_like_scipy(name, np.arange(3.0), axis)
 
 
@@ -191,7 +194,7 @@ def test_axes_of_a_float_array(isa, name, axis):
 @pytest.mark.parametrize("return_sign", [False, True])
 @pytest.mark.parametrize("b", [None, 2.0, [[1.0], [-3.0]]], ids=repr)
 @pytest.mark.parametrize("axis", [None, 0, 1, (0, 1), (2, 0), (0, 1, 2)], ids=repr)
-def test_arguments_of_logsumexp(isa, dtype, axis, b, return_sign, keepdims):
+def test_arguments_of_logsumexp_are_scipys(isa, dtype, axis, b, return_sign, keepdims):
     a = np.random.default_rng(0).standard_normal((3, 2, 5)).astype(dtype)
     got = softmax_ext.logsumexp(a, axis, b, keepdims, return_sign)
     want = special.logsumexp(a, axis, b, keepdims, return_sign)
@@ -209,8 +212,7 @@ def shape_of_result(name, shape, axis):
     "layout", [name for name in LAYOUTS if name not in ("broadcast", "byte-swapped", "unaligned", "read-only")]
 )
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_out_of_any_layout(isa, name, dtype, axis, layout):
-    """And nothing but it is written."""
+def test_out_of_any_layout_is_written_and_nothing_else(isa, name, dtype, axis, layout):
     function = getattr(softmax_ext, name)
     x = np.random.default_rng(0).standard_normal((5, 33, 20)).astype(dtype)
     want = function(x, axis)
@@ -256,7 +258,7 @@ def test_out_may_overlap_the_scores(isa, name, dtype):
     ],
 )
 @pytest.mark.parametrize("x", [np.zeros((2, 3)), np.zeros((2, 3), int)], ids=["here", "SciPy"])
-def test_wrong_out(name, x, out, message):
+def test_a_wrong_out_of_scores_is_refused(name, x, out, message):
     keywords = {"keepdims": True} if name == "logsumexp" else {}
     x = x if name != "logsumexp" else np.zeros((2, 3, 4), x.dtype)
     if name == "logsumexp":
@@ -265,13 +267,13 @@ def test_wrong_out(name, x, out, message):
         getattr(softmax_ext, name)(x, -1, out=out, **keywords)
 
 
-def test_out_with_two_results():
+def test_out_for_two_results_is_refused():
     with pytest.raises(ValueError, match="return_sign"):
         softmax_ext.logsumexp(np.zeros(3), return_sign=True, out=np.zeros(()))
 
 
 @pytest.mark.parametrize("n_threads", [0, 1.5])
-def test_wrong_n_threads(name, n_threads):
+def test_a_wrong_n_threads_is_refused(name, n_threads):
     with pytest.raises((ValueError, TypeError), match="n_threads"):
         getattr(softmax_ext, name)(np.zeros(3), n_threads=n_threads)
 
@@ -307,7 +309,7 @@ def test_no_bit_depends_on_the_other_rows(isa, name, dtype, shape):
 @pytest.mark.parametrize("axis", [0, 1])
 @needs_kernels
 def test_log_softmax_of_the_winner_keeps_its_digits(isa, tolerance, K, axis):
-    """Where SciPy returns 0."""
+    """SciPy returns 0 there."""
     margins = np.linspace(5, 80 if tolerance.dtype == np.float32 else 700, 40).astype(tolerance.dtype)
     x = np.random.default_rng(0).uniform(-2, 0, (40, K)).astype(tolerance.dtype) - margins[:, np.newaxis]
     x[:, K // 2] = 0
@@ -321,7 +323,7 @@ def test_log_softmax_of_the_winner_keeps_its_digits(isa, tolerance, K, axis):
 
 @needs_kernels
 @pytest.mark.parametrize("shape", [(1, 3_000_000), (3_000_000, 1), (1_000_000, 3)], ids=str)
-def test_a_long_sum_in_float32(isa, shape):
+def test_a_long_sum_in_float32_keeps_its_digits(isa, shape):
     """In one running sum each would err by a thousandth."""
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     axis = int(np.argmax(shape))
@@ -335,8 +337,8 @@ LONG_ROWS = [(2**19 + 1,), (2, 700_001), (1, 1_234_567), (700, 1, 900)]
 
 
 @pytest.mark.parametrize("shape", LONG_ROWS, ids=str)
-def test_a_row_that_is_cut(isa, name, tolerance, shape):
-    """Against float64's exact enough sums; the same bits for all threads and over the scores."""
+def test_a_row_that_is_cut_is_as_scipys(isa, name, tolerance, shape):
+    """The oracle is SciPy in float64; the bits are the same for all threads and over the scores."""
     x = (np.random.default_rng(0).standard_normal(shape) * 3).astype(tolerance.dtype)
     x.flat[-5] = 20.0  # the top, in the last piece
     run, axis = getattr(softmax_ext, name), None if len(shape) != 2 else 1
@@ -352,7 +354,7 @@ def test_a_row_that_is_cut(isa, name, tolerance, shape):
 
 @pytest.mark.parametrize("place", [3, 2**18, -1])
 @pytest.mark.parametrize("value", [inf, -inf, nan, "all -inf", "overflow"], ids=str)
-def test_a_special_value_in_a_row_that_is_cut(isa, name, dtype, value, place):
+def test_a_special_value_in_a_row_that_is_cut_is_as_scipys(isa, name, dtype, value, place):
     x = np.random.default_rng(0).standard_normal(2**19 + 77).astype(dtype)
     if isinstance(value, str):
         limit = np.finfo(dtype).max
@@ -363,14 +365,14 @@ def test_a_special_value_in_a_row_that_is_cut(isa, name, dtype, value, place):
     assert_like_scipy(name, x)
 
 
-def test_a_tiny_sum_beside_a_top_in_a_later_piece(isa):
+def test_a_tiny_sum_beside_a_top_in_a_later_piece_is_kept(isa):
     x = np.full(10**6, -90.0)
     x[-1] = 0
     np.testing.assert_allclose(softmax_ext.logsumexp(x), 999_999 * np.exp(-90.0), rtol=1e-13)
     np.testing.assert_allclose(softmax_ext.logsumexp(x[-9000:]), 8999 * np.exp(-90.0), rtol=1e-13)
 
 
-def test_against_mpmath(isa):
+def test_functions_are_those_of_mpmath(isa):
     x = np.random.default_rng(0).uniform(-5, 5, 20)
     with mpmath.workdps(40):
         total = sum(mpmath.exp(mpmath.mpf(t)) for t in x.tolist())
@@ -385,7 +387,7 @@ def test_against_mpmath(isa):
 @needs_kernels
 @pytest.mark.parametrize("shape", [(2_000, 10), (10, 2_000), (20, 1_003)], ids=str)
 def test_what_can_be_read_in_place_is_not_copied(isa, shape, monkeypatch):
-    """Rows and columns at any distance, transposed arrays, several axes that are one."""
+    """Rows and columns may lie at any distance, arrays may be transposed, and several axes may be one."""
 
     def copied(*arguments):
         raise AssertionError("copied")
@@ -442,7 +444,7 @@ except KeyboardInterrupt:
     *((name, K) for name in ("softmax", "logsumexp", "cross_entropy") for K in (100, 10_000)),
     ("softmax", 2 * 10**7), ("logsumexp", 2 * 10**7),
 ])  # fmt: skip
-def test_ctrl_c_ends_a_long_call(name, K):
+def test_ctrl_c_ends_a_long_call_of_scores(name, K):
     """A long call ends within a second of Ctrl-C, on the slowest level."""
     env = os.environ | {"SOFTMAX_EXT_ISA": dispatch.available()[-1]}
     command = [sys.executable, "-c", LONG, name, str(K)]

@@ -33,7 +33,7 @@ def samples(kind, dtype, N=203, D=37, K=5):
 @pytest.mark.parametrize("blocks", [999, 2**30])
 @pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_sums_of_classes(isa, dtype, kind, weighed, blocks, monkeypatch):
+def test_sums_of_classes_are_right(isa, dtype, kind, weighed, blocks, monkeypatch):
     if isa == dispatch.REFERENCE:
         pytest.skip("the reference makes a pass instead of sums")
     X, y, s, wide = samples(kind, dtype)
@@ -51,13 +51,13 @@ def test_sums_of_classes(isa, dtype, kind, weighed, blocks, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_moments(isa, dtype, kind):
+def test_moments_are_right(isa, dtype, kind):
     X, _, _, wide = samples(kind, dtype)
     np.testing.assert_allclose(sums.moments(X), [wide.sum(axis=0), np.square(wide).sum(axis=0)], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["f4", "f8", "f2", "i1"])
-def test_moments_of_whole_numbers(isa, kind):
+def test_moments_of_whole_numbers_are_exact(isa, kind):
     X = np.random.default_rng(0).integers(-9, 9, (103, 37)).astype(kind)
     want = X.sum(axis=0, dtype=float), np.square(X, dtype=float).sum(axis=0)
     for given in (X, np.asfortranarray(X), np.hstack([X, X])[:, :37], X[::-1]):
@@ -66,7 +66,7 @@ def test_moments_of_whole_numbers(isa, kind):
 
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("kind", [*KINDS, "soft", "offset", "float16"])
-def test_at_constant_posteriors(isa, dtype, kind, intercept, monkeypatch):
+def test_constant_posteriors_have_the_loss_and_gradient_of_a_pass(isa, dtype, kind, intercept, monkeypatch):
     """A pass over such parameters says the same."""
     monkeypatch.setattr(memory, "SUMMED_FLOPS", 0)
     X, y, s, wide = samples(kind if kind in KINDS else "array", dtype)
@@ -89,7 +89,7 @@ def test_at_constant_posteriors(isa, dtype, kind, intercept, monkeypatch):
 
 @needs_kernels
 @pytest.mark.parametrize("other", ["columns", "swapped", "float16", "int8"])
-def test_layouts_and_types_give_the_same_bits(dtype, other, monkeypatch):
+def test_sums_of_any_layout_and_type_have_the_same_bits(dtype, other, monkeypatch):
     monkeypatch.setattr(memory, "SUMMED_FLOPS", 0)
     monkeypatch.setattr(sums, "CONVERTED_BYTES", 999)
     X, y, s, _ = samples("csr" if other == "int8" else "array", dtype)

@@ -77,7 +77,7 @@ def test_a_sample_of_the_rows_weighs_what_all_do():
     np.testing.assert_allclose(some, part.hessian(w)[np.ix_(kept, kept)], rtol=1e-10, atol=1e-8)
 
 
-def test_offsets_and_probabilities_count():
+def test_the_support_takes_offsets_and_probabilities():
     rng = np.random.default_rng(0)
     X, Y, offset = rng.standard_normal((70, 6)), rng.random((70, 3)), rng.standard_normal((70, 3))
     objective = SoftmaxObjective(X, Y, offset=offset)
@@ -112,7 +112,7 @@ def test_a_step_of_what_is_kept_leaves_the_rest(K, grouped):
         np.testing.assert_array_equal(kept[: M.apart], [0, 3, 4, 11])
 
 
-def test_pairs_that_leave_it_are_forgotten():
+def test_pairs_that_leave_the_support_are_forgotten():
     objective, rng = problem(3), np.random.default_rng(0)
     pairs, M, w = Pairs(objective.size), Diagonal(objective.parameters), np.zeros(objective.size)
     kept = np.arange(20, objective.size)
@@ -129,8 +129,8 @@ def test_pairs_that_leave_it_are_forgotten():
 
 
 @pytest.mark.parametrize("kind", ["whole", "support", "blocks", "one block", "diagonal"])
-def test_it_changes_with_the_penalty_as_another_would_be(kind, monkeypatch):
-    """Along a path of elastic nets."""
+def test_a_model_follows_the_penalty_as_a_new_one_would_be(kind, monkeypatch):
+    """Along a path of elastic nets it is kept from value to value."""
     objective, w = problem(3), 0.002 * np.random.default_rng(0).standard_normal(60)
     w *= kind != "one block"  # at 0 all classes have the same
     before, then, kept = objective.penalty, Penalty(1e4, 0.1, weights=objective.penalty.weights), np.arange(20, 60)
@@ -157,7 +157,7 @@ def test_it_changes_with_the_penalty_as_another_would_be(kind, monkeypatch):
     np.testing.assert_allclose(M.times(s), want.times(s), rtol=3e-3, atol=3e-3 * abs(want.times(s)).max())
 
 
-def test_pairs_change_with_the_penalty():
+def test_pairs_follow_the_penalty():
     objective, rng = problem(3), np.random.default_rng(0)
     pairs, M, change = Pairs(objective.size), Diagonal(objective.parameters), rng.random(objective.size)
     steps = rng.standard_normal((13, objective.size))  # of which ten stay, from row 3 of theirs on
@@ -192,7 +192,7 @@ def test_a_path_of_elastic_nets_goes_on_with_its_model(monkeypatch):
 
 @pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.parametrize("grouped", [False, True])
-def test_fits_take_fewer_passes_with_it(grouped, storage, monkeypatch):
+def test_fits_take_fewer_passes_with_the_support(grouped, storage, monkeypatch):
     """The fits also end at the same minimum."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((600, 50)) @ np.diag(np.geomspace(0.1, 10, 50)) + 3
@@ -227,7 +227,7 @@ def test_there_is_no_support_where_it_would_cost_too_much():
     assert support.rows_for(Large(), np.arange(1000), 1000) == least  # and so many iterations make it cheap enough
 
 
-def test_standardised_features_have_theirs():
+def test_the_support_of_standardised_features_is_that_of_scaled_ones():
     from softmax_ext._fit.scaling import Scaling, StandardisedObjective
     from softmax_ext._objective.binomial import objective_of
 

@@ -130,7 +130,7 @@ def test_what_has_no_values_here_is_refused():
 @pytest.mark.parametrize("layout", ["C", "F", "rows apart", "backwards"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("library", ["torch", "jax.numpy"])
-def test_tensors_of_two_bytes_and_of_any_layout(library, dtype, layout):
+def test_tensors_of_two_bytes_and_of_any_layout_are_read(library, dtype, layout):
     pytest.importorskip("ml_dtypes")
     numpy_like = pytest.importorskip(library)
     X = np.random.default_rng(4).standard_normal((2 * N, D)).astype("f4")
@@ -165,7 +165,7 @@ def test_jax_refuses_traced_values():
 
 
 @pytest.mark.parametrize("set_it", ["", "1"])
-def test_with_and_without_scipys_own_array_api(set_it, run_python):
+def test_scipys_own_array_api_still_computes_what_it_did(set_it, run_python):
     """Where SciPy computes tensors that this package cannot, it still does."""
     pytest.importorskip("torch")
     code = """
@@ -185,7 +185,7 @@ assert type(softmax_ext.logsumexp(array)) is np.float64
     assert run_python(code, SCIPY_ARRAY_API=set_it) == ("SciPy's" if set_it else "refused")
 
 
-def test_nothing_is_imported(run_python):
+def test_no_library_of_tensors_is_imported(run_python):
     code = "import sys, softmax_ext; softmax_ext.softmax([1.0]); print({'torch', 'jax', 'scipy'} & set(sys.modules))"
     assert run_python(code) == "set()"
 

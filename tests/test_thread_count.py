@@ -47,13 +47,13 @@ def test_the_argument_is_counted_as_documented(machine, n_threads, expected):
 
 
 @pytest.mark.parametrize("n_threads", [0, np.int64(0)])
-def test_zero_is_an_error(n_threads):
+def test_zero_threads_are_an_error(n_threads):
     with pytest.raises(ValueError, match="n_threads must not be 0"):
         _threads.effective(n_threads)
 
 
 @pytest.mark.parametrize("n_threads", [True, np.True_, 1.0, np.float64(2), "2", b"2", [1], np.array([1, 2]), object()])
-def test_what_is_no_integer_is_an_error(n_threads):
+def test_a_number_of_threads_that_is_no_integer_is_an_error(n_threads):
     with pytest.raises(TypeError, match="n_threads must be an integer or None"):
         _threads.effective(n_threads)
 
@@ -107,7 +107,7 @@ def test_a_quota_limits_the_default(version, text, expected, tmp_path):
         (None, {"cpu.max": "200000 100000"}, None),  # not Linux
     ],
 )
-def test_quota_of_nested_groups(membership, files, expected, tmp_path):
+def test_the_least_quota_of_nested_groups_holds(membership, files, expected, tmp_path):
     if membership is not None:
         (tmp_path / "membership").write_text(membership)
     for name, text in files.items():
@@ -120,7 +120,7 @@ ACCEPTED = dict.fromkeys(["1", " 3 ", "4,2"], True) | dict.fromkeys(["", "0", "-
 
 
 @pytest.mark.parametrize(("value", "expected"), ACCEPTED.items())
-def test_accepted_values_of_omp_num_threads(value, expected):
+def test_values_of_omp_num_threads_are_accepted_as_libgomp_does(value, expected):
     assert _threads.accepted(value) is expected
 
 
@@ -129,7 +129,7 @@ PRINT_COUNTS = "from softmax_ext._core import threads as t; print(t.effective(),
 
 @needs_openmp
 @pytest.mark.parametrize("value", ["1", "3", "2,1", "1000000"])
-def test_omp_num_threads(value):
+def test_omp_num_threads_is_the_default(value):
     threads, _, most = map(int, run_python(PRINT_COUNTS, OMP_NUM_THREADS=value).split())
     assert threads == min(int(value.partition(",")[0]), most)
 
@@ -137,7 +137,7 @@ def test_omp_num_threads(value):
 @needs_openmp
 @pytest.mark.skipif("gcc" not in softmax_ext.show_config().compiler, reason="LLVM's OpenMP ends the process by itself")
 @pytest.mark.parametrize("value", ["", "abc", "0", "-1"])
-def test_omp_num_threads_that_libgomp_refuses(value):
+def test_omp_num_threads_that_libgomp_refuses_says_nothing(value):
     threads, share, _ = run_python(PRINT_COUNTS, OMP_NUM_THREADS=value).split()
     assert threads == share
 
@@ -178,20 +178,20 @@ def fork():
 @needs_openmp
 @needs_fork
 @pytest.mark.parametrize("where", ["fork()", "t = threading.Thread(target=fork); t.start(); t.join()"])
-def test_child_of_a_fork_has_a_team(where):
+def test_the_child_of_a_fork_has_a_team(where):
     counts = f"{_threads.effective()} {_threads.effective(7)}"
     assert run_python(f"{FORK}for _ in range(10): {where}").splitlines() == [counts] * 10
 
 
 @needs_openmp
 @needs_fork
-def test_child_runs_alone_where_the_team_cannot_be_let_go():
+def test_a_child_runs_alone_where_the_team_cannot_be_let_go():
     """This is so with an OpenMP that cannot be paused; the parent keeps its threads."""
     code = f"{FORK}_threads._before_fork(lambda: False); fork(); print(_threads._most)"
     assert run_python(code).splitlines() == ["1 1", str(_threads._most)]
 
 
 @pytest.mark.optimised
-def test_default_is_cheap():
-    """0.1 µs measured; a system call or a file in it would take microseconds."""
+def test_the_default_is_cheap_to_find():
+    """0.1 µs were measured; a system call or a file in it would take microseconds."""
     assert min(timeit.repeat(_threads.effective, number=1000, repeat=20)) / 1000 < 1e-6

@@ -26,7 +26,9 @@ def results(arguments, keywords, n_threads):
 
 @CASES
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_the_number_of_threads_changes_no_bit(isa, dtype, storage, shape, labels, weights, seed, make_problem):
+def test_the_number_of_threads_changes_no_bit_of_a_pass(
+    isa, dtype, storage, shape, labels, weights, seed, make_problem
+):
     arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights=weights, storage=storage)
     one = results(arguments, keywords, 1)
     for n_threads in (2, 3, 4, 7, 16, None):
@@ -49,8 +51,8 @@ def test_fifty_runs_change_no_bit(isa, dtype, storage, make_problem):
 
 
 @CASES
-def test_eight_python_threads_at_once(isa, dtype, storage, labels, weights, make_problem):
-    """Each with a problem of its own, of the shapes that share least, and all with one more that they share."""
+def test_eight_python_threads_at_once_get_the_bits_of_one(isa, dtype, storage, labels, weights, make_problem):
+    """Each has a problem of its own, of the shapes that share least, and all have one more that they share."""
     shapes = [(5003, 54, 7), (701, 33, 1000), (67, 1030, 200), (2048, 16, 17)]
     kinds = {"labels": labels, "weights": weights, "storage": storage}
     problems = [make_problem(*shape, dtype, i, **kinds) for i, shape in enumerate(2 * shapes)]

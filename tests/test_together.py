@@ -54,7 +54,7 @@ def test_each_model_gets_its_bits(isa, storage, element, shape, models, n_thread
     assert_each_is_alone(parts, at)
 
 
-def test_one_of_them_is_the_references(isa):
+def test_each_model_is_that_of_the_reference(isa):
     X, y = problem(1031, 30, "f8")
     parts, at = parts_of(BinomialObjective(X, y, l2=0.1), 3)
     found = BinomialObjective.together(parts, at)
@@ -68,7 +68,7 @@ def test_one_of_them_is_the_references(isa):
 @pytest.mark.parametrize(
     "what", ["offset", "probabilities", "no intercept", "penalty weights", "strided", "more than a kernel's"]
 )
-def test_each_model_gets_its_bits_of(what):
+def test_each_model_gets_its_bits_whatever_belongs_to_its_samples(what):
     X, y = problem(60_007, 60 if what == "strided" else 9)  # whose conversion is cut into pieces
     rng, more = np.random.default_rng(0), {}
     if what == "offset":
@@ -84,7 +84,7 @@ def test_each_model_gets_its_bits_of(what):
     assert_each_is_alone(*parts_of(whole, 19 if what.startswith("more") else 3))
 
 
-def test_a_pass_of_several_blocks(monkeypatch):
+def test_each_model_gets_its_bits_over_several_blocks(monkeypatch):
     from softmax_ext._core import plan
 
     monkeypatch.setattr(plan, "BLOCK_BYTES", 2**18)
@@ -97,7 +97,7 @@ def test_a_pass_of_several_blocks(monkeypatch):
         cached.cache_clear()
 
 
-def test_standardised_models_too():
+def test_standardised_models_get_their_bits():
     from softmax_ext._fit.scaling import standardised
     from softmax_ext._objective.parameters import Parameters
 
@@ -108,7 +108,7 @@ def test_standardised_models_too():
     assert_each_is_alone(*parts_of(whole, 4), type(whole).together)
 
 
-def test_refusals():
+def test_a_shared_read_names_what_it_refuses():
     X, y = problem(37, 3)
     whole = BinomialObjective(X, y)
     kernels, rows = dispatch.kernels, Rows(X, y)
@@ -150,7 +150,7 @@ def fit(X, y, offset=None, **parameters):
 
 @pytest.mark.parametrize("case", ["few", "many", "csr", "standardised", "offset", "tight", "newton", "wide"])
 def test_folds_that_read_together_find_what_they_find_alone(case, in_step, monkeypatch):
-    """To the bit, in fewer reads than half of the evaluations."""
+    """They do to the bit, in fewer reads than half of the evaluations."""
     N, D = {"many": (900, 150), "wide": (60, 700)}.get(case, (1031, 12))
     X, y = problem(N, D, "f4", "csr" if case == "csr" else "dense")
     y = (X[:, :3].sum(axis=1) + np.random.default_rng(0).logistic(size=N) > 0).astype(int)
@@ -214,6 +214,6 @@ def test_threads_change_no_bit_of_folds_that_read_together(n_threads, in_step):
         assert np.array_equal(getattr(one, name), getattr(several, name)), name
 
 
-def test_more_folds_than_a_read_serves(in_step):
+def test_more_folds_than_a_read_serves_are_fitted(in_step):
     X, y = problem(300, 4, "f8")
     assert fit(X, y, cv=20, Cs=2).coefs_paths_.shape == (20, 1, 2, 1, 5)

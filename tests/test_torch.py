@@ -105,14 +105,14 @@ def assert_like_double(function, exact, leaves, target, options):
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("shape", [(7,), (1, 1), (5, 3), (70, 130), (3, 4, 5), (2, 3, 4, 5)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_scores_like_pytorch(dtype, shape, reduction, runs):
+def test_cross_entropy_is_pytorchs(dtype, shape, reduction, runs):
     for case in cases(shape, dtype):
         options = {**case.options, "reduction": reduction}
         assert_like_double(ours.cross_entropy, theirs.cross_entropy, [case.input], case.target, options)
     assert len(runs) == 2 * 16
 
 
-def test_every_level(isa, runs):
+def test_cross_entropy_is_pytorchs_at_every_level(isa, runs):
     for case in cases((40, 33), torch.float32):
         assert_like_double(ours.cross_entropy, theirs.cross_entropy, [case.input], case.target, case.options)
     assert len(runs) == 2 * 16
@@ -129,7 +129,7 @@ def linear_of_pytorch(x, W, b, target, **options):
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("sizes", [(None, 5, 4), (9, 1, 1), (9, 5, 4), (300, 17, 70), (50, 30, 200)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_linear_like_pytorch(dtype, sizes, reduction, runs):
+def test_linear_cross_entropy_is_pytorchs(dtype, sizes, reduction, runs):
     N, D, K = sizes
     rng = torch.Generator().manual_seed(0)
     shapes = ((D,) if N is None else (N, D), (K, D), (K,))
@@ -160,8 +160,8 @@ COPIED = {
 
 @pytest.mark.parametrize("layout", [*LAYOUTS, *COPIED])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_layouts(dtype, layout, runs):
-    """The numbers of contiguous scores, and no copy of N x K where the kernels can do without."""
+def test_scores_of_any_layout_give_the_numbers_of_contiguous_ones(dtype, layout, runs):
+    """N x K scores are not copied where the kernels can do without."""
     Z = (LAYOUTS | COPIED)[layout](torch.randn(4000, 70).to(dtype))
     y = torch.randint(0, Z.shape[1], (Z.shape[0], *Z.shape[2:]))
     contiguous = Z.detach().resolve_neg().contiguous()
@@ -180,7 +180,7 @@ def test_layouts(dtype, layout, runs):
         assert peak < Z.numel() * Z.itemsize / 3
 
 
-def test_targets_and_upstream_gradients_of_any_layout(runs):
+def test_targets_and_upstream_gradients_of_any_layout_are_taken(runs):
     Z, y, Y = torch.randn(30, 7, 4), torch.randint(0, 7, (4, 30)).t(), torch.rand(4, 7, 30).permute(2, 1, 0)
     for target in (y, Y):
         got, want = (
@@ -202,7 +202,7 @@ def test_ignored_rows_have_no_gradient_whatever_comes_from_above(reduction):
 
 
 @pytest.mark.parametrize("function", ["cross_entropy", "linear_cross_entropy"])
-def test_all_ignored(function):
+def test_a_batch_of_ignored_rows_has_no_gradient(function):
     Z, W = torch.randn(4, 3, requires_grad=True), torch.randn(5, 3, requires_grad=True)
     loss = getattr(ours, function)(*(Z, W) if "linear" in function else (Z,), torch.full((4,), -100))
     loss.backward()
@@ -249,8 +249,8 @@ GRADIENT_CHECKS = [
 
 
 @pytest.mark.parametrize("reduction, smoothing, probabilities", GRADIENT_CHECKS)
-def test_gradcheck(reduction, smoothing, probabilities, runs):
-    """First and second derivatives by differences, backward in batches and forward mode, in float64."""
+def test_derivatives_pass_gradcheck(reduction, smoothing, probabilities, runs):
+    """The first and second are compared with differences, backward in batches and forward mode, in float64."""
     torch.manual_seed(0)
     x, W, b = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((6, 3), (5, 3), (5,)))
     Z = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
@@ -268,8 +268,8 @@ def test_gradcheck(reduction, smoothing, probabilities, runs):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_opcheck(dtype, reduction):
-    """PyTorch's own check of an operator: its schema, its autograd, fake tensors, traced forward and backward."""
+def test_operators_pass_opcheck(dtype, reduction):
+    """PyTorch itself checks their schema, their autograd, fake tensors, and what is traced forward and backward."""
     torch.manual_seed(0)
     x, W, b = (torch.randn(shape, dtype=dtype, requires_grad=True) for shape in ((6, 3), (5, 3), (5,)))
     Z, w = torch.randn(6, 5, dtype=dtype, requires_grad=True), torch.rand(5, dtype=dtype)
@@ -293,8 +293,8 @@ def compiled(function, backend, **options):
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_compile(reduction, runs):
-    """Without a break, and with the shapes open; the bits of uncompiled calls."""
+def test_compiled_calls_compute_what_uncompiled_ones_do(reduction, runs):
+    """The graph has no break, and its shapes are open."""
 
     def step(x, W, y):
         Z = torch.tanh(x) @ W.T
@@ -315,7 +315,7 @@ def test_compile(reduction, runs):
         torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=1e-7)
 
 
-def test_compile_by_inductor(runs):
+def test_inductor_compiles_the_operators(runs):
     x, W, y = torch.randn(64, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True), torch.arange(64) % 50
     run = compiled(lambda x, W: ours.linear_cross_entropy(x, W, y) + ours.cross_entropy(x @ W.T, y), "inductor")
     got = torch.autograd.grad(run(x, W) * 2, (x, W))
@@ -347,7 +347,7 @@ def test_transforms_are_pytorchs_own(name, runs):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_double_backward_is_pytorchs_own(reduction):
-    """By create_graph, whose first gradients have a history."""
+    """With create_graph the first gradients have a history."""
     Z, x, W = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((6, 5), (6, 3), (5, 3)))
     y, seconds = torch.tensor([0, 1, 2, 3, 4, 1]), []
     for m in (ours, theirs):
@@ -358,8 +358,8 @@ def test_double_backward_is_pytorchs_own(reduction):
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_backward_again(keep, runs):
-    """A retained graph gives the same gradient again, though the first was added to in place; else it is gone."""
+def test_backward_again_gives_the_same_gradient(keep, runs):
+    """A graph that is kept does although the first was added to in place; one that is not kept is gone."""
     x, y = torch.randn(6, 3), torch.tensor([0, 1, 2, 3, 4, 1])
     W = torch.randn(5, 3, requires_grad=True)
     loss = ours.linear_cross_entropy(x, W, y)
@@ -376,7 +376,7 @@ def test_backward_again(keep, runs):
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_checkpointing(reentrant, runs):
+def test_checkpointed_layers_have_the_same_gradient(reentrant, runs):
     from torch.utils.checkpoint import checkpoint
 
     x, y = torch.randn(6, 3, requires_grad=True), torch.tensor([0, 1, 2, 3, 4, 1])
@@ -393,7 +393,7 @@ def test_checkpointing(reentrant, runs):
 
 @pytest.mark.parametrize("probabilities", [False, True])
 @pytest.mark.parametrize("dtypes", [*itertools.product(DTYPES[:1] + DTYPES[2:], repeat=2)], ids=str)
-def test_autocast(dtypes, probabilities, runs):
+def test_autocast_rounds_no_scores(dtypes, probabilities, runs):
     """The loss is float32 and the gradients are of what they are for; scores are not rounded on the way."""
     x, W = torch.randn(6, 3).to(dtypes[0]).requires_grad_(), torch.randn(5, 3).to(dtypes[1]).requires_grad_()
     Z = torch.randn(6, 5).to(dtypes[0]).requires_grad_()
@@ -557,7 +557,7 @@ def test_what_is_left_to_pytorch(what, runs, monkeypatch):
         assert got is want or (not isinstance(want, torch.Tensor) and got == want)
 
 
-def test_deprecated_reductions():
+def test_deprecated_reductions_are_pytorchs():
     Z, y = torch.randn(4, 5), torch.tensor([0, 1, 2, 3])
     with pytest.warns(UserWarning, match="deprecated"):
         assert ours.cross_entropy(Z, y, size_average=False) == theirs.cross_entropy(Z, y, reduction="sum")
@@ -624,8 +624,8 @@ def pytorchs_own_samples():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_pytorchs_own_samples(dtype, runs):
-    """The inputs by which PyTorch tests its functions, theirs beside ours; and its modules' inputs."""
+def test_pytorchs_own_samples_give_its_results(dtype, runs):
+    """They are the inputs by which PyTorch tests its functions and its modules."""
     found = pytorchs_own_samples()
     assert "nn.functional.cross_entropy" in found
     tolerance = {"rtol": 4 * EPS[dtype], "atol": 8 * EPS[dtype]}
@@ -653,5 +653,5 @@ def test_pytorchs_own_samples(dtype, runs):
     assert len(runs) > 50
 
 
-def test_docstrings():
+def test_examples_of_torch_run():
     assert doctest.testmod(ours) == (0, 21)

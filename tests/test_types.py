@@ -93,7 +93,7 @@ def test_a_model_of_two_classes_has_one_row(K, rows):
 
 @given(layouts, st.floats(0, 1e3), st.integers(0, 2**32 - 1))
 def test_penalty_has_the_derivatives_of_its_value(parameters, l2, seed):
-    """Which is quadratic, so that differences are exact but for rounding."""
+    """The value is quadratic, so that differences are exact but for rounding."""
     penalty, size = Penalty(l2), parameters.size
     w, v = np.random.default_rng(seed).standard_normal((2, size))
     W, V = parameters.weights(w), parameters.weights(v)
@@ -205,7 +205,7 @@ def test_what_is_imported_late_needs_an_optional_package(modules):
 
 
 def test_a_module_is_no_longer_than_can_be_read_at_once():
-    """400 lines; what tells users of its functions, and comments, come on top."""
+    """It has at most 400 lines; what tells users of its functions, and comments, come on top."""
     lengths = {}
     for path in Path(softmax_ext.__file__).parent.rglob("*.py"):
         source = path.read_text(encoding="utf-8")

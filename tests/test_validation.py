@@ -53,7 +53,7 @@ def test_parameters_beyond_float32_become_infinite_and_stay_not_finite(W):
 
 
 @pytest.mark.parametrize("kind", ["i1", "u1", "<i2", ">i2", "u2", "<i4", ">i4", "u4", "<i8", ">i8", "<u8", ">u8"])
-def test_labels_of_every_integer_dtype(kind):
+def test_labels_of_every_integer_dtype_are_taken(kind):
     y = np.array([4, 0, 3, 1], kind)
     for labels in (y, y.repeat(2)[::2], np.frombuffer(b" " + y.tobytes(), y.dtype, offset=1), list(y)):
         given = problem(y=labels)
@@ -92,7 +92,7 @@ def subclass(x):
 
 
 @pytest.mark.parametrize("like", [np.ndarray.tolist, Frame, subclass])
-def test_array_likes(like):
+def test_array_likes_become_arrays(like):
     X, W = np.arange(N * D).reshape(N, D), np.arange(K * D).reshape(K, D)
     y, b = np.arange(N), np.arange(K)
     given = problem(like(X), like(y), like(W), like(b), sample_weight=like(y), class_weight=like(b))
@@ -101,7 +101,7 @@ def test_array_likes(like):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_no_weights():
+def test_without_weights_m_is_the_number_of_samples():
     given = problem(label_smoothing=np.float32(0.25))
     assert given.s is None and given.m == N and given.smoothing == 0.25 and type(given.smoothing) is float
 
@@ -139,7 +139,7 @@ def test_balanced_takes_a_class_without_weight_for_absent():
     np.testing.assert_array_equal(given.s, [2, 2, 0])
 
 
-def test_nothing_that_is_passed_is_changed():
+def test_checks_leave_arguments_as_they_were():
     arrays = [np.array(a) for a in (np.ones((N, D), ">f4"), np.arange(N), np.ones((K, D)), np.ones(K), np.ones(N))]
     class_weight = {0: 2.0}
     before = [array.tobytes() for array in arrays]
@@ -175,12 +175,12 @@ CONVERTED = {
 
 
 @pytest.mark.parametrize("block", IN_PLACE.values(), ids=IN_PLACE)
-def test_blocks_read_in_place(block):
+def test_native_blocks_are_read_in_place(block):
     assert is_native(block, F8) and native(block, F8) is block
 
 
 @pytest.mark.parametrize("block", CONVERTED.values(), ids=CONVERTED)
-def test_blocks_converted(block):
+def test_other_blocks_are_converted(block):
     copy = native(block, F8)
     assert not is_native(block, F8) and copy.flags.carray and copy.dtype == F8
     np.testing.assert_array_equal(copy, block)
@@ -200,8 +200,8 @@ def test_blocks_of_probabilities_name_their_first_bad_entry(bad):
             check_block(block, 100)
 
 
-def test_a_bad_probability_that_another_thread_puts_right(monkeypatch):
-    """Between the look that finds it and the one that tells where: it was an IndexError."""
+def test_a_bad_probability_that_another_thread_puts_right_is_no_error(monkeypatch):
+    """It does between the look that finds it and the one that tells where, which was an IndexError."""
     Y = np.array([[-1.0, 1.0]])
     argwhere = np.argwhere
 
@@ -214,7 +214,7 @@ def test_a_bad_probability_that_another_thread_puts_right(monkeypatch):
     assert (Y == 1).all()
 
 
-def test_scoring():
+def test_scoring_is_in_the_dtype_of_X():
     X, out = np.ones((N, D), F4), np.empty((N, K), F4)
     given = check_scoring(X, np.ones((K, D)), None, out)
     assert given.X is X and given.dtype == given.W.dtype == F4 and given.b is None and given.out is out

@@ -21,7 +21,7 @@ def level(request):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_inner_products(level, dtype, size):
+def test_inner_products_are_those_of_long_double(level, dtype, size):
     rows, v, u, _ = problem(size, dtype)
     bound = 1e-15 * (np.abs(rows) @ np.abs(v) + np.abs(rows) @ np.abs(u)) * 10
     both = vectors.dots(rows, v, u)
@@ -33,7 +33,7 @@ def test_inner_products(level, dtype, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_combinations_and_differences(level, dtype, size):
+def test_combinations_and_differences_are_right(level, dtype, size):
     rows, v, _, shares = problem(size, dtype)
     want = 0.5 * v + shares @ rows.astype(float)
     got = vectors.combine(0.5, v, shares, rows)
@@ -46,7 +46,7 @@ def test_combinations_and_differences(level, dtype, size):
 
 
 @pytest.mark.parametrize("n, D, M", [(1, 1, 1), (7, 31, 3), (130, 515, 17), (1001, 200, 9)])
-def test_several_combinations_at_once(level, dtype, n, D, M):
+def test_several_combinations_at_once_are_right(level, dtype, n, D, M):
     rng = np.random.default_rng(n)
     rows, shares = rng.standard_normal((n, D)).astype(dtype), rng.standard_normal((M, n)).T
     got = vectors.combinations(rows, shares)
@@ -56,7 +56,7 @@ def test_several_combinations_at_once(level, dtype, n, D, M):
         np.testing.assert_array_equal(vectors.combinations(rows, shares, n_threads), got)
 
 
-def test_every_number_of_threads_gives_the_same_bits(isa, dtype):
+def test_every_number_of_threads_gives_sweeps_the_same_bits(isa, dtype):
     rows, v, u, shares = problem(vectors.PARALLEL // 2 + 77, dtype)
     assert rows.size > vectors.PARALLEL
 
@@ -81,7 +81,7 @@ def test_a_product_alone_is_that_of_a_row(level, size):
 
 @pytest.mark.parametrize("place", [0, 15, 16, 37])
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
-def test_the_largest_of_what_is_not_finite(level, place, odd):
+def test_the_largest_of_what_is_not_finite_is_not_finite(level, place, odd):
     v = np.linspace(-1, 1, 38)
     v[place] = odd
     np.testing.assert_equal(vectors.largest(v), abs(odd))

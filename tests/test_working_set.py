@@ -69,7 +69,7 @@ def test_a_fit_ends_where_one_among_all_features_does(K, storage, kind, monkeypa
     assert again.n_iter == 0 and again.converged
 
 
-def test_who_comes_in():
+def test_features_beyond_their_threshold_come_in():
     dW = np.array([[0.5, -0.9, 0.2, 0.0, 0.7], [0.1, 0.1, -0.2, 0.3, 0.1]])
     W = np.zeros((2, 5))
     penalty = Penalty(l1=0.4)
@@ -107,7 +107,7 @@ def test_paths_and_estimators_go_among_some_features(storage, monkeypatch):
         np.testing.assert_allclose(seen[-1][: model.coef_.size].reshape(model.coef_.shape), model.coef_, atol=1e-12)
 
 
-def test_iterations_among_features_count(monkeypatch):
+def test_iterations_among_features_count_towards_max_iter(monkeypatch):
     X, y, s = text(4)
     monkeypatch.setattr(working_set, "WIDE", 100)
     objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.005), sample_weight=s)
@@ -122,7 +122,7 @@ def test_iterations_among_features_count(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_no_bit_depends_on_threads(dtype, monkeypatch):
+def test_no_bit_of_a_working_set_depends_on_threads(dtype, monkeypatch):
     monkeypatch.setattr(working_set, "WIDE", 100)
     X, y, s = text(5, N=1203, dtype=dtype)
     ends = []
@@ -132,7 +132,7 @@ def test_no_bit_depends_on_threads(dtype, monkeypatch):
     assert len(set(ends)) == 1
 
 
-def test_float32_ends_by_rounding_at_most(monkeypatch):
+def test_a_working_set_of_float32_ends_by_rounding_at_most(monkeypatch):
     monkeypatch.setattr(working_set, "WIDE", 100)
     X, y, _ = text(4, dtype=np.float32)
     objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.01))

@@ -45,7 +45,7 @@ def test_what_is_given_back_is_reused(kept, dtype, work, sums):
 
 
 @pytest.mark.parametrize("work, dtype, sums", [(101, F4, 7), (100, F4, 8), (100, F8, 7), (1, F8, 1)])
-def test_but_not_where_it_does_not_fit(kept, work, dtype, sums):
+def test_a_space_that_does_not_fit_is_not_reused(kept, work, dtype, sums):
     space = take(100, F4, 7)
     give(space)
     other = take(work, dtype, sums)
@@ -55,7 +55,7 @@ def test_but_not_where_it_does_not_fit(kept, work, dtype, sums):
     assert [id(space) for space in kept] == [id(other)]  # the last one given back
 
 
-def test_one_is_kept(kept):
+def test_one_space_is_kept(kept):
     spaces = [take(100, F4, 7) for _ in range(3)]
     assert_apart(spaces)
     for space in spaces:
@@ -74,7 +74,7 @@ def test_not_more_than_a_limit_is_kept(kept, work, sums, is_kept):
 
 @needs_kernels
 @pytest.mark.parametrize("shape", [(20, 9, 7), (5003, 54, 7), (301, 33, 500)], ids=str)
-def test_calls_reuse_it(isa, dtype, shape, make_problem, kept):
+def test_calls_reuse_the_space(isa, dtype, shape, make_problem, kept):
     (X, y, W, b), _ = make_problem(*shape, dtype)
     loss_grad(X, y, W, b)
     (first,) = kept
@@ -97,7 +97,7 @@ def test_threads_that_have_no_slice_take_no_space(isa, dtype, make_problem, monk
 
 
 @needs_kernels
-def test_threads_at_once_never_share_it(isa, dtype, make_problem, monkeypatch):
+def test_threads_at_once_never_share_a_space(isa, dtype, make_problem, monkeypatch):
     """Eight calls hold their spaces at the same time, again and again."""
     shapes = [(5003, 54, 7), (20, 9, 7), (701, 33, 1000), (2048, 16, 17)]
     problems = [make_problem(*shape, dtype)[0] for shape in 2 * shapes]
@@ -132,8 +132,8 @@ def test_threads_at_once_never_share_it(isa, dtype, make_problem, monkeypatch):
 @needs_kernels
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 @pytest.mark.parametrize("call", ["loss_grad", "predict_proba"])
-def test_an_exception_gives_it_back(isa, dtype, call, error, make_problem, kept, monkeypatch):
-    """In the middle of a pass, where X is converted."""
+def test_an_exception_gives_the_space_back(isa, dtype, call, error, make_problem, kept, monkeypatch):
+    """It is raised in the middle of a pass, where X is converted."""
     (X, y, W, b), _ = make_problem(300, 9, 7, dtype)
 
     def run(X):
@@ -154,7 +154,7 @@ def test_an_exception_gives_it_back(isa, dtype, call, error, make_problem, kept,
 
 
 @needs_kernels
-def test_a_bad_target_gives_it_back(isa, dtype, make_problem, kept):
+def test_a_bad_target_gives_the_space_back(isa, dtype, make_problem, kept):
     """The values of probabilities are looked at on the way."""
     (X, Y, W, b), _ = make_problem(300, 9, 7, dtype, labels="probabilities")
     want = loss_grad(X, Y, W, b)
