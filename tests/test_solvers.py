@@ -32,6 +32,37 @@ def objective_of(name, C=1.0, dtype=float):
     return kind(np.ascontiguousarray(X, dtype), y, l2=1 / (C * len(X)))
 
 
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        ({"tol": -1}, ValueError, "tol must be finite and not negative, got -1"),
+        ({"tol": np.nan}, ValueError, "tol must be finite and not negative, got nan"),
+        ({"tol": np.inf}, ValueError, "tol must be finite and not negative, got inf"),
+        ({"tol": "small"}, TypeError, "tol must be a real number, got 'small'"),
+        ({"tol": True}, TypeError, "tol must be a real number, got True"),
+        ({"max_iter": -1}, ValueError, "max_iter must be at least 0, got -1"),
+        ({"max_iter": 2.5}, TypeError, "max_iter must be an integer, got 2.5"),
+        ({"w": 0.0}, TypeError, r"w must be an array, \(size,\), got a scalar"),
+        ({"w": np.zeros((3, 5))}, ValueError, r"w must be 1-D, \(size,\), got 2-D"),
+        ({"w": np.zeros(15, complex)}, ValueError, "Complex data not supported: w"),
+        ({"w": ["a"] * 15}, TypeError, "w must hold real numbers"),
+        ({"w": np.zeros(14)}, ValueError, r"15 entries, got \(14,\)"),
+    ],
+)
+@pytest.mark.parametrize("solver", [optim.lbfgs, optim.newton, optim.proximal])
+def test_optimisers_check_their_arguments(solver, arguments, error, words):
+    objective = objective_of("iris")
+    with pytest.raises(error, match=words):
+        solver(objective, **{"w": np.zeros(objective.size)} | arguments)
+
+
+@pytest.mark.parametrize("memory, error", [(-1, ValueError), (2.5, TypeError)])
+def test_lbfgs_checks_its_memory(memory, error):
+    objective = objective_of("iris")
+    with pytest.raises(error, match="memory must be"):
+        optim.lbfgs(objective, np.zeros(objective.size), memory=memory)
+
+
 class Quadratic:
     """wᵀ A w / 2 - b w, as an objective of a user's, without a preconditioner."""
 

@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 SHAPES = {
     "X": "(N, D)", "W": "(K, D)", "b": "(K,)", "y": "(N,) labels or (N, K) probabilities",
-    "sample_weight": "(N,)", "class_weight": "(K,)", "weight": "(K,)",
+    "w": "(size,)", "sample_weight": "(N,)", "class_weight": "(K,)", "weight": "(K,)",
     "input": "(..., D)", "linear_weight": "(K, D)", "linear_bias": "(K,)",
 }  # fmt: skip
 

@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from .._core.threads import effective
 from .._core.vectors import combine, largest, product, steady
+from .._inputs.arrays import check_real
+from .._inputs.scalars import check_integer, check_nonnegative_number
 from .._objective.rows_space import RowsSpace
 
 Array = npt.NDArray[Any]
@@ -93,6 +95,12 @@ def seeing(callback: Callback) -> Callback:
     if takes(callback, "w"):
         return lambda iteration, value, gradient, w: callback(iteration, value, gradient, w=w)
     return lambda iteration, value, gradient, w: callback(iteration, value, gradient)
+
+
+def check_optimiser(w: object, tol: object, max_iter: object) -> tuple[Vector, float, int]:
+    """Return where a public optimiser starts, its tolerance and its most iterations, once they are checked."""
+    start = check_real(w, "w", 1).astype(np.float64)
+    return start, check_nonnegative_number(tol, "tol"), check_integer(max_iter, "max_iter", 0)
 
 
 def most_decrease(value: float, tol: float) -> float:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .descent import Callback, Descent, Objective, Solution
+from .._inputs.scalars import check_integer
+from .descent import Callback, Descent, Objective, Solution, check_optimiser
 from .history import History
 from .line_search import search
 
@@ -46,12 +47,12 @@ def lbfgs(
         optionally ``preconditioner(w)``.
     w : array_like, shape (size,)
         Where to start; copied.
-    tol : float
+    tol : float >= 0
         It ends where the largest component of the gradient is at most `tol`, and the decrease that the quadratic model
         predicts, half of gᵀ H g with H the approximate inverse of the Hessian, at most ``1e-3 max(f, tol)``.
-    max_iter : int
+    max_iter : int >= 0
         The most iterations.
-    memory : int
+    memory : int >= 0
         The number of pairs of steps and changes of the gradient that are kept. A pair takes 16 bytes for each
         parameter, or 8 if ``objective.dtype`` is float32. At most ten vectors of float64 are kept besides: with 10
         pairs 240 bytes for each parameter, or 160.
@@ -68,8 +69,8 @@ def lbfgs(
 
     Raises
     ------
-    ValueError
-        If the objective has an L1 penalty, which `proximal` minimises.
+    ValueError, TypeError
+        If the objective has an L1 penalty, which `proximal` minimises, and if an argument is not as it is described.
 
     References
     ----------
@@ -85,8 +86,8 @@ def lbfgs(
     >>> found.converged, bool(found.largest_gradient <= 1e-4)
     (True, True)
     """
-    run = Descent(objective, np.asarray(w, np.float64), tol, max_iter, callback)
-    LBFGS(run, memory).to_the_end()
+    run = Descent(objective, *check_optimiser(w, tol, max_iter), callback)
+    LBFGS(run, check_integer(memory, "memory", 0)).to_the_end()
     return run.solution()
 
 

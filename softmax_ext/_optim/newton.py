@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .._core.cholesky import Factor
 from .._objective.parameters import Parameters
-from .descent import Callback, Descent, Solution, TwiceDifferentiable
+from .descent import Callback, Descent, Solution, TwiceDifferentiable, check_optimiser
 from .line_search import search
 
 Vector = npt.NDArray[np.float64]
@@ -52,8 +52,8 @@ def newton(
 
     Raises
     ------
-    ValueError
-        If the objective has an L1 penalty, which `proximal` minimises.
+    ValueError, TypeError
+        If the objective has an L1 penalty, which `proximal` minimises, and if an argument is not as it is described.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def newton(
     >>> found.converged, found.n_iter < 10
     (True, True)
     """
-    run = Descent(objective, np.asarray(w, np.float64), tol, max_iter, callback)
+    run = Descent(objective, *check_optimiser(w, tol, max_iter), callback)
     follow(run)
     return run.solution()
 

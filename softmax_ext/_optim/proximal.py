@@ -22,7 +22,7 @@ from .._objective.curvature import Curvature, Pairs, curvature_of
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .._objective.support import Support, rows_for
-from .descent import Callback, Descent, Solution
+from .descent import Callback, Descent, Solution, check_optimiser
 from .duality import Dual
 from .working_set import INNER, WorkingSet, chosen, is_wide
 
@@ -373,6 +373,11 @@ def proximal(
         As from `lbfgs`; `largest_gradient` is the largest violation, and `gap` the duality gap, NaN if it was not
         computed. The report says whether the method ended because of rounding.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as it is described.
+
     References
     ----------
     K. Scheinberg and X. Tang, "Practical inexact proximal quasi-Newton method with global complexity analysis",
@@ -389,6 +394,6 @@ def proximal(
     >>> found.converged, found.gap < 1e-5, found.w[:4].round(3) + 0
     (True, True, array([-1.135,  0.   ,  1.135,  0.   ]))
     """
-    run = ProximalDescent(objective, np.asarray(w, np.float64), tol, max_iter, callback)
+    run = ProximalDescent(objective, *check_optimiser(w, tol, max_iter), callback)
     follow(run)
     return run.solution()
