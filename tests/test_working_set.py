@@ -6,7 +6,7 @@ import scipy.sparse
 
 from softmax_ext import SoftmaxObjective, optim, reference
 from softmax_ext._objective.penalty import Penalty
-from softmax_ext._optim import working_set
+from softmax_ext._optim import proximal, working_set
 from softmax_ext._optim.working_set import WorkingSet, chosen
 from softmax_ext.linear_model import LogisticRegression, logistic_regression_path
 from softmax_ext.objective import BinomialObjective
@@ -152,3 +152,61 @@ def test_a_penalty_that_no_feature_passes_leaves_the_intercepts(K, storage, monk
     shares = np.bincount(y, s) / s.sum()
     assert model.converged_ and not model.coef_.any()
     np.testing.assert_allclose(model.predict_proba(X[:1])[0], shares, atol=1e-5)
+
+
+def weak(K, storage="csr", kind="l1"):
+    """Return an objective with a penalty that is far below the largest useful one, and the number of samples."""
+    X, y, s = text(K, storage)
+    Objective = BinomialObjective if K == 2 else SoftmaxObjective
+    weights = np.linspace(0.5, 2, X.shape[1]) if kind == "weights" else None
+    if kind == "free":
+        weights = (np.arange(X.shape[1]) > 1) + 0.0
+    penalty = Penalty(1e-4 * (kind == "elastic net"), 5e-4, grouped=kind == "grouped", weights=weights)
+    return Objective(X, y, penalty=penalty, sample_weight=s)
+
+
+@pytest.mark.parametrize("kind", ["l1", "elastic net", "grouped", "weights", "free"])
+@pytest.mark.parametrize("storage", ["csr", "dense"])
+@pytest.mark.parametrize("K", [2, 4])
+def test_a_weak_penalty_is_come_to_from_stronger_ones(K, storage, kind, monkeypatch):
+    monkeypatch.setattr(working_set, "WIDE", 100)
+    objective, seen = weak(K, storage, kind), []
+    found = optim.proximal(
+        objective, np.zeros(objective.size), tol=1e-6, max_iter=1000, callback=lambda *told, w: seen.append((*told, w))
+    )
+    assert found.converged and "extra penalties" in found.report, found.report
+    monkeypatch.setattr(proximal, "EASE_FROM", np.inf)
+    cold = optim.proximal(objective, np.zeros(objective.size), tol=1e-6, max_iter=1000)
+    assert cold.converged and "extra penalties" not in cold.report
+    assert found.value == pytest.approx(cold.value, rel=1e-6)
+    assert len(seen) == found.n_iter and [each[0] for each in seen] == list(range(1, found.n_iter + 1))
+    for (_, value, violation, w), kept in zip(seen, found.curve[1:], strict=True):  # of the problem that was asked for
+        exact, grad = objective.value_and_grad(w)
+        views = objective.parameters.views
+        largest = objective.penalty.violations(views(w)[0], views(grad)[0]).max()
+        assert value == kept == pytest.approx(exact, rel=1e-12)
+        assert violation == pytest.approx(max(largest, np.abs(views(grad)[1]).max()), rel=1e-6, abs=1e-12)
+    assert found.value == found.curve[-1] and (np.diff(found.curve) <= 0).all()
+
+
+def test_a_fit_that_begins_elsewhere_or_near_its_penalty_does_not_ease(monkeypatch):
+    monkeypatch.setattr(working_set, "WIDE", 100)
+    objective = weak(4)
+    found = optim.proximal(objective, np.zeros(objective.size), tol=1e-6, max_iter=1000)
+    again = optim.proximal(objective, np.where(found.w, 0.9 * found.w, 0), tol=1e-6, max_iter=1000)
+    assert again.converged and "extra penalties" not in again.report
+    objective.penalty = Penalty(l1=0.03)
+    assert "extra penalties" not in optim.proximal(objective, np.zeros(objective.size)).report
+
+
+@pytest.mark.parametrize("stop", ["callback", "max_iter", "none"])
+def test_a_fit_that_ends_while_it_eases_tells_of_what_was_asked(stop, monkeypatch):
+    monkeypatch.setattr(working_set, "WIDE", 100)
+    objective, most = weak(4), {"callback": 100, "max_iter": 4, "none": 0}[stop]
+    found = optim.proximal(
+        objective, np.zeros(objective.size), max_iter=most, callback=lambda *_: stop == "callback" or None
+    )
+    assert not found.converged
+    assert ("the callback" if stop == "callback" else f"max_iter = {most} iterations") in found.report
+    assert found.n_iter == {"callback": 1, "max_iter": 2, "none": 0}[stop]
+    assert found.value == pytest.approx(objective.value(found.w), rel=1e-12)

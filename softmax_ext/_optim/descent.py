@@ -174,7 +174,7 @@ class Descent:
         self.dtype = np.dtype(getattr(objective, "dtype", np.float64))
         self.n_threads = getattr(objective, "n_threads", None) or effective()
         self.w = np.array(w, np.float64)
-        self.extra: Vector | None = None  # the diagonal of an extra penalty besides the objective's own
+        self.extra: Any = None  # an extra penalty besides the objective's own: its diagonal, or with L1 a Penalty
         self.value, self.grad = self.asked = self.evaluate(self.w) if asked is None else asked
         self.at_zero = self._at_zero()
         self.largest_gradient = self._largest()
@@ -203,8 +203,8 @@ class Descent:
         """The number of iterations so far."""
         return len(self.curve) - 1
 
-    def ease(self, extra: Vector | None) -> None:
-        """Add an extra penalty with this diagonal to the objective from here on, instead of the one before; or none."""
+    def ease(self, extra: Any) -> None:
+        """Add an extra penalty to the objective from here on, instead of the one before; or none."""
         self.extra = extra
         self.value, self.grad = self.eased(self.w, *self.asked)
 

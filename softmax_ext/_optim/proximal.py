@@ -12,6 +12,7 @@ The method ends where no optimality condition is violated by more than `tol` and
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,10 @@ SOME, MORE = 100, 0.25
 ARMIJO, LEAST, TRIALS = 1e-4, 0.1, 30
 # The duality gap at the end is at most this part of tol times the value, or of tol squared if that is more.
 GAP = 0.1
+# A fit of many features that begins at 0, where gradients exceed the limits EASE_FROM times or more, eases: it comes to
+# its penalty from stronger ones. Each is EASE times the one before, and has a fit of EASE_ITERATIONS iterations, or to
+# violations of EASE_ENOUGH of its limits; see "From stronger L1 penalties to weak ones" in docs/notes.md.
+EASE_FROM, EASE, EASE_ITERATIONS, EASE_ENOUGH = 30, 0.3, 3, 0.3
 # The method also ends if WINDOW iterations have decreased the value only by rounding, and the violation by less than
 # GAIN of itself.
 WINDOW, GAIN = 20, 0.1
@@ -69,10 +74,39 @@ class ProximalDescent(Descent):
         super().__init__(objective, w, tol, max_iter, callback, asked=asked)
         self.dual = Dual(objective, None if self.w.any() else self.asked) if dual is None else dual
 
+    def ease(self, extra: Penalty | None) -> None:
+        """Add an extra penalty to the objective's own from here on, instead of the one before; or none.
+
+        `penalty`, `value` and `grad` are with it, `asked` and what is told of the descent without it.
+        """
+        own = self.objective.penalty
+        self.penalty = own if extra is None else own.with_strengths(own.l2 + extra.l2, own.l1 + extra.l1)
+        super().ease(extra)
+
+    def eased(self, w: Vector, value: float, grad: Vector) -> tuple[float, Vector]:
+        """Return the objective's value and gradient with those of the extra penalty added."""
+        if self.extra is None:
+            return value, grad
+        W, grad = self.parameters.weights(w), grad.copy()
+        self.extra.add_gradient(W, self.parameters.weights(grad))
+        return value + self.extra.value(W), grad
+
+    def easing(self) -> Iterator[Penalty]:
+        """Yield the extra penalties, from a strong one to a weak one, by which a fit from W = 0 should come here."""
+        (W, _), (dW, _) = self.parameters.views(self.w), self.parameters.views(self.grad)
+        own = self.objective.penalty
+        limits = own.thresholds(W.shape[1])
+        limited = limits > 0
+        times = float((own.sizes(dW)[..., limited] / limits[limited]).max(initial=0.0))
+        if W.any() or times < EASE_FROM or not self.max_iter:
+            return
+        while (times := EASE * times) > 1:
+            yield own.with_strengths((times - 1) * own.l2, (times - 1) * own.l1)
+
     def violation(self, w: Vector, grad: Vector) -> float:
-        """Return the largest violation of the optimality conditions."""
+        """Return the largest violation of the optimality conditions, without the extra penalty."""
         (W, _), (dW, db) = self.parameters.views(w), self.parameters.views(grad)
-        of_weights = float(self.penalty.violations(W, dW).max(initial=0.0))
+        of_weights = float(self.objective.penalty.violations(W, dW).max(initial=0.0))
         return of_weights if db is None else max(of_weights, float(np.abs(db).max(initial=0.0)))
 
     def _largest(self, *, exact: bool = False) -> float:
@@ -92,6 +126,8 @@ class ProximalDescent(Descent):
     def certify(self) -> None:
         """Compute the duality gap if the violation is small enough, and set `reason` if the descent ends here."""
         self.gap = math.inf
+        if self.extra is not None:
+            return
         if self.largest_gradient <= self.tol:
             self.gap = self.dual.gap(self.w, self.value, self.grad, self.penalty)
         if self.reason:
@@ -271,8 +307,10 @@ def _follow(run: ProximalDescent, model: Model | None) -> Model:
 def _follow_among(run: ProximalDescent, among: Among | None) -> Among | None:
     """Move a descent with many features to its end: each iteration fits a working set, and makes a pass over all."""
     before, inner, iterations, evaluations = None if among is None else among.penalty, run, 0, 0
-    closer = 1.0
+    closer, easing = 1.0, list(run.easing())
+    stages = len(easing)
     while math.isfinite(run.value):
+        run.ease(easing.pop(0) if easing else None)
         run.certify()
         if run.reason:
             break
@@ -288,22 +326,26 @@ def _follow_among(run: ProximalDescent, among: Among | None) -> Among | None:
         some = among.some
         some.part.penalty = run.penalty.of_features(some.which)
         among.penalty = run.penalty
-        inner = ProximalDescent(
-            some.part,
-            some.lower(run.w),
-            closer * max(run.tol, INNER * run.largest_gradient),
-            run.max_iter - iterations,
-            dual=run.dual.of_features(some.which),
-        )
+        enough, most = closer * max(run.tol, INNER * run.largest_gradient), run.max_iter - iterations
+        if run.extra is not None:
+            enough, most = max(enough, EASE_ENOUGH * run.penalty.l1), min(most, EASE_ITERATIONS)
+        dual = run.dual.of_features(some.which)
+        inner = ProximalDescent(some.part, some.lower(run.w), enough, most, dual=dual)
         among.model = _follow(inner, among.model)
         iterations, evaluations = iterations + inner.n_iter, evaluations + inner.evaluations
         w, run.predicted_decrease = some.lift(inner.w), inner.predicted_decrease
         asked = run.evaluate(w)
-        run.move(w, asked, *asked)
-        if iterations >= run.max_iter or closer < 1e-3:
+        run.move(w, asked, *run.eased(w, *asked))
+        if run.extra is not None and iterations < run.max_iter:
+            inner, before = run, run.penalty  # as on a path, whatever the end of this fit
+        elif iterations >= run.max_iter or closer < 1e-3:
+            run.ease(None)
             run.certify()
             run.reason = run.reason or (run.iterations_are_over if iterations >= run.max_iter else inner.reason)
             break
+    run.ease(None)
+    if stages:
+        run.lines.append(f"{stages - len(easing)} working sets with extra penalties, each {EASE:g} of the one before")
     run.lines.append(
         f"working sets of the features: {run.n_iter}, {iterations} iterations and {evaluations} evaluations among them"
     )
@@ -357,12 +399,12 @@ def proximal(
         and the gradient of all but the l1 term.
     w : array_like, shape (size,)
         Where to start; copied.
-    tol : float
+    tol : float >= 0
         The method ends where the largest violation of the optimality conditions is at most `tol`: the whole derivative
         by a weight that is not 0 must vanish, and the derivative of the smooth terms by a weight that is 0 must be at
         most l1 times the feature's factor. Besides, the duality gap must be at most ``0.1 tol max(f, tol)``, unless the
         penalty leaves a feature out.
-    max_iter : int
+    max_iter : int >= 0
         The most iterations.
     callback : callable, optional
         As in `lbfgs`; it gets the largest violation instead of the largest component of the gradient.
