@@ -178,13 +178,18 @@ def test_the_number_of_threads_changes_no_plan(isa, dtype, shape, order, make_pr
     monkeypatch.setattr(_plan, "CONVERTED_BYTES", 2**16)  # so that X is converted in many parts
     seen = []
 
-    def record(way, *arguments):
-        parts = list(parts_of(way, *arguments))
-        seen.append((fields(way), [(fields(visit), len(rows)) for visit, rows in parts]))
-        return parts
+    def record(way, rows, wanted):
+        seen.append((fields(way), []))
+        return read(way, rows, wanted)
 
-    parts_of = run._parts
-    monkeypatch.setattr(run, "_parts", record)
+    def record_parts(way, *arguments, **options):
+        for visit, rows in parts_of(way, *arguments, **options):
+            seen[-1][1].append((fields(visit), len(rows)))
+            yield visit, rows
+
+    read, parts_of = run.reading, run._parts
+    monkeypatch.setattr(run, "reading", record)
+    monkeypatch.setattr(run, "_parts", record_parts)
     (X, y, W, b), _ = make_problem(*shape, dtype)
     X = np.array(X, order=order)
     for limit, n_threads in ((None, 1), (None, 2), (None, 7), (None, None), (1, None)):

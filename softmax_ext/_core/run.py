@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,20 +47,15 @@ def run(asked: Pass, plan: Plan, rows: Rows, n_threads: int, *, checked: bool = 
     space = workspace.take(plan.shared + team * plan.work, dtype, plan.sums if asked.summing else 0)
     loss = 0.0
     try:
-        for visit, part in _parts(plan, rows, dtype, checked):
+        wanted, in_place = reading(plan, rows, dtype)
+        # A small call is faster without a generator; see "Around a small call" in docs/notes.md.
+        if in_place and plan.single and (rows.Y is None or checked):
+            return asked.visit(rows, plan, plan.single, space, team)
+        for visit, part in _parts(plan, rows, dtype, wanted, in_place=in_place, checked=checked):
             loss = asked.visit(part, plan, visit, space, team)
     finally:
         workspace.give(space)
     return loss
-
-
-def _parts(plan: Plan, rows: Rows, dtype: np.dtype[Any], checked: bool) -> Iterable[tuple[Visit, Rows]]:
-    """Return an iterable over the visits, each with its rows as a kernel can read them."""
-    wanted, in_place = reading(plan, rows, dtype)
-    # A small call is faster without a generator; see "Around a small call" in docs/notes.md.
-    if plan.single and in_place and (rows.Y is None or checked):
-        return ((plan.single, rows),)
-    return _converted(plan, rows, dtype, wanted, in_place=in_place, checked=checked)
 
 
 def reading(plan: Plan, rows: Rows, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], bool]:
@@ -74,7 +69,7 @@ def reading(plan: Plan, rows: Rows, dtype: np.dtype[Any]) -> tuple[np.dtype[Any]
     )
 
 
-def _converted(
+def _parts(
     plan: Plan, rows: Rows, dtype: np.dtype[Any], wanted: np.dtype[Any], *, in_place: bool, checked: bool
 ) -> Iterator[tuple[Visit, Rows]]:
     """Yield the visits with their rows: X converted to `wanted`, targets and offsets to `dtype`, and checked."""

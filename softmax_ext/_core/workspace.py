@@ -19,6 +19,7 @@ class Space(NamedTuple):
 
     work: npt.NDArray[Any]  # float32 or float64
     sums: npt.NDArray[np.float64]
+    small: bool  # whether it may be kept
 
 
 _kept: list[Space] = []
@@ -33,10 +34,10 @@ def take(work: int, dtype: np.dtype[Any], sums: int) -> Space:
     else:
         if space.work.dtype == dtype and space.work.size >= work and space.sums.size >= sums:
             return space
-    return Space(np.empty(work, dtype), np.empty(sums))
+    return Space(np.empty(work, dtype), np.empty(sums), work * dtype.itemsize + 8 * sums <= MOST)
 
 
 def give(space: Space) -> None:
     """Keep a work space for the next call, unless one is kept already or this one is too large."""
-    if not _kept and space.work.nbytes + space.sums.nbytes <= MOST:
+    if space.small and not _kept:
         _kept.append(space)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .csr import CSR
-from .dtypes import is_real
+from .dtypes import REAL, is_real
 from .tensors import array_of, is_tensor
 
 Array = npt.NDArray[Any]
@@ -70,7 +70,8 @@ def _check_shape_and_dtype(out: object, shape: tuple[int, ...], dtype: np.dtype[
 def check_real(x: object, name: str, ndim: int) -> Array:
     """Return an argument as an array, which must hold real numbers and have `ndim` dimensions."""
     array = x if type(x) is np.ndarray else as_array(x, name)
-    if not is_real(array.dtype):
+    dtype = array.dtype
+    if dtype.num not in REAL and not is_real(dtype):  # the first is a part of the second, without a call
         raise not_real(array, name)
     if array.ndim != ndim:
         raise wrong_ndim(array, name, ndim)
