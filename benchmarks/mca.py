@@ -24,7 +24,8 @@ FLAGS = [
 ]
 KEPT = [f"{name}_{real}" for name in ("scores", "dots", "outer") for real in ("f32", "f64")]
 PROGRAM = '#include "float_types.h"\n' + "".join(f"void *keep_{name} = (void *){name};\n" for name in KEPT)
-LARGEST = "along_8x3", "down_8x3", "along_12x2", "dots_2x10", "dots_2x13"
+LARGEST = "along_15x1", "along_9x2", "along_7x3", "down_16x1", "down_12x2", "down_8x3"
+LARGEST += tuple(f"dots_rows_{classes}" for classes in (2, 3, 5, 9, 10, 13))
 NAMES = [f"{name}_{real}" for real in ("f32", "f64") for name in LARGEST]
 ROUNDS = 200
 
@@ -51,7 +52,8 @@ def fmas(loop):
 def cycles(mca, cpu, loop):
     """Return the cycles of one iteration by the model."""
     command = [mca, "-mtriple=aarch64", f"-mcpu={cpu}", f"-iterations={ROUNDS}"]
-    report = subprocess.run(command, input="\n".join(loop), capture_output=True, text=True, check=True).stdout
+    text = re.sub(r"prfm(.*-\d+\])", r"prfum\1", "\n".join(loop))  # GNU's assembler takes either for a negative offset
+    report = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
     return int(re.search(r"Total Cycles:\s+(\d+)", report)[1]) / ROUNDS
 
 

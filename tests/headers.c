@@ -14,7 +14,10 @@
 #endif
 
 static int wrong;
-static const ptrdiff_t sizes[][3] = {{1, 1, 2}, {3, 2, 3}, {7, 5, 1}, {17, 33, 10}, {64, 20, 37}, {70, 9, 24}, {31, 300, 70}, {5, 64, 130}};
+static const ptrdiff_t sizes[][3] = {
+    {1, 1, 2}, {3, 2, 3}, {7, 5, 1}, {23, 40, 2}, {29, 21, 3}, {23, 18, 5}, {17, 33, 10}, {20, 31, 19},
+    {64, 20, 37}, {70, 9, 24}, {31, 300, 70}, {5, 64, 130},
+};
 
 static double draw(void)
 {
@@ -72,6 +75,34 @@ static void check_centred(ptrdiff_t n, ptrdiff_t D)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
+/* Every number of two bytes and of one, as a row of all and as short ones, against the definitions of their types. */
+static void check_narrow(void)
+{
+    enum { MANY = 65536 };
+    uint16_t *X = room(MANY * 2);
+    float *wide = room(MANY * 4), *part = room(MANY * 4);
+    for (int i = 0; i < MANY; i++) X[i] = (uint16_t)i;
+    for (int element = FLOAT16; element <= UINT8; element++) {
+        const int bytes = element == INT8 || element == UINT8;
+        const ptrdiff_t count = bytes ? 256 : MANY;
+        int8_t all[256];
+        for (int i = 0; i < 256; i++) all[i] = (int8_t)i;
+        widen(bytes ? (void *)all : (void *)X, element, 0, count, wide);
+        for (ptrdiff_t i = 0; i < count; i += 37) widen(bytes ? (void *)all : (void *)X, element, i, smaller(37, count - i), part + i);
+        for (ptrdiff_t i = 0; i < count; i++) {
+            const int mantissa = element == FLOAT16 ? 10 : 7, exponent = (int)i >> mantissa & (element == FLOAT16 ? 31 : 255);
+            const int top = element == FLOAT16 ? 31 : 255, rest = (int)i & ((1 << mantissa) - 1);
+            double want = ldexp(rest + (exponent ? 1 << mantissa : 0), (exponent ? exponent : 1) - top / 2 - mantissa);
+            if (exponent == top) want = rest ? (double)NAN : (double)INFINITY;
+            if (i & 0x8000) want = -want;
+            if (bytes) want = element == INT8 && i > 127 ? (double)(i - 256) : (double)i;
+            const int same = isnan(want) ? isnan(wide[i]) && isnan(part[i]) : wide[i] == want && part[i] == want;
+            compare("widened", element, i, same, 1, 0);
+        }
+    }
+    free(X), free(wide), free(part);
+}
+
 #define number float
 #define N(f) f##_f32
 #define EPS 1.2e-7
@@ -95,6 +126,7 @@ int main(void)
     }
     check_exp_f32();
     check_exp_f64();
+    check_narrow();
     printf("vectors of %d bytes: %s\n", SIMD_BYTES, wrong ? "wrong" : "right");
     return wrong;
 }

@@ -5,8 +5,8 @@
  *     inner      dX = R W
  *
  * All come down to `block`: C[m, :] += sum_p A[m, p] B[p, :] for a few rows m and up to MAX_V vectors of columns,
- * with the sums in registers (Goto and van de Geijn 2008).  A is read one element at a time and broadcast, so
- * any strides do; B is read by vectors.
+ * with the sums in registers (Goto and van de Geijn 2008).  B is read by vectors; A is read one element at a time and
+ * broadcast, but by vectors, too, where an FMA takes a number from a lane.
  *
  *     scores:               A = X  (m a sample,  p a feature)   B = W packed: per panel of classes D x (V L)
  *     gradient:             A = R  (m a class,   p a sample)    B = X as it lies in memory
@@ -30,27 +30,84 @@
         const real *init, void *C, ptrdiff_t cm, int out
 typedef void (*NAME(block_function))(BLOCK_ARGUMENTS);
 
-INLINE void NAME(block)(const int M, const int V, const int pace, BLOCK_ARGUMENTS)
+/* For 12 rows at a step, the scores fetch 8 elements: two thirds of the next tile.  The gradient fetches the rest. */
+#define SCORES_PACE (8 * (int)sizeof(real))
+
+#ifdef SIMD_EACH_LANE
+/* Adds the products of a block to its sums.  Each FMA takes a number of A from a lane of a vector, since to load numbers
+ * one by one takes longer than the FMAs: see "AArch64" in docs/notes.md. */
+INLINE void NAME(products_by_lanes)(const int M, const int V, const int along, ptrdiff_t P, const real *A, ptrdiff_t am,
+                                    ptrdiff_t ap, const real *B, ptrdiff_t bp, const char *next, vec (*sum)[MAX_V])
 {
-    vec sum[12][MAX_V]; /* not [M][V]: a variable-length array is not kept in registers */
+    const int pace = along ? SCORES_PACE : (int)sizeof(vec), whole = along ? 0 : M / (int)L * (int)L;
+    const real *rows[MOST_ROWS / 4];
+    ptrdiff_t p = 0;
+    UNROLL for (int m = 0; m < M; m += 4) rows[m / 4] = A + m * am;
+    if (along)
+        for (; p + L <= P; p += L) {
+            vec a[MOST_ROWS];
+            if (next)
+                UNROLL for (int bytes = 0; bytes < L * pace; bytes += 64) PREFETCH(next + p * pace + bytes);
+            UNROLL for (int m = 0; m < M; m++) a[m] = NAME(load)(rows[m / 4] + m % 4 * am);
+#define STEP(l)                                                                                                \
+    {                                                                                                          \
+        vec row[MAX_V];                                                                                        \
+        UNROLL for (int v = 0; v < V; v++) row[v] = NAME(load)(B + v * L);                                     \
+        UNROLL for (int m = 0; m < M; m++)                                                                     \
+            UNROLL for (int v = 0; v < V; v++) SIMD_ADD_LANE(sum[m][v], a[m], l, row[v]);                      \
+        B += bp;                                                                                               \
+    }
+            SIMD_EACH_LANE(STEP)
+#undef STEP
+            UNROLL for (int m = 0; m < M; m += 4) rows[m / 4] += L;
+        }
+    for (; p < P; p++) {
+        vec row[MAX_V];
+        UNROLL for (int v = 0; v < V; v++) row[v] = NAME(load)(B + v * L);
+        if (next) PREFETCH(next + p * pace);
+        UNROLL for (int m = 0; m < whole; m += L) {
+            const vec a = NAME(load)(rows[m / 4] + m % 4);
+#define STEP(l) UNROLL for (int v = 0; v < V; v++) SIMD_ADD_LANE(sum[m + l][v], a, l, row[v]);
+            SIMD_EACH_LANE(STEP)
+#undef STEP
+        }
+        UNROLL for (int m = whole; m < M; m++) {
+            const real a = rows[m / 4][m % 4 * am];
+            UNROLL for (int v = 0; v < V; v++) SIMD_ADD_LANE(sum[m][v], a, 0, row[v]);
+        }
+        UNROLL for (int m = 0; m < M; m += 4) rows[m / 4] += ap;
+        B += bp;
+    }
+}
+#endif
+
+/* Either p runs along the rows of A, and ap is 1, or down its columns, and am is 1. */
+INLINE void NAME(block)(const int M, const int V, const int along, BLOCK_ARGUMENTS)
+{
+    vec sum[MOST_ROWS][MAX_V]; /* not [M][V]: a variable-length array is not kept in registers */
     UNROLL for (int m = 0; m < M; m++)
         UNROLL for (int v = 0; v < V; v++) {
             sum[m][v] = NAME(set1)(0);
             if (init) sum[m][v] = NAME(load)(init + v * L);
         }
+#ifdef SIMD_EACH_LANE
+    NAME(products_by_lanes)(M, V, along, P, A, am, ap, B, bp, next, sum);
+#else
     /* Four rows share a pointer: one for each of twelve rows would not fit the address registers. */
     const real *rows[3] = {A, A + 4 * am, A + 8 * am};
+    const int pace = along ? SCORES_PACE : (int)sizeof(vec);
     for (ptrdiff_t p = 0; p < P; p++) {
         vec row[MAX_V];
         UNROLL for (int v = 0; v < V; v++) row[v] = NAME(load)(B + v * L);
         if (next) PREFETCH(next + p * pace);
         UNROLL for (int m = 0; m < M; m++) {
             const real a = rows[m / 4][m % 4 * am];
-            UNROLL for (int v = 0; v < V; v++) sum[m][v] = NAME(add_times)(sum[m][v], a, row[v]);
+            UNROLL for (int v = 0; v < V; v++) sum[m][v] += NAME(set1)(a) * row[v];
         }
         UNROLL for (int m = 0; m < M; m += 4) rows[m / 4] += ap;
         B += bp;
     }
+#endif
     UNROLL for (int m = 0; m < M; m++)
         UNROLL for (int v = 0; v < V; v++) {
             if (out == ADD_DOUBLE) {
@@ -66,14 +123,17 @@ INLINE void NAME(block)(const int M, const int V, const int pace, BLOCK_ARGUMENT
         }
 }
 
-/* For 12 rows at a step, the scores fetch 8 elements: two thirds of the next tile.  The gradient fetches the rest. */
-#define SCORES_PACE (8 * (int)sizeof(real))
-
 /* There is a function for each size of a block, and for each of A's strides that is 1: along its rows (scores) or down
  * its columns (gradients). */
+#if MOST_ROWS == 16
+#define BEYOND_12(X) X(13, 1) X(14, 1) X(15, 1) X(16, 1)
+#else
+#define BEYOND_12(X)
+#endif
 #if MAX_V == 3
 #define SIZES(X)                                                                                               \
     X(1, 1) X(2, 1) X(3, 1) X(4, 1) X(5, 1) X(6, 1) X(7, 1) X(8, 1) X(9, 1) X(10, 1) X(11, 1) X(12, 1)         \
+    BEYOND_12(X)                                                                                               \
     X(1, 2) X(2, 2) X(3, 2) X(4, 2) X(5, 2) X(6, 2) X(7, 2) X(8, 2) X(9, 2) X(10, 2) X(11, 2) X(12, 2)         \
     X(1, 3) X(2, 3) X(3, 3) X(4, 3) X(5, 3) X(6, 3) X(7, 3) X(8, 3)
 #else
@@ -85,26 +145,27 @@ INLINE void NAME(block)(const int M, const int V, const int pace, BLOCK_ARGUMENT
     static void NAME(along_##M##x##V)(BLOCK_ARGUMENTS)                                                         \
     {                                                                                                          \
         (void)ap;                                                                                              \
-        NAME(block)(M, V, SCORES_PACE, P, A, am, 1, B, bp, next, init, C, cm, out);                                       \
+        NAME(block)(M, V, 1, P, A, am, 1, B, bp, next, init, C, cm, out);                                      \
     }                                                                                                          \
     static void NAME(down_##M##x##V)(BLOCK_ARGUMENTS)                                                          \
     {                                                                                                          \
         (void)am;                                                                                              \
-        NAME(block)(M, V, sizeof(vec), P, A, 1, ap, B, bp, next, init, C, cm, out);                                       \
+        NAME(block)(M, V, 0, P, A, 1, ap, B, bp, next, init, C, cm, out);                                      \
     }
 SIZES(DEFINE)
 #undef DEFINE
-static const NAME(block_function) NAME(along)[MAX_V + 1][13] = {
+static const NAME(block_function) NAME(along)[MAX_V + 1][MOST_ROWS + 1] = {
 #define ENTRY(M, V) [V][M] = NAME(along_##M##x##V),
     SIZES(ENTRY)
 #undef ENTRY
 };
-static const NAME(block_function) NAME(down)[MAX_V + 1][13] = {
+static const NAME(block_function) NAME(down)[MAX_V + 1][MOST_ROWS + 1] = {
 #define ENTRY(M, V) [V][M] = NAME(down_##M##x##V),
     SIZES(ENTRY)
 #undef ENTRY
 };
 #undef SIZES
+#undef BEYOND_12
 
 #if SIMD_BYTES == 64
 /* Does what `block` does, along the rows of A, for half a vector of columns; the other half is `init`'s.  It is for few
@@ -201,7 +262,7 @@ KERNEL const char *NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff
         const ptrdiff_t d = part(D, depths, q), P = part(D, depths, q + 1) - d;
         for (ptrdiff_t i = 0; i < panels; i++) {
             const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
-            const ptrdiff_t groups = parts_of(n, MAX_ROWS[V]);
+            const ptrdiff_t groups = parts_of(n, ALONG_ROWS(V));
             const real *B = packed + first * L * D + d * V * L;
             for (ptrdiff_t g = 0; g < groups; g++) {
                 const ptrdiff_t r = part(n, groups, g), M = part(n, groups, g + 1) - r;
@@ -232,7 +293,7 @@ KERNEL void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B
             if (end - begin == V * L) {
                 NAME(down)[V][rows](n, A + m, 1, lda, B + column, ldb, next, NULL, c, ldc, out);
             } else {
-                real sums[12 * MAX_V * NAME(lanes)];
+                real sums[MOST_ROWS * MAX_V * NAME(lanes)];
                 NAME(down)[V][rows](n, A + m, 1, lda, B + column, ldb, next, NULL, sums, V * L, STORE);
                 for (ptrdiff_t r = 0; r < rows; r++) {
                     const real *sum = sums + r * V * L + begin - column;
@@ -258,7 +319,7 @@ KERNEL void NAME(inner)(const real *A, ptrdiff_t n, ptrdiff_t P, ptrdiff_t lda, 
         const ptrdiff_t d = part(P, depths, q), depth = part(P, depths, q + 1) - d;
         for (ptrdiff_t i = 0; i < panels; i++) {
             const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
-            const ptrdiff_t groups = parts_of(n, MAX_ROWS[V]), some = smaller(L, N - (first + V - 1) * L);
+            const ptrdiff_t groups = parts_of(n, ALONG_ROWS(V)), some = smaller(L, N - (first + V - 1) * L);
             for (ptrdiff_t p = 0; p < depth; p++) {
                 const real *row = B + (d + p) * ldb + first * L;
                 real *to = packed + p * V * L;
@@ -300,19 +361,32 @@ KERNEL void NAME(pack_rows)(const real *W, ptrdiff_t K, ptrdiff_t D, real *packe
  * rest is X's.  See "One product serves all" in docs/notes.md. */
 #define DOTS_BYTES 32768
 
+/* So many bytes are fetched at a step of R rows: half of what they read. */
+#define DOTS_PACE(R) (((R) + 1) / 2 * (ptrdiff_t)sizeof(vec))
+
 /* Sums the products of R rows and M classes over their vectors `from` to `to`, not yet across the lanes. */
 INLINE void NAME(dots_block)(const int R, const int M, const real *X, ptrdiff_t D, ptrdiff_t ldx, ptrdiff_t from,
                              ptrdiff_t to, const real *packed, const char *next, vec *sum)
 {
     const ptrdiff_t ldw = NAME(vectors)(D) * L;
-    vec s[2][DOTS_CLASSES];
+    vec s[MOST_DOTS_ROWS][DOTS_CLASSES];
+#ifdef SIMD_EACH_LANE
+#define ROW(r) rows[r] /* of many rows GCC would compute the addresses anew at each step */
+    const real *rows[MOST_DOTS_ROWS];
+    UNROLL for (int r = 0; r < R; r++) {
+        ROW(r) = X + r * ldx;
+        __asm__("" : "+r"(ROW(r)));
+    }
+#else
+#define ROW(r) (X + r * ldx)
+#endif
     UNROLL for (int r = 0; r < R; r++)
         UNROLL for (int m = 0; m < M; m++) s[r][m] = NAME(set1)(0);
     for (ptrdiff_t v = from; v < to; v++) {
-        const real *x = X + smaller(v * L, D - L);
-        vec row[2];
-        UNROLL for (int r = 0; r < R; r++) row[r] = NAME(load)(x + r * ldx);
-        if (next) PREFETCH(next + (v - from) * sizeof(vec));
+        const ptrdiff_t j = smaller(v * L, D - L);
+        vec row[MOST_DOTS_ROWS];
+        UNROLL for (int r = 0; r < R; r++) row[r] = NAME(load)(ROW(r) + j);
+        if (next) PREFETCH(next + (v - from) * DOTS_PACE(R));
         UNROLL for (int m = 0; m < M; m++) {
             vec w = *(const vec *)(packed + m * ldw + v * L);
             IN_REGISTER(w); /* else GCC loads it twice, once in each product */
@@ -321,6 +395,7 @@ INLINE void NAME(dots_block)(const int R, const int M, const real *X, ptrdiff_t 
     }
     UNROLL for (int r = 0; r < R; r++)
         UNROLL for (int m = 0; m < M; m++) sum[r * DOTS_MOST + m] = s[r][m];
+#undef ROW
 }
 
 #if DOTS_CLASSES == 13
@@ -333,18 +408,18 @@ INLINE void NAME(dots_block)(const int R, const int M, const real *X, ptrdiff_t 
         const char *next, vec *sum
 typedef void (*NAME(dots_function))(DOTS_ARGUMENTS);
 #define DEFINE(M)                                                                                              \
-    static void NAME(dots_1x##M)(DOTS_ARGUMENTS)                                                               \
+    static void NAME(dots_row_##M)(DOTS_ARGUMENTS)                                                             \
     {                                                                                                          \
         NAME(dots_block)(1, M, X, D, ldx, from, to, packed, next, sum);                                        \
     }                                                                                                          \
-    static void NAME(dots_2x##M)(DOTS_ARGUMENTS)                                                               \
+    static void NAME(dots_rows_##M)(DOTS_ARGUMENTS)                                                            \
     {                                                                                                          \
-        NAME(dots_block)(2, M, X, D, ldx, from, to, packed, next, sum);                                        \
+        NAME(dots_block)(DOTS_ROWS(M), M, X, D, ldx, from, to, packed, next, sum);                             \
     }
 SIZES(DEFINE)
 #undef DEFINE
-static const NAME(dots_function) NAME(dots_functions)[3][DOTS_CLASSES + 1] = {
-#define ENTRY(M) [1][M] = NAME(dots_1x##M), [2][M] = NAME(dots_2x##M),
+static const NAME(dots_function) NAME(dots_functions)[2][DOTS_CLASSES + 1] = {
+#define ENTRY(M) [0][M] = NAME(dots_row_##M), [1][M] = NAME(dots_rows_##M),
     SIZES(ENTRY)
 #undef ENTRY
 };
@@ -356,18 +431,20 @@ KERNEL const char *NAME(dots)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t
 {
     const ptrdiff_t nv = NAME(vectors)(D), groups = parts_of(K, DOTS_CLASSES);
     const ptrdiff_t sweeps = parts_of(nv * K * (ptrdiff_t)sizeof(vec), DOTS_BYTES);
-    vec sum[2 * DOTS_MOST];
-    for (ptrdiff_t i = K; i < DOTS_MOST; i++) sum[i] = sum[DOTS_MOST + i] = NAME(set1)(0);
+    const ptrdiff_t most = DOTS_ROWS(K); /* and of each group: several have 7 classes or more on AArch64, and 2 rows */
+    vec sum[MOST_DOTS_ROWS * DOTS_MOST];
+    for (ptrdiff_t i = 0; i < most; i++)
+        for (ptrdiff_t k = K; k < DOTS_MOST; k++) sum[i * DOTS_MOST + k] = NAME(set1)(0);
     for (ptrdiff_t q = 0; q < sweeps; q++) {
         const ptrdiff_t from = part(nv, sweeps, q), to = part(nv, sweeps, q + 1);
-        for (ptrdiff_t r = 0; r < n; r += 2) {
-            const ptrdiff_t rows = smaller(2, n - r);
+        for (ptrdiff_t r = 0, rows; r < n; r += rows) {
+            rows = n - r < most ? 1 : most;
             for (ptrdiff_t g = 0; g < groups; g++) {
                 const ptrdiff_t k = part(K, groups, g), M = part(K, groups, g + 1) - k;
-                NAME(dots_functions)[rows][M](X + r * ldx, D, ldx, from, to, packed + k * nv * L, g ? NULL : next,
-                                                     sum + k);
+                NAME(dots_functions)[rows > 1][M](X + r * ldx, D, ldx, from, to, packed + k * nv * L, g ? NULL : next,
+                                                  sum + k);
             }
-            next = next ? next + (to - from) * sizeof(vec) : NULL;
+            next = next ? next + (to - from) * DOTS_PACE(rows) : NULL;
             for (ptrdiff_t i = 0; i < rows; i++)
                 for (ptrdiff_t k = 0; k < K; k += L) {
                     real *z = Z + (r + i) * ldz + k;

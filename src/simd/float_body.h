@@ -34,7 +34,8 @@
 #undef EXP_OVERFLOWS
 #undef SIMD_MAX
 #undef SIMD_SCALE
-#undef SIMD_ADD_TIMES
+#undef SIMD_ADD_LANE
+#undef SIMD_EACH_LANE
 #undef SIMD_LOAD_SOME
 #undef SIMD_STORE_SOME
 #undef SIMD_LOW

@@ -26,9 +26,21 @@
 #define LANES
 #endif
 
-/* A vector has SIMD_BYTES.  A block of a product fills the registers: with MAX_ROWS[V] rows of V <= MAX_V vectors of
- * sums, beside V vectors of B and one of A, or with sums of DOTS_CLASSES in `dots`.  EXPS exponentials are computed in
- * step.  AArch64 has 32 registers, x86-64 with AVX-512 too, and 16 without. */
+/* A vector has SIMD_BYTES.  A block of a product fills the registers: with up to MAX_ROWS[V] rows of V <= MAX_V vectors
+ * of sums, beside V vectors of B and one of A.  AArch64 has other rows where A is read along them, since it holds a
+ * vector of each, see `block`.  In `dots` the sums are those of DOTS_ROWS(M) rows and M <= DOTS_CLASSES classes.  EXPS
+ * exponentials are computed in step.  AArch64 has 32 registers, x86-64 with AVX-512 too, and 16 without. */
+#if defined(__aarch64__) && !defined(SIMD_SCALAR)
+#define MOST_ROWS 16
+#define ALONG_ROWS(V) ((V) == 1 ? 15 : (V) == 2 ? 9 : 7)
+#define MOST_DOTS_ROWS 8
+#define DOTS_ROWS(M) ((M) < 3 ? 8 : (M) == 3 ? 6 : (M) < 7 ? 4 : 2)
+#else
+#define MOST_ROWS 12
+#define ALONG_ROWS(V) MAX_ROWS[V]
+#define MOST_DOTS_ROWS 2
+#define DOTS_ROWS(M) 2
+#endif
 #if defined(SIMD_SCALAR)
 #define SIMD_BYTES 0
 #define MAX_V 2
@@ -46,7 +58,7 @@ static const ptrdiff_t MAX_ROWS[] = {0, 12, 12, 8};
 #define MAX_V 3
 #define DOTS_CLASSES 13
 #define EXPS 4
-static const ptrdiff_t MAX_ROWS[] = {0, 12, 12, 8};
+static const ptrdiff_t MAX_ROWS[] = {0, 16, 12, 8};
 #else
 #ifdef __AVX__
 #define SIMD_BYTES 32
@@ -64,13 +76,16 @@ static const ptrdiff_t MAX_ROWS[] = {0, 12, 6};
 #else
 #define PREFETCH(p) __builtin_prefetch((p), 0, 2)
 #endif
-/* Holds a vector in a register: what is rounded there stays rounded, outside of any FMA.  On AArch64 it is volatile, as
- * the FMAs of a block are, or GCC brings loads forward until sums no longer fit the registers. */
-#if defined(__AVX512F__)
+/* Holds a vector in a register, or a number where there are no vectors: what is rounded there stays rounded, outside of
+ * any FMA.  On AArch64 it is volatile, as the FMAs of a block are, or GCC brings loads forward until sums no longer fit
+ * the registers.  MSVC, which has no such statement, contracts nothing. */
+#if !defined(__GNUC__) && !defined(__clang__)
+#define IN_REGISTER(v) ((void)(v))
+#elif defined(__AVX512F__)
 #define IN_REGISTER(v) __asm__("" : "+v"(v))
-#elif defined(__SSE2__) && !defined(SIMD_SCALAR)
+#elif defined(__SSE2__)
 #define IN_REGISTER(v) __asm__("" : "+x"(v))
-#elif defined(__aarch64__) && !defined(SIMD_SCALAR)
+#elif defined(__aarch64__)
 #define IN_REGISTER(v) __asm__ volatile("" : "+w"(v))
 #else
 #define IN_REGISTER(v) ((void)(v))
@@ -153,7 +168,9 @@ static const double log_coefficients_f64[] = {
 #ifdef __SSE2__
 #define SIMD_MAX(a, b) ((vec)_mm_max_ps((__m128)(a), (__m128)(b)))
 #elif defined(__aarch64__)
-#define SIMD_ADD_TIMES(sum, a, row) __asm__ volatile("fmla %0.4s, %1.4s, %2.s[0]" : "+w"(sum) : "w"(row), "w"(a))
+#define SIMD_ADD_LANE(sum, a, l, row) /* sum += a[l] row */                                                     \
+    __asm__ volatile("fmla %0.4s, %1.4s, %2.s[" #l "]" : "+w"(sum) : "w"(row), "w"(a))
+#define SIMD_EACH_LANE(X) X(0) X(1) X(2) X(3)
 #endif
 #define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
@@ -196,7 +213,9 @@ static const double log_coefficients_f64[] = {
 #ifdef __SSE2__
 #define SIMD_MAX(a, b) ((vec)_mm_max_pd((__m128d)(a), (__m128d)(b)))
 #elif defined(__aarch64__)
-#define SIMD_ADD_TIMES(sum, a, row) __asm__ volatile("fmla %0.2d, %1.2d, %2.d[0]" : "+w"(sum) : "w"(row), "w"(a))
+#define SIMD_ADD_LANE(sum, a, l, row) /* sum += a[l] row */                                                     \
+    __asm__ volatile("fmla %0.2d, %1.2d, %2.d[" #l "]" : "+w"(sum) : "w"(row), "w"(a))
+#define SIMD_EACH_LANE(X) X(0) X(1)
 #endif
 #define SIMD_LOW(a, b) __builtin_shufflevector(a, b, 0, 2)
 #define SIMD_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)

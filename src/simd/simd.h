@@ -54,18 +54,6 @@ INLINE vec NAME(max)(vec a, vec b)
 #endif
 }
 
-/* Returns sum + a row, for a number a.  AArch64's FMA takes it from a lane: a vector of equal lanes would be filled by
- * an instruction that waits for a multiplier (see "AArch64" in docs/notes.md). */
-INLINE vec NAME(add_times)(vec sum, real a, vec row)
-{
-#ifdef SIMD_ADD_TIMES
-    SIMD_ADD_TIMES(sum, a, row);
-    return sum;
-#else
-    return sum + NAME(set1)(a) * row;
-#endif
-}
-
 /* Transposes, v[i][l] -> v[l][i], by log2(L) perfect shuffles. */
 INLINE void NAME(transpose)(vec *v)
 {
