@@ -1,9 +1,11 @@
 """Fixtures of all tests: every ISA level and dtype as parameters, seeds, problems, and one table of tolerances.
 
 SOFTMAX_EXT_TEST_SEED chooses the seeds: a number, a range such as 0-99, or all (0-99). `--hypothesis-profile` chooses
-how many examples hypothesis draws: dev, ci, nightly.
+how many examples hypothesis draws: dev, ci, nightly. `--products=all` runs all cases of tests that are marked `pairs`.
 """
 
+import heapq
+import itertools
 import os
 import signal
 import subprocess
@@ -50,6 +52,11 @@ def seeds():
     return range(int(first), int(last or first) + 1)
 
 
+def pytest_addoption(parser):
+    text = "which cases of tests that are marked `pairs` run: so many that all pairs of values are met, or all"
+    parser.addoption("--products", choices=["pairs", "all"], default="pairs", help=text)
+
+
 def pytest_configure(config):
     """Tell pytest-run-parallel, where it is, which tests must not run in two threads at once."""
     if not config.pluginmanager.hasplugin("run-parallel"):
@@ -66,8 +73,48 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("seed", seeds())
 
 
-def pytest_collection_modifyitems(items):
-    """Leave out what measures time, memory or machine code where it is not ours, and what would take hours."""
+def covering(cases, strength=2):
+    """Choose cases, each a tuple of values, so that any `strength` values that are together in one are in a chosen one.
+
+    The next is always one that has most of what is still missing, of several the first: a greedy covering array.
+    """
+    groups = list(itertools.combinations(range(len(cases[0])), min(strength, len(cases[0]))))
+    has = [{(group, *(case[i] for i in group)) for group in groups} for case in cases]
+    missing, chosen = set().union(*has), []
+    heap = [(-len(each), i) for i, each in enumerate(has)]
+    while missing:
+        _, i = heapq.heappop(heap)
+        gain = len(has[i] & missing)
+        if heap and (-gain, i) > heap[0]:  # what is missing has become less since it came into the heap
+            heapq.heappush(heap, (-gain, i))
+        else:
+            chosen.append(i)
+            missing -= has[i]
+    return chosen
+
+
+@pytest.fixture(name="covering")
+def covering_fixture():
+    return covering
+
+
+@pytest.hookimpl(trylast=True)  # behind -k and -m
+def pytest_collection_modifyitems(config, items):
+    """Leave out what measures time, memory or machine code where it is not ours, and what would take hours.
+
+    Of tests that are marked `pairs` leave out what the option `--products` does not ask for.
+    """
+    products = {}
+    for item in items:
+        if (mark := item.get_closest_marker("pairs")) and config.getoption("products") == "pairs":
+            products.setdefault((item.path, item.originalname, *mark.args), []).append(item)
+    left_out = set()
+    for (_, _, *strength), part in products.items():
+        kept = covering([tuple(map(id, item.callspec.params.values())) for item in part], *strength)
+        left_out |= set(part) - {part[i] for i in kept}
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
     debug = "SOFTMAX_EXT_DEBUG" in softmax_ext.show_config().flags.get(dispatch.isa, "")
     reasons = {}
     if debug or "libasan" in os.environ.get("LD_PRELOAD", ""):
@@ -109,7 +156,7 @@ def dtype(tolerance):
     return tolerance.dtype
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_python():
     """Run code in a fresh interpreter, with these environment variables, and return what it printed.
 

@@ -1,5 +1,6 @@
 """Digits: exp to the last place, confident rows, sums that must vanish, and values that are not finite."""
 
+import functools
 import itertools
 import math
 
@@ -146,6 +147,7 @@ def test_exp_depends_on_its_argument_alone(exp, dtype):
         np.testing.assert_array_equal(exp(x[start:stop]), together[start:stop])
 
 
+@functools.cache
 def with_exact_scores(K, dtype, seed, rows=3):
     """Scores whose differences have no rounding, nor has X Wᵀ, and their posteriors by mpmath."""
     rng = np.random.default_rng([seed, K])
@@ -156,6 +158,7 @@ def with_exact_scores(K, dtype, seed, rows=3):
     return np.eye(rows, dtype=dtype), np.ascontiguousarray(Z.T), Z, S
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("K", [1, 2, 3, 10, 17, 67, 128, 129, 1000, pytest.param(32_000, marks=pytest.mark.slow)])
 def test_posteriors_are_those_of_mpmath(isa, dtype, stored, K, seed):
     """The errors of all posteriors above 1e-30 are relative."""
@@ -188,6 +191,7 @@ def test_isa_levels_agree(dtype, stored, K, seed):
         np.testing.assert_allclose(J, results[0][2], rtol=1e-6 if dtype == np.float32 else 1e-14)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("K", [2, 3, 10, 16, 17, 67, 300])
 def test_a_confident_row_keeps_the_digits_of_its_loss(isa, tolerance, stored, K, seed):
     float32 = tolerance.dtype == np.float32
@@ -240,6 +244,7 @@ def test_equal_scores_are_as_many_maxima(isa, tolerance, stored):
         np.testing.assert_allclose(predict_proba(X, W, b), 1 / K, rtol=4 * eps)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("K", [1, 2, 3, 10, 16, 17, 67, 128, 129, 300, 1000])
 def test_posteriors_sum_to_one(isa, dtype, storage, K, seed, make_problem):
     """They do however many they are, since the sum of the exponentials is compensated."""
@@ -255,6 +260,7 @@ def test_posteriors_sum_to_one(isa, dtype, storage, K, seed, make_problem):
         assert np.abs(1 - S.astype(np.longdouble).sum(axis=1)).max() <= bound
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 @pytest.mark.parametrize("shape", [(9, 5, 2), (500, 20, 10), (500, 20, 67), (60, 5, 1000)], ids=str)
 def test_gradients_sum_to_zero_over_the_classes(isa, dtype, storage, shape, labels, seed, make_problem):
@@ -381,6 +387,7 @@ def test_a_row_that_is_not_finite_stays_by_itself(isa, tolerance, kind, spoilt):
             assert np.isnan(S[::2]).all()
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("K", [1, 2, 3, 7, 9, 16, 17, 33, 67])
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 def test_a_row_that_is_not_finite_has_the_loss_and_gradient_of_the_reference(isa, tolerance, kind, labels, K, spoilt):

@@ -18,6 +18,7 @@ def problem(K, N=120, D=7):
     return X, y, rng.integers(0, 3, N) + 0.5
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("tol", [1e-2, 1e-5])
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("K", [2, 4])

@@ -35,6 +35,7 @@ def on_one_and_two_threads(function, *arguments, **keywords):
     return one
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("labels, weights", TARGETS)
 def test_every_small_size_is_right(
@@ -48,6 +49,7 @@ def test_every_small_size_is_right(
         assert_like_reference(on_one_and_two_threads(loss_grad, *arguments, **keywords), arguments, keywords)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("labels, weights, bias", [("labels", "both", True), ("probabilities", "sample_weight", False)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_shape_is_right(
@@ -58,6 +60,7 @@ def test_every_shape_is_right(
     assert_like_reference(on_one_and_two_threads(loss_grad, *arguments, **keywords), arguments, keywords)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(
     "shape, labels, weights",
     [((2100, 70, 1500), *TARGETS[0]), ((2100, 70, 1500), *TARGETS[-1]), ((300, 53, 40000), *TARGETS[-1])],
@@ -78,6 +81,7 @@ def test_owned_classes_over_tiles_are_right(
     np.testing.assert_allclose(S.sum(axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("label_smoothing", [0.1, 1.0])
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 @pytest.mark.parametrize("shape", [(7, 5, 1), (37, 23, 9), (300, 33, 100)], ids=str)
@@ -89,6 +93,7 @@ def test_label_smoothing_is_that_of_the_reference(
     assert_like_reference(loss_grad(*arguments, **keywords), arguments, keywords)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_predict_proba_is_that_of_the_reference(isa, tolerance, storage, shape, bias, seed, make_problem):
@@ -103,6 +108,7 @@ def test_predict_proba_is_that_of_the_reference(isa, tolerance, storage, shape, 
     np.testing.assert_array_equal(again, S)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_scores_are_those_of_the_reference(isa, tolerance, storage, shape, bias, seed, make_problem):
@@ -198,6 +204,7 @@ def assert_same(arguments, others, **keywords):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.pairs(3)
 @BLOCKS
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_no_layout_of_X_changes_a_bit(isa, dtype, layout, shape, make_problem):
@@ -205,6 +212,7 @@ def test_no_layout_of_X_changes_a_bit(isa, dtype, layout, shape, make_problem):
     assert_same((X, y, W, b), (layout(X), y, W, b), **keywords)
 
 
+@pytest.mark.pairs(3)
 @BLOCKS
 @pytest.mark.parametrize("change, computes_in", VALUES.values(), ids=VALUES)
 def test_other_dtypes_of_X_give_the_bits_of_converted_ones(
@@ -226,6 +234,7 @@ def test_a_memory_mapped_X_gives_the_bits_of_one_in_memory(isa, dtype, tmp_path,
     assert_same((X, y, W, b), (in_file(X, tmp_path), y, W, b))
 
 
+@pytest.mark.pairs(3)
 @BLOCKS
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_no_layout_of_probabilities_changes_a_bit(isa, dtype, storage, layout, shape, make_problem):
@@ -240,6 +249,7 @@ def test_other_dtypes_of_probabilities_give_the_bits_of_converted_ones(isa, dtyp
     assert_same((X, Y.astype(dtype), W, b), (X, Y, W, b))
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_no_layout_of_the_parameters_and_weights_changes_a_bit(isa, dtype, storage, layout, make_problem):
     (X, y, W, b), keywords = make_problem(37, 23, 9, dtype, weights="both", storage=storage)

@@ -110,6 +110,7 @@ def checked(found, X, y, s, K, penalty, intercept=True, *, binary=False):
     return max(violations.max(), np.abs(db).max() if intercept else 0)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("model", ["blocks", "support", "whole"])
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("storage", ["dense", "csr"])

@@ -82,6 +82,7 @@ def close(got, want, tolerance, factor=1.0):
     np.testing.assert_allclose(got, want, rtol=0, atol=factor * tolerance.rtol * max(np.abs(want).max(), 1e-3))
 
 
+@pytest.mark.pairs(3)
 @INTERCEPT
 @pytest.mark.parametrize("labels", ["labels", "probabilities"])
 @pytest.mark.parametrize("shape", [*SHAPES, OWNED, *ONE_ROW], ids=str)
@@ -104,6 +105,7 @@ def test_value_and_gradient_are_those_of_the_reference(isa, tolerance, storage, 
         close(grad, one.dw + l2, tolerance)
 
 
+@pytest.mark.pairs(3)
 @INTERCEPT
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[2] <= shape[0]] + [OWNED, *ONE_ROW], ids=str)
 def test_products_with_the_hessian_are_those_of_the_reference(isa, tolerance, storage, shape, intercept, make):
@@ -120,6 +122,7 @@ def test_products_with_the_hessian_are_those_of_the_reference(isa, tolerance, st
     close(objective.hessp(w, v), of(objective, dV + 0.3 * V, dc if intercept else None), tolerance, 10)
 
 
+@pytest.mark.pairs(3)
 @INTERCEPT
 @pytest.mark.parametrize("shape", [(37, 3, 4), (150, 4, 3), (9, 12, 2), (140, 2, 131), *ONE_ROW[:4]], ids=str)
 def test_the_hessian_is_the_matrix_of_its_products(isa, shape, tolerance, storage, intercept, make):
@@ -144,6 +147,7 @@ def test_the_hessian_is_the_matrix_of_its_products(isa, shape, tolerance, storag
         np.testing.assert_allclose(H, one + penalty, rtol=0, atol=1e-12 * H.max())
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("Objective", [SoftmaxObjective, BinomialObjective])
 @pytest.mark.parametrize("N, D", [(3001, 23), (20011, 7), (300, 250)])
 def test_the_hessian_of_many_samples_is_symmetric_and_has_its_products(isa, tolerance, stored, N, D, Objective):
@@ -177,6 +181,7 @@ def few_entries(N, D, each, dtype, kind):
     return X
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.skipif(dispatch.kernels is None, reason="the reference makes an array of CSR rows")
 @INTERCEPT
 @pytest.mark.parametrize("kind", ["ascending", "in any order", "repeated"])
@@ -254,6 +259,7 @@ def test_every_number_of_threads_gives_an_objective_the_same_bits(isa, dtype, st
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("layout", [
     np.asfortranarray, lambda X: X[:, ::-1][:, ::-1], lambda X: X.astype(X.dtype.newbyteorder()),
     lambda X: np.pad(X, ((0, 0), (0, 9)))[:, :-9],  # behind whose last row there are numbers to read

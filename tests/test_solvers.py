@@ -320,6 +320,7 @@ def blocks(objective, w, D):
     return [(X.T * (s * S_k * (1 - S_k))) @ X + np.diag([objective.l2] * D + [0]) for S_k in S.T]
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.skipif(dispatch.kernels is None, reason="the reference has diagonals")
 @pytest.mark.parametrize("kind", [SoftmaxObjective, BinomialObjective])
 @pytest.mark.parametrize("D", [1, 3, 15, 16, 31, 32, 33, 47, 100, 130])

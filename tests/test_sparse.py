@@ -156,6 +156,7 @@ def small(monkeypatch):
     plan.plan.cache_clear()
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("labels, weights", [("labels", "sample_weight"), ("probabilities", "unweighted")])
 @pytest.mark.parametrize("shape", [(503, 40, 33), (503, 40, 3), (203, 21, 150)], ids=str)
 @pytest.mark.parametrize(

@@ -123,6 +123,7 @@ def test_functions_are_scipys(level, name, drawn):
         assert_like_scipy(name, x, axis)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("special_value", [nan, inf, -inf, "top"])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_special_value_anywhere_is_as_scipys(isa, name, dtype, axis, special_value):
@@ -138,6 +139,7 @@ def test_a_special_value_anywhere_is_as_scipys(isa, name, dtype, axis, special_v
         assert_like_scipy(name, x, axis)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("row", [[inf, 100, -inf], [nan, 100], [inf, 1000], [-inf, -inf], [inf, -inf], [nan, inf]])
 @pytest.mark.parametrize("repeats", [1, 100])
 def test_warnings_of_one_row_are_scipys(isa, name, dtype, row, repeats):
@@ -177,6 +179,7 @@ OTHERS = {
 }  # fmt: skip
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("x", OTHERS.values(), ids=OTHERS)
 @pytest.mark.parametrize("axis", [None, 0, -1, 1, 2, (0, 1), (), (0, 0), 0.5, np.int64(0), True, "x"], ids=repr)
 def test_what_is_left_to_scipy_is_scipys(name, x, axis):
@@ -190,6 +193,7 @@ def test_odd_axes_of_a_float_array_are_as_scipys(isa, name, axis):
     assert_like_scipy(name, np.arange(3.0), axis)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("keepdims", [False, True])
 @pytest.mark.parametrize("return_sign", [False, True])
 @pytest.mark.parametrize("b", [None, 2.0, [[1.0], [-3.0]]], ids=repr)
@@ -208,6 +212,7 @@ def shape_of_result(name, shape, axis):
     return np.delete(shape, axis) if name == "logsumexp" else shape
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize(
     "layout", [name for name in LAYOUTS if name not in ("broadcast", "byte-swapped", "unaligned", "read-only")]
 )
@@ -224,6 +229,7 @@ def test_out_of_any_layout_is_written_and_nothing_else(isa, name, dtype, axis, l
     assert before - np.isnan(memory).sum() == out.size
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("shape", [(7,), (40, 3), (40, 10), (40, 128), (9, 300), (5, 7, 33), (3, 200, 70)], ids=str)
 @pytest.mark.parametrize("layout", ["C", "Fortran", "every second", "every second row", "rows backwards"])
 @pytest.mark.parametrize("name", NAMES[:2])
@@ -288,6 +294,7 @@ SHAPES = [
 ]
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=str)
 def test_no_bit_depends_on_the_threads(isa, name, dtype, shape, axis):
     x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
@@ -336,6 +343,7 @@ def test_a_long_sum_in_float32_keeps_its_digits(isa, shape):
 LONG_ROWS = [(2**19 + 1,), (2, 700_001), (1, 1_234_567), (700, 1, 900)]
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("shape", LONG_ROWS, ids=str)
 def test_a_row_that_is_cut_is_as_scipys(isa, name, tolerance, shape):
     """The oracle is SciPy in float64; the bits are the same for all threads and over the scores."""
@@ -352,6 +360,7 @@ def test_a_row_that_is_cut_is_as_scipys(isa, name, tolerance, shape):
         np.testing.assert_array_equal(run(x, axis, out=x), one)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("place", [3, 2**18, -1])
 @pytest.mark.parametrize("value", [inf, -inf, nan, "all -inf", "overflow"], ids=str)
 def test_a_special_value_in_a_row_that_is_cut_is_as_scipys(isa, name, dtype, value, place):

@@ -30,6 +30,7 @@ def samples(kind, dtype, N=203, D=37, K=5):
     return X, y, rng.random(N), X.scipy(float).toarray() if hasattr(X, "scipy") else X.astype(float)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("blocks", [999, 2**30])
 @pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
@@ -64,6 +65,7 @@ def test_moments_of_whole_numbers_are_exact(isa, kind):
         np.testing.assert_array_equal(sums.moments(given), want)
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("kind", [*KINDS, "soft", "offset", "float16"])
 def test_constant_posteriors_have_the_loss_and_gradient_of_a_pass(isa, dtype, kind, intercept, monkeypatch):

@@ -24,6 +24,7 @@ def results(arguments, keywords, n_threads):
     return np.float64(J).tobytes(), *(array.tobytes() for array in (dW, db, S, Z))
 
 
+@pytest.mark.pairs(3)
 @CASES
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_number_of_threads_changes_no_bit_of_a_pass(

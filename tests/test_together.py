@@ -41,6 +41,7 @@ def assert_each_is_alone(parts, at, together=BinomialObjective.together):
         assert value == alone[0] and np.array_equal(grad, alone[1])
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize(
     "storage, element",
     [("dense", "f4"), ("dense", "f8"), ("dense", "f2"), ("dense", "i1"), ("csr", "f4"), ("csr", "f8")],
