@@ -3,6 +3,8 @@
 Each runs in a process of its own, which the first such touch ends.
 """
 
+import concurrent.futures
+import os
 import sys
 
 import pytest
@@ -87,18 +89,24 @@ def all_of(f):
         space, narrow = f.in_rows_space()
         space.lower(space.lift(guarded(rng.random(narrow.size)))[0])
 
-def two_classes(X, y, Y, s, n_threads):
+def two_classes(X, target, weights, s, n_threads):
     "One row of coefficients."
-    for target, weights in ((y, None), (y, s), (Y, s)):
-        one = BinomialObjective(X, target, l2=0.1, sample_weight=weights, n_threads=n_threads)
-        all_of(one)
-        others = [one, one.weighing(s), one.weighing(s)]
-        BinomialObjective.together(others, [guarded(rng.random(one.size)) for _ in others])
-        forget()
+    one = BinomialObjective(X, target, l2=0.1, sample_weight=weights, n_threads=n_threads)
+    all_of(one)
+    others = [one, one.weighing(s), one.weighing(s)]
+    BinomialObjective.together(others, [guarded(rng.random(one.size)) for _ in others])
+    forget()
     w, b = guarded(rng.random((1, X.shape[1])), X.dtype), guarded(rng.random(1), X.dtype)
     for predict in (_two_classes.posteriors, _two_classes.scores):
         predict(X, w, b, n_threads)
         forget()
+
+turns = itertools.count()
+
+def paired(samples, targets):
+    "Each of three with one of three, with another at the next size: what reads the one does not know of the other."
+    turn = next(turns)
+    return [(each, targets[(i + turn) % 3]) for i, each in enumerate(samples)]
 
 def rows_apart(array):
     "The same rows with a gap between them, and none after the last."
@@ -125,10 +133,9 @@ rng = np.random.default_rng(int(sys.argv[1]))
 def passes(N, D, K, dtype, n_threads):
     X, W, b, Y = (guarded(rng.random(shape), dtype) for shape in ((N, D), (K, D), K, (N, K)))
     y, s = guarded(rng.integers(0, K, N)), guarded(rng.random(N) + 0.1)
-    for samples in (X, rows_apart(X), X[::-1]):
-        for target in (y, Y, Y[::-1]):
-            loss_grad(samples, target, W, b, sample_weight=s, label_smoothing=0.1, n_threads=n_threads)
-            forget()
+    for samples, target in paired((X, rows_apart(X), X[::-1]), (y, Y, Y[::-1])):
+        loss_grad(samples, target, W, b, sample_weight=s, label_smoothing=0.1, n_threads=n_threads)
+        forget()
         loss_grad(samples, y, W, n_threads=n_threads)
         forget()
         predict_proba(samples, W, b, n_threads=n_threads)
@@ -145,8 +152,9 @@ def objectives(N, D, K, dtype, n_threads):
 
 def binomial(N, D, dtype, n_threads):
     X, Y = guarded(rng.random((N, D)), dtype), guarded(rng.random((N, 2)), dtype)
-    for samples in (X, rows_apart(X), X[::-1]):
-        two_classes(samples, guarded(rng.integers(0, 2, N)), Y, guarded(rng.random(N) + 0.1), n_threads)
+    y, s = guarded(rng.integers(0, 2, N)), guarded(rng.random(N) + 0.1)
+    for samples, (target, weights) in paired((X, rows_apart(X), X[::-1]), ((y, None), (y, s), (Y, s))):
+        two_classes(samples, target, weights, s, n_threads)
 
 for dtype, at_end in itertools.product(("f4", "f8"), (True, False)):
     for i, D in enumerate(rng.permutation(70)):
@@ -193,7 +201,9 @@ def sparse(N, D, K, dtype, index, n_threads):
     forget()
     all_of(SoftmaxObjective(X, y, l2=0.1, n_threads=n_threads))
     if K > 1:
-        two_classes(X, guarded(y % 2), guarded(Y[:, :2]), s, n_threads)
+        binary = guarded(y % 2)
+        ((_, (target, weights)),) = paired((X,), ((binary, None), (binary, s), (guarded(Y[:, :2]), s)))
+        two_classes(X, target, weights, s, n_threads)
 
 for dtype, index, at_end in itertools.product(("f4", "f8"), ("i4", "i8"), (True, False)):
     for K in range(1, 71, 6):
@@ -279,20 +289,44 @@ def test_the_guard_ends_a_process_that_goes_beyond(which, run_python):
         run_python(OUTSIDE, which, "yes")
 
 
+PROGRAMS = {
+    "test_passes_touch_nothing_else": PASSES,
+    "test_sparse_rows_touch_nothing_else": SPARSE,
+    "test_functions_of_scores_touch_nothing_else": SCORES,
+}
+
+
+@pytest.fixture(scope="module")
+def programs(request, run_python):
+    """The runs of all programs that are asked for, as many at once as there are processors."""
+    asked = [item for item in request.session.items if item.path == request.path and item.originalname in PROGRAMS]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {
+            item.name: pool.submit(
+                run_python,
+                PROGRAMS[item.originalname],
+                item.callspec.params.get("seed", 0),
+                timeout=600,
+                SOFTMAX_EXT_ISA=item.callspec.params["level"],
+            )
+            for item in asked
+        }
+
+
 @pytest.mark.parametrize("level", dispatch.available())
-def test_passes_touch_nothing_else(level, seed, run_python):
+def test_passes_touch_nothing_else(level, seed, programs, request):
     """Every K and D of 1..70 and N of 1..9 is there, in another pairing for every seed, and larger ones."""
-    assert run_python(PASSES, seed, timeout=600, SOFTMAX_EXT_ISA=level) == "untouched"
+    assert programs[request.node.name].result() == "untouched"
 
 
 @pytest.mark.parametrize("level", dispatch.available())
-def test_sparse_rows_touch_nothing_else(level, seed, run_python):
-    assert run_python(SPARSE, seed, timeout=600, SOFTMAX_EXT_ISA=level) == "untouched"
+def test_sparse_rows_touch_nothing_else(level, seed, programs, request):
+    assert programs[request.node.name].result() == "untouched"
 
 
 @pytest.mark.parametrize("level", dispatch.available())
-def test_functions_of_scores_touch_nothing_else(level, run_python):
-    assert run_python(SCORES, timeout=600, SOFTMAX_EXT_ISA=level) == "untouched"
+def test_functions_of_scores_touch_nothing_else(level, programs, request):
+    assert programs[request.node.name].result() == "untouched"
 
 
 def test_inputs_that_change_during_a_call_end_no_process(dtype, run_python):
