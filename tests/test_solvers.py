@@ -5,6 +5,7 @@ import inspect
 import io
 import itertools
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -165,6 +166,31 @@ def test_the_direction_is_that_of_the_two_loop_recursion(level, dtype, size, mem
             want = two_loops(run.grad, [s.astype(float) for s in S], [y.astype(float) for y in Y], scale)
             # Both round in double, whatever the dtype, and many pairs of few coefficients cancel each other.
             np.testing.assert_allclose(history.direction(), want, rtol=0, atol=1e-9 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("level", dispatch.available())
+def test_no_number_of_threads_changes_a_direction(level, dtype, monkeypatch):
+    """Of vectors of several chunks, by teams from the first pair on; that of NumPy's loops differs by rounding."""
+    size, rng = 5000, np.random.default_rng(0)
+    scale, points = rng.uniform(0.5, 2, size), rng.standard_normal((5, size))
+
+    def directions(n_threads):
+        run = SimpleNamespace(w=points[0], grad=scale * points[0], dtype=dtype, n_threads=n_threads)
+        run.precondition = lambda *vectors: [1.5 * v.astype(float) for v in vectors]
+        history, found = History(3, run), []
+        for w in points[1:]:
+            before, run.w, run.grad = (run.w, run.grad), w, scale * w
+            history.add(*before)
+            found.append(history.direction())
+        return np.array(found)
+
+    with dispatch.using(level):
+        alone = directions(1)
+        monkeypatch.setattr("softmax_ext._optim.history.PARALLEL", 0)
+        for n_threads in (1, 2, 3):
+            np.testing.assert_array_equal(directions(n_threads), alone)
+    with dispatch.using(dispatch.REFERENCE):
+        np.testing.assert_allclose(directions(1), alone, rtol=0, atol=1e-9 * np.abs(alone).max())
 
 
 def test_a_pair_that_curves_downwards_is_left_out():

@@ -111,6 +111,24 @@ def test_sums_of_any_layout_and_type_have_the_same_bits(dtype, other, monkeypatc
 
 
 @needs_kernels
+@pytest.mark.parametrize("kind", KINDS)
+def test_sums_that_are_kept_are_of_the_objective_s_own_weights_and_features(dtype, kind, monkeypatch):
+    monkeypatch.setattr(memory, "SUMMED_FLOPS", 0)
+    X, y, s, wide = samples(kind, dtype)
+    objective, some = SoftmaxObjective(X, y, sample_weight=s, K=5), np.array([3, 1, 36])
+    before = objective.at_constant(np.zeros(objective.size))[1]
+    for other, features, weights in (
+        (objective.weighing(s[::-1].copy()), np.arange(37), s[::-1]), (objective.of_features(some), some, s)
+    ):  # fmt: skip
+        fresh = SoftmaxObjective(wide[:, features].astype(dtype), y, sample_weight=weights, K=5)
+        value, grad = other.at_constant(np.zeros(other.size))
+        want, want_grad = fresh.at_constant(np.zeros(other.size))
+        assert value == pytest.approx(want, rel=1e-6)
+        np.testing.assert_allclose(grad, want_grad, rtol=0, atol=1e-5 * np.abs(want_grad).max())
+    np.testing.assert_array_equal(objective.at_constant(np.zeros(objective.size))[1], before)
+
+
+@needs_kernels
 def test_a_fit_begins_and_ends_without_a_product(monkeypatch):
     X, y, _, _ = samples("array", np.float64, 600, 60, 40)
     passes, ask = [], SoftmaxObjective.value_and_grad

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from .._inputs.dtypes import TINY
+
 Vector = npt.NDArray[np.float64]
 
 # A scaled matrix has full rank beyond doubt if its reciprocal condition number is larger than this.
@@ -20,7 +22,7 @@ class Factor:
     def __init__(self, H: Vector) -> None:
         from scipy.linalg.lapack import dpotrf  # not at the top, since it takes as long to import as NumPy
 
-        self.scale = 1 / np.sqrt(np.maximum(H.diagonal(), np.finfo(float).tiny))
+        self.scale = 1 / np.sqrt(np.maximum(H.diagonal(), TINY))
         A = H * self.scale * self.scale[:, np.newaxis]
         ridge, self.failed = 1e-13, 1  # what is added to the diagonal, and grows until A is positive definite
         while self.failed and ridge < 1:

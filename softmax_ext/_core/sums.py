@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from .._inputs.csr import CSR
 from .._inputs.dtypes import COMPUTES_IN, is_native, native
+from .._inputs.rows import Rows
 from . import dispatch
 from .plan import BLOCK_BYTES
 
@@ -36,6 +37,15 @@ def add_classes(X: Any, y: Array, s: Vector | None, sums: Vector, n_threads: int
     for rows, block in _blocks(X, dtype):
         weights = None if s is None else s[rows]
         dispatch.kernels.class_sums(block, y[rows], weights, sums, dtype.itemsize, threads)
+
+
+def class_means(rows: Rows, K: int, m: float, n_threads: int) -> tuple[Vector, Vector]:
+    """Return Σ_i s_i [y_i = k] / m of each class, (K,), and Σ_i s_i [y_i = k] x_i / m, (K, D)."""
+    assert rows.y is not None
+    means = np.zeros((K, rows.D))
+    add_classes(rows.X, rows.y, rows.s, means, n_threads)
+    means /= m
+    return np.bincount(rows.y, rows.s, K) / m, means
 
 
 def moments(X: Any) -> Vector:

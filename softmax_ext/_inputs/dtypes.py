@@ -10,6 +10,9 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
+# The rounding of these two, and the smallest normal number: np.finfo takes a microsecond to tell them.
+EPS = {dtype: float(np.finfo(dtype).eps) for dtype in (F4, F8)}
+TINY = float(np.finfo(F8).tiny)
 I8, U8, INDEX = np.dtype(np.int64), np.dtype(np.uint64), np.dtype(np.intp)
 # The dtype in which X is computed, by the type character of X's dtype: one entry then covers both byte orders. "E" is
 # the bfloat16 of ml_dtypes, a package that is not imported here; see `is_real`.

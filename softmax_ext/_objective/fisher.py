@@ -28,7 +28,7 @@ import numpy.typing as npt
 from .._core import dispatch
 from .._core.vectors import PARALLEL, combinations
 from .._inputs.csr import CSR
-from .._inputs.dtypes import is_native, native, read_as
+from .._inputs.dtypes import EPS, TINY, is_native, native, read_as
 from .._inputs.rows import Rows
 from .parameters import Parameters
 from .penalty import Penalty
@@ -56,7 +56,6 @@ EASY_ROWS = 16
 # A feature of sparse X has few entries in the sample. So PRIOR entries of the usual size are added, with the weight
 # that all rows have on average. And a feature less its mean keeps at least LEAST_SPREAD of its mean square.
 PRIOR, LEAST_SPREAD = 1.0, 1e-3
-TINY = float(np.finfo(float).tiny)
 
 
 def undecided(K: int) -> float:
@@ -217,7 +216,7 @@ class Fisher:
         damping = np.array(np.broadcast_to(self.added[:classes], (classes, P)), order="C")
         if not self.whole:
             damping += DAMPING * self.weight[:classes, np.newaxis] * self.mean_squares
-        ridge = 32 * float(np.finfo(dtype).eps)
+        ridge = 32 * EPS[dtype]
         # One thread computes few small blocks in less time than a team of threads needs to start.
         threads = min(self.n_threads, classes) if classes * self.count * P * P > 2**21 else 1
         standard = None if self.standard is None else np.array(self.standard, dtype)

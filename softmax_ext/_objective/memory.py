@@ -20,7 +20,7 @@ from .. import reference
 from .._core import dispatch, threads
 from .._core.plan import hessian_plan, plan
 from .._core.run import run
-from .._core.sums import add_classes, moments
+from .._core.sums import class_means, moments
 from .._core.vectors import steady
 from .._inputs.csr import CSR, is_sparse
 from .._inputs.dtypes import native
@@ -269,24 +269,24 @@ class SoftmaxObjective:
 
             J = Σ_k c_k (log Σ_j exp b_j - b_k) / m        ∂J/∂W_k = (q_k Σ_i s_i x_i - Σ_i s_i [y_i = k] x_i) / m
         """
-        parameters, rows, K = self.parameters, self._rows, self.K
+        parameters, K = self.parameters, self.K
         if not self._sums_classes:
             return self.value_and_grad(w)
         b = w[parameters.count * parameters.D :] if parameters.intercept else np.zeros(K)
-        assert rows.y is not None
-        grad = np.zeros(parameters.size)
-        (dW, db), counts = parameters.views(grad), np.bincount(rows.y, rows.s, K)
+        shares, means = self._class_means
         log_q = b - np.log(np.exp(b - b.max()).sum()) - b.max()
-        q = np.exp(log_q)
-        add_classes(rows.X, rows.y, rows.s, dW, self.n_threads)
-        total = dW.sum(axis=0)
-        dW *= -1.0
-        for row, share in zip(dW, q, strict=True):
-            row += share * total
+        q, grad = np.exp(log_q), np.empty(parameters.size)
+        dW, db = parameters.views(grad)
+        np.multiply(q[:, np.newaxis], means.sum(axis=0), out=dW)
+        dW -= means
         if db is not None:
-            db[:] = q * counts.sum() - counts
-        grad /= self.m
-        return float(-(counts @ log_q) / self.m), grad
+            db[:] = q * shares.sum() - shares
+        return float(-(shares @ log_q)), grad
+
+    @cached_property
+    def _class_means(self) -> tuple[Vector, Vector]:
+        """What `class_means` returns; it is kept, since a fit needs it where it begins and for its duality gap."""
+        return class_means(self._rows, self.K, self.m, self.n_threads)
 
     @property
     def _sums_classes(self) -> bool:
@@ -507,7 +507,7 @@ class SoftmaxObjective:
         other.D, layout = len(which), self.parameters
         other.parameters = Parameters(layout.K, other.D, layout.intercept, layout.binary)
         other.penalty = self.penalty.of_features(which)
-        for name in ("mean_squares", "_moments", "_rows_space", "_centre"):  # cached for all features
+        for name in ("mean_squares", "_moments", "_class_means", "_rows_space", "_centre"):  # cached for all features
             other.__dict__.pop(name, None)
         return other
 
@@ -520,6 +520,7 @@ class SoftmaxObjective:
         other._rows = replace(self._rows, s=s)
         other._curving = other._rows.curving()
         other.m = other._rows.total
+        other.__dict__.pop("_class_means", None)  # cached for the weights before
         other.n_threads = self.n_threads if n_threads is None else n_threads
         return other
 

@@ -115,7 +115,7 @@ class Parameters:
         if self.binary:
             return v
         v = v.copy()
-        if not np.all(penalised):
+        if not (penalised is True or np.all(penalised)):
             W = self.weights(v)
             mean = W.sum(axis=0) / self.count
             W -= mean if penalised is False else np.where(penalised, 0, mean)

@@ -130,6 +130,10 @@ class Penalty:
         """Return the l2 term's second derivatives by the weights of each feature, (D,), equal for all classes."""
         return self.l2 * self.factors(D)
 
+    def shrinks(self, D: int) -> npt.NDArray[np.bool_] | bool:
+        """Return whether the l2 term applies: for all features, or for each of them, (D,), if they have factors."""
+        return self.l2 > 0 if self.weights is None else self.diagonal(D) > 0
+
     def fixes(self, D: int) -> npt.NDArray[np.bool_]:
         """Return, for each feature (D,), whether an l1 term forbids to add the same to its weights in all classes."""
         return self.thresholds(D) > 0
@@ -141,7 +145,7 @@ class Penalty:
     def add_hessian(self, parameters: Parameters, H: Vector) -> None:
         """Add the Hessian of the l2 term to H (size, size), the Hessian of the loss by all parameters."""
         diagonal = parameters.weights(H.reshape(-1)[:: parameters.size + 1])
-        diagonal += self.diagonal(parameters.D)
+        diagonal += self.l2 if self.weights is None else self.diagonal(parameters.D)
 
     def add_diagonal(self, parameters: Parameters, H: Vector, kept: npt.NDArray[np.intp]) -> Vector:
         """Add the Hessian of the l2 term to H, which has rows and columns of the kept parameters alone; return H."""

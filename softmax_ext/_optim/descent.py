@@ -20,6 +20,7 @@ import numpy.typing as npt
 from .._core.threads import effective
 from .._core.vectors import combine, largest, product, steady
 from .._inputs.arrays import check_real
+from .._inputs.dtypes import TINY
 from .._inputs.scalars import check_integer, check_nonnegative_number
 from .._objective.rows_space import RowsSpace
 
@@ -172,6 +173,7 @@ class Descent:
         self.evaluations = self.products = 0
         self.preconditioner: Any = np.copy
         self.dtype = np.dtype(getattr(objective, "dtype", np.float64))
+        self.eps = float(np.finfo(self.dtype).eps)
         self.n_threads = getattr(objective, "n_threads", None) or effective()
         self.w = np.array(w, np.float64)
         self.extra: Any = None  # an extra penalty besides the objective's own: its diagonal, or with L1 a Penalty
@@ -218,7 +220,7 @@ class Descent:
     @property
     def rounding(self) -> float:
         """The rounding error that the value may have, by the dtype of a pass."""
-        return float(8 * np.finfo(self.dtype).eps * max(abs(self.value), np.finfo(float).tiny))
+        return 8 * self.eps * max(abs(self.value), TINY)
 
     def _largest(self, *, exact: bool = False) -> float:
         """Return the largest component of the gradient by the parameters of all features.

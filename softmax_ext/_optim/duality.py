@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core.vectors import combine, product, steady
+from .._inputs.dtypes import TINY
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .descent import Descent
@@ -162,7 +163,7 @@ class DualOfOne(Dual):
         layout, w = self.layout, np.zeros(self.layout.size)
         b = layout.intercepts(w)
         assert b is not None
-        log_q = np.log(np.maximum(q, np.finfo(float).tiny))
+        log_q = np.log(np.maximum(q, TINY))
         b[:] = log_q[1:] - log_q[0] if layout.binary else log_q
         G: Vector = layout.weights(self.ask(w)[1])
         return G

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .._core import dispatch
 from .._core.vectors import CHUNK, PARALLEL, combine, dots, subtract
+from .._inputs.dtypes import TINY
 from .descent import Descent
 
 Array = npt.NDArray[Any]
@@ -35,8 +36,8 @@ class History:
         kernels = dispatch.kernels
         chunk = CHUNK if kernels is None else kernels.VECTOR_CHUNK
         work = np.empty(2 * memory * (-(-size // chunk) + 1))
-        threads = run.n_threads if self.S.size >= PARALLEL else 1
-        self.loops: Any = (Pairs if kernels is None else kernels.Pairs)(self.S, self.Y, self.Sg, self.SY, work, threads)
+        loops = Pairs if kernels is None else kernels.Pairs
+        self.loops: Any = loops(self.S, self.Y, self.Sg, self.SY, work, run.n_threads, PARALLEL)
 
     def add(self, w: Vector, grad: Vector) -> None:
         """Add the pair from the point before to the present one, unless the objective does not curve upwards there."""
@@ -75,9 +76,9 @@ class History:
 class Pairs:
     """The loops of src/pass/history.pxi in NumPy; `order` has the rows of S and Y that hold pairs, the oldest first."""
 
-    def __init__(self, S: Array, Y: Array, Sg: Vector, SY: Vector, work: Vector, n_threads: int) -> None:
+    def __init__(self, S: Array, Y: Array, Sg: Vector, SY: Vector, work: Vector, *_: int) -> None:
         self.S, self.Y, self.Sg, self.SY = S, Y, Sg, SY
-        self.alpha, self.n_threads = work[: len(S)], n_threads
+        self.alpha = work[: len(S)]
 
     def add(self, row: int, order: list[int], w: Vector, grad: Vector, w0: Vector, grad0: Vector) -> None:
         """Write the pair from (w0, grad0) to (w, grad) to a row, and its inner products with the pairs in `order`."""
@@ -103,7 +104,7 @@ class Pairs:
         used, newest = slice(max(order) + 1), order[-1]
         alpha, SY, shares = self.alpha[used], self.SY[used, used], np.zeros(max(order) + 1)
         curvature = float(dots(self.Y[newest : newest + 1], Hy)[0])
-        gamma = SY[newest, newest] / max(curvature, np.finfo(float).tiny)
+        gamma = SY[newest, newest] / max(curvature, TINY)
         yz = gamma * dots(self.Y[used], z)
         for i in order:
             shares[i] = alpha[i] - (yz[i] + shares @ SY[:, i]) / SY[i, i]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core.cholesky import Factor
+from .._inputs.dtypes import EPS, TINY
 from .._objective.parameters import Parameters
 from .descent import Callback, Descent, Solution, TwiceDifferentiable, check_optimiser
 from .line_search import search
@@ -138,11 +139,11 @@ def inverse_hessian(objective: Any, w: Vector) -> Callable[[Vector], Vector]:
     """
     H, parameters = objective.hessian(w), getattr(objective, "parameters", None)
     if isinstance(parameters, Parameters):
-        H.reshape(-1)[:: len(H) + 1] += np.finfo(objective.dtype).eps * _spreads(H, parameters)
+        H.reshape(-1)[:: len(H) + 1] += EPS[objective.dtype] * _spreads(H, parameters)
     factor = Factor(H)
     if not isinstance(parameters, Parameters) or factor.failed:
         return factor.solve
-    penalised = objective.penalty.diagonal(parameters.D) > 0
+    penalised = objective.penalty.shrinks(parameters.D)
     return lambda v: factor.solve(parameters.determined(v, penalised))
 
 
@@ -152,7 +153,7 @@ def _spreads(H: Vector, parameters: Parameters) -> Vector:
     if parameters.intercept:
         sums = H[: b.start, b].reshape(parameters.count, parameters.D, parameters.count)
         sums = sums.diagonal(axis1=0, axis2=2).T  # (count, D): the weighted sums of the features in each class
-        weight = np.maximum(spreads[b], np.finfo(float).tiny)[:, np.newaxis]  # all weights of a class may be 0
+        weight = np.maximum(spreads[b], TINY)[:, np.newaxis]  # all weights of a class may be 0
         with np.errstate(over="ignore", invalid="ignore"):
             parameters.weights(spreads)[:] -= sums * (sums / weight)
         spreads[b] = 0

@@ -32,29 +32,32 @@ KERNEL void NAME(widen)(const real *a, ptrdiff_t n, double *to)
     for (ptrdiff_t j = 0; j < n; j++) to[j] = a[j];
 }
 
-/* Returns the largest |a_j|, or NaN if there is one. */
+/* Returns the largest |a_j|, or NaN if there is one. NaN is looked for only where a product with 0 has found NaN or
+ * infinity, since a comparison of each number takes longer than its maximum. */
 KERNEL double NAME(largest)(const real *a, ptrdiff_t n)
 {
-    enum { MOSTS = 16 };
-    real most[MOSTS] = {0};
-    int odd[MOSTS] = {0};
+    enum { MOSTS = 32 };
+    real most[MOSTS] = {0}, odd[MOSTS] = {0};
     ptrdiff_t j = 0;
     for (; j + MOSTS <= n; j += MOSTS)
         UNROLL for (int l = 0; l < MOSTS; l++) {
             const real size = a[j + l] < 0 ? -a[j + l] : a[j + l];
             most[l] = size > most[l] ? size : most[l];
-            odd[l] |= size != size;
+            odd[l] += size * 0;
         }
     for (; j < n; j++) {
         const real size = a[j] < 0 ? -a[j] : a[j];
         most[0] = size > most[0] ? size : most[0];
-        odd[0] |= size != size;
+        odd[0] += size * 0;
     }
     for (int l = 1; l < MOSTS; l++) {
         most[0] = most[l] > most[0] ? most[l] : most[0];
-        odd[0] |= odd[l];
+        odd[0] += odd[l];
     }
-    return odd[0] ? NAN : (double)most[0];
+    if (odd[0] != 0)
+        for (j = 0; j < n; j++)
+            if (a[j] != a[j]) return NAN;
+    return (double)most[0];
 }
 
 KERNEL void NAME(rounded)(const double *a, ptrdiff_t n, real *to)

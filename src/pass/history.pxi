@@ -1,10 +1,12 @@
 # The two-loop recursion of L-BFGS (Nocedal and Wright 2006, algorithm 7.4), in four sweeps over half of the history
-# each. softmax_ext/_optim/history.py has the same in NumPy.
+# each. softmax_ext/_optim/history.py has the same in NumPy. A sweep is one team of threads at most, since each team
+# waits for the last of its threads; see "Teams of the history" in docs/notes.md.
 
 cdef class Pairs:
     """Pairs of steps s and changes of the gradient y, in rows of S and Y; an `order` names some, oldest first."""
 
     cdef Py_ssize_t memory, size, itemsize
+    cdef Py_ssize_t parallel    # numbers that a sweep has to read for threads to pay
     cdef int n_threads
     cdef void *S
     cdef void *Y
@@ -23,11 +25,12 @@ cdef class Pairs:
         SY,                     # OUT    (memory, memory)
         work,                   # WORK   2 memory (chunks + 1): for the recursion, and for the sums of each chunk
         int n_threads,
+        Py_ssize_t parallel,    # how many numbers a sweep has to read for threads to pay
     ):
         cdef Py_ssize_t chunks
         self.held = S, Y, Sg, SY, work
         self.memory, self.size = S.shape
-        self.itemsize, self.n_threads = S.itemsize, n_threads
+        self.itemsize, self.n_threads, self.parallel = S.itemsize, n_threads, parallel
         chunks = (self.size + CHUNK - 1) // CHUNK
         self.S = numbers(S, b"f", self.itemsize, self.memory * self.size, True)
         self.Y = numbers(Y, b"f", self.itemsize, self.memory * self.size, True)
@@ -39,6 +42,10 @@ cdef class Pairs:
     cdef bint large(self) noexcept:
         """Return whether the GIL is released: see RELEASING in kernels.pyx."""
         return self.memory * self.size >= RELEASING
+
+    cdef int team(self, Py_ssize_t rows) noexcept nogil:
+        """Return how many threads sweep over so many rows."""
+        return self.n_threads if rows * self.size >= self.parallel else 1
 
     cdef Py_ssize_t rows(self, list order) except -1:
         """Return how many rows there are up to the last one in `order`."""
@@ -115,7 +122,7 @@ cdef class Pairs:
         gamma = self.SY[newest * memory + newest] / (curvature if curvature > DBL_MIN else DBL_MIN)
         for k in range(count):
             i = order[k]
-            found = gamma * self.sums[i]
+            found = gamma * self.sums[1 + i]
             for other in range(k):
                 j = order[other]
                 found += self.shares[j] * self.SY[j * memory + i]
@@ -135,9 +142,26 @@ cdef void add_pair(
     const double *g, const double *g0,
 ) noexcept nogil:
     """Write a pair of two points, and find the products of all s with the gradient and with the new y."""
-    difference(w, w0, p.size, S + row * p.size, p.n_threads)
-    difference(g, g0, p.size, Y + row * p.size, p.n_threads)
-    all_products(S, used, p.size, g, Y + row * p.size, p.sums, p.n_threads)
+    cdef Py_ssize_t i, chunks = (p.size + CHUNK - 1) // CHUNK
+    cdef int n_threads = p.team(used)
+    if n_threads == 1:  # without OpenMP: even a team of one takes time
+        for i in range(chunks):
+            add_chunk(p, S, Y, row, used, i * CHUNK, w, w0, g, g0, p.sums + 2 * used * i)
+    else:
+        for i in prange(chunks, schedule="static", num_threads=n_threads):
+            add_chunk(p, S, Y, row, used, i * CHUNK, w, w0, g, g0, p.sums + 2 * used * i)
+    add_chunks(p.sums, chunks, 2 * used)
+
+
+cdef void add_chunk(
+    Pairs p, floating *S, floating *Y, Py_ssize_t row, Py_ssize_t used, Py_ssize_t at, const double *w,
+    const double *w0, const double *g, const double *g0, double *sums,
+) noexcept nogil:
+    """Write a pair's chunk from `at` on, and find its part of the products."""
+    cdef Py_ssize_t n = min(CHUNK, p.size - at)
+    subtract(w + at, w0 + at, n, S + row * p.size + at)
+    subtract(g + at, g0 + at, n, Y + row * p.size + at)
+    inner_products(S + at, used, p.size, g + at, Y + row * p.size + at, n, sums)
 
 
 cdef void pair_of(
@@ -155,26 +179,42 @@ cdef void shares_of(
 ) noexcept nogil:
     """Write share v plus the sum of the rows, each times its number in p.sums."""
     if p.itemsize == sizeof(float):
-        all_shares(share, v, p.sums, <const float *>rows, used, p.size, to, p.n_threads)
+        all_shares(share, v, p.sums, <const float *>rows, used, p.size, to, p.team(used))
     else:
-        all_shares(share, v, p.sums, <const double *>rows, used, p.size, to, p.n_threads)
+        all_shares(share, v, p.sums, <const double *>rows, used, p.size, to, p.team(used))
 
 
 cdef double products_of(
     Pairs p, Py_ssize_t newest, Py_ssize_t used, const double *image, const double *z,
 ) noexcept nogil:
-    """Return the newest y's product with its image, and leave those of all y with z in p.sums."""
-    cdef double curvature
+    """Return the newest y's product with its image, and leave those of all y with z in p.sums, from the second on."""
     if p.itemsize == sizeof(float):
-        all_products(
-            <float *>p.Y + newest * p.size, 1, p.size, image, <float *>NULL, p.sums, p.n_threads,
-        )
-        curvature = p.sums[0]
-        all_products(<float *>p.Y, used, p.size, z, <float *>NULL, p.sums, p.n_threads)
+        image_products(p, <const float *>p.Y, newest, used, image, z)
     else:
-        all_products(
-            <double *>p.Y + newest * p.size, 1, p.size, image, <double *>NULL, p.sums, p.n_threads,
-        )
-        curvature = p.sums[0]
-        all_products(<double *>p.Y, used, p.size, z, <double *>NULL, p.sums, p.n_threads)
-    return curvature
+        image_products(p, <const double *>p.Y, newest, used, image, z)
+    return p.sums[0]
+
+
+cdef void image_products(
+    Pairs p, const floating *Y, Py_ssize_t newest, Py_ssize_t used, const double *image, const double *z,
+) noexcept nogil:
+    """Leave the newest y's product with its image in p.sums, and then those of all y with z."""
+    cdef Py_ssize_t i, chunks = (p.size + CHUNK - 1) // CHUNK
+    cdef int n_threads = p.team(used)
+    if n_threads == 1:
+        for i in range(chunks):
+            image_chunk(p, Y, newest, used, i * CHUNK, image, z, p.sums + (1 + used) * i)
+    else:
+        for i in prange(chunks, schedule="static", num_threads=n_threads):
+            image_chunk(p, Y, newest, used, i * CHUNK, image, z, p.sums + (1 + used) * i)
+    add_chunks(p.sums, chunks, 1 + used)
+
+
+cdef void image_chunk(
+    Pairs p, const floating *Y, Py_ssize_t newest, Py_ssize_t used, Py_ssize_t at, const double *image,
+    const double *z, double *sums,
+) noexcept nogil:
+    """Find the part of these products from `at` on."""
+    cdef Py_ssize_t n = min(CHUNK, p.size - at)
+    sums[0] = dot(Y + newest * p.size + at, image + at, n)
+    inner_products(Y + at, used, p.size, z + at, <const floating *>NULL, n, sums + 1)

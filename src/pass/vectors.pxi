@@ -32,7 +32,7 @@ cdef void all_products(
     int n_threads,
 ) noexcept nogil:
     """Find each row's product with v, and with u; `sums` has room for those of each chunk."""
-    cdef Py_ssize_t i, c, chunks = (size + CHUNK - 1) // CHUNK, each = count if u == NULL else 2 * count
+    cdef Py_ssize_t i, chunks = (size + CHUNK - 1) // CHUNK, each = count if u == NULL else 2 * count
     if n_threads == 1:  # without OpenMP: even a team of one takes time
         for i in range(chunks):
             inner_products(
@@ -45,6 +45,12 @@ cdef void all_products(
                 rows + i * CHUNK, count, size, v + i * CHUNK, NULL if u == NULL else u + i * CHUNK,
                 min(CHUNK, size - i * CHUNK), sums + i * each,
             )
+    add_chunks(sums, chunks, each)
+
+
+cdef void add_chunks(double *sums, Py_ssize_t chunks, Py_ssize_t each) noexcept nogil:
+    """Add the sums of all chunks, of which each has so many, to those of the first."""
+    cdef Py_ssize_t i, c
     for i in range(1, chunks):
         for c in range(each):
             sums[c] += sums[i * each + c]
