@@ -284,6 +284,30 @@ def test_visits_cover_every_row_once(cut):
         assert len(made) == -(-N // way.block)
 
 
+# N, D, K, stored entries, and the slices, or 0 where features have owners: one-hot properties, words, little work, many
+# rows with few entries.
+SPARSE = {
+    "one-hot": (300_000, 12_000, 5, 3_600_000, 16),
+    "words": (40_000, 60_000, 40, 628_159, 0),
+    "small": (300, 50, 5, 1_800, 1),
+    "thin": (300_000, 12_000, 5, 30_000, 0),
+}
+
+
+@needs_kernels
+@ITEMSIZES
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_rows_fall_into_slices_where_their_sums_are_small(isa, itemsize, name):
+    N, D, K, nnz, slices = SPARSE[name]
+    for second in (False, True):
+        way = plan(N, D, K, itemsize, isa, second=second, nnz=nnz)
+        assert (slices_of(way), way.cut) == (slices, "slices" if slices else "sparse")
+        assert not slices or work_bytes(way, itemsize, threads=2) <= MOST_BYTES
+    lines = explained(explain_plan(N, D, K, f"f{itemsize}", nnz))
+    assert lines["cut"].startswith(f"{slices} slices of the samples" if slices else "parts of the features")
+    assert lines["scores"] == "lanes along the classes, rows of W transposed"
+
+
 @needs_kernels
 @ITEMSIZES
 def test_what_one_visit_does_is_a_single_visit(isa, itemsize):

@@ -56,6 +56,9 @@ ENTRY_ITSELF, ENTRY_CLASSES = 16, 8
 SLICED_BYTES = 40 * MiB
 
 
+# CSR rows fall into slices if there are at least so many, whose sums all have at most ENTRIES_OF_SUMS numbers for each
+# stored entry; see "Sparse rows in slices" in docs/notes.md.
+LEAST_SLICES, ENTRIES_OF_SUMS = 4, 2
 # The most CSR rows whose scores are computed at a time.
 ROWS_AT_ONCE = 128
 # If W and dW, both transposed, fit into SPARSE_BYTES, a pass computes all classes at once, and the scores of a tile
@@ -162,6 +165,10 @@ def _sparse_plan(kernels: ModuleType, shape: dict[str, Any], nnz: int) -> Plan:
     line = 64 // itemsize
     flops = nnz // N * 4 * K + 20 * K
     row = kernels.transposed_row(K, itemsize)
+    if K * D * 8 <= DOUBLES_BYTES and D * row * (itemsize * (1 + second) + 8) <= SUMS_BYTES:
+        sliced = _sparse_slices(kernels, shape, nnz, flops, row)
+        if sliced is not None:
+            return sliced
     doubles = K * D * 8 <= DOUBLES_BYTES
     rows = max(L, min(ROWS_AT_ONCE, SCORES_BYTES // (itemsize * (K + L)) // 4 // L * L))
     classes, room = K, SCORES_BYTES
@@ -177,6 +184,32 @@ def _sparse_plan(kernels: ModuleType, shape: dict[str, Any], nnz: int) -> Plan:
     shape |= {"parallel": parallel, "rows": rows, "tile": tile, "block": block}
     sparse: Plan = kernels.SparsePlan(classes=classes, doubles=doubles, **shape)
     return sparse
+
+
+def _sparse_slices(kernels: ModuleType, shape: dict[str, Any], nnz: int, flops: int, row: int) -> Plan | None:
+    """Return the plan of CSR rows in slices, or None if features should have owners.
+
+    The other arguments are the operations of a sample, and the numbers of a feature's row of Wt and dWt.
+    """
+    N, D, itemsize = shape["N"], shape["D"], shape["itemsize"]
+    parallel, slices = N * flops >= PARALLEL_FLOPS, 1
+    if parallel:
+        slices = SLICES
+        while slices > 1 and (
+            N < SLICE_ROWS * slices
+            or slices * D * row > ENTRIES_OF_SUMS * nnz
+            or slices * D * row * 8 > SUMS_BYTES
+            or N * flops < PARALLEL_FLOPS // 16 * slices
+        ):
+            slices //= 2
+        if slices < LEAST_SLICES:
+            return None
+    L = kernels.lanes_of(itemsize)
+    step = ROWS_AT_ONCE * slices
+    block = step * max(1, BLOCK_FLOPS * L // 8 // (flops + 300) // step)
+    shape = shape | {"parallel": parallel, "rows": ROWS_AT_ONCE, "tile": ROWS_AT_ONCE, "block": block}
+    way: Plan = kernels.SparseSlicesPlan(slices=slices, **shape)
+    return way
 
 
 @lru_cache(maxsize=1024)

@@ -94,7 +94,7 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz:
             f"lanes along the features, since {K} classes would leave lanes of {-(-K // lanes) * lanes} empty"
             if way.dots
             else "lanes along the classes, rows of W transposed"
-            if way.cut == "sparse"
+            if nnz is not None
             else "lanes along the classes, W packed in panels"
         ),
         "gradient: "

@@ -21,7 +21,8 @@ chooses:
     slices   the rows fall into slices, each with sums of its own in double, added in the slices' order
     owned    a dW for each slice would cost too much: all threads work on one tile, and who takes a part of the classes
              owns its columns of Z and its rows of dW
-    sparse   CSR rows: each thread owns features, and their rows of dW transposed
+    sparse   CSR rows: each thread owns features, and their rows of dW transposed; of few features and classes they
+             fall into slices, too
 
 A pass allocates nothing and raises nothing: softmax_ext/_inputs/validation.py has seen every input.
 """
@@ -90,6 +91,7 @@ include "../pass/tile.pxi"
 include "../pass/slices.pxi"
 include "../pass/owned.pxi"
 include "../pass/sparse.pxi"
+include "../pass/sparse_slices.pxi"
 include "../pass/binomial.pxi"
 include "../pass/hessian.pxi"
 include "../pass/hessian_entries.pxi"

@@ -216,6 +216,63 @@ KERNEL void NAME(sparse_gradient)(const void *data, int element, const void *ind
     NAME(add_list)(&list, count, R, ldr, K, dW, ldw, doubles);
 }
 
+/* dWt += X^T R of n rows into doubles, feature j in row j: for a thread that has a dWt of its own, and no list to make.
+ * `columns` is a constant. */
+#define ROWS_ARGUMENTS                                                                                         \
+    const void *data, int element, const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n, const real *R,       \
+        ptrdiff_t ldr, double *dW, ptrdiff_t ldw
+typedef void (*NAME(rows_function))(ROWS_ARGUMENTS);
+
+INLINE void NAME(add_rows)(const int columns, ROWS_ARGUMENTS)
+{
+    const int narrow = WIDENING && element != REAL;
+    const ptrdiff_t last = indptr[n];
+    for (ptrdiff_t i = 0; i < n; i++, R += ldr)
+        for (ptrdiff_t p = indptr[i]; p < indptr[i + 1]; p++) {
+            if (p + AHEAD < last) {
+                const double *ahead = dW + NAME(feature)(wide, indices, p + AHEAD) * ldw;
+                UNROLL for (int at = 0; at < columns; at += 8) PREFETCH(ahead + at);
+            }
+            const double x = NAME(stored)(narrow, data, element, p);
+            double *restrict g = dW + NAME(feature)(wide, indices, p) * ldw;
+            LANES for (int k = 0; k < columns; k++) g[k] += x * (double)R[k];
+        }
+}
+
+#define SIZES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#define DEFINE(V)                                                                                              \
+    static void NAME(rows_vectors_##V)(ROWS_ARGUMENTS)                                                         \
+    {                                                                                                          \
+        NAME(add_rows)(V * NAME(lanes), data, element, indices, wide, indptr, n, R, ldr, dW, ldw);             \
+    }                                                                                                          \
+    static void NAME(rows_columns_##V)(ROWS_ARGUMENTS)                                                         \
+    {                                                                                                          \
+        NAME(add_rows)(V, data, element, indices, wide, indptr, n, R, ldr, dW, ldw);                           \
+    }
+SIZES(DEFINE)
+#undef DEFINE
+static const NAME(rows_function) NAME(rows_functions)[2][9] = {
+#define ENTRY(V) [0][V] = NAME(rows_vectors_##V), [1][V] = NAME(rows_columns_##V),
+    SIZES(ENTRY)
+#undef ENTRY
+};
+#undef SIZES
+
+KERNEL void NAME(add_sparse_rows)(const void *data, int element, const void *indices, int wide, const ptrdiff_t *indptr,
+                                  ptrdiff_t n, const real *R, ptrdiff_t ldr, ptrdiff_t K, double *dW, ptrdiff_t ldw)
+{
+    const ptrdiff_t nv = NAME(vectors)(K), panels = parts_of(nv, 8);
+    if (ldw < L) {
+        NAME(rows_functions)[1][ldw](data, element, indices, wide, indptr, n, R, ldr, dW, ldw);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < panels; i++) {
+        const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
+        NAME(rows_functions)[0][V](data, element, indices, wide, indptr, n, R + first * L, ldr, dW + first * L, ldw);
+    }
+}
+#undef ROWS_ARGUMENTS
+
 /* Adds share times entries p to end, those of a row, to the sums of their features. */
 KERNEL void NAME(add_row)(const void *data, int element, const void *indices, int wide, ptrdiff_t p, ptrdiff_t end,
                           double share, double *to)

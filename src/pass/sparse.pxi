@@ -259,6 +259,12 @@ cdef void sparse_bias(SparsePlan p, const Batch *d, double *dbs, const floating 
     for i in range(visits):
         for k in range(p.K):
             total[k] += dbs[i * whole(p.K, 8) + k]
+    leave_bias(p, d, total, kind)
+
+
+cdef void leave_bias(SparsePlan p, const Batch *d, const double *total, const floating *kind) noexcept nogil:
+    """Write db from the sums over all rows."""
+    cdef Py_ssize_t k
     for k in range(p.K):
         if d.model.doubles:  # rounded to the type of X all the same, as dW is
             (<double *>d.out.db)[k] = <floating>(total[k] / d.loss.m)
