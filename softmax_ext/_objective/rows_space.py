@@ -28,8 +28,8 @@ Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
 # X Xᵀ and its factor cost less than the passes that they save if there are at most MOST_ROWS samples, and at least
-# FEATURES_PER_ROW features for each of them.
-MOST_ROWS, FEATURES_PER_ROW = 512, 16
+# FEATURES_PER_ROW features for each of them; see "The space of the samples" in docs/notes.md.
+MOST_ROWS, FEATURES_PER_ROW = 512, 8
 # X Xᵀ is summed over at most SLICES slices of the features at the same time, each of at least SLICE features. Ctrl-C is
 # looked for after AT_ONCE multiplications, some tenths of a second.
 SLICES, SLICE, AT_ONCE = 16, 1024, 2**32
