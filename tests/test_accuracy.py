@@ -374,6 +374,7 @@ def spoilt(kind, stored, make_problem):
     return make
 
 
+@pytest.mark.pairs(3)
 def test_a_row_that_is_not_finite_stays_by_itself(isa, tolerance, kind, spoilt):
     """It may be so at every class of 1..67. The reference gets float64 numbers, which overflow in the same places."""
     dtype = tolerance.dtype

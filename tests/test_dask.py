@@ -113,6 +113,7 @@ def assert_same_fit(model, whole):
         np.testing.assert_allclose(getattr(model, name) * scale, getattr(whole, name) * scale, rtol=0, atol=1e-8)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("weights", ["unweighted", "sample_weight", "balanced"])

@@ -191,6 +191,7 @@ def test_a_hundred_thousand_calls_keep_nothing(level, run_python):
     assert int(run_python(GROWTH, timeout=600, SOFTMAX_EXT_ISA=level)) < 64 * 1024
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.optimised
 @needs_linux
 @pytest.mark.skipif(dispatch.kernels is None, reason="the reference holds all scores")

@@ -214,6 +214,7 @@ def test_plans_are_valid_whatever_the_caches(isa, itemsize, odd_caches):
         assert way.rows <= 64 or way.rows * (shape[1] + shape[2]) * itemsize <= 2 * MiB
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("shape", [(252, 507, 123), (5003, 54, 7), (1000, 10, 300), (300, 1030, 200)], ids=str)
 def test_results_are_right_whatever_the_caches(
     isa, dtype, shape, odd_caches, make_problem, assert_like_reference

@@ -106,6 +106,7 @@ def test_a_fit_is_that_of_a_pipeline(storage, K, intercept, weighted):
     assert found.loss_curve_[-1] == pytest.approx(want.loss_curve_[-1], rel=1e-9) and found.converged_
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("few", [0, 1000], ids=["support", "whole"])
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("K", [2, 4])
@@ -190,6 +191,7 @@ def test_what_is_not_finite_is_refused():
         LogisticRegression(standardize=True).fit(X, y)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("l1_ratio", [0, 0.5])
 @pytest.mark.parametrize("intercept", [True, False])
