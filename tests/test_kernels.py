@@ -22,7 +22,7 @@ TARGETS += [("labels", "class_weight"), ("labels", "both")]
 # One shape or more for every way through the kernels: few and many classes, few and many features, one tile and many
 # slices, and a gradient of more than 16 MiB in double, beyond which it is not accumulated in double.
 SHAPES = [
-    (1, 1, 1), (20, 5, 1), (20, 5, 2), (252, 507, 123), (300, 33, 1000), (64, 1030, 200), (97, 784, 10),
+    (1, 1, 1), (20, 5, 1), (20, 5, 2), (252, 507, 123), (300, 33, 1003), (64, 1030, 203), (97, 784, 10),
     (1000, 10, 300), (5003, 54, 7), (20011, 4, 3), (1797, 64, 10), (513, 17, 16), (515, 129, 17), (9, 1050, 2100),
 ]  # fmt: skip
 
