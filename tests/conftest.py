@@ -4,6 +4,7 @@ SOFTMAX_EXT_TEST_SEED chooses the seeds: a number, a range such as 0-99, or all 
 how many examples hypothesis draws: dev, ci, nightly. `--products=all` runs all cases of tests that are marked `pairs`.
 """
 
+import concurrent.futures
 import heapq
 import itertools
 import os
@@ -171,6 +172,37 @@ def run_python():
         return done.stdout.strip()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def processors():
+    """As many threads as there are processors."""
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def started():
+    """What `at_once` has started: a future for each case."""
+    return {}
+
+
+@pytest.fixture
+def at_once(request, processors, started):
+    """Return what a function of a case's parameters returns; it runs for all cases that were asked for, at once.
+
+    It is for tests whose cases are processes of their own, which would leave a processor idle one by one.
+    """
+
+    def result(function):
+        for item in request.session.items:
+            same = (item.path, item.originalname) == (request.node.path, request.node.originalname)
+            if same and item not in started:
+                started[item] = processors.submit(function, **item.callspec.params)
+        return started[request.node].result()
+
+    return result
 
 
 @pytest.fixture

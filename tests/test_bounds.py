@@ -3,8 +3,6 @@
 Each runs in a process of its own, which the first such touch ends.
 """
 
-import concurrent.futures
-import os
 import sys
 
 import pytest
@@ -289,44 +287,22 @@ def test_the_guard_ends_a_process_that_goes_beyond(which, run_python):
         run_python(OUTSIDE, which, "yes")
 
 
-PROGRAMS = {
-    "test_passes_touch_nothing_else": PASSES,
-    "test_sparse_rows_touch_nothing_else": SPARSE,
-    "test_functions_of_scores_touch_nothing_else": SCORES,
-}
-
-
-@pytest.fixture(scope="module")
-def programs(request, run_python):
-    """The runs of all programs that are asked for, as many at once as there are processors."""
-    asked = [item for item in request.session.items if item.path == request.path and item.originalname in PROGRAMS]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {
-            item.name: pool.submit(
-                run_python,
-                PROGRAMS[item.originalname],
-                item.callspec.params.get("seed", 0),
-                timeout=600,
-                SOFTMAX_EXT_ISA=item.callspec.params["level"],
-            )
-            for item in asked
-        }
-
-
 @pytest.mark.parametrize("level", dispatch.available())
-def test_passes_touch_nothing_else(level, seed, programs, request):
+def test_passes_touch_nothing_else(level, seed, run_python, at_once):
     """Every K and D of 1..70 and N of 1..9 is there, in another pairing for every seed, and larger ones."""
-    assert programs[request.node.name].result() == "untouched"
+    run = at_once(lambda level, seed: run_python(PASSES, seed, timeout=600, SOFTMAX_EXT_ISA=level))
+    assert run == "untouched"
 
 
 @pytest.mark.parametrize("level", dispatch.available())
-def test_sparse_rows_touch_nothing_else(level, seed, programs, request):
-    assert programs[request.node.name].result() == "untouched"
+def test_sparse_rows_touch_nothing_else(level, seed, run_python, at_once):
+    run = at_once(lambda level, seed: run_python(SPARSE, seed, timeout=600, SOFTMAX_EXT_ISA=level))
+    assert run == "untouched"
 
 
 @pytest.mark.parametrize("level", dispatch.available())
-def test_functions_of_scores_touch_nothing_else(level, programs, request):
-    assert programs[request.node.name].result() == "untouched"
+def test_functions_of_scores_touch_nothing_else(level, run_python, at_once):
+    assert at_once(lambda level: run_python(SCORES, timeout=600, SOFTMAX_EXT_ISA=level)) == "untouched"
 
 
 def test_inputs_that_change_during_a_call_end_no_process(dtype, run_python):

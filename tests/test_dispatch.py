@@ -107,15 +107,8 @@ def test_a_processor_never_runs_a_level_that_it_lacks(package):
         assert message.endswith("baseline, reference")
 
 
-@pytest.mark.optimised
-@pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")
-@pytest.mark.skipif(len(dispatch.available()) < 2, reason="there is one ISA level here")
-@pytest.mark.parametrize(
-    "model, best",
-    [("Nehalem", "baseline"), ("SandyBridge", "baseline"), ("Haswell", "avx2"), ("Haswell,-fma", "baseline")],
-)
-def test_an_emulated_processor_runs_its_best_level(model, best):
-    """The processors are of 2008 to 2013: an instruction that they lack ends the process."""
+def emulate(model, best):
+    """Compute a little of everything on an emulated processor."""
     code = f"""
 import softmax_ext
 from softmax_ext import SoftmaxObjective, cross_entropy_grad, optim, predict_proba, reference
@@ -143,7 +136,19 @@ print("computed")
     }
     env.pop("SOFTMAX_EXT_ISA", None)
     command = ["qemu-x86_64", "-cpu", model, os.path.realpath(sys.executable), "-S", "-P", "-c", code]
-    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.optimised
+@pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")
+@pytest.mark.skipif(len(dispatch.available()) < 2, reason="there is one ISA level here")
+@pytest.mark.parametrize(
+    "model, best",
+    [("Nehalem", "baseline"), ("SandyBridge", "baseline"), ("Haswell", "avx2"), ("Haswell,-fma", "baseline")],
+)
+def test_an_emulated_processor_runs_its_best_level(model, best, at_once):
+    """The processors are of 2008 to 2013: an instruction that they lack ends the process."""
+    result = at_once(emulate)
     assert result.stdout == "computed\n", f"exit status {result.returncode}\n{result.stderr}"
 
 

@@ -4,7 +4,6 @@ Without vectors, as compilers that know none build them; on AArch64, by GCC and 
 calling convention of Windows, which aligns stacks to 16 bytes only, by wine at each level that this processor has.
 """
 
-import concurrent.futures
 import os
 import runpy
 import shutil
@@ -51,18 +50,9 @@ def build(target, folder):
     return program, built.stderr if built.returncode else ""
 
 
-@pytest.fixture(scope="module")
-def builds(request, tmp_path_factory):
-    """Compilations for all targets that are asked for, as many at once as there are processors."""
-    asked = {item.callspec.params["target"] for item in request.session.items if "builds" in item.fixturenames}
-    folder = tmp_path_factory.mktemp("headers")
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {target: pool.submit(build, target, folder) for target in TARGETS if target in asked}
-
-
 @pytest.mark.parametrize("target", TARGETS)
-def test_headers_compute_what_plain_loops_do(target, builds, tmp_path_factory):
-    program, said = builds[target].result()
+def test_headers_compute_what_plain_loops_do(target, at_once, tmp_path_factory):
+    program, said = at_once(lambda target: build(target, tmp_path_factory.getbasetemp()))
     if program is None:
         pytest.skip(said)
     assert said == ""
