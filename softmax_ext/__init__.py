@@ -1,12 +1,13 @@
 """Softmax classification (multinomial logistic regression) at the speed of memory."""
 
+import typing as _typing
+from importlib import import_module as _import_module
+
 from ._core import dispatch as _dispatch  # noqa: F401 - first, so that its warning points at the line that imports us
 
 # isort: split
-from . import optim, reference
+from . import reference
 from ._core.config import show_config
-from ._objective.memory import SoftmaxObjective
-from ._optim.explanation import explain_plan
 from ._version import __version__ as __version__
 from .functional import (
     CrossEntropyGrad,
@@ -21,6 +22,11 @@ from .functional import (
     predict_proba,
     softmax,
 )
+
+if _typing.TYPE_CHECKING:
+    from . import optim
+    from ._objective.memory import SoftmaxObjective
+    from ._optim.explanation import explain_plan
 
 __all__ = [
     "CrossEntropyGrad",
@@ -40,3 +46,20 @@ __all__ = [
     "show_config",
     "softmax",
 ]
+
+_LATER = {"SoftmaxObjective": "_objective.memory", "explain_plan": "_optim.explanation"}
+
+if not _typing.TYPE_CHECKING:  # to whom a module with this function has every name
+
+    def __getattr__(name):
+        """Import what only fits need once it is asked for: it is half of the package, see "The import" in docs/notes.md."""
+        if name == "optim":
+            return _import_module(f"{__name__}.optim")
+        if name in _LATER:
+            globals()[name] = getattr(_import_module(f"{__name__}.{_LATER[name]}"), name)
+            return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
