@@ -53,6 +53,21 @@ def asan(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs, env=env)
 
 
+def requirements(*extras: str) -> list[str]:
+    """Return what the package needs, and these extras with those that they name in turn."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    needed, waiting, seen = list(project["dependencies"]), list(extras), set()
+    while waiting:
+        extra = waiting.pop()
+        for name in project["optional-dependencies"][extra] if extra not in seen else ():
+            if name.startswith("softmax_ext["):
+                waiting += name.removeprefix("softmax_ext[").removesuffix("]").split(",")
+            else:
+                needed.append(name)
+        seen.add(extra)
+    return needed
+
+
 @nox.session
 def aarch64(session: nox.Session) -> None:
     """Cross-compile for AArch64 and run the suite, or pytest with the arguments behind --, in an emulator.
@@ -77,11 +92,6 @@ def aarch64(session: nox.Session) -> None:
         session.run("dpkg", "-x", str(package), str(root), external=True, silent=True)
     version = (root / "usr/bin/python3").readlink().name
 
-    project = nox.project.load_toml("pyproject.toml")["project"]
-    extras = [
-        project["optional-dependencies"][name] for name in ("sklearn", "dask", "statsmodels", "demo", "cli", "test")
-    ]
-    needed = [name for names in (project["dependencies"], *extras) for name in names if "softmax_ext[" not in name]
     systems = [f"--platform=manylinux{name}_aarch64" for name in ("2014", "_2_27", "_2_28", "_2_34")]
     wheels = [
         "--only-binary=:all:",
@@ -90,7 +100,7 @@ def aarch64(session: nox.Session) -> None:
         "--upgrade",
     ]
     session.install("pip", "setuptools>=77", "Cython>=3.1")
-    session.run("python", "-m", "pip", "install", *systems, *wheels, *needed)
+    session.run("python", "-m", "pip", "install", *systems, *wheels, *requirements("test"))
     (root / "usr/lib/python3/dist-packages/site.pth").write_text(f"{site}\n")
 
     shutil.rmtree(tree, ignore_errors=True)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from email.parser import HeaderParser
 from importlib import metadata
@@ -147,6 +148,38 @@ print(softmax_ext.__file__, config.isa, *config.isa_built)
 """
     printed = run_python(code, wheel, SOFTMAX_EXT_ISA=isa)
     assert printed == [str(wheel / "softmax_ext" / "__init__.py"), isa, *dispatch.built()]
+
+
+@pytest.mark.optimised
+@pytest.mark.skipif(not shutil.which("strip"), reason="needs strip (Debian: binutils)")
+def test_a_stripped_wheel_stays_below_four_megabytes(tmp_path):
+    """As `auditwheel repair --strip` makes it, with room for OpenMP's library of 0.2 MB."""
+    package = Path(softmax_ext.__file__).parent
+    with zipfile.ZipFile(tmp_path / "wheel", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in package.rglob("*"):
+            if path.suffix in (".so", ".pyd"):
+                subprocess.run(["strip", "-o", str(tmp_path / path.name), str(path)], check=True)
+                path = tmp_path / path.name
+            if path.is_file() and "__pycache__" not in path.parts:
+                archive.write(path)
+    assert (tmp_path / "wheel").stat().st_size < 3_800_000
+
+
+def test_conda_recipe_asks_for_what_the_project_does():
+    yaml = pytest.importorskip("yaml")
+    if not (ROOT / "conda").exists():
+        pytest.skip("the sdist has no recipe")
+    recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert recipe["context"]["version"] == softmax_ext.__version__
+    host, run = (
+        {need.lower().replace(" ", "") for need in recipe["requirements"][part] if isinstance(need, str)}
+        for part in ("host", "run")
+    )
+    assert run == {"python", *pyproject["project"]["dependencies"]}
+    assert host == {"python", "pip", *(need.lower() for need in pyproject["build-system"]["requires"])}
+    (script,) = pyproject["project"]["scripts"].items()
+    assert recipe["build"]["python"]["entry_points"] == [" = ".join(script)]
 
 
 @pytest.fixture
