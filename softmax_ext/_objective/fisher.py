@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core import dispatch
-from .._core.vectors import PARALLEL, combinations
+from .._core.vectors import PARALLEL, combinations, largest, steady
 from .._inputs.csr import CSR
 from .._inputs.dtypes import EPS, TINY, is_native, native, read_as
 from .._inputs.rows import Rows
@@ -143,7 +143,7 @@ class Fisher:
         if extra is not None:
             self.added = self.parameters.by_class(extra, np.float64)
         self.added[:, : self.parameters.D] += self.penalty.diagonal(self.parameters.D)
-        if w.any() or self.rows.offset is not None:
+        if largest(steady(w)) != 0 or self.rows.offset is not None:
             c = self.posterior(self.rows, w).astype(np.float64)
             c *= 1 - c
             c *= self.weights

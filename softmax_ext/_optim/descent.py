@@ -176,6 +176,8 @@ class Descent:
         self.eps = float(np.finfo(self.dtype).eps)
         self.n_threads = getattr(objective, "n_threads", None) or effective()
         self.w = np.array(w, np.float64)
+        # Not by NumPy, which lets the GIL go for a vector of more than 500 numbers.
+        self.from_zero = largest(self.w) == 0
         self.extra: Any = None  # an extra penalty besides the objective's own: its diagonal, or with L1 a Penalty
         self.value, self.grad = self.asked = self.evaluate(self.w) if asked is None else asked
         self.at_zero = self._at_zero()
@@ -195,7 +197,7 @@ class Descent:
     def _at_zero(self) -> tuple[float, Array | None] | None:
         """Return the value and the gradient by the intercepts, if all parameters are 0 at this point; else None."""
         layout = getattr(self.objective, "parameters", None)
-        if layout is None or self.w.any():
+        if layout is None or not self.from_zero:
             return None
         of_b = layout.intercepts(self.grad)
         return self.value, None if of_b is None else of_b.copy()
@@ -237,7 +239,7 @@ class Descent:
     def evaluate(self, w: Vector) -> tuple[float, Vector]:
         """Return the value and the gradient of the objective itself, without an extra penalty."""
         self.evaluations += 1
-        if self.evaluations == 1 and not w.any() and hasattr(self.objective, "at_constant"):  # the start
+        if w is self.w and self.from_zero and self.evaluations == 1 and hasattr(self.objective, "at_constant"):
             value, grad = self.objective.at_constant(w)
         else:
             value, grad = self.objective.value_and_grad(w)

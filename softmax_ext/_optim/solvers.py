@@ -92,7 +92,7 @@ def minimize(
     if solver == "lbfgs":
         lbfgs.to_the_end()
         return run.solution()
-    cold = not near and not run.w.any()
+    cold = not near and run.from_zero
     easing = objective.easing() if cold and hasattr(objective, "easing") else None
     if easing is not None:
         lbfgs.ease(easing)

@@ -686,7 +686,8 @@ class LogisticRegression(
             if not (solution.n_iter or math.isfinite(solution.largest_gradient)) and X is not None:
                 check_finite(X, self)
             self._keep(solution, dtype)
-        warn_of_the_end(solution, self.solver, self.tol, self.max_iter, from_zero=not start.any())
+        if not solution.converged:
+            warn_of_the_end(solution, self.solver, self.tol, self.max_iter, from_zero=not start.any())
         return self
 
     def _need_no_scaling(self) -> None:
