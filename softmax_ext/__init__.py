@@ -52,7 +52,7 @@ _LATER = {"SoftmaxObjective": "_objective.memory", "explain_plan": "_optim.expla
 if not _typing.TYPE_CHECKING:  # to whom a module with this function has every name
 
     def __getattr__(name):
-        """Import what only fits need once it is asked for: it is half of the package, see "The import" in docs/notes.md."""
+        """Import what only fits need once it is asked for: see "The import" in docs/notes.md."""
         if name == "optim":
             return _import_module(f"{__name__}.optim")
         if name in _LATER:

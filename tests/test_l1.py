@@ -184,6 +184,36 @@ def test_the_kernel_sweeps_as_its_twin_in_numpy(seed, blocks, grouped):
 
 
 @needs_kernels
+@pytest.mark.parametrize("pairs", [0, 8])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_model_of_collinear_features_has_its_minimum(blocks, pairs, monkeypatch):
+    """Sweeps alone do not come there: the entries that are not 0 have to be solved for."""
+    rng, P = np.random.default_rng(3), 120
+    M, parts, slopes = np.empty((blocks, P, P)), np.empty((blocks, P, pairs)), np.empty((blocks, P))
+    for k in range(blocks):
+        A = rng.standard_normal((60, P)) * np.geomspace(1, 1e-3, P)
+        A[:, 50:60] = A[:, 40:50] * (1 + 1e-7 * rng.standard_normal(10))
+        whole = A.T @ A / 60
+        whole.flat[:: P + 1] *= 1 + 1e-9
+        M[k], slopes[k] = whole, A.T @ rng.standard_normal(60) / 60
+        parts[k] = 0.02 * whole @ rng.standard_normal((P, pairs))
+    Q, gradient = parts.reshape(blocks * P, pairs), slopes.ravel()
+    B = 1.5 * np.asarray(scipy.sparse.block_diag(list(M)).todense()) - 0.5 * Q @ Q.T
+    assert np.linalg.eigvalsh(B).min() > -1e-6
+    n = len(gradient)
+    diagonal = np.concatenate([block.diagonal() for block in M])
+    model = Quadratic(M, diagonal, 1.5, Q, 0.5 * Q, gradient, np.full(n, 1e-4 * np.abs(gradient).max()))
+    ends = []
+    for most in (coordinates.MOST, 0):
+        monkeypatch.setattr(coordinates, "MOST", most)
+        u, z = coordinates.descend(model, Entries(np.arange(n)), np.zeros(n), 1e-9)
+        np.testing.assert_allclose(1.5 * z - 0.5 * Q @ (Q.T @ u), B @ u, atol=1e-9 * np.abs(B @ u).max())
+        violations = Penalty(l1=float(model.limits[0])).violations(u[np.newaxis], (gradient + B @ u)[np.newaxis])
+        ends.append(violations.max())
+    assert ends[0] < 1e-6 and ends[1] > 1e-4, ends
+
+
+@needs_kernels
 def test_a_descent_that_comes_back_for_ctrl_c_goes_on_where_it_was(monkeypatch):
     X, y, _ = problem(4)
     ends = []

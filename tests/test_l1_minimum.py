@@ -110,3 +110,21 @@ def test_one_row_of_coefficients_ends_at_the_minimum_of_two():
     objective = BinomialObjective(X, y, penalty=Penalty(l1=l1), sample_weight=s)
     found = optim.proximal(objective, np.zeros(objective.size), tol=1e-8)
     assert found.converged and found.value == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.parametrize("few", [0, 1000], ids=["support", "whole"])
+@pytest.mark.parametrize("draw", [0, 2, 14, 15, 16, 18])
+def test_a_weight_that_decides_its_samples_comes_back(draw, few, monkeypatch):
+    """Such a weight has no curvature but rounding, so that fits ended where it was."""
+    monkeypatch.setattr("softmax_ext._optim.proximal.FEW", few)
+    rng = np.random.default_rng(draw)
+    X = rng.standard_normal((60, 8))
+    X[:, 5:] *= rng.random((60, 3)) < 0.05
+    y = rng.integers(0, 3, 60)
+    objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.005))
+    rare = np.flatnonzero(X[:, 6])[0]
+    w = np.zeros(objective.size)
+    objective.parameters.weights(w)[y[rare], 6] = 400 * np.sign(X[rare, 6])
+    far, near = (optim.proximal(objective, start, tol=1e-6, max_iter=200) for start in (w, 0 * w))
+    assert near.converged and far.converged, far.report
+    assert far.value == pytest.approx(near.value, abs=1e-7)

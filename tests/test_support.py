@@ -51,6 +51,31 @@ def test_the_support_is_that_part_of_the_whole_hessian(storage, K, intercept):
         np.testing.assert_array_equal(found, found.T)
 
 
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("K", [2, 3, 11])
+@pytest.mark.parametrize("twice", [False, True], ids=["", "some entries in two parts"])
+def test_the_support_of_sparse_rows_is_summed_from_pairs_of_entries(twice, K, intercept, monkeypatch):
+    monkeypatch.setattr(support, "PAIR", 0)
+    objective, rng = problem(K, "csr", fit_intercept=intercept), np.random.default_rng(0)
+    w = 0.002 * rng.standard_normal(objective.size)
+    whole = objective.hessian(w)
+    if twice:
+        X = objective._rows.X.scipy(np.float64).tocoo()
+        rows, columns, share = np.tile(X.row, 2), np.tile(X.col, 2), rng.random(X.nnz)
+        order = np.argsort(rows, kind="stable")
+        data = np.append(share * X.data, (1 - share) * X.data)[order]
+        indptr = np.append(0, np.cumsum(np.bincount(rows, minlength=X.shape[0])))
+        X = scipy.sparse.csr_array((data, columns[order], indptr), X.shape)
+        objective = type(objective)(X, objective._rows.y, penalty=objective.penalty, sample_weight=objective._rows.s,
+                                    fit_intercept=intercept)  # fmt: skip
+    monkeypatch.setattr(support, "_as_arrays", None)  # so that no other way is taken
+    for share in (0.1, 0.6, 1):
+        kept = np.flatnonzero((rng.random(objective.size) < share) | (np.arange(objective.size) >= objective.size - K))
+        found = objective.hessian_among(w, kept, objective.N)
+        np.testing.assert_allclose(found, whole[np.ix_(kept, kept)], atol=1e-12 * abs(whole).max())
+        np.testing.assert_array_equal(found, found.T)
+
+
 @pytest.mark.parametrize("storage", ["dense", "csr", "float32"])
 def test_many_rows_are_in_pieces_and_no_bit_depends_on_threads(storage, monkeypatch):
     ends = []
@@ -219,6 +244,7 @@ def test_there_is_no_support_where_it_would_cost_too_much():
 
     class Large:
         available, flops, hessian_among = 10**6, 10**6, None
+        operations_among = staticmethod(lambda kept: len(kept) ** 2)
 
     assert not support.rows_for(Large(), np.arange(1000))
     assert support.rows_for(Large(), np.arange(10)) == 10**6

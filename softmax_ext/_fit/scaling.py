@@ -214,6 +214,10 @@ class StandardisedObjective:
         H = self.inner.among(self.raw(v), self.parameters, kept, rows, moments)
         return self.penalty.add_diagonal(self.parameters, H, kept)
 
+    def operations_among(self, kept: npt.NDArray[np.intp]) -> float:
+        """Return about how many operations each sample takes in `hessian_among`."""
+        return len(kept) ** 2
+
     @property
     def available(self) -> int:
         """The number of samples that preconditioners may be summed from."""

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core.vectors import dots
+from .fisher import undecided
 from .parameters import Parameters
 
 Array = npt.NDArray[Any]
@@ -30,6 +31,10 @@ Vector = npt.NDArray[np.float64]
 PAIRS, PAIRED = 10, 8
 # This part of a feature's curvature is added to it, as in _objective/fisher.py.
 DAMPING = 1e-3
+# A weight has at least this part of the curvature that it has where all classes have the same probability. Where the
+# feature's samples are all but decided rounding would leave it none, and the weight would rest or go off for ever; see
+# "Weights without curvature" in docs/notes.md.
+LEAST = 1e-6
 
 
 class Curvature(Protocol):
@@ -102,6 +107,18 @@ class Whole:
             H, self.mu = without(H, first)
         self.M: Array | None = H[np.newaxis]
         self.diagonal = H.diagonal().copy()
+        if hasattr(self.objective, "mean_squares"):
+            np.maximum(self.diagonal[:first], self._least(first), out=self.diagonal[:first])
+            H.reshape(-1)[:: len(H) + 1] = self.diagonal
+
+    def _least(self, first: int) -> Vector:
+        """Return the least curvature of each of the weights, which are the first coordinates."""
+        layout, which = self.parameters, np.arange(first) if self.kept is None else self.kept[:first]
+        squares = self.objective.mean_squares[: layout.D]
+        if layout.intercept and hasattr(self.objective, "means"):  # those of standardised features are 0
+            squares = np.maximum(squares - np.square(self.objective.means), 0)
+        least: Vector = LEAST * undecided(layout.K) * squares[which % layout.D]
+        return least
 
     def arranged(self, v: Array) -> Vector:
         """Return a copy of v."""

@@ -33,7 +33,7 @@ from .function import Function, Kept
 from .parameters import Parameters
 from .penalty import Penalty
 from .rows_space import RowsSpace, is_wide
-from .support import hessian_among
+from .support import hessian_among, operations_among
 
 if TYPE_CHECKING:
     from .._core.kernels_baseline import Pass, Plan
@@ -366,6 +366,10 @@ class SoftmaxObjective:
         It includes the penalty.
         """
         return self.penalty.add_diagonal(self.parameters, self.among(w, self.parameters, kept, rows), kept)
+
+    def operations_among(self, kept: npt.NDArray[np.intp]) -> float:
+        """Return about how many operations each sample takes in `hessian_among`."""
+        return operations_among(self._rows.X, self.parameters, kept)
 
     def among(
         self, w: Vector, parameters: Parameters, kept: npt.NDArray[np.intp], rows: int, moments: Vector | None = None

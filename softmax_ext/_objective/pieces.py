@@ -437,6 +437,20 @@ class PiecesObjective:
         """Return the Hessian by the kept parameters, from the sample in memory; see `SoftmaxObjective`."""
         return self.sample.hessian_among(w, kept, rows)
 
+    @property
+    def mean_squares(self) -> Vector:
+        """The mean squares of the features in the sample in memory; see `SoftmaxObjective.mean_squares`."""
+        return self.sample.mean_squares
+
+    @property
+    def means(self) -> Vector:
+        """The means of the features in the sample in memory."""
+        return self.sample.means
+
+    def operations_among(self, kept: npt.NDArray[np.intp]) -> float:
+        """Return about how many operations each sample takes in `hessian_among`."""
+        return self.sample.operations_among(kept)
+
     def among(self, *arguments: Any) -> Vector:
         """Return the Hessian by other parameters, from the sample in memory; see `SoftmaxObjective.among`."""
         return self.sample.among(*arguments)

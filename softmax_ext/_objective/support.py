@@ -31,8 +31,9 @@ DEARER = 10
 # A sample has at least ROWS_PER_PARAMETER rows for each parameter, of which there may be MOST. The sums of all slices
 # of the rows take at most BYTES bytes.
 ROWS_PER_PARAMETER, MOST, BYTES = 4, 2048, 64 * 2**20
-# Rows of CSR become arrays of at most this many bytes.
-DENSE_BYTES = 16 * 2**20
+# Rows of CSR become arrays of at most this many bytes. But a row has few of many parameters, and the Hessian is summed
+# from the pairs of those if that is faster: a pair takes as long as PAIR operations on arrays.
+DENSE_BYTES, PAIR = 16 * 2**20, 50
 
 
 def rows_for(objective: Any, kept: Indices, iterations: int = 0) -> int:
@@ -43,7 +44,7 @@ def rows_for(objective: Any, kept: Indices, iterations: int = 0) -> int:
     n = len(kept)
     if not n or n > MOST or dispatch.kernels is None or not hasattr(objective, "hessian_among"):
         return 0
-    rows = min(objective.available, int((PASSES * objective.flops + OPERATIONS) / n**2))
+    rows = min(objective.available, int((PASSES * objective.flops + OPERATIONS) / objective.operations_among(kept)))
     least = min(objective.available, ROWS_PER_PARAMETER * n)
     return max(rows, least) if rows * (1 + iterations / DEARER) >= least else 0
 
@@ -78,6 +79,23 @@ class Support(Whole):
         return step
 
 
+def operations_among(X: Any, parameters: Parameters, kept: Indices) -> float:
+    """Return about how many operations each row of X takes in the Hessian by the kept parameters."""
+    n = len(kept)
+    return min(n**2, PAIR * _pairs(X, parameters, kept)) if isinstance(X, CSR) else n**2
+
+
+def _pairs(X: CSR, parameters: Parameters, kept: Indices) -> float:
+    """Return the mean number of pairs of kept parameters whose features a row of X has, and of intercepts."""
+    from scipy.sparse import csr_array  # not at the top, since it takes as long to import as NumPy
+
+    D = parameters.D
+    weights = np.bincount(kept[kept < parameters.count * D] % D, minlength=D)
+    entries = X.scipy(np.float64)
+    ones = csr_array((np.ones(len(entries.data)), entries.indices, entries.indptr), entries.shape)
+    return float(np.square(ones @ weights + 1.0).mean()) + parameters.count
+
+
 def hessian_among(
     rows: Rows,
     S: Array,  # (N, count) posteriors of the classes that have parameters
@@ -90,6 +108,9 @@ def hessian_among(
     """Return Σ_i s_i times the Hessian of row i's loss by the kept parameters alone, (n, n)."""
     assert dispatch.kernels is not None
     first, D = parameters.count * parameters.D, parameters.D
+    X = rows.X
+    if isinstance(X, CSR) and moments is None and operations_among(X, parameters, kept) < len(kept) ** 2:
+        return _from_pairs(X.scipy(np.float64), np.sqrt(rows.weights()), S.astype(np.float64), parameters, kept)
     of_class = np.where(kept < first, kept // D, kept - first)
     feature = np.where(kept < first, kept % D, D)
     used = np.arange(D)
@@ -125,6 +146,37 @@ def hessian_among(
         upper += np.triu(sums[0])
     upper += np.triu(upper, 1).T
     H: Vector = upper[np.ix_(place, place)]
+    return H
+
+
+def _from_pairs(X: Any, roots: Vector, S: Vector, parameters: Parameters, kept: Indices) -> Vector:
+    """Return the same for sparse rows, the roots of whose weights are given, from the pairs of their entries.
+
+    With A_i = (S_ik x_ij)_kj for the kept parameters it is Σ_i s_i (diag_k(S_ik x_i x_iᵀ) - A_i A_iᵀ).
+    """
+    from scipy.sparse import csc_array  # not at the top, since it takes as long to import as NumPy
+
+    (N, D), count = X.shape, parameters.count
+    first = int(np.searchsorted(kept, count * D))
+    of_class, of_b = kept[:first] // D, kept[first:] - count * D
+    columns = X.tocsc()
+    columns.sum_duplicates()  # so that the products are symmetric to the bit
+    columns = columns[:, kept[:first] % D]
+    of_entry, at = np.repeat(of_class, np.diff(columns.indptr)), columns.indices.astype(np.intp)
+    s_root, share = roots[at] * columns.data, S[at, of_entry]
+
+    # The rows of `own` are samples in one class after the other, so that its pairs are those within a class.
+    own = csc_array((s_root * np.sqrt(share), of_entry * N + at, columns.indptr), shape=(count * N, first))
+    A = csc_array((s_root * share, at, columns.indptr), shape=(N, first))
+    H = np.empty((len(kept), len(kept)))
+    H[:first, :first] = (own.T @ own - A.T @ A).toarray()
+    weighted = roots[:, np.newaxis] * S
+    beside = -(A.T @ weighted)
+    beside[np.arange(first), of_class] += A.T @ roots
+    corner = np.diag(np.square(roots) @ S) - np.einsum("ik,il->kl", weighted, weighted)
+    H[:first, first:] = beside[:, of_b]
+    H[first:, :first] = H[:first, first:].T
+    H[first:, first:] = corner[np.ix_(of_b, of_b)]
     return H
 
 
