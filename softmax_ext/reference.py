@@ -399,6 +399,26 @@ def cross_entropy(given: Scores, class_weight: Array | None = None) -> tuple[Arr
     return -terms.sum(axis=1), np.moveaxis(residual(softmax(Z), T).reshape(moved.shape), -1, given.axis)
 
 
+def scaled_by_one(Z: Array, y: Array, s: Array | None, beta: float) -> tuple[float, float, float]:
+    """Return the loss of scores β Z, and its first and second derivative by β.
+
+    With the posterior S of β z and E f = Σ_k S_k f_k, a row has the derivatives E z - z_y and E z² - (E z)².
+    """
+    S, rows = softmax(beta * Z), np.arange(len(Z))
+    weights = np.ones(len(Z)) if s is None else s
+    mean = (S * Z).sum(axis=1, keepdims=True)
+    slope = np.average(mean[:, 0] - Z[rows, y], weights=weights)
+    curvature = np.average((S * (Z - mean) ** 2).sum(axis=1), weights=weights)
+    return loss(beta * Z, y, s), float(slope), float(curvature)
+
+
+def scaled_by_class(Z: Array, y: Array, s: Array | None, a: Array, b: Array) -> tuple[float, Array, Array]:
+    """Return the loss of scores a_k z_k + b_k, and its derivatives by a and b, (K,) each: means of R_k z_k and R_k."""
+    scaled, share = a * Z + b, (np.ones(len(Z)) if s is None else s)[:, np.newaxis]
+    R = residual(softmax(scaled), one_hot(y, Z.shape[1])) * (share / share.sum())
+    return loss(scaled, y, s), (R * Z).sum(axis=0), R.sum(axis=0)
+
+
 @quiet
 def linear_cross_entropy(
     input: npt.ArrayLike,

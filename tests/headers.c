@@ -122,6 +122,8 @@ int main(void)
         check_f64(sizes[i][0], sizes[i][1], sizes[i][2]);
         check_two_f32(sizes[i][0], sizes[i][1]);
         check_two_f64(sizes[i][0], sizes[i][1]);
+        check_scaled_f32(sizes[i][0], sizes[i][2]);
+        check_scaled_f64(sizes[i][0], sizes[i][2]);
         check_centred(sizes[i][0], sizes[i][1]);
     }
     check_exp_f32();
@@ -227,6 +229,73 @@ static void N(check)(ptrdiff_t n, ptrdiff_t D, ptrdiff_t K)
         compare("sums of columns", k, 0, db[k], sum, EPS * (double)(n + 2) * size);
     }
     void *all[] = {X, W, T, packed, bias, Z, S, R, Y, t, scores, posterior, s, base, y, dW, db};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+/* Scores times one factor: loss and derivatives; and times a factor for each class, with shifts. */
+static void N(check_scaled)(ptrdiff_t n, ptrdiff_t K)
+{
+    const ptrdiff_t lanes = (ptrdiff_t)N(lanes), ldz = N(vectors)(K) * lanes, ldx = K + 3;
+    number *x = room(n * ldx * sizeof *x), *a = room(K * sizeof *a), *b = room(K * sizeof *b);
+    number *Z = room((n + lanes) * ldz * sizeof *Z);
+    double *s = room(n * 8), *da = room(K * 8), *db = room(K * 8), sums[3] = {0}, want[3] = {0}, most[3] = {0};
+    const double beta = 0.75;
+    ptrdiff_t *y = room(n * sizeof *y);
+    for (ptrdiff_t i = 0; i < n * ldx; i++) x[i] = (number)(4 * draw());
+    for (ptrdiff_t k = 0; k < K; k++) a[k] = (number)draw(), b[k] = (number)draw(), da[k] = db[k] = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        double top = -INFINITY, sum = 0, first = 0, second = 0;
+        s[i] = draw() + 2, y[i] = (ptrdiff_t)((draw() + 2) / 4 * (double)K);
+        for (ptrdiff_t k = 0; k < K; k++) top = fmax(top, (double)x[i * ldx + k]);
+        for (ptrdiff_t k = 0; k < K; k++) {
+            const double d = (double)x[i * ldx + k] - top, e = exp(beta * d);
+            sum += e, first += e * d, second += e * d * d;
+        }
+        const double below = top - (double)x[i * ldx + y[i]], mean = first / sum;
+        const double terms[] = {beta * below + log(sum), below + mean, second / sum - mean * mean};
+        for (int j = 0; j < 3; j++) want[j] += s[i] * terms[j], most[j] += s[i] * (fabs(terms[j]) + mean * mean + below + 1);
+    }
+    N(add_scaled_by_one)(x, ldx, n, K, x + (n - 1) * ldx + K, y, s, beta, sums);
+    for (int j = 0; j < 3; j++) compare("scaled by one", n, j, sums[j], want[j], EPS * 32 * most[j]);
+    if (K <= COLUMNS_MOST) {
+        double *found = room((1 + 2 * K) * 8), *of_a = room(K * 8), *of_b = room(K * 8), loss = 0, size = 1;
+        for (ptrdiff_t k = 0; k <= 2 * K; k++) found[k] = 0;
+        for (ptrdiff_t k = 0; k < K; k++) of_a[k] = of_b[k] = 0;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            double sum = 0;
+            for (ptrdiff_t k = 0; k < K; k++) sum += exp((double)a[k] * (double)x[i * ldx + k] + (double)b[k]);
+            for (ptrdiff_t k = 0; k < K; k++) {
+                const double z = (double)a[k] * (double)x[i * ldx + k] + (double)b[k], r = s[i] * (exp(z) / sum - (k == y[i]));
+                if (k == y[i]) loss += s[i] * (log(sum) - z);
+                of_a[k] += r * (double)x[i * ldx + k], of_b[k] += r, size += s[i];
+            }
+        }
+        N(add_scaled_by_class)(x, ldx, n, K, x + (n - 1) * ldx + K, y, s, a, b, found);
+        compare("loss of scaled", n, K, found[0], loss, EPS * 400 * size);
+        for (ptrdiff_t k = 0; k < K; k++) {
+            compare("loss by a", k, 0, found[1 + k], of_a[k], EPS * 4000 * size);
+            compare("loss by b", k, 0, found[1 + K + k], of_b[k], EPS * 400 * size);
+        }
+        free(found), free(of_a), free(of_b);
+    }
+    N(scaled_tile)(x, ldx, n, K, a, b, Z, ldz);
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t k = 0; k < ldz; k++) {
+            const double z = k < K ? (double)a[k] * (double)x[i * ldx + k] + (double)b[k] : -INFINITY;
+            if (k >= K && Z[i * ldz + k] == (number)-INFINITY) continue;
+            compare("scaled", i, k, Z[i * ldz + k], z, EPS * 32);
+        }
+    N(add_scaled)(Z, ldz, x, ldx, n, K, da, db);
+    for (ptrdiff_t k = 0; k < K; k++) {
+        double of_a = 0, of_b = 0, size = 0;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            of_a += (double)Z[i * ldz + k] * (double)x[i * ldx + k], of_b += (double)Z[i * ldz + k];
+            size += fabs((double)Z[i * ldz + k]) * (fabs((double)x[i * ldx + k]) + 1);
+        }
+        compare("sums by a", k, 0, da[k], of_a, EPS * (double)(n + 2) * size);
+        compare("sums by b", k, 0, db[k], of_b, EPS * (double)(n + 2) * size);
+    }
+    void *all[] = {x, a, b, Z, s, da, db, y};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 

@@ -15,7 +15,8 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_predict
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from softmax_ext import calibration
+from softmax_ext import calibration, reference
+from softmax_ext._core import scaled
 from softmax_ext._inputs.rows import Rows
 from softmax_ext.calibration import (
     MatrixScaling,
@@ -43,37 +44,91 @@ def scores_of(N, K, dtype="f8", seed=0):
     return (2.5 * Z).astype(dtype), y
 
 
-def objectives(rows, K, monkeypatch):
-    for many in (1, 1000):  # blocks of rows, the fused pass
-        monkeypatch.setattr(_objectives, "MANY", many)
-        for vector in (False, True):
-            yield 2 * K if vector else 1, _objectives.Diagonal(rows, K, vector=vector, n_threads=None)
-    yield K * K + K, _objectives.Full(rows, K, off_diagonal=0.3, intercept=0.2, n_threads=None)
+SHAPES = [(1, 2), (5, 1), (61, 3), (300, 17), (40, 128), (37, 129), (9, 5000), (9000, 10)]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_objectives_have_the_derivatives_of_their_values(weighted, monkeypatch):
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("N, K", SHAPES)
+def test_the_kernels_compute_what_the_reference_does(N, K, dtype, apart, weighted):
+    """They do so for every third row of an array as well, with the same bits for every number of threads."""
+    rng = np.random.default_rng(N + K)
+    Z = (9 * rng.standard_normal((3 * N, K))).astype(dtype)
+    Z = Z[::3] if apart else Z[:N]
+    y, s = rng.integers(0, K, N), rng.random(N) if weighted else None
+    a, b = rng.random((2, K)).astype(dtype).astype("f8")
+    wide, eps = Z.astype("f8"), 20 * np.finfo(dtype).eps
+    for beta in (1e-3, 0.25, 1.0, 30.0):
+        found = scaled.by_one(Z, y, s, beta, None)
+        wanted = reference.scaled_by_one(wide, y, s, float(Z.dtype.type(beta)))
+        assert found == scaled.by_one(Z, y, s, beta, 2) == scaled.by_one(Z, y, s, beta, 3)
+        # Some hundreds of rounding errors of what is summed: a difference of scores, its square, beta times it.
+        np.testing.assert_allclose(found, wanted, rtol=eps, atol=eps * max(1, beta) * 40)
+        np.testing.assert_allclose(found.curvature, wanted[2], atol=eps * 1600)
+    found, wanted = scaled.by_class(Z, y, s, a, b, None), reference.scaled_by_class(wide, y, s, a, b)
+    for each, other, same in zip(found, wanted, scaled.by_class(Z, y, s, a, b, 3), strict=True):
+        np.testing.assert_allclose(each, other, rtol=eps, atol=eps * 40)
+        np.testing.assert_array_equal(each, same)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("K", [2, 200])
+def test_rows_that_are_nearly_certain_keep_their_digits(K, dtype):
+    """If the other scores are 40 below, loss, slope and curvature are about K e^-40."""
+    Z = np.full((6, K), -40, dtype)
+    Z[:, 1] = 0
+    others = (K - 1) * np.exp(-40.0)
+    found = scaled.by_one(Z, np.ones(6, int), None, 1.0, None)
+    np.testing.assert_allclose(found, [others, -40 * others, 1600 * others], rtol=1e-5 if dtype == "f4" else 1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("K", [3, 200])
+def test_scores_at_both_ends_of_the_type_leave_no_nan(K, dtype):
+    """Their difference is beyond the type, but the posterior is certain."""
+    Z = np.zeros((5, K), dtype)
+    Z[:, 0], Z[:, 1] = np.finfo(dtype).max, np.finfo(dtype).min
+    assert scaled.by_one(Z, np.zeros(5, int), None, 1.0, None) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_objectives_have_the_derivatives_of_their_values(weighted):
     K = 5
     Z, y = scores_of(61, K)
-    monkeypatch.setattr(_objectives, "BLOCK", 85)
-    rng = np.random.default_rng(1)
-    rows = Rows.of(Z, y, rng.random(61) if weighted else None)
-    values = {}
-    for size, objective in objectives(rows, K, monkeypatch):
+    rows = Rows.of(Z, y, np.random.default_rng(1).random(61) if weighted else None)
+    full = _objectives.Full(rows, K, off_diagonal=0.3, intercept=0.2, n_threads=None)
+    for objective, size in ((_objectives.Factors(rows, n_threads=None), 2 * K), (full, K * K + K)):
         w, v = np.random.default_rng(size).random((2, size)) / 2
         value, grad = objective.value_and_grad(w)
         (up, up_grad), (down, down_grad) = (objective.value_and_grad(w + step * v) for step in (1e-5, -1e-5))
-        assert grad @ v == pytest.approx((up - down) / 2e-5, abs=1e-8)
-        np.testing.assert_allclose(objective.hessp(w, v), (up_grad - down_grad) / 2e-5, atol=1e-7)
-        if size == 2 * K:
-            v[K:] -= v[K:].mean()  # the Hessian is made regular along this
-        np.testing.assert_allclose(objective.hessian(w) @ v, objective.hessp(w, v), rtol=1e-9, atol=1e-13)
-        assert value == pytest.approx(values.setdefault(size, value), rel=1e-13)  # the two ways agree
+        assert np.isfinite(value) and grad @ v == pytest.approx((up - down) / 2e-5, abs=1e-8)
+        if objective is full:
+            np.testing.assert_allclose(full.hessp(w, v), (up_grad - down_grad) / 2e-5, atol=1e-7)
+            np.testing.assert_allclose(full.hessian(w) @ v, full.hessp(w, v), rtol=1e-9, atol=1e-13)
+            continue
+        invert = objective.preconditioner(w)  # of each class's own second derivatives
+        for k in range(K):
+            own = [[(objective_at(rows, w, k, i, j)) for j in (k, K + k)] for i in (k, K + k)]
+            unit = np.zeros(size)
+            unit[k] = 1
+            np.testing.assert_allclose(invert(unit)[[k, K + k]], np.linalg.inv(own)[0], rtol=1e-2)
+
+
+def objective_at(rows, w, k, i, j):
+    """Return the second derivative by parameters i and j, both of class k."""
+    grads = []
+    for step in (1e-5, -1e-5):
+        moved = w.copy()
+        moved[j] += step
+        _, da, db = reference.scaled_by_class(rows.X, rows.targets, rows.s, *np.split(moved, 2))
+        grads.append(np.concatenate([da, db])[i])
+    return (grads[0] - grads[1]) / 2e-5
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("N, K", [(300, 2), (900, 3), (400, 70), (50_000, 3)])
+@pytest.mark.parametrize("N, K", [(300, 2), (900, 3), (400, 70), (3000, 70), (50_000, 3)])
 def test_each_scaling_ends_at_its_minimum(N, K, weighted, dtype):
     """Nothing that scipy.optimize does in float64 makes the loss smaller."""
     Z, y = scores_of(N, K, dtype)
@@ -105,22 +160,63 @@ def test_each_scaling_ends_at_its_minimum(N, K, weighted, dtype):
         assert max(abs(end_W).max(), abs(end_b).max()) < (2e-6 if dtype == "f8" else 2e-4)
 
 
-@pytest.mark.parametrize("kind", SCALINGS)
-def test_a_fit_that_begins_with_some_rows_ends_where_one_of_all_does(kind, monkeypatch):
+def test_a_fit_that_begins_with_some_rows_ends_where_one_of_all_does(monkeypatch):
     Z, y = scores_of(3000, 4)
     s = np.random.default_rng(3).random(3000)
-    plain = kind(tol=1e-9).fit(Z, y, s)
+    plain = [kind(tol=1e-9).fit(Z, y, s) for kind in SCALINGS]
     monkeypatch.setattr(_objectives, "SOME", 500)
-    asked = []
+    asked, lowest = [], _objectives.lowest
     monkeypatch.setattr(_scaling, "Guided", lambda *both: asked.append(1) or _objectives.Guided(*both))
-    guided = kind(tol=1e-9).fit(Z, y, s)
-    assert asked and guided.loss_ == pytest.approx(plain.loss_, rel=1e-13)
-    np.testing.assert_allclose(guided.predict_proba(Z), plain.predict_proba(Z), atol=1e-6)
+    monkeypatch.setattr(_objectives, "lowest", lambda *given, **how: asked.append(1) or lowest(*given, **how))
+    for kind, found, times in zip(SCALINGS, plain, (2, 2, 1), strict=True):
+        asked.clear()
+        guided = kind(tol=1e-9).fit(Z, y, s)
+        assert len(asked) == times and guided.loss_ == pytest.approx(found.loss_, rel=1e-13)
+        np.testing.assert_allclose(guided.predict_proba(Z), found.predict_proba(Z), atol=1e-6)
     y[y == 2] = 1
     y[5] = 2  # a class that some rows have not
     asked.clear()
-    kind().fit(Z, y)
+    MatrixScaling().fit(Z, y)
     assert not asked
+
+
+@pytest.mark.parametrize("kind, K, most", [(TemperatureScaling, 10, 4), (TemperatureScaling, 200, 4),
+                                            (VectorScaling, 10, 16), (VectorScaling, 200, 20)])  # fmt: skip
+def test_a_scaling_takes_few_passes(kind, K, most, monkeypatch):
+    """There may be few classes or many, if each has some rows."""
+    Z, y = scores_of(20_000, K, "f4")
+    passes = []
+    for name in ("by_one", "by_class"):
+        function = getattr(scaled, name)
+        monkeypatch.setattr(_objectives, name, lambda Z, *given, of=function: passes.append(len(Z)) or of(Z, *given))
+    model = kind().fit(Z, y)
+    assert passes.count(len(Z)) < most and len(passes) < most + 8
+    value, *grads = reference.scaled_by_class(
+        Z.astype("f8"), y, None, *(np.full((2, K), [[1 / model.temperature_], [0]]) if kind is TemperatureScaling
+                                   else (model.scale_, model.intercept_))
+    )  # fmt: skip
+    assert value == pytest.approx(model.loss_, rel=1e-6)
+    assert (abs(grads[0].sum()) if kind is TemperatureScaling else abs(np.array(grads)).max()) < 3e-6
+
+
+@pytest.mark.parametrize("best", [1e-6, np.exp(-9.5), 1e-3, 0.3, 1.0, 500.0, np.exp(9.9), 1e6])
+@pytest.mark.parametrize("power", [1, 2, 4, 0.5])
+def test_lowest_finds_the_minimum_of_a_convex_function(best, power):
+    """The function is the smoothed distance to a power that makes Newton's steps too long or too short."""
+
+    def at(beta):
+        x = (beta - best) / best
+        root = np.hypot(x, 0.1)
+        if power == 0.5:  # a slope that changes at once
+            return scaled.ByOne(root, x / root / best, 0.01 / root**3 / best**2)
+        return scaled.ByOne(
+            root ** (2 * power) / power, 2 * root ** (2 * power - 2) * x / best,
+            (2 * root ** (2 * power - 2) + 4 * (power - 1) * root ** (2 * power - 4) * x * x) / best**2,
+        )  # fmt: skip
+
+    found = _objectives.lowest(at, 1.0, tol=1e-9 / best, max_iter=200)
+    assert found.converged and found.n_iter < 60 * max(1, power - 1)  # a step takes 1 / (2 power - 1) of the way
+    assert found.w[0] == pytest.approx(min(max(best, np.exp(-10)), np.exp(10)), rel=1e-3)
 
 
 @pytest.mark.parametrize("K, dtype, apart, most", [(30, "f4", 0, 60), (15, "f8", 1, 150), (15, "f8", 4, 250)])

@@ -258,6 +258,18 @@ def cross_entropy(
     out: _Floats | None,
     n_threads: int,
 ) -> bool: ...
+def scaled_space(K: int, itemsize: int) -> int: ...
+def scaled(
+    x: _Floats,
+    y: _Labels,
+    s: _Doubles | None,
+    beta: float,
+    a: _Floats | None,
+    b: _Floats | None,
+    sums: _Doubles,
+    work: _Floats,
+    n_threads: int,
+) -> None: ...
 def special(what: int, x: _Floats, out: _Floats, axes: int, n_threads: int) -> int: ...
 def fisher_sizes(P: int, itemsize: int) -> tuple[int, int]: ...
 def diagonal_apply(

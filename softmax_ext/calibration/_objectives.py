@@ -1,119 +1,123 @@
-"""The objectives of the scalings, mean cross-entropy of softmax(W z + b), as functions of their few parameters.
+"""The objectives of the scalings: mean cross-entropy of scaled scores z, as functions of their few parameters.
 
-For few classes the fused pass computes them, with the scores z as its samples. It does K² operations for each row, even
-if W is diagonal. So from `MANY` classes on, a diagonal W is applied to blocks of rows instead, and the functions of
-scores do the rest.
-
-If there are many rows, some are fitted first. Their Hessian is nearly that of all rows, and replaces it, so that few
-passes over all rows are left. A matrix of many classes has more parameters than some rows determine; there L-BFGS with
-a preconditioner fits all rows.
+- One factor β, the inverse of the temperature: `lowest` finds it by Newton's method, from the loss and its first two
+  derivatives, which one read of the scores gives.
+- A factor and a shift for each class: L-BFGS begins at the temperature's factor. There, the second derivatives of each
+  class by its own two parameters precondition it so well that as many iterations suffice for 100 classes as for 10.
+- A matrix: the scores are the samples of a softmax regression. If parameters are few, Newton's method takes the Hessian
+  of some rows in place of that of all. If they are many, L-BFGS has the preconditioner of `LogisticRegression`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from .._core.scaled import ByOne, by_class, by_one
 from .._inputs.rows import Rows
 from .._objective.memory import SoftmaxObjective
-from ..losses import cross_entropy_grad
+from .._optim.descent import most_decrease
 from ..special import softmax
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-MANY = 64
-# How many rows are fitted first, if there are four times as many in all, and eight of each class among them.
+# How many rows are fitted first, if there are four times as many in all, and for a matrix eight of each class among
+# them.
 SOME = 2**12
-BLOCK = 2**16  # how many scores are computed at a time, so that they stay in cache from step to step
+# The bounds of the inverse temperature are scikit-learn's, which looks for its logarithm in [-10, 10].
+LEAST, MOST = math.exp(-10), math.exp(10)
+# By what part the second derivatives of each class are increased, so that a score that is the same in all rows does
+# no harm.
+RIDGE = 1e-4
 
 
-class Diagonal:
-    """W = diag(a): the parameters are (a, b) if `vector`, else one number to which all entries of a are equal."""
+class Minimum(NamedTuple):
+    """Where an optimiser has ended, with the names of `Solution`."""
 
-    def __init__(self, rows: Rows, K: int, *, vector: bool, n_threads: int | None) -> None:
-        self.K, self.vector, self.n_threads = K, vector, n_threads
-        self.dtype = rows.dtype
+    w: Vector
+    value: float
+    largest_gradient: float
+    n_iter: int
+    converged: bool
+
+
+def temperature(rows: Rows, *, tol: float, max_iter: int, n_threads: int | None) -> Minimum:
+    """Return the factor of all scores that minimises the loss, between `LEAST` and `MOST`."""
+    beta, step = 1.0, len(rows) // SOME
+    if step >= 4:
+        some = rows[::step]
+        if some.total > 0:
+            beta = float(lowest(_by_one(some, n_threads), beta, tol=1e-3, max_iter=max_iter).w[0])
+    return lowest(_by_one(rows, n_threads), beta, tol=tol, max_iter=max_iter)
+
+
+def _by_one(rows: Rows, n_threads: int | None) -> Callable[[float], ByOne]:
+    """Return the loss of scores times a number, with its derivatives, as a function of the number."""
+    y, s = np.ascontiguousarray(rows.targets), None if rows.s is None else np.ascontiguousarray(rows.s)
+    return lambda beta: by_one(rows.X, y, s, beta, n_threads)
+
+
+def lowest(at: Callable[[float], ByOne], beta: float, *, tol: float, max_iter: int) -> Minimum:
+    """Return the minimum of a convex function of a number between `LEAST` and `MOST`, by Newton's method.
+
+    The slopes tell between which two numbers the minimum lies. A step that would leave them goes to a bound that has
+    not been tried, or else to the geometric mean of the two.
+    """
+    low, high, untried = LEAST, MOST, {LEAST, MOST}
+    iteration = 0
+    while True:
+        value, slope, curvature = at(beta)
+        untried.discard(beta)
+        outside = (slope >= 0 and beta == LEAST) or (slope <= 0 and beta == MOST)
+        enough = abs(slope) <= tol and slope * slope <= 2 * most_decrease(value, tol) * curvature
+        if outside or enough or iteration >= max_iter or not math.isfinite(value):
+            return Minimum(np.array([beta]), value, abs(slope), iteration, outside or enough)
+        iteration += 1
+        low, high = (low, beta) if slope > 0 else (beta, high)
+        step = beta - slope / curvature if curvature > 0 else -slope * math.inf
+        if low < step < high:
+            beta = step
+        elif (end := low if slope > 0 else high) in untried:
+            beta = end
+        else:
+            beta = math.sqrt(low * high)
+
+
+class Factors:
+    """Scores a ∘ z + b: the parameters are (a, b)."""
+
+    def __init__(self, rows: Rows, *, n_threads: int | None) -> None:
+        self.dtype, self.n_threads = rows.dtype, n_threads
         self._rows = rows
-        self._pass: SoftmaxObjective | None = None
-        if K < MANY:
-            self._pass = SoftmaxObjective(
-                rows.X, rows.targets, sample_weight=rows.s, fit_intercept=vector, n_threads=n_threads, K=K
-            )
 
     def value_and_grad(self, w: Vector) -> tuple[float, Vector]:
-        """Return the mean loss, and its gradient with respect to the parameters."""
-        if self._pass is not None:
-            value, grad = self._pass.value_and_grad(self._spread(w))
-            return value, self._gather(grad)
-        a, b = self._split(w)
-        value, da, db = 0.0, np.zeros(self.K), np.zeros(self.K)
-        for X, y, s in self._blocks():
-            losses, R = cross_entropy_grad(X * a + b, y, reduction="none", n_threads=self.n_threads)
-            if s is not None:
-                losses, R = losses * s, R * s[:, np.newaxis]
-            value += float(losses.sum(dtype=np.float64))
-            da += np.einsum("ik,ik->k", R, X)
-            db += R.sum(axis=0)
-        m = self._rows.total
-        return value / m, self._join(da / m, db / m)
+        """Return the mean loss and its gradient."""
+        (a, b), rows = np.split(w, 2), self._rows
+        loss, da, db = by_class(rows.X, rows.targets, rows.s, a, b, self.n_threads)
+        # The loss does not change when a number is added to all of b: what is found of such a change is rounding.
+        return loss, np.concatenate([da, db - db.mean()])
 
-    def hessp(self, w: Vector, v: Vector) -> Vector:
-        """Return the product of the Hessian at w and v."""
-        if self._pass is not None:
-            return self._gather(self._pass.hessp(self._spread(w), self._spread(v)))
-        (a, b), (c, d) = self._split(w), self._split(v)
-        da, db = np.zeros(self.K), np.zeros(self.K)
-        for X, _, s in self._blocks():
-            S = softmax(X * a + b, axis=1, n_threads=self.n_threads)
-            Q = X * c + d
-            Q -= np.einsum("ik,ik->i", S, Q)[:, np.newaxis]
-            Q *= S
-            if s is not None:
-                Q *= s[:, np.newaxis]
-            da += np.einsum("ik,ik->k", Q, X)
-            db += Q.sum(axis=0)
-        m = self._rows.total
-        return self._join(da / m, db / m)
+    def preconditioner(self, w: Vector) -> Callable[[Vector], Vector]:
+        """Return what multiplies a vector by the inverse of each class's second derivatives, from some of the rows."""
+        (a, b), rows = np.split(w, 2), self._rows[:: max(1, len(self._rows) // SOME)]
+        Z = rows.X.astype(np.float64)
+        S = softmax(Z * a + b, axis=1, n_threads=self.n_threads)
+        A = S * (1 - S) * (rows.weights() / rows.total if rows.total > 0 else rows.weights())[:, np.newaxis]
+        bb, ab, aa = A.sum(axis=0), (A * Z).sum(axis=0), (A * Z * Z).sum(axis=0)
+        tiny = np.finfo(np.float64).tiny
+        aa, bb = np.maximum((1 + RIDGE) * aa, tiny), np.maximum((1 + RIDGE) * bb, tiny)
+        determinant = np.maximum(aa * bb - ab * ab, tiny)
 
-    def hessian(self, w: Vector) -> Array:
-        """Return the whole Hessian, computed as a product for each column.
+        def invert(v: Vector) -> Vector:
+            of_a, of_b = np.split(v, 2)
+            return np.concatenate([(bb * of_a - ab * of_b) / determinant, (aa * of_b - ab * of_a) / determinant])
 
-        The loss does not change when a number is added to all of b. There the Hessian is made regular.
-        """
-        H = np.stack([self.hessp(w, column) for column in np.eye(w.size)])
-        if self.vector:
-            H[self.K :, self.K :] += 1 / self.K
-        return H
-
-    def _split(self, w: Vector) -> tuple[Array, Array]:
-        """Return a and b (K,), in the scores' dtype."""
-        a, b = (w[: self.K], w[self.K :]) if self.vector else (np.full(self.K, w[0]), np.zeros(self.K))
-        return a.astype(self.dtype), b.astype(self.dtype)
-
-    def _join(self, a: Vector, b: Vector) -> Vector:
-        return np.concatenate([a, b - b.mean()]) if self.vector else np.array([a.sum()])
-
-    def _spread(self, w: Vector) -> Vector:
-        """Return the parameters as the pass takes them: W row after row, then b."""
-        if not self.vector:
-            whole: Vector = (np.eye(self.K) * w[0]).ravel()
-            return whole
-        return np.concatenate([np.diag(w[: self.K]).ravel(), w[self.K :]])
-
-    def _gather(self, g: Vector) -> Vector:
-        """Return the gradient with respect to the parameters, from one of the pass."""
-        return self._join(g[: self.K**2 : self.K + 1], g[self.K**2 :])
-
-    def _blocks(self) -> Iterator[tuple[Array, Array, Array | None]]:
-        rows, step = self._rows, max(1, BLOCK // self.K)
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            s = None if rows.s is None else rows.s[part].astype(self.dtype)
-            yield rows.X[part], rows.targets[part], s
+        return invert
 
 
 class Full:
@@ -164,33 +168,11 @@ class Penalised:
 
 
 class Guided:
-    """The objective of all rows, with the Hessian of some rows.
+    """The objective of all rows, with the Hessian of some rows."""
 
-    If there is one parameter, the Hessian is the slope of the gradient between the last two points instead.
-    """
-
-    def __init__(self, whole: Diagonal | Full, some: Diagonal | Full) -> None:
+    def __init__(self, whole: Full, some: Full) -> None:
         self.dtype, self.n_threads = whole.dtype, whole.n_threads
-        self._whole, self._some = whole, some
-        self._seen: list[tuple[Vector, Vector]] = []
-
-    def value_and_grad(self, w: Vector) -> tuple[float, Vector]:
-        """Return value and gradient of all rows."""
-        value, grad = self._whole.value_and_grad(w)
-        self._seen = [*self._seen[-1:], (w.copy(), grad)]
-        return value, grad
-
-    def hessp(self, w: Vector, v: Vector) -> Vector:
-        """Return the product of v with the Hessian of some rows."""
-        return self._some.hessp(w, v)
-
-    def hessian(self, w: Vector) -> Array:
-        """Return the Hessian of some rows, or, for one parameter, the slope of the gradient if that is positive."""
-        if w.size == 1 and len(self._seen) == 2:
-            (a, at_a), (b, at_b) = self._seen
-            if (b - a) @ (at_b - at_a) > 0:
-                return np.array([(at_b - at_a) / (b - a)])
-        return self._some.hessian(w)
+        self.value_and_grad, self.hessp, self.hessian = whole.value_and_grad, some.hessp, some.hessian
 
 
 def some_of(rows: Rows, K: int) -> Rows | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -29,19 +28,17 @@ except ImportError:  # scikit-learn has it since 1.6
 
 from .._fit.readable import readable
 from .._inputs.rows import Rows
+from .._optim.descent import Solution
 from .._optim.newton import FEW, newton
 from .._optim.solvers import minimize
 from ..special import log_softmax, softmax
 from ._measures import numbered
-from ._objectives import Diagonal, Full, Guided, some_of
+from ._objectives import Factors, Full, Guided, Minimum, some_of, temperature
 
 __all__ = ["MatrixScaling", "TemperatureScaling", "VectorScaling"]
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
-
-# The bounds of the inverse temperature are scikit-learn's, which looks for its logarithm in [-10, 10].
-LEAST, MOST = math.exp(-10), math.exp(10)
 
 
 class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -127,17 +124,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
             if not s.any():
                 raise ValueError("sample_weight is 0 for all samples")
-        rows = Rows.of(Z, labels, s)
-        objective, start = self._problem(rows, K)
-        preconditioned = start.size > FEW and hasattr(objective, "preconditioner")
-        if preconditioned:
-            start = np.zeros_like(start)  # where the preconditioner is good for scores of any size
-        some = None if preconditioned else some_of(rows, K)
-        if some is not None:
-            near, _ = self._problem(some, K)
-            start, objective = newton(near, start, tol=1e-3, max_iter=self.max_iter).w, Guided(objective, near)
-        solver = "auto" if preconditioned else "newton"
-        found = minimize(objective, start, solver, tol=self.tol, max_iter=self.max_iter)
+        found = self._found(Rows.of(Z, labels, s), K)
         self.n_iter_, self.loss_ = found.n_iter, found.value
         if found.n_iter >= self.max_iter and not found.converged:
             warnings.warn(
@@ -313,7 +300,7 @@ class TemperatureScaling(_Scaling):
     Notes
     -----
     1 / T is looked for in [exp(-10), exp(10)], as scikit-learn does. The loss is convex in it, and Newton's method
-    takes two passes for each iteration. If two classes have scores z in one column, scikit-learn takes them for
+    takes one pass for each iteration. If two classes have scores z in one column, scikit-learn takes them for
     (-z, z), but here they are (0, z), whose softmax is the logistic function: T is half of scikit-learn's.
 
     References
@@ -332,11 +319,11 @@ class TemperatureScaling(_Scaling):
     2.9
     """
 
-    def _problem(self, rows: Rows, K: int) -> tuple[Any, Vector]:
-        return Diagonal(rows, K, vector=False, n_threads=self.n_threads), np.ones(1)
+    def _found(self, rows: Rows, K: int) -> Minimum:
+        return temperature(rows, tol=self.tol, max_iter=self.max_iter, n_threads=self.n_threads)
 
     def _keep(self, w: Vector, K: int) -> None:
-        self.temperature_ = 1 / min(max(float(w[0]), LEAST), MOST)
+        self.temperature_ = 1 / float(w[0])
 
     def _apply(self, Z: Array) -> Any:
         return Z * Z.dtype.type(1 / self.temperature_)
@@ -382,8 +369,10 @@ class VectorScaling(_Scaling):
     array([ 1. ,  0.1, -1. ])
     """
 
-    def _problem(self, rows: Rows, K: int) -> tuple[Any, Vector]:
-        return Diagonal(rows, K, vector=True, n_threads=self.n_threads), np.repeat([1.0, 0.0], K)
+    def _found(self, rows: Rows, K: int) -> Solution:
+        (beta,) = temperature(rows, tol=1e-3, max_iter=self.max_iter, n_threads=self.n_threads).w
+        factors = Factors(rows, n_threads=self.n_threads)
+        return minimize(factors, np.repeat([beta, 0.0], K), "lbfgs", tol=self.tol, max_iter=self.max_iter)
 
     def _keep(self, w: Vector, K: int) -> None:
         self.scale_, self.intercept_ = w[:K].copy(), w[K:] - w[K:].mean()
@@ -463,10 +452,21 @@ class MatrixScaling(_Scaling):
         self.off_diagonal = off_diagonal
         self.intercept = intercept
 
-    def _problem(self, rows: Rows, K: int) -> tuple[Any, Vector]:
-        penalty = {"off_diagonal": float(self.off_diagonal), "intercept": float(self.intercept)}
+    def _found(self, rows: Rows, K: int) -> Solution:
+        whole = self._objective(rows, K)
+        objective: Full | Guided = whole
         start = np.concatenate([np.eye(K).ravel(), np.zeros(K)])
-        return Full(rows, K, **penalty, n_threads=self.n_threads), start
+        solver, some = "newton", some_of(rows, K)
+        if start.size > FEW:  # from where the preconditioner is good, however far scores are apart
+            solver, start = "auto", np.zeros_like(start)
+        elif some is not None:
+            near = self._objective(some, K)
+            start, objective = newton(near, start, tol=1e-3, max_iter=self.max_iter).w, Guided(whole, near)
+        return minimize(objective, start, solver, tol=self.tol, max_iter=self.max_iter)
+
+    def _objective(self, rows: Rows, K: int) -> Full:
+        penalties = {"off_diagonal": float(self.off_diagonal), "intercept": float(self.intercept)}
+        return Full(rows, K, **penalties, n_threads=self.n_threads)
 
     def _keep(self, w: Vector, K: int) -> None:
         self.coef_, self.intercept_ = w[: K * K].reshape(K, K).copy(), w[K * K :].copy()

@@ -107,6 +107,7 @@ include "../pass/history.pxi"
 include "function.pxi"
 include "../pass/logits.pxi"
 include "../pass/cross_entropy.pxi"
+include "../pass/scaled.pxi"
 
 
 def exp_f32(const float[::1] x, float[::1] out):

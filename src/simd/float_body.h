@@ -15,6 +15,7 @@
 #include "logit_lanes.h"
 #include "logits.h"
 #include "cross_entropy.h"
+#include "scaled.h"
 
 #undef real
 #undef bits
