@@ -1,6 +1,7 @@
 """The mean loss of scaled scores, and its derivatives: by one factor, or by a factor and a shift for each class.
 
-Every number of threads gives the same bits, since rows are cut into parts by their number alone.
+Every number of threads gives the same bits, since rows are cut into parts by their number alone. "Scaled scores have
+kernels of their own" in docs/notes.md has the times.
 """
 
 from __future__ import annotations

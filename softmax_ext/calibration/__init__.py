@@ -1,8 +1,9 @@
 """Calibrated probabilities: the scores of a classifier, scaled on samples that it was not fitted to.
 
 `TemperatureScaling` has one parameter, `VectorScaling` two for each class, and `MatrixScaling` a matrix. All apply
-softmax to a linear function of the scores, so that Newton's method fits them by the same passes as
-`LogisticRegression`. `expected_calibration_error` measures the calibration, and `reliability_display` draws it.
+softmax to a linear function of the scores. The first two are fitted by reads of the scores that write nothing, the
+third by the passes of `LogisticRegression`. `expected_calibration_error` measures the calibration, and
+`reliability_display` draws it.
 """
 
 try:

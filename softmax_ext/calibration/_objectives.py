@@ -20,15 +20,16 @@ import numpy.typing as npt
 from .._core.scaled import ByOne, by_class, by_one
 from .._inputs.rows import Rows
 from .._objective.memory import SoftmaxObjective
-from .._optim.descent import most_decrease
+from .._optim.descent import Solution, most_decrease
+from .._optim.lbfgs import lbfgs
 from ..special import softmax
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# How many rows are fitted first, if there are four times as many in all, and for a matrix eight of each class among
-# them.
-SOME = 2**12
+# How many rows are fitted first, for factors at least EACH for each parameter, if there are four times as many in all,
+# and, but for a temperature, eight of each class among them.
+SOME, EACH = 2**12, 64
 # The bounds of the inverse temperature are scikit-learn's, which looks for its logarithm in [-10, 10].
 LEAST, MOST = math.exp(-10), math.exp(10)
 # By what part the second derivatives of each class are increased, so that a score that is the same in all rows does
@@ -86,6 +87,16 @@ def lowest(at: Callable[[float], ByOne], beta: float, *, tol: float, max_iter: i
             beta = end
         else:
             beta = math.sqrt(low * high)
+
+
+def factors(rows: Rows, K: int, *, tol: float, max_iter: int, n_threads: int | None) -> Solution:
+    """Return the factors a and shifts b of K classes that minimise the loss, from the temperature on."""
+    some = some_of(rows, K, max(SOME, 2 * K * EACH))
+    (beta,) = temperature(rows if some is None else some, tol=1e-3, max_iter=max_iter, n_threads=n_threads).w
+    w = np.repeat([beta, 0.0], K)
+    if some is not None:
+        w = lbfgs(Factors(some, n_threads=n_threads), w, tol=1e-3, max_iter=max_iter).w
+    return lbfgs(Factors(rows, n_threads=n_threads), w, tol=tol, max_iter=max_iter)
 
 
 class Factors:
@@ -175,13 +186,14 @@ class Guided:
         self.value_and_grad, self.hessp, self.hessian = whole.value_and_grad, some.hessp, some.hessian
 
 
-def some_of(rows: Rows, K: int) -> Rows | None:
-    """Return about SOME of the rows, evenly spread, or None if they would not represent all."""
-    step = len(rows) // SOME
+def some_of(rows: Rows, K: int, count: int) -> Rows | None:
+    """Return about so many of the rows, evenly spread, or None if they would not represent all."""
+    step = len(rows) // count
     if step < 4:
         return None
     some = rows[::step]
     weighted = some.y if some.s is None or some.y is None else some.y[some.s > 0]
     if weighted is None or np.bincount(weighted, minlength=K).min() < 8:
         return None
-    return Rows.of(np.ascontiguousarray(some.X), some.targets, some.s)
+    s = None if some.s is None else np.ascontiguousarray(some.s)
+    return Rows.of(np.ascontiguousarray(some.X), np.ascontiguousarray(some.targets), s)

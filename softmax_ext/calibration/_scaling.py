@@ -33,7 +33,7 @@ from .._optim.newton import FEW, newton
 from .._optim.solvers import minimize
 from ..special import log_softmax, softmax
 from ._measures import numbered
-from ._objectives import Factors, Full, Guided, Minimum, some_of, temperature
+from ._objectives import SOME, Full, Guided, Minimum, factors, some_of, temperature
 
 __all__ = ["MatrixScaling", "TemperatureScaling", "VectorScaling"]
 
@@ -370,9 +370,7 @@ class VectorScaling(_Scaling):
     """
 
     def _found(self, rows: Rows, K: int) -> Solution:
-        (beta,) = temperature(rows, tol=1e-3, max_iter=self.max_iter, n_threads=self.n_threads).w
-        factors = Factors(rows, n_threads=self.n_threads)
-        return minimize(factors, np.repeat([beta, 0.0], K), "lbfgs", tol=self.tol, max_iter=self.max_iter)
+        return factors(rows, K, tol=self.tol, max_iter=self.max_iter, n_threads=self.n_threads)
 
     def _keep(self, w: Vector, K: int) -> None:
         self.scale_, self.intercept_ = w[:K].copy(), w[K:] - w[K:].mean()
@@ -456,7 +454,7 @@ class MatrixScaling(_Scaling):
         whole = self._objective(rows, K)
         objective: Full | Guided = whole
         start = np.concatenate([np.eye(K).ravel(), np.zeros(K)])
-        solver, some = "newton", some_of(rows, K)
+        solver, some = "newton", some_of(rows, K, SOME)
         if start.size > FEW:  # from where the preconditioner is good, however far scores are apart
             solver, start = "auto", np.zeros_like(start)
         elif some is not None:
