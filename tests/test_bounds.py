@@ -28,6 +28,7 @@ from softmax_ext._objective import parameters as _parameters
 from softmax_ext._objective import rows_space as _rows_space
 from softmax_ext._fit import scores as _scores
 from softmax_ext._inputs import csr as _sparse
+from softmax_ext._core import scaled
 from softmax_ext._core import workspace as _workspace
 from softmax_ext import cross_entropy_grad, loss_grad, predict_proba
 from softmax_ext.objective import BinomialObjective
@@ -64,7 +65,7 @@ class Guarding:
         return place(array.shape, array.dtype, array.strides)
 
 makers = _fisher, _function, _parameters, _rows_space, _scores, _sparse, _two_classes, _workspace
-for module in (*makers, functional, losses, objective, special):
+for module in (*makers, functional, losses, objective, scaled, special):
     module.np = Guarding()
 
 def forget():
@@ -230,6 +231,14 @@ for dtype, at_end in itertools.product(("f4", "f8"), (True, False)):
             forget()
             cross_entropy_grad(view, guarded(view), np.ones(view.shape[1]), out=view)
             forget()
+        if x.ndim == 2:
+            y, s = guarded(np.arange(len(x)) % x.shape[1]), guarded(np.ones(len(x)))
+            a, b = guarded(np.ones((2, x.shape[1])))
+            for rows in (x, rows_apart(x)):
+                scaled.by_one(rows, y, s, 0.5, 2)
+                forget()
+                scaled.by_class(rows, y, s, a, b, 2)
+                forget()
 print("untouched")
 """
 

@@ -107,7 +107,8 @@ class _Scaling(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
-        y = column_or_1d(readable(y, "y"), warn=True)
+        # A copy, whose labels stay what they are when they are checked.
+        y = np.array(column_or_1d(readable(y, "y"), warn=True))
         if self.estimator is None:
             Z = self._read(X)
             self.n_features_in_ = Z.shape[1] if np.ndim(X) == 2 else 1
