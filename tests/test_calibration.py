@@ -64,7 +64,7 @@ def test_the_kernels_compute_what_the_reference_does(N, K, dtype, apart, weighte
         wanted = reference.scaled_by_one(wide, y, s, float(Z.dtype.type(beta)))
         assert found == scaled.by_one(Z, y, s, beta, 2) == scaled.by_one(Z, y, s, beta, 3)
         # Some hundreds of rounding errors of what is summed: a difference of scores, its square, beta times it.
-        np.testing.assert_allclose(found, wanted, rtol=eps, atol=eps * max(1, beta) * 40)
+        np.testing.assert_allclose(found[:2], wanted[:2], rtol=eps, atol=eps * max(1, beta) * 40)
         np.testing.assert_allclose(found.curvature, wanted[2], atol=eps * 1600)
     found, wanted = scaled.by_class(Z, y, s, a, b, None), reference.scaled_by_class(wide, y, s, a, b)
     for each, other, same in zip(found, wanted, scaled.by_class(Z, y, s, a, b, 3), strict=True):
