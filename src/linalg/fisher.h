@@ -72,39 +72,78 @@ KERNEL void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge
 }
 
 /* g <- U^-T g (`forth`) and g <- U^-1 g (`back`), for R vectors that are ldg apart; R is a constant.  A Fisher block
- * does not fit into the caches, so two vectors share each read of it. */
+ * does not fit into the caches, so two vectors share each read of it.
+ *
+ * L rows are solved at a time, in registers, and then all their products with the columns behind them are taken: row by
+ * row each would wait for what the row before has stored (see "Blocks are solved some rows at a time" in docs/notes.md).
+ * Pivots are inverted before, since a division takes long. */
+INLINE void NAME(forth_square)(const ptrdiff_t n, const real *U, ptrdiff_t ld, real *g)
+{
+    real x[NAME(lanes)];
+    UNROLL for (ptrdiff_t l = 0; l < n; l++) x[l] = g[l];
+    UNROLL for (ptrdiff_t l = 0; l < n; l++) {
+        x[l] *= 1 / U[l * (ld + 1)];
+        UNROLL for (ptrdiff_t k = l + 1; k < n; k++) x[k] -= x[l] * U[l * ld + k];
+    }
+    UNROLL for (ptrdiff_t l = 0; l < n; l++) g[l] = x[l];
+}
+
 INLINE void NAME(forth)(const int R, const real *U, ptrdiff_t P, ptrdiff_t ld, real *g, ptrdiff_t ldg)
 {
-    for (ptrdiff_t i = 0; i < P; i++) {
-        const real *row = U + i * ld;
-        real share[2];
-        UNROLL for (int r = 0; r < R; r++) share[r] = g[r * ldg + i] /= row[i];
-        ptrdiff_t j = i + 1;
-        for (; j + L <= P; j += L) {
-            const vec u = NAME(load)(row + j);
-            UNROLL for (int r = 0; r < R; r++) NAME(store)(g + r * ldg + j, NAME(load)(g + r * ldg + j) - share[r] * u);
+    for (ptrdiff_t i = 0; i < P; i += L) {
+        const real *rows = U + i * ld;
+        if (i + L > P) {
+            for (int r = 0; r < R; r++) NAME(forth_square)(P - i, rows + i, ld, g + r * ldg + i);
+            return;
         }
-        for (; j < P; j++)
-            UNROLL for (int r = 0; r < R; r++) g[r * ldg + j] -= share[r] * row[j];
+        for (int r = 0; r < R; r++) NAME(forth_square)(L, rows + i, ld, g + r * ldg + i);
+        for (ptrdiff_t j = i + L; j < P; j += L) {
+            const ptrdiff_t n = smaller(L, P - j);
+            vec rest[2];
+            UNROLL for (int r = 0; r < R; r++) rest[r] = n == L ? NAME(load)(g + r * ldg + j) : NAME(load_some)(g + r * ldg + j, n);
+            UNROLL for (ptrdiff_t l = 0; l < L; l++) {
+                const vec u = NAME(load)(rows + l * ld + j);
+                UNROLL for (int r = 0; r < R; r++) rest[r] -= NAME(set1)(g[r * ldg + i + l]) * u;
+            }
+            UNROLL for (int r = 0; r < R; r++)
+                if (n == L) NAME(store)(g + r * ldg + j, rest[r]);
+                else NAME(store_some)(g + r * ldg + j, n, rest[r]);
+        }
     }
+}
+
+INLINE void NAME(back_square)(const ptrdiff_t n, const real *U, ptrdiff_t ld, const real *sum, real *g)
+{
+    real x[NAME(lanes)];
+    UNROLL for (ptrdiff_t l = 0; l < n; l++) x[l] = g[l] - sum[l];
+    UNROLL for (ptrdiff_t l = n - 1; l >= 0; l--) {
+        x[l] *= 1 / U[l * (ld + 1)];
+        UNROLL for (ptrdiff_t k = 0; k < l; k++) x[k] -= U[k * ld + l] * x[l];
+    }
+    UNROLL for (ptrdiff_t l = 0; l < n; l++) g[l] = x[l];
 }
 
 INLINE void NAME(back)(const int R, const real *U, ptrdiff_t P, ptrdiff_t ld, real *g, ptrdiff_t ldg)
 {
-    for (ptrdiff_t i = P - 1; i >= 0; i--) {
-        const real *row = U + i * ld;
-        vec sum[2] = {NAME(set1)(0), NAME(set1)(0)};
-        ptrdiff_t j = i + 1;
-        for (; j + L <= P; j += L) {
-            const vec u = NAME(load)(row + j);
-            UNROLL for (int r = 0; r < R; r++) sum[r] += u * NAME(load)(g + r * ldg + j);
-        }
-        UNROLL for (int r = 0; r < R; r++) {
-            real rest = NAME(first)(NAME(sum_lanes)(sum[r]));
-            for (ptrdiff_t k = j; k < P; k++) rest += row[k] * g[r * ldg + k];
-            g[r * ldg + i] = (g[r * ldg + i] - rest) / row[i];
-        }
+    real sum[NAME(lanes)] = {0};
+    ptrdiff_t i = (P - 1) / L * L;
+    if (i + L > P) {
+        for (int r = 0; r < R; r++) NAME(back_square)(P - i, U + i * (ld + 1), ld, sum, g + r * ldg + i);
+        i -= L;
     }
+    for (; i >= 0; i -= L)
+        for (int r = 0; r < R; r++) {
+            const real *rows = U + i * ld;
+            vec sums[NAME(lanes)];
+            UNROLL for (ptrdiff_t l = 0; l < L; l++) sums[l] = NAME(set1)(0);
+            for (ptrdiff_t j = i + L; j < P; j += L) {
+                const ptrdiff_t n = smaller(L, P - j);
+                const vec x = n == L ? NAME(load)(g + r * ldg + j) : NAME(load_some)(g + r * ldg + j, n);
+                UNROLL for (ptrdiff_t l = 0; l < L; l++) sums[l] += NAME(load)(rows + l * ld + j) * x;
+            }
+            NAME(store)(sum, NAME(sums)(sums));
+            NAME(back_square)(L, rows + i, ld, sum, g + r * ldg + i);
+        }
 }
 
 /* g <- M^-1 g, for R vectors. */
