@@ -51,9 +51,9 @@ class Chunks:
     """Rows of X, y and weights that are read in chunks; each pass over them reads the same rows.
 
     `from_npy`, `from_parquet` and the other functions of this module make it. `LogisticRegression` takes it in the
-    place of X in `fit`, `predict` and `score`, `ChunksObjective` makes a function of it that any optimiser can
-    minimise, and you can loop over it: ``for X, y, sample_weight in chunks``, where y and sample_weight are None if the
-    data have none. Data with offsets yield them as a fourth item.
+    place of X in `fit`, `predict` and `score`, and so does `logistic_regression_path`. `ChunksObjective` makes a
+    function of it that any optimiser can minimise, and you can loop over it: ``for X, y, sample_weight in chunks``,
+    where y and sample_weight are None if the data have none. Data with offsets yield them as a fourth item.
 
     Attributes
     ----------

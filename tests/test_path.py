@@ -157,13 +157,80 @@ def test_the_number_of_threads_changes_no_bit_of_a_path():
         ({"X": np.zeros((120, 4))}, ValueError, "X says nothing of y"),
         ({"y": np.zeros(120)}, ValueError, "at least 2 classes"),
         ({"sample_weight": -np.ones(120)}, ValueError, "[Nn]egative"),
-        ({"X": from_iterable(lambda: iter([]))}, TypeError, "got Chunks"),
+        ({"X": from_iterable(lambda: iter([]))}, TypeError, "y, sample_weight and offset are in the chunks"),
+        ({"X": from_iterable(lambda: iter([])), "y": None}, ValueError, "the data has no rows"),
     ],
 )
 def test_a_path_names_what_it_refuses(given, error, words):
     X, y = problem(3)
     with pytest.raises(error, match=words):
         logistic_regression_path(**{"X": X, "y": y} | given)
+
+
+PENALTIES = {
+    "l2": {},
+    "l1": {"l1_ratio": 1.0},
+    "elastic net": {"l1_ratio": 0.5},
+    "grouped": {"l1_ratio": 1.0, "grouped": True},
+    "weights": {"l1_ratio": 1.0, "penalty_weights": [1, 0.5, 2, 3]},
+}
+
+
+def chunked(X, *more, rows=37):
+    """Return chunks of X and of what belongs to its rows."""
+    return from_iterable(
+        lambda: (
+            tuple(None if each is None else each[i : i + rows] for each in (X, *more))
+            for i in range(0, X.shape[0], rows)
+        )
+    )
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("kind", PENALTIES)
+@pytest.mark.parametrize("storage", ["dense", "csr", "soft", "offset"])
+@pytest.mark.parametrize("K", [2, 3])
+def test_a_path_over_chunks_ends_where_one_in_memory_does(K, storage, kind, standardize):
+    X, y = problem(K)
+    s, rng = np.random.default_rng(1).integers(0, 3, len(X)) + 0.5, np.random.default_rng(2)
+    X = scipy.sparse.csr_array(X * (rng.random(X.shape) < 0.5)) if storage == "csr" else X + 3
+    offset = 0.5 * rng.standard_normal((len(y), K)) if storage == "offset" else None
+    y = soft(y, K) if storage == "soft" else np.array(["a", "b", "c"])[y]
+    options = {"tol": 1e-6, "standardize": standardize, **PENALTIES[kind]}
+    want = logistic_regression_path(X, y, Cs=6, sample_weight=s, offset=offset, **options)
+    more = (y, s) if offset is None else (y, s, offset)
+    found = logistic_regression_path(chunked(X, *more), Cs=want.Cs, **options)
+    assert found.classes.tolist() == want.classes.tolist()
+    apart = np.abs(found.objectives - want.objectives)
+    assert (apart <= found.gaps + want.gaps + 1e-13).all() and found.gaps.max() < 1e-5
+    np.testing.assert_allclose(found.coefs, want.coefs, atol=1e-3 * np.abs(want.coefs).max())
+    np.testing.assert_allclose(found.losses, want.losses, rtol=1e-5)
+    assert found.null_loss == pytest.approx(want.null_loss, rel=1e-9)
+    grid = logistic_regression_path(chunked(X, *more), Cs=6, **options).Cs
+    np.testing.assert_allclose(grid, want.Cs, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", PENALTIES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_no_bit_of_a_path_over_chunks_depends_on_threads(kind, dtype):
+    X, y = problem(3)
+    ends = []
+    for n_threads in (1, 2, 3):
+        path = logistic_regression_path(chunked(X.astype(dtype), y), Cs=5, n_threads=n_threads, **PENALTIES[kind])
+        assert path.coefs.dtype == dtype
+        ends.append(b"".join(each.tobytes() for each in path))
+    assert len(set(ends)) == 1
+
+
+def test_a_path_over_chunks_has_the_names_and_class_weights_of_one_in_memory():
+    pandas = pytest.importorskip("pandas")
+    X, y = problem(3)
+    frame, weights = pandas.DataFrame(X, columns=list("abcd")), {0: 1.0, 1: 3.0, 2: 0.5}
+    want = logistic_regression_path(frame, y, Cs=3, class_weight=weights, tol=1e-8)
+    halves = from_iterable(lambda: ((frame[i : i + 60], y[i : i + 60]) for i in (0, 60)))
+    found = logistic_regression_path(halves, Cs=want.Cs, class_weight=weights, tol=1e-8)
+    assert found.feature_names.tolist() == want.feature_names.tolist() == list("abcd")
+    np.testing.assert_allclose(found.coefs, want.coefs, atol=1e-6)
 
 
 def test_a_path_tells_its_callback_and_draws_a_bar(capsys):

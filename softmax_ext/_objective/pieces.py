@@ -302,7 +302,7 @@ class PiecesObjective:
     """
 
     def __init__(self, problem: Problem, sample: Rows) -> None:
-        self.problem, self.parameters, self.penalty = problem, problem.parameters, problem.penalty
+        self.problem, self.parameters = problem, problem.parameters
         self.sample = problem.objective(sample, m=sample.total, penalty=problem.penalty)
         self.some = sample
         self.best: tuple[float, Vector] | None = None  # the least value so far, and its w
@@ -311,9 +311,18 @@ class PiecesObjective:
     def bare(self) -> Self:
         """Return the same objective without its penalty."""
         other = copy.copy(self)
-        other.penalty, other.sample = Penalty(), copy.copy(self.sample)
-        other.sample.penalty = Penalty()
+        other.sample = copy.copy(self.sample)
+        other.penalty = Penalty()
         return other
+
+    @property
+    def penalty(self) -> Penalty:
+        """The penalty of the sum, which is that of the sample, too."""
+        return self.sample.penalty
+
+    @penalty.setter
+    def penalty(self, penalty: Penalty) -> None:
+        self.sample.penalty = penalty
 
     @property
     def size(self) -> int:

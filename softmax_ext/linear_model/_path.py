@@ -12,9 +12,9 @@ from sklearn.base import BaseEstimator
 
 from .._fit.observers import FitObserver, fits_progress
 from .._fit.readable import finite_offset
-from .._fit.scaling import standardised
+from .._fit.scaling import Scaling, StandardisedObjective, moments, standardised
 from .._fit.scikit_learn import Strength
-from .._fit.training_data import check_data, checked_weights
+from .._fit.training_data import ClassWeight, check_data, checked_weights, problem_of_pieces
 from .._inputs.scalars import check_nonnegative_number
 from .._objective.binomial import objective_of
 from .._objective.parameters import Parameters
@@ -23,7 +23,7 @@ from .._optim.descent import Solution
 from .._optim.duality import Dual
 from .._optim.intercepts import of_intercepts
 from .._optim.solvers import within
-from ..chunks import Chunks
+from ..chunks import Chunks, ChunksObjective
 from ._displays import PathDisplay
 from ._grid import check_values_of_C
 from ._trail import Trail
@@ -146,7 +146,7 @@ COLUMNS = ("C", "objective", "deviance explained", "features", "iterations", "du
 
 def logistic_regression_path(
     X: Any,
-    y: Any,
+    y: Any = None,
     *,
     Cs: int | npt.ArrayLike = 100,
     l1_ratio: float = 0.0,
@@ -176,7 +176,8 @@ def logistic_regression_path(
     Parameters
     ----------
     X, y : array_like
-        As in `LogisticRegression.fit`: dense or sparse samples (N, D); labels (N,), or probabilities (N, K).
+        As in `LogisticRegression.fit`: dense or sparse samples (N, D); labels (N,), or probabilities (N, K). Or X is
+        `Chunks` alone, which are read once for each pass.
     Cs : int or array_like, shape (n,), default 100
         Values of C, in any order. A number n asks for a geometric grid of n values, whose ends follow from the data. It
         goes from where the fit explains a thousandth of the deviance, to first order, to where the penalty is a
@@ -217,7 +218,7 @@ def logistic_regression_path(
     Raises
     ------
     ValueError, TypeError
-        Where `LogisticRegression.fit` raises them, and for chunks.
+        Where `LogisticRegression.fit` raises them.
 
     See Also
     --------
@@ -240,27 +241,22 @@ def logistic_regression_path(
     asked = Strength(1.0, check_nonnegative_number(l1_ratio, "l1_ratio"))
     if asked.l1_ratio > 1:
         raise ValueError(f"l1_ratio must be between 0, which is L2, and 1, which is L1, got {l1_ratio}")
+    given = _Given(asked, grouped, penalty_weights, bool(fit_intercept), bool(standardize), class_weight, n_threads)
     if isinstance(X, Chunks):
-        raise TypeError("logistic_regression_path needs X in memory, or mapped into it (numpy.memmap), got Chunks")
-    named = BaseEstimator()  # scikit-learn's check needs an estimator to store the features' names in
-    rows, classes, _ = check_data(named, X, y, sample_weight, class_weight=class_weight, solver="lbfgs")
-    rows.offset = finite_offset(offset, len(rows), len(classes))
-    X = rows.X
-    layout = Parameters.of_model(len(classes), X.shape[1], bool(fit_intercept))
-    like = asked.penalty(rows.total, grouped=grouped, weights=penalty_weights)
-    fixed = like.fixes(layout.D)
-    objective: Any
-    if standardize:
-        objective = standardised(rows, layout, checked_weights(sample_weight, X), n_threads)
-        raw = objective.inner.parameters
+        if not (y is None and sample_weight is None and offset is None):
+            raise TypeError(
+                "y, sample_weight and offset are in the chunks: call logistic_regression_path(chunks), without them"
+            )
+        objective, classes, names = given.in_chunks(X)
     else:
-        objective, raw = objective_of(rows, layout, Penalty(), n_threads=n_threads), layout
+        objective, classes, names = given.in_memory(X, y, sample_weight, offset)
+    layout, like = objective.parameters, objective.penalty
+    raw, fixed = objective.inner.parameters if standardize else layout, like.fixes(layout.D)
     start = Start(objective, asked, like)
     values = start.grid(int(Cs)) if isinstance(Cs, Integral) else check_values_of_C(Cs)
     n = len(values)
-    parts = np.empty((n, raw.count, raw.each), rows.dtype)
+    parts = np.empty((n, raw.count, raw.each), objective.dtype)
     objectives, losses, gaps, n_iters = np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.int32)
-    objective.penalty = like
     space, objective = within(objective)
     trail = Trail(objective, space=space, tol=tol, max_iter=max_iter, moving=True)
     if asked.l1_ratio:
@@ -273,17 +269,65 @@ def logistic_regression_path(
             penalty = like.with_strengths(like.l2 / values[j], like.l1 / values[j])
             solution = trail.to(penalty)
             w = objective.raw(solution.w) if standardize else solution.w
-            parts[j] = raw.by_class(raw.centred(w, fixed), rows.dtype)
+            parts[j] = raw.by_class(raw.centred(w, fixed), objective.dtype)
             objectives[j], n_iters[j] = solution.value, solution.n_iter
             losses[j] = solution.value - penalty.value(layout.weights(solution.w))
             gaps[j] = start.gap(solution, penalty)
             for observe in observers:
                 observe(done, n)
-    b = parts[:, :, layout.D] if raw.intercept else np.zeros(parts.shape[:2], rows.dtype)
+    b = parts[:, :, layout.D] if raw.intercept else np.zeros(parts.shape[:2], objective.dtype)
     path = Path(values, parts[:, :, : layout.D], b.copy(), objectives, n_iters, gaps)
     path.losses, path.null_loss, path.classes = losses, start.loss, classes
-    path.feature_names = getattr(named, "feature_names_in_", None)
+    path.feature_names = names
     return path
+
+
+class _Given(NamedTuple):
+    """What is given of a path besides its data; its methods return the objective, the classes and the features' names.
+
+    The objective has the penalty of C = 1.
+    """
+
+    asked: Strength
+    grouped: bool
+    penalty_weights: npt.ArrayLike | None
+    fit_intercept: bool
+    standardize: bool
+    class_weight: ClassWeight
+    n_threads: int | None
+
+    def penalty(self, m: float) -> Penalty:
+        """Return the penalty of C = 1, where m is the sum of all weights."""
+        return self.asked.penalty(m, grouped=self.grouped, weights=self.penalty_weights)
+
+    def in_memory(self, X: Any, y: Any, sample_weight: Any, offset: Any) -> tuple[Any, Array, Array | None]:
+        named = BaseEstimator()  # scikit-learn's check needs an estimator to store the features' names in
+        rows, classes, _ = check_data(named, X, y, sample_weight, class_weight=self.class_weight, solver="lbfgs")
+        rows.offset = finite_offset(offset, len(rows), len(classes))
+        layout, like = Parameters.of_model(len(classes), rows.D, self.fit_intercept), self.penalty(rows.total)
+        objective: Any
+        if self.standardize:
+            objective = standardised(rows, layout, checked_weights(sample_weight, rows.X), self.n_threads)
+        else:
+            objective = objective_of(rows, layout, Penalty(), n_threads=self.n_threads)
+        objective.penalty = like
+        return objective, classes, getattr(named, "feature_names_in_", None)
+
+    def in_chunks(self, chunks: Chunks) -> tuple[Any, Array, Array | None]:
+        found, sample = chunks.look()
+        problem = problem_of_pieces(
+            found,
+            self.penalty,
+            class_weight=self.class_weight,
+            solver="lbfgs",
+            fit_intercept=self.fit_intercept or self.standardize,
+            n_threads=self.n_threads,
+        )
+        objective: Any = ChunksObjective.of(chunks, problem, sample)
+        if self.standardize:
+            scaling, penalty = Scaling.of_pieces(map(moments, chunks.pieces())), objective.penalty
+            objective = StandardisedObjective(objective.bare(), penalty, scaling, intercept=self.fit_intercept)
+        return objective, found.classes, None if chunks.names is None else np.array(chunks.names, object)
 
 
 class Start:
@@ -309,18 +353,20 @@ class Start:
         return np.geomspace(1 / (strong * self.objective.m), 1 / (weak * self.objective.m), n)
 
     def _of_l2(self) -> tuple[float, float]:
-        objective, K = self.objective, self.objective.K
-        curvature = (1 - 1 / K) / K * float(objective.mean_squares[: objective.D].mean())
+        objective, K = self.objective, self.objective.parameters.K
+        curvature = (1 - 1 / K) / K * float(objective.mean_squares[: objective.parameters.D].mean())
         strong = float(np.square(self.G).sum()) / (EXPLAINED * max(self.loss, np.finfo(float).tiny))
         weak = NEGLIGIBLE * curvature
         return max(strong, 1e3 * weak), weak
 
     def _of_l1(self) -> tuple[float, float]:
         """Return the ends of glmnet's grid: the least penalty that makes all of W 0, and a fraction of it."""
-        objective, penalised = self.objective, self.like.factors(self.objective.D) > 0
-        sizes = self.like.sizes(self.G)[..., penalised] / self.like.factors(objective.D)[penalised]
+        D = self.objective.parameters.D
+        factors = self.like.factors(D)
+        penalised = factors > 0
+        sizes = self.like.sizes(self.G)[..., penalised] / factors[penalised]
         strong = float(sizes.max(initial=0.0)) / self.asked.l1_ratio
-        return strong, strong * (WEAK if objective.N >= objective.D else WEAK_OF_WIDE)
+        return strong, strong * (WEAK if self.objective.N >= D else WEAK_OF_WIDE)
 
     def gap(self, solution: Solution, penalty: Penalty) -> float:
         """Return the duality gap of a solution: a bound on how far it lies above its minimum."""
