@@ -59,7 +59,11 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Tell pytest-run-parallel, where it is, which tests must not run in two threads at once."""
+    """Let Ctrl-C interrupt, and tell pytest-run-parallel, where it is, what must not run in two threads at once."""
+    # A shell ignores SIGINT in what it runs in the background, and a process inherits that: a test that waits for its
+    # interrupt would never end.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.pluginmanager.hasplugin("run-parallel"):
         return
     shared = ["softmax_ext._core.dispatch.using", "tracemalloc.start", "doctest.testmod"]  # change what all have
