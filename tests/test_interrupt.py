@@ -136,7 +136,7 @@ class Program:
     def interrupt(self, case):
         """Send SIGINT in the middle of a call; return what the process printed, and the seconds until it answered."""
         process = self.running()
-        limit = threading.Timer(30, process.kill)
+        limit = threading.Timer(120, process.kill)
         limit.start()
         try:
             print(*case, sep=";", file=process.stdin, flush=True)
