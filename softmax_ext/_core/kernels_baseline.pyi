@@ -79,9 +79,18 @@ class DensePlan(Plan): ...
 @disjoint_base
 class SlicedPlan(DensePlan):
     slices: Final[int]
+    strips: Final[int]
     batch: Final[int]
     def __init__(
-        self, *args: Never, slices: int, batch: int, dots: bool, copied: bool, transposed: bool, **shape: Any
+        self,
+        *args: Never,
+        slices: int,
+        strips: int,
+        batch: int,
+        dots: bool,
+        copied: bool,
+        transposed: bool,
+        **shape: Any,
     ) -> None: ...
 
 @disjoint_base
@@ -98,20 +107,22 @@ class SparsePlan(Plan):
 
 @disjoint_base
 class SparseSlicesPlan(SlicedPlan):
-    def __init__(self, *args: Never, slices: int, **shape: Any) -> None: ...
+    def __init__(self, *args: Never, slices: int, strips: int, **shape: Any) -> None: ...
 
 @disjoint_base
 class BinomialPlan(SlicedPlan):
     sparse: Final[bool]
     models: Final[int]
-    def __init__(self, *args: Never, slices: int, batch: int, sparse: bool, models: int = 1, **shape: Any) -> None: ...
+    def __init__(
+        self, *args: Never, slices: int, strips: int, batch: int, sparse: bool, models: int = 1, **shape: Any
+    ) -> None: ...
 
 @disjoint_base
 class HessianPlan(SlicedPlan):
     sparse: Final[bool]
     binary: Final[bool]
     def __init__(
-        self, *args: Never, slices: int, sparse: bool, binary: bool, intercept: bool, **shape: Any
+        self, *args: Never, slices: int, strips: int, sparse: bool, binary: bool, intercept: bool, **shape: Any
     ) -> None: ...
 
 class EntriesPlan(HessianPlan):
@@ -119,7 +130,7 @@ class EntriesPlan(HessianPlan):
 
 @disjoint_base
 class CentredPlan(SlicedPlan):
-    def __init__(self, *args: Never, slices: int, **shape: Any) -> None: ...
+    def __init__(self, *args: Never, slices: int, strips: int, **shape: Any) -> None: ...
 
 @disjoint_base
 class Pass:

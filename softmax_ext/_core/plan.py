@@ -34,6 +34,10 @@ CONVERTED_BYTES = 24 * MiB
 # To clear a slice's sums and to add them at the end is the work of some 50 rows, so a slice has at least 128 rows.
 SLICES = 32
 SLICE_ROWS = 128
+# A slice of a large problem has up to STRIPS strips, each of at least STRIP_ROWS rows, so that 128 threads find work. A
+# strip costs less than a slice, since a thread that takes a whole slice sums its strips in one slot that stays in its
+# cache; see "More than 32 threads" in docs/notes.md.
+STRIPS, STRIP_ROWS = 4, 512
 # If the sums of sixteen slices took more bytes than this, classes with owners are faster than slices; see "Slices, or
 # classes with owners" in docs/notes.md.
 SUMS_BYTES = 12 * MiB
@@ -45,6 +49,8 @@ TILE_BYTES = 40 * MiB
 # The fewest samples in a slice of a pass over two classes. They may be few, since a slice's sums are one row of
 # coefficients.
 ROW_SLICE = 32
+# And in a strip of them, and in a slice and a strip of a Hessian.
+ROW_STRIP, HESSIAN_ROWS = 256, 256
 # The most bytes of the Hessians of all slices. If fewer than eight slices fit, all threads share one Hessian instead.
 HESSIANS_BYTES = 16 * MiB
 # The cost of a pair of stored entries in a sparse Hessian: so much for the pair, and so much more for each pair of
@@ -105,6 +111,7 @@ def plan(
         slices //= 2
     while K <= 64 and slices > 1 and slices * K * D * 8 > SLICED_BYTES:
         slices //= 2
+    strips = _strips(slices, N, flops, STRIP_ROWS, SLICED_BYTES // (K * (D + 1) * 8))
     # The size of a core's second cache, within limits. Every processor since 2013 has at least 256 KiB, so that is
     # assumed where the system does not tell.
     cache = min(max(dispatch.caches().l2, MiB // 4), MiB)
@@ -153,9 +160,18 @@ def plan(
     block = slices * tile * max(1, most // (slices * tile))
     shape |= {"parallel": parallel, "rows": rows, "tile": tile, "block": block}
     sliced: Plan = kernels.SlicedPlan(
-        slices=slices, batch=batch, dots=dots, copied=copied, transposed=transposed, **shape
+        slices=slices, strips=strips, batch=batch, dots=dots, copied=copied, transposed=transposed, **shape
     )
     return sliced
+
+
+def _strips(slices: int, N: int, flops: int, rows: int, slots: int) -> int:
+    """Return how many strips a slice has: each of at least `rows` of N rows, and all in no more than `slots` slots."""
+    strips = STRIPS if slices == SLICES else 1
+    least = max(rows, _ceil(PARALLEL_FLOPS // 4, flops))
+    while strips > 1 and (N < least * slices * strips or slices * strips > slots):
+        strips //= 2
+    return strips
 
 
 def _sparse_plan(kernels: ModuleType, shape: dict[str, Any], nnz: int) -> Plan:
@@ -204,11 +220,12 @@ def _sparse_slices(kernels: ModuleType, shape: dict[str, Any], nnz: int, flops: 
             slices //= 2
         if slices < LEAST_SLICES:
             return None
+    strips = _strips(slices, N, flops, STRIP_ROWS, min(SUMS_BYTES // 8, ENTRIES_OF_SUMS * nnz) // (D * row))
     L = kernels.lanes_of(itemsize)
     step = ROWS_AT_ONCE * slices
     block = step * max(1, BLOCK_FLOPS * L // 8 // (flops + 300) // step)
     shape = shape | {"parallel": parallel, "rows": ROWS_AT_ONCE, "tile": ROWS_AT_ONCE, "block": block}
-    way: Plan = kernels.SparseSlicesPlan(slices=slices, **shape)
+    way: Plan = kernels.SparseSlicesPlan(slices=slices, strips=strips, **shape)
     return way
 
 
@@ -235,6 +252,8 @@ def binomial_plan(
         slices //= 2
     if nnz is not None and slices < 4 and D * 32 > SLICED_BYTES:
         return None
+    slots = min(SLICED_BYTES // (D * 8), SLICES * STRIPS if nnz is None else nnz // (2 * D))
+    strips = _strips(slices, N, flops, ROW_STRIP, slots)
     # A tile has 256 samples if the first cache holds them, else up to 64 that fit into the second; see "Tiles of two
     # classes" in docs/notes.md.
     cache = min(max(dispatch.caches().l2, MiB // 4), MiB)
@@ -250,6 +269,7 @@ def binomial_plan(
         parallel=parallel,
         second=second,
         slices=slices,
+        strips=strips,
         batch=256,
         sparse=nnz is not None,
         models=models,
@@ -274,11 +294,13 @@ def hessian_plan(
             return _entries_plan(kernels, (N, D, K), itemsize, entries, intercept=intercept, binary=binary)
     flops = pairs * P * (P + 16) + 100 * K  # operations of a sample
     parallel = N * flops >= PARALLEL_FLOPS
-    slices = 16 if parallel else 1
-    while slices > 1 and (N < SLICE_ROWS * slices or slices * pairs * P * (P + 8) * 8 > HESSIANS_BYTES):
+    slots = HESSIANS_BYTES // (pairs * P * (P + 8) * 8)
+    slices = SLICES if parallel else 1
+    while slices > 1 and (N < (HESSIAN_ROWS if slices > 16 else SLICE_ROWS) * slices or slices > slots):
         slices //= 2
     if parallel and slices < 8:
         slices = 0
+    strips = _strips(slices, N, flops, HESSIAN_ROWS, slots)
     tile = 64 if slices else max(128, min(2048, 4 * MiB // (8 * (P + K))) // 128 * 128)
     step = tile * max(1, slices)
     way: HessianPlan = kernels.HessianPlan(
@@ -291,6 +313,7 @@ def hessian_plan(
         block=step * max(1, min(BLOCK_BYTES // (D * itemsize), 8 * BLOCK_FLOPS // flops) // step),
         parallel=parallel,
         slices=slices,
+        strips=strips,
         sparse=nnz is not None,
         binary=binary,
         intercept=intercept,
@@ -328,8 +351,9 @@ def centred_plan(N: int, D: int, isa: str) -> CentredPlan:
     """Return the plan for the whole Hessian of two classes in float32, of samples that are centred and scaled."""
     kernels = dispatch.load(isa)
     assert kernels is not None
-    tile, slices = 256, 16
-    step, flops = tile * slices, D * (D + 16)
+    tile, flops = 256, D * (D + 16)
+    strips = _strips(SLICES, N, flops, 2 * tile, SLICES * STRIPS)
+    step = tile * SLICES * strips
     way: CentredPlan = kernels.CentredPlan(
         N=N,
         D=D,
@@ -337,7 +361,8 @@ def centred_plan(N: int, D: int, isa: str) -> CentredPlan:
         tile=tile,
         block=step * max(1, min(BLOCK_BYTES // (D * 4), 16 * BLOCK_FLOPS // flops) // step),
         parallel=True,
-        slices=slices,
+        slices=SLICES,
+        strips=strips,
     )
     return way
 

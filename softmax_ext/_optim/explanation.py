@@ -103,6 +103,7 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz:
         f"tiles: {way.rows} samples for the scores, {way.tile} for the gradient"
         + (", copied into padded rows" if way.copied else ", X read in place"),
         f"cut: {way.slices} slices of the samples, each with a gradient of its own"
+        + (f", in {way.strips} strips for many threads" if way.strips > 1 else "")
         if way.cut == "slices"
         else "cut: parts of the features"
         + (f", for {way.classes} classes at a time" if way.classes < K else ", for all classes at once")

@@ -34,6 +34,7 @@ from cython cimport floating
 from cython.parallel cimport prange, threadid
 from libc.float cimport DBL_MIN
 from libc.math cimport INFINITY
+from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
 import sys

@@ -96,14 +96,17 @@ static void curvatures_of_two(double *z, ptrdiff_t n, const double *s)
     for (ptrdiff_t i = 0; s && i < n; i++) z[i] *= s[i];
 }
 
-/* H += sum_i c_i x_i x_i^T on and above the diagonal, for panel i of `panels` of a block's columns.  H and the tile are
- * in rows of ldt, whole vectors.  With each row, `share` bytes from `next` on are fetched. */
+/* H += sum_i c_i x_i x_i^T on and above the diagonal, for panel i of `panels` of a block's columns, and of these for rows
+ * `begin` to `end` above the diagonal's, and for the diagonal's, if its first one is there.  H and the tile are in rows of
+ * ldt, whole vectors.  With each row, `share` bytes from `next` on are fetched. */
 static void hessian_panel(const double *tile, ptrdiff_t n, ptrdiff_t P, ptrdiff_t ldt, const double *c, ptrdiff_t i,
-                          ptrdiff_t panels, const char *next, ptrdiff_t share, double *H)
+                          ptrdiff_t panels, ptrdiff_t begin, ptrdiff_t end, const char *next, ptrdiff_t share, double *H)
 {
     const ptrdiff_t first = part(ldt / L, panels, i) * L, columns = part(ldt / L, panels, i + 1) * L - first;
     const ptrdiff_t step = L < 8 ? columns : L; /* rows at the diagonal: fewer than 8 sums would wait for one another */
+    const ptrdiff_t above = smaller(first, end) - begin;
     double weighted[HESSIAN_ROWS * MAX_V * NAME(lanes)];
+    if (begin > first) return;
     for (ptrdiff_t r = 0; r < n; r += HESSIAN_ROWS) {
         const ptrdiff_t rows = smaller(HESSIAN_ROWS, n - r);
         const double *x = tile + r * ldt;
@@ -112,8 +115,10 @@ static void hessian_panel(const double *tile, ptrdiff_t n, ptrdiff_t P, ptrdiff_
             for (ptrdiff_t j = 0; j < columns; j += L)
                 NAME(store)(weighted + q * columns + j, c[r + q] * NAME(load)(x + q * ldt + first + j));
         }
-        if (first) NAME(outer)(x, first, ldt, weighted, columns, columns, rows, NULL, H + first, ldt, columns, ADD);
-        for (ptrdiff_t j = 0; j < columns && first + j < P; j += step)
+        if (above)
+            NAME(outer)(x + begin, above, ldt, weighted, columns, columns, rows, NULL, H + begin * ldt + first, ldt, columns,
+                        ADD);
+        for (ptrdiff_t j = 0; first < end && j < columns && first + j < P; j += step)
             NAME(outer)(x + first + j, smaller(step, P - first - j), ldt, weighted + j, columns - j, columns, rows, NULL,
                         H + (first + j) * (ldt + 1), ldt, columns - j, ADD);
     }

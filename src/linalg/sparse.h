@@ -113,11 +113,17 @@ KERNEL void NAME(sparse_scores)(const void *data, int element, const void *indic
  *
  * Frequent words have neighbouring numbers: of 2^regions neighbours each is in another region, the next one about 0.6
  * of all regions farther.  Other data repeat every few columns: so a hash tells where such a group begins. */
+#define MOST_REGIONS 8 /* the logarithm of the most regions */
+INLINE ptrdiff_t NAME(region)(ptrdiff_t j, int regions)
+{
+    const ptrdiff_t step = (159 << regions >> 8) | 1;
+    const ptrdiff_t hash = (ptrdiff_t)((uint32_t)(j >> regions) * 2654435769u >> 16);
+    return (j + hash) * step & (((ptrdiff_t)1 << regions) - 1);
+}
+
 INLINE ptrdiff_t NAME(place)(ptrdiff_t j, int regions, ptrdiff_t slots)
 {
-    const ptrdiff_t slot = j >> regions, step = (159 << regions >> 8) | 1;
-    const ptrdiff_t hash = (ptrdiff_t)((uint32_t)slot * 2654435769u >> 16);
-    return ((j + hash) * step & (((ptrdiff_t)1 << regions) - 1)) * slots + slot;
+    return NAME(region)(j, regions) * slots + (j >> regions);
 }
 
 /* So many entries of one owner are listed before they are added. */
@@ -273,6 +279,53 @@ KERNEL void NAME(add_sparse_rows)(const void *data, int element, const void *ind
 }
 #undef ROWS_ARGUMENTS
 
+/* Sorts the entries of n rows by the owners of their features, each owner's in the order of the rows.  `list` gets two
+ * numbers for each entry: its own, counted from `base` on, and its row's, counted from `row` on.  `ends` gets where the list
+ * of each owner ends. */
+KERNEL void NAME(sort_entries)(const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n, ptrdiff_t base,
+                               ptrdiff_t row, int regions, ptrdiff_t owners, uint32_t *ends, uint32_t *list)
+{
+    uint16_t owner[1 << MOST_REGIONS];
+    uint32_t before = 0;
+    for (ptrdiff_t i = 0; i < owners; i++) {
+        for (ptrdiff_t r = (i << regions) / owners; r < ((i + 1) << regions) / owners; r++) owner[r] = (uint16_t)i;
+        ends[i] = 0;
+    }
+    for (ptrdiff_t p = indptr[0]; p < indptr[n]; p++)
+        ends[owner[NAME(region)(NAME(feature)(wide, indices, p), regions)]]++;
+    for (ptrdiff_t i = 0; i < owners; i++) {
+        const uint32_t count = ends[i];
+        ends[i] = before;
+        before += count;
+    }
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t p = indptr[i]; p < indptr[i + 1]; p++) {
+            uint32_t *to = list + 2 * (size_t)ends[owner[NAME(region)(NAME(feature)(wide, indices, p), regions)]]++;
+            to[0] = (uint32_t)(p - base);
+            to[1] = (uint32_t)(row + i);
+        }
+}
+
+/* dWt += X^T R for entries that `sort_entries` has listed; R begins with the row that was counted as 0. */
+KERNEL void NAME(add_sorted)(const void *data, int element, const void *indices, int wide, ptrdiff_t base,
+                             const uint32_t *sorted, ptrdiff_t entries, const real *R, ptrdiff_t ldr, ptrdiff_t K, void *dW,
+                             ptrdiff_t ldw, int doubles, int regions, ptrdiff_t slots)
+{
+    const int narrow = WIDENING && element != REAL;
+    NAME(list) list;
+    while (entries) {
+        const ptrdiff_t count = smaller(entries, LISTED);
+        for (ptrdiff_t e = 0; e < count; e++, sorted += 2) {
+            const ptrdiff_t p = base + sorted[0];
+            list.j[e] = NAME(place)(NAME(feature)(wide, indices, p), regions, slots);
+            list.i[e] = sorted[1];
+            list.x[e] = NAME(stored)(narrow, data, element, p);
+        }
+        NAME(add_list)(&list, count, R, ldr, K, dW, ldw, doubles);
+        entries -= count;
+    }
+}
+
 /* Adds share times entries p to end, those of a row, to the sums of their features. */
 KERNEL void NAME(add_row)(const void *data, int element, const void *indices, int wide, ptrdiff_t p, ptrdiff_t end,
                           double share, double *to)
@@ -385,5 +438,6 @@ KERNEL void NAME(turn)(ptrdiff_t rows, ptrdiff_t columns, const void *A, const i
 #undef SCORE_ARGUMENTS
 #undef ADD_ARGUMENTS
 #undef LISTED
+#undef MOST_REGIONS
 #undef AHEAD
 #undef ENTRIES

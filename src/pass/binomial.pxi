@@ -4,7 +4,7 @@ cdef class BinomialPlan(SlicedPlan):
     """The cut into slices of rows that have one score each, in each of some models.
 
     The threads share work space for each model's coefficients of W, and those of V with `second`, in whole vectors.
-    Each of them has its own for a tile's scores, those of V, and each model's gradient of a batch. A slice has for each
+    Each of them has its own for a tile's scores, those of V, and each model's gradient of a batch. A slot has for each
     model eight sums for the loss, eight for db, which takes the first, then dW.
     """
 
@@ -14,9 +14,12 @@ cdef class BinomialPlan(SlicedPlan):
     cdef Py_ssize_t coefficients        # elements that are packed for a model
     cdef Py_ssize_t each                # doubles of a model's sums
 
-    def __init__(self, *, Py_ssize_t slices, Py_ssize_t batch, bint sparse, Py_ssize_t models=1, **shape):
+    def __init__(
+        self, *, Py_ssize_t slices, Py_ssize_t strips, Py_ssize_t batch, bint sparse, Py_ssize_t models=1, **shape,
+    ):
         Plan.__init__(self, K=2, **shape)
-        self.cut, self.slices, self.batch, self.sparse, self.doubles = "slices", slices, batch, sparse, True
+        self.cut, self.slices, self.strips, self.batch = "slices", slices, strips, batch
+        self.sparse, self.doubles = sparse, True
         self.widens, self.scored, self.models = True, 1, models
         self.row = whole(self.D, self.line)
         self.coefficients = self.row * (2 if self.second else 1)
@@ -26,13 +29,7 @@ cdef class BinomialPlan(SlicedPlan):
         self.losses = 8
         self.each = self.losses + 8 + whole(self.D, 8)
         self.apart = models * self.each
-        if slices > 1:
-            self.packed += FAR // self.itemsize
-            self.work += FAR // self.itemsize
-            self.apart += APART // sizeof(double)
-        self.shared = self.packed + self.line
-        self.sums = self.apart * slices
-        self.find_single(slices)
+        self.set_apart()
 
     cdef int read(self, X, Batch *d) except -1:
         if self.sparse:
@@ -43,6 +40,14 @@ cdef class BinomialPlan(SlicedPlan):
         if self.itemsize == sizeof(float):
             return binomial_run(self, d, <float *>work, sums, n_threads)
         return binomial_run(self, d, <double *>work, sums, n_threads)
+
+    cdef void take(
+        self, const Batch *d, Py_ssize_t strip, Py_ssize_t after, const void *packed, void *own, double *sums,
+    ) noexcept nogil:
+        if self.itemsize == sizeof(float):
+            binomial_strip(self, d, strip, after, <const float *>packed, <float *>own, sums)
+        else:
+            binomial_strip(self, d, strip, after, <const double *>packed, <double *>own, sums)
 
 
 cdef floating one_bias(const void *b, bint doubles, const floating *kind) noexcept nogil:
@@ -129,24 +134,25 @@ cdef void add_batch(BinomialPlan p, floating *partial, double *sums) noexcept no
     memset(partial, 0, p.models * p.row * sizeof(floating))
 
 
-cdef void binomial_slice(
-    BinomialPlan p, const Batch *d, Py_ssize_t slice, const floating *packed, floating *z, double *sums,
+cdef void binomial_strip(
+    BinomialPlan p, const Batch *d, Py_ssize_t strip, Py_ssize_t next_strip, const floating *packed, floating *z,
+    double *sums,
 ) noexcept nogil:
-    """Add the rows of a slice to its sums: each model takes a tile while that is in the first cache."""
-    cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, i, batched = 0
-    cdef Py_ssize_t bytes = d.x.ldx * d.x.itemsize, ahead
+    """Add the rows of a strip to its sums: each model takes a tile while that is in the first cache."""
+    cdef Py_ssize_t first = strip_start(p, d, strip), stop = strip_start(p, d, strip + 1), n, i, batched = 0
+    cdef Py_ssize_t bytes = d.x.ldx * d.x.itemsize, ahead, row
     cdef floating *partial = z + p.Q * (2 if p.second else 1)
     cdef const char *next
     if summing(d) and not p.sparse:
         memset(partial, 0, p.models * p.row * sizeof(floating))
     while first < stop:
         n = min(p.tile, stop - first)
+        row = first + n if first + n < stop else strip_start(p, d, next_strip)
         for i in range(p.models):
-            # Each stage of each model fetches its part of the next tile; what lies beyond the slice belongs to another
-            # thread.
+            # Each stage of each model fetches its part of the next tile, or of the first one of the next strip.
             ahead, next = bytes * i // p.models, NULL
-            if not p.sparse and first + 2 * n <= stop:
-                next = <const char *>d.x.X + (first + n) * bytes + n * ahead
+            if not p.sparse and row + n <= d.N:
+                next = <const char *>d.x.X + row * bytes + n * ahead
             binomial_tile(
                 p, d + i, first, n, packed + i * p.coefficients, next, bytes * (i + 1) // p.models - ahead, z,
                 partial + i * p.row, sums + i * p.each,
@@ -160,38 +166,23 @@ cdef void binomial_slice(
 
 
 cdef Py_ssize_t counted(BinomialPlan p, const Batch *d) noexcept nogil:
-    """Return how many doubles of a slice's sums are used."""
-    return (p.models - 1) * p.each + p.losses + 8 + (p.D if summing(d) else 0)
-
-
-cdef void clear_and_slice(
-    BinomialPlan p, const Batch *d, Py_ssize_t i, const floating *packed, floating *own, double *sums,
-) noexcept nogil:
-    if d.first and counting(d):
-        memset(sums + i * p.apart, 0, counted(p, d) * sizeof(double))
-    binomial_slice(p, d, i, packed, own, sums + i * p.apart)
+    """Return how many doubles of a slot are used."""
+    return 0 if not counting(d) else (p.models - 1) * p.each + p.losses + 8 + (p.D if summing(d) else 0)
 
 
 cdef double binomial_run(
     BinomialPlan p, const Batch *d, floating *packed, double *sums, int n_threads,
 ) noexcept nogil:
     """Take the slices of a visit on all threads; the last visit leaves the results, and returns the loss."""
-    cdef floating *own = packed + p.packed
     cdef Py_ssize_t i
     if d.first:
         for i in range(p.models):
             pack_one(p, d[i].model.W, d.model.doubles, packed + i * p.coefficients)
             if d.kind == HESSIAN:
                 pack_one(p, d[i].model.V, d.model.doubles, packed + i * p.coefficients + p.row)
-    if n_threads == 1:  # without OpenMP: even a team of one takes time
-        for i in range(d.begin, d.end):
-            clear_and_slice(p, d, i, packed, own, sums)
-    else:
-        for i in prange(d.begin, d.end, schedule="dynamic", chunksize=1, num_threads=n_threads):
-            clear_and_slice(p, d, i, packed, own + threadid() * p.work, sums)
+    take_all(p, d, packed, <char *>(packed + p.packed), sums, counted(p, d), n_threads)
     if not d.last or not counting(d):
         return 0
-    add_slices(p, sums, counted(p, d), n_threads)
     for i in range(p.models):
         if summing(d):
             leave_gradient(p, d + i, sums + i * p.each, packed)

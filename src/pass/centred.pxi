@@ -20,36 +20,40 @@ cdef class CentredPlan(SlicedPlan):
     """The whole Hessian of two classes with an intercept, of samples moved and scaled.
 
     The threads share work space for shifts, scales and coefficients, each in whole vectors. Each of them has its own
-    for a tile transposed, its rows' curvatures, and a square's features times these. A slice's sums are G's squares.
+    for a tile transposed, its rows' curvatures, and a square's features times these. A slot of the sums has G's
+    squares.
     """
 
     cdef Py_ssize_t row                 # elements of the shifts, and of all else that has a number for each feature
     cdef Py_ssize_t ldu                 # elements from feature to feature of the tile
     cdef Py_ssize_t sides               # groups of SIDE features, with zeros behind the last
 
-    def __init__(self, *, Py_ssize_t slices, **shape):
+    def __init__(self, *, Py_ssize_t slices, Py_ssize_t strips, **shape):
         Plan.__init__(self, K=2, itemsize=sizeof(float), second=False, **shape)
-        self.cut, self.slices, self.doubles = "slices", slices, True
+        self.cut, self.slices, self.strips, self.doubles = "slices", slices, strips, True
         self.widens, self.scored = True, 1
         self.row = whole(self.D + 1, self.line)
         self.ldu = whole(self.tile, 16 * self.line) + self.line  # whole steps of exponentials, at every ISA level
         self.sides = whole(self.D + 1, SIDE) // SIDE
-        self.packed = 3 * self.row + FAR // self.itemsize
-        self.work = (self.sides * SIDE + SIDE + 1) * self.ldu + FAR // self.itemsize
-        self.apart = self.sides * (self.sides + 1) // 2 * SQUARE + APART // sizeof(double)
-        self.shared = self.packed + self.line
-        self.sums = self.apart * slices
-        self.find_single(slices)
+        self.packed = 3 * self.row
+        self.work = (self.sides * SIDE + SIDE + 1) * self.ldu
+        self.apart = self.sides * (self.sides + 1) // 2 * SQUARE
+        self.set_apart()
 
     cdef double run(self, const Batch *d, void *work, double *sums, int n_threads) except? -1 nogil:
         return centred_run(self, d, <float *>work, sums, n_threads)
 
+    cdef void take(
+        self, const Batch *d, Py_ssize_t strip, Py_ssize_t after, const void *packed, void *own, double *sums,
+    ) noexcept nogil:
+        centred_strip(self, d, strip, <const float *>packed, <float *>own, sums)
 
-cdef void centred_slice(
-    CentredPlan p, const Batch *d, Py_ssize_t slice, const float *packed, float *U, double *G,
+
+cdef void centred_strip(
+    CentredPlan p, const Batch *d, Py_ssize_t strip, const float *packed, float *U, double *G,
 ) noexcept nogil:
-    """Add the rows of a slice to its sums."""
-    cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n
+    """Add the rows of a strip to its sums."""
+    cdef Py_ssize_t first = strip_start(p, d, strip), stop = strip_start(p, d, strip + 1), n
     cdef Py_ssize_t squares = p.sides * (p.sides + 1) // 2
     cdef Py_ssize_t row = d.x.ldx * d.x.itemsize, share = (p.tile * row + squares - 1) // squares
     cdef const char *X = <const char *>d.x.X
@@ -57,8 +61,6 @@ cdef void centred_slice(
     cdef const float *offset = <const float *>d.x.offset
     cdef float *c = U + p.sides * SIDE * p.ldu
     cdef const char *next
-    if d.first:
-        memset(G, 0, squares * SQUARE * sizeof(double))
     memset(U + (p.D + 1) * p.ldu, 0, (p.sides * SIDE - p.D - 1) * p.ldu * sizeof(float))
     while first < stop:
         n = min(p.tile, stop - first)
@@ -80,8 +82,7 @@ cdef double centred_run(
     CentredPlan p, const Batch *d, float *packed, double *sums, int n_threads,
 ) noexcept nogil:
     """Take the slices of a visit on all threads; the last visit leaves G."""
-    cdef float *own = packed + p.packed
-    cdef Py_ssize_t i, j
+    cdef Py_ssize_t j
     if d.first:
         for j in range(p.row):
             packed[j] = (<const float *>d.model.V)[j] if j < p.D else 0
@@ -89,14 +90,8 @@ cdef double centred_run(
             packed[2 * p.row + j] = <float>(
                 (<const double *>d.model.W)[j] if j < p.D else (<const double *>d.model.b)[0]
             )
-    if n_threads == 1:
-        for i in range(d.begin, d.end):
-            centred_slice(p, d, i, packed, own, sums + i * p.apart)
-    else:
-        for i in prange(d.begin, d.end, schedule="dynamic", chunksize=1, num_threads=n_threads):
-            centred_slice(p, d, i, packed, own + threadid() * p.work, sums + i * p.apart)
+    take_all(p, d, packed, <char *>(packed + p.packed), sums, p.sides * (p.sides + 1) // 2 * SQUARE, n_threads)
     if d.last:
-        add_slices(p, sums, p.sides * (p.sides + 1) // 2 * SQUARE, n_threads)
         fill_centred(p, sums, 1 / d.loss.m, <double *>d.out.dW)
     return 0
 

@@ -11,12 +11,13 @@ cdef extern from "float_types.h" nogil:
     void curvatures_of_two(double *z, Py_ssize_t n, const double *s) noexcept
     void hessian_panel(
         const double *tile, Py_ssize_t n, Py_ssize_t P, Py_ssize_t ldt, const double *c, Py_ssize_t i,
-        Py_ssize_t panels, const char *next, Py_ssize_t share, double *H,
+        Py_ssize_t panels, Py_ssize_t begin, Py_ssize_t end, const char *next, Py_ssize_t share, double *H,
     ) noexcept
 
 
 cdef enum:
     HESSIAN_STEP = 128       # rows that are widened at a time where a tile is shared: whole steps of exponentials
+    HESSIAN_SIDE = 192       # rows of the piece of a panel that one of many threads takes: whole panels
 
 
 cdef class HessianPlan(SlicedPlan):
@@ -34,10 +35,13 @@ cdef class HessianPlan(SlicedPlan):
     cdef Py_ssize_t panels              # how many a block's columns fall into
     cdef Py_ssize_t scores, weights     # doubles of a tile before its scores, and before the curvatures
 
-    def __init__(self, *, Py_ssize_t slices, bint sparse, bint binary, bint intercept, **shape):
+    def __init__(
+        self, *, Py_ssize_t slices, Py_ssize_t strips, bint sparse, bint binary, bint intercept, **shape,
+    ):
         Plan.__init__(self, second=False, **shape)
         cdef Py_ssize_t unit = sizeof(double) // self.itemsize, rows = whole(self.tile, HESSIAN_STEP)
-        self.cut, self.slices, self.sparse, self.binary, self.doubles = "slices", slices, sparse, binary, True
+        self.cut, self.slices, self.strips, self.sparse, self.binary = "slices", slices, strips, sparse, binary
+        self.doubles = True
         self.widens, self.scored = True, 1 if binary else self.K
         self.P = self.D + intercept
         self.pairs = 1 if binary else self.K * (self.K + 1) // 2
@@ -48,25 +52,18 @@ cdef class HessianPlan(SlicedPlan):
         self.scores = self.tile * self.ldt
         self.weights = whole(self.scores + rows * self.ldz, 8)
         self.apart = self.pairs * self.P * self.ldt
-        self.sums = self.apart * max(slices, 1)
         self.packed, self.work = self.one, whole(self.tile, 8)
         if slices:
             self.work += self.weights
         else:
             self.packed += self.weights
-        if slices > 1:
-            self.packed += FAR // sizeof(double)
-            self.work += FAR // sizeof(double)
-            self.apart += APART // sizeof(double)
-            self.sums = self.apart * slices
         self.packed *= unit
         self.work *= unit
-        self.shared = self.packed + self.line
-        self.find_single(slices)
+        self.set_apart()
 
     def team(self, int n_threads):
         """Return how many of so many threads have something to do."""
-        return min(n_threads, self.slices or n_threads) if self.parallel else 1
+        return min(n_threads, self.slices * self.strips or n_threads) if self.parallel else 1
 
     cdef int read(self, X, Batch *d) except -1:
         if self.sparse:
@@ -77,6 +74,14 @@ cdef class HessianPlan(SlicedPlan):
         if self.itemsize == sizeof(float):
             return hessian_run(self, d, <float *>work, sums, n_threads)
         return hessian_run(self, d, <double *>work, sums, n_threads)
+
+    cdef void take(
+        self, const Batch *d, Py_ssize_t strip, Py_ssize_t after, const void *packed, void *own, double *sums,
+    ) noexcept nogil:
+        if self.itemsize == sizeof(float):
+            hessian_strip(self, d, strip, <float *>NULL, <const double *>packed, <double *>own, sums)
+        else:
+            hessian_strip(self, d, strip, <double *>NULL, <const double *>packed, <double *>own, sums)
 
 
 cdef void pack_augmented(HessianPlan p, const Batch *d, double *packed) noexcept nogil:
@@ -143,9 +148,10 @@ cdef void widen_and_score(
 
 cdef void add_panels(
     HessianPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t pair, Py_ssize_t begin, Py_ssize_t end,
-    const double *tile, const double *z, double *c, const char *next, Py_ssize_t share, double *H,
+    Py_ssize_t row, Py_ssize_t stop, const double *tile, const double *z, double *c, const char *next,
+    Py_ssize_t share, double *H,
 ) noexcept nogil:
-    """Add n rows to some panels of a block."""
+    """Add n rows to some panels of a block: to what these have in the block's rows `row` to `stop`."""
     cdef Py_ssize_t i, k = 0, after = pair
     if not p.binary:
         while after >= p.K - k:  # pairs in the order (0, 0), (0, 1), ...
@@ -154,31 +160,30 @@ cdef void add_panels(
         curvatures_of_pair(z, n, p.K, p.ldz, k, k + after, NULL if d.t.s == NULL else d.t.s + first, c)
         z = c
     for i in range(begin, end):
-        hessian_panel(tile, n, p.P, p.ldt, z, i, p.panels, next, share, H + pair * p.P * p.ldt)
+        hessian_panel(tile, n, p.P, p.ldt, z, i, p.panels, row, stop, next, share, H + pair * p.P * p.ldt)
         if next != NULL:
             next += n * share
 
 
 cdef void add_panel(
-    HessianPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t unit, const double *tile,
-    const double *z, double *c, double *H,
+    HessianPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t pieces,
+    const double *tile, const double *z, double *c, double *H,
 ) noexcept nogil:
-    """Add n rows to one panel, counted through all blocks."""
-    cdef Py_ssize_t i = unit % p.panels
-    add_panels(p, d, first, n, unit // p.panels, i, i + 1, tile, z, c, NULL, 0, H)
+    """Add n rows to one of the pieces of a panel, counted through all blocks."""
+    cdef Py_ssize_t i = unit // pieces, nth = unit % pieces, rows = p.P if pieces == 1 else HESSIAN_SIDE
+    cdef Py_ssize_t panel = i % p.panels
+    add_panels(p, d, first, n, i // p.panels, panel, panel + 1, nth * rows, (nth + 1) * rows, tile, z, c, NULL, 0, H)
 
 
-cdef void hessian_slice(
-    HessianPlan p, const Batch *d, Py_ssize_t slice, const floating *kind, const double *packed, double *tile,
+cdef void hessian_strip(
+    HessianPlan p, const Batch *d, Py_ssize_t strip, const floating *kind, const double *packed, double *tile,
     double *H,
 ) noexcept nogil:
-    """Add the rows of a slice to its sums."""
-    cdef Py_ssize_t first = slice_start(p, d, slice), stop = slice_start(p, d, slice + 1), n, pair
+    """Add the rows of a strip to its sums."""
+    cdef Py_ssize_t first = strip_start(p, d, strip), stop = strip_start(p, d, strip + 1), n, pair
     cdef Py_ssize_t share = d.x.ldx * d.x.itemsize // (p.pairs * p.panels)
     cdef double *z = tile + p.scores
     cdef const char *next
-    if d.first:
-        memset(H, 0, p.pairs * p.P * p.ldt * sizeof(double))
     while first < stop:
         n = min(p.tile, stop - first)
         widen_and_score(p, d, first, n, kind, packed, tile, z)
@@ -186,32 +191,24 @@ cdef void hessian_slice(
             next = NULL
             if not p.sparse and first + 2 * n <= stop:  # each panel fetches its share of the next tile
                 next = <const char *>d.x.X + (first + n) * d.x.ldx * d.x.itemsize + pair * p.panels * n * share
-            add_panels(p, d, first, n, pair, 0, p.panels, tile, z, tile + p.weights, next, share, H)
+            add_panels(p, d, first, n, pair, 0, p.panels, 0, p.P, tile, z, tile + p.weights, next, share, H)
         first += n
-
-
-cdef void hessian_slices(
-    HessianPlan p, const Batch *d, const floating *kind, const double *packed, double *own, double *sums, int n_threads,
-) noexcept nogil:
-    cdef Py_ssize_t i, work = p.work * <Py_ssize_t>sizeof(floating) // <Py_ssize_t>sizeof(double)
-    if n_threads == 1:
-        for i in range(d.begin, d.end):
-            hessian_slice(p, d, i, kind, packed, own, sums + i * p.apart)
-    else:
-        for i in prange(d.begin, d.end, schedule="dynamic", chunksize=1, num_threads=n_threads):
-            hessian_slice(p, d, i, kind, packed, own + threadid() * work, sums + i * p.apart)
 
 
 cdef void hessian_tiles(
     HessianPlan p, const Batch *d, const floating *kind, const double *packed, double *tile, double *own, double *H,
     int n_threads,
 ) noexcept nogil:
-    """Take the rows of a visit, a tile at a time: threads share out its rows, then the panels, the longest first."""
-    cdef Py_ssize_t first = 0, n, i, units = p.pairs * p.panels
+    """Take the rows of a visit, a tile at a time: threads share out its rows, then the panels, the longest first.
+
+    Many threads share out pieces of the panels. Who sums an entry of H changes no bit of it.
+    """
+    cdef Py_ssize_t pieces = 1 if p.pairs * p.panels >= 4 * n_threads else whole(p.P, HESSIAN_SIDE) // HESSIAN_SIDE
+    cdef Py_ssize_t first = 0, n, i, units = p.pairs * p.panels * pieces
     cdef Py_ssize_t work = p.work * <Py_ssize_t>sizeof(floating) // <Py_ssize_t>sizeof(double)
     cdef double *z = tile + p.scores
     if d.first:
-        memset(H, 0, p.pairs * p.P * p.ldt * sizeof(double))
+        clear(H, p.pairs * p.P * p.ldt * sizeof(double), n_threads)
     while first < d.N:
         n = min(p.tile, d.N - first)
         for i in prange(0, n, HESSIAN_STEP, schedule="dynamic", chunksize=1, num_threads=n_threads):
@@ -219,7 +216,7 @@ cdef void hessian_tiles(
                 p, d, first + i, min(HESSIAN_STEP, n - i), kind, packed, tile + i * p.ldt, z + i * p.ldz,
             )
         for i in prange(units, schedule="dynamic", chunksize=1, num_threads=n_threads):
-            add_panel(p, d, first, n, units - 1 - i, tile, z, own + threadid() * work, H)
+            add_panel(p, d, first, n, units - 1 - i, pieces, tile, z, own + threadid() * work, H)
         first += n
 
 
@@ -228,16 +225,15 @@ cdef double hessian_run(
 ) noexcept nogil:
     """Take the rows of a visit on all threads; the last visit leaves the matrix."""
     cdef double *packed = <double *>work
-    cdef double *own = <double *>(work + p.packed)
+    cdef floating *own = work + p.packed
     if d.first:
         pack_augmented(p, d, packed)
     if p.slices:
-        hessian_slices(p, d, work, packed, own, sums, n_threads)
+        take_all(p, d, packed, <char *>own, sums, p.pairs * p.P * p.ldt, n_threads)
     else:
-        hessian_tiles(p, d, work, packed, packed + p.one, own, sums, n_threads)
+        hessian_tiles(p, d, work, packed, packed + p.one, <double *>own, sums, n_threads)
     if d.last:
-        add_slices(p, sums, p.pairs * p.P * p.ldt, n_threads)
-        fill_hessian(p, sums, 1 / d.loss.m, <double *>d.out.dW)
+        fill_hessian(p, sums, 1 / d.loss.m, <double *>d.out.dW, n_threads)
     return 0
 
 
@@ -255,12 +251,22 @@ cdef void fill_four(
     H[ki * size + mj] = H[kj * size + mi] = H[mi * size + kj] = H[mj * size + ki] = value
 
 
-cdef void fill_hessian(HessianPlan p, const double *sums, double scale, double *H) noexcept nogil:
-    """Fill the symmetric matrix of all parameters from the triangles of its blocks."""
-    cdef Py_ssize_t k, m, i, j, pair = 0
+cdef void fill_rows(HessianPlan p, const double *sums, double scale, Py_ssize_t i, double *H) noexcept nogil:
+    """Fill what row i of each block's triangle has in the symmetric matrix of all parameters."""
+    cdef Py_ssize_t k, m, j, pair = 0
     for k in range(p.scored):
         for m in range(k, p.scored):
-            for i in range(p.P):
-                for j in range(i, p.P):
-                    fill_four(p, k, m, i, j, sums[(pair * p.P + i) * p.ldt + j] * scale, H)
+            for j in range(i, p.P):
+                fill_four(p, k, m, i, j, sums[(pair * p.P + i) * p.ldt + j] * scale, H)
             pair += 1
+
+
+cdef void fill_hessian(HessianPlan p, const double *sums, double scale, double *H, int n_threads) noexcept nogil:
+    """Fill the symmetric matrix of all parameters from the triangles of its blocks."""
+    cdef Py_ssize_t i
+    if p.pairs * p.P * p.P < TOGETHER:
+        for i in range(p.P):
+            fill_rows(p, sums, scale, i, H)
+    else:
+        for i in prange(p.P, schedule="dynamic", chunksize=8, num_threads=n_threads):
+            fill_rows(p, sums, scale, i, H)

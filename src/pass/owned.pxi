@@ -1,10 +1,16 @@
 # Classes have owners: the cut of a pass whose gradient is too large for a copy in each slice.
 
+cdef enum:
+    GRANULE = 16             # rows of a tile that are copied at a time, or turned into what the pass is for
+
+
 cdef class OwnedPlan(DensePlan):
     """All threads work on one tile; who takes a part of the classes owns its columns of Z and its rows of dW.
 
     The threads share work space for a tile's buffer; each of them has its own for W of a part, packed. There are sums
-    for the losses of a tile's rows, `rows` at a time, then for db, then for dW if it is summed in double.
+    for the losses of a tile's rows, GRANULE at a time, then for db, then for dW if it is summed in double.
+
+    Many threads share out pieces of the parts: rows of the scores, features of the gradient.
     """
 
     cdef readonly Py_ssize_t classes    # how many a part has
@@ -15,7 +21,7 @@ cdef class OwnedPlan(DensePlan):
         self.cut, self.classes, self.parts, self.copied, self.doubles = "owned", classes, parts, True, doubles
         self.lay_out(classes)
         self.work = self.one
-        self.losses = max(8, whole(self.tile // self.rows + 1, 8))
+        self.losses = whole(self.tile // GRANULE + 1, 8)
         self.shared = self.after + self.line
         self.sums = self.losses + self.gradient()
         self.find_single(0)
@@ -26,91 +32,129 @@ cdef class OwnedPlan(DensePlan):
         return owned_run(self, d, <double *>work, sums, n_threads)
 
 
+cdef Py_ssize_t pieces_of(Py_ssize_t parts, Py_ssize_t most, int n_threads) noexcept nogil:
+    """Return into how many pieces each of some parts is cut for so many threads: no bit depends on it."""
+    return max(1, min(most, (2 * n_threads + parts - 1) // parts))
+
+
 cdef void owned_scores(
-    OwnedPlan p, const void *W, const void *b, floating beyond, Py_ssize_t n, Py_ssize_t i, const floating *copy,
-    floating *packed, floating *Z,
+    OwnedPlan p, const void *W, const void *b, floating beyond, Py_ssize_t r, Py_ssize_t end, Py_ssize_t i,
+    const floating *copy, floating *packed, floating *Z,
 ) noexcept nogil:
-    """Find the scores of a tile for part i of the classes, whose W is packed on the way."""
-    cdef Py_ssize_t k = i * p.classes, classes = min(p.classes, p.K - k), r = 0
+    """Find the scores of a tile's rows r to end for part i of the classes, whose W is packed on the way."""
+    cdef Py_ssize_t k = i * p.classes, classes = min(p.classes, p.K - k)
     pack(p, W, b, k, classes, beyond, packed)
-    while r < n:
-        score_rows(p, copy + r * p.ldt, p.ldt, min(p.rows, n - r), packed, classes, NULL, Z + r * p.ldz + k)
+    while r < end:
+        score_rows(p, copy + r * p.ldt, p.ldt, min(p.rows, end - r), packed, classes, NULL, Z + r * p.ldz + k)
         r += p.rows
 
 
-cdef void owned_gradient(
-    OwnedPlan p, const Batch *d, Py_ssize_t n, Py_ssize_t i, const floating *copy, floating *Z, double *db, void *dW,
-    bint fresh,
+cdef void score_piece(
+    OwnedPlan p, const Batch *d, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t pieces, const floating *copy,
+    floating *packed, floating *Z,
 ) noexcept nogil:
-    """Add to the rows of dW and of db that belong to part i of the classes."""
-    cdef Py_ssize_t k = i * p.classes, classes = min(p.classes, p.K - k)
-    if d.model.b != NULL:
+    """Find one of the pieces of a part's scores: those of some of the tile's n rows."""
+    cdef Py_ssize_t i = unit // pieces, nth = unit % pieces, groups = whole(n, p.rows) // p.rows
+    cdef Py_ssize_t r = nth * groups // pieces * p.rows, end = min(n, (nth + 1) * groups // pieces * p.rows)
+    owned_scores(p, d.model.W, d.model.b, <floating>-INFINITY, r, end, i, copy, packed, Z)
+    if d.kind == HESSIAN:
+        owned_scores(p, d.model.V, d.model.c, <floating>0, r, end, i, copy, packed, Z + p.Q)
+
+
+cdef void owned_gradient(
+    OwnedPlan p, const Batch *d, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t pieces, const floating *copy, floating *Z,
+    double *db, void *dW, bint fresh,
+) noexcept nogil:
+    """Add one of the pieces of a part's gradient: that of some features, and with the first one db."""
+    cdef Py_ssize_t i = unit // pieces, nth = unit % pieces, panel = MAX_V * p.L
+    cdef Py_ssize_t k = i * p.classes, classes = min(p.classes, p.K - k), panels = whole(p.D, panel) // panel
+    cdef Py_ssize_t j = nth * panels // pieces * panel, end = min(p.ldt, (nth + 1) * panels // pieces * panel)
+    if d.model.b != NULL and nth == 0:
         add_columns(Z + k, n, classes, p.ldz, db + k)
     if p.doubles:
+        end = min(end, p.columns)
         outer(
-            Z + k, classes, p.ldz, copy, p.columns, p.ldt, n, NULL, <double *>dW + k * p.ldw, p.ldw, p.ldw, ADD_DOUBLE,
+            Z + k, classes, p.ldz, copy + j, end - j, p.ldt, n, NULL, <double *>dW + k * p.ldw + j, p.ldw, end - j,
+            ADD_DOUBLE,
         )
     else:
         outer(
-            Z + k, classes, p.ldz, copy, p.columns, p.ldt, n, NULL, <floating *>dW + k * p.D, p.D, p.D,
-            STORE if fresh else ADD,
+            Z + k, classes, p.ldz, copy + j, min(end, p.columns) - j, p.ldt, n, NULL, <floating *>dW + k * p.D + j, p.D,
+            min(end, p.D) - j, STORE if fresh else ADD,
         )
+
+
+cdef void copy_granule(
+    OwnedPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t r, Py_ssize_t n, floating *copy,
+) noexcept nogil:
+    """Copy the tile's rows from r on."""
+    copy_rows(
+        <const char *>d.x.X + (first + r) * d.x.ldx * d.x.itemsize, d.x.element, min(GRANULE, n - r), p.D, d.x.ldx,
+        copy + r * p.ldt, p.ldt,
+    )
+
+
+cdef void owned_input_gradient(
+    OwnedPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t pieces, Py_ssize_t begin,
+    Py_ssize_t features, const floating *R, floating *copy,
+) noexcept nogil:
+    """Write dX of some features, counted from `begin` on, and of one of the pieces of the tile's rows."""
+    cdef Py_ssize_t j = begin + unit // pieces * features, nth = unit % pieces
+    cdef Py_ssize_t r = nth * n // pieces, rows = (nth + 1) * n // pieces - r
+    input_gradient(p, d, first + r, rows, j, min(features, p.D - j), R + r * p.ldz, copy + r * p.ldt)
 
 
 cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, int n_threads) except? -1 nogil:
     """Take a visit's rows, a tile at a time on all threads; the last visit leaves the results, and returns the loss."""
     cdef floating *copy = Z + p.copy
     cdef floating *own = Z + p.after
-    cdef const char *X = <const char *>d.x.X
-    cdef Py_ssize_t row = d.x.ldx * d.x.itemsize
     cdef double *db = sums + p.losses
     cdef void *dW = <void *>(db + whole(p.K, 8)) if p.doubles else d.out.dW
-    cdef Py_ssize_t i, n, visits, k, end, first = 0, parts = whole(p.K, p.classes) // p.classes
+    cdef Py_ssize_t i, n, k, end, first = 0, parts = whole(p.K, p.classes) // p.classes, panel = MAX_V * p.L
     cdef Py_ssize_t together = p.parts if p.parts else parts
-    cdef Py_ssize_t features = whole((p.D + 15) // 16, MAX_V * lanes(Z))  # a part of dX has whole panels of these
+    cdef Py_ssize_t features = whole((p.D + 15) // 16, panel)  # a part of dX has whole panels of these
+    cdef Py_ssize_t stride = min(p.D, features * max(1, 16 * p.parts // parts) if p.parts else p.D)
+    cdef Py_ssize_t granules = 4 if n_threads <= FEW else 1  # those that a thread takes at a time
+    cdef Py_ssize_t most = whole(min(p.tile, d.N), p.rows) // p.rows // 2  # pieces of the rows, of two groups or more
+    cdef Py_ssize_t of_scores = pieces_of(min(together, parts), most, n_threads)
+    cdef Py_ssize_t of_gradient = pieces_of(min(together, parts), whole(p.D, panel) // panel, n_threads)
+    cdef Py_ssize_t of_input = pieces_of(whole(stride, features) // features, most, n_threads)
     if d.first and counting(d):
-        memset(sums, 0, p.sums * sizeof(double))
+        clear(sums, p.sums * sizeof(double), n_threads)
     while first < d.N:
         n = min(p.tile, d.N - first)
-        visits = whole(n, p.rows) // p.rows
-        for i in prange(visits, schedule="dynamic", chunksize=1, num_threads=n_threads):
-            copy_rows(
-                X + (first + i * p.rows) * row, d.x.element, min(p.rows, n - i * p.rows), p.D, d.x.ldx,
-                copy + i * p.rows * p.ldt, p.ldt,
-            )
+        for i in prange(0, n, GRANULE, schedule="dynamic", chunksize=granules, num_threads=n_threads):
+            copy_granule(p, d, first, i, n, copy)
         k = 0
         while k < parts:
             end = min(k + together, parts)
-            for i in prange(k, end, schedule="dynamic", chunksize=1, num_threads=n_threads):
-                owned_scores(
-                    p, d.model.W, d.model.b, <floating>-INFINITY, n, i, copy, own + threadid() * p.work, Z,
-                )
-                if d.kind == HESSIAN:
-                    owned_scores(
-                        p, d.model.V, d.model.c, <floating>0, n, i, copy, own + threadid() * p.work, Z + p.Q,
-                    )
+            for i in prange(k * of_scores, end * of_scores, schedule="dynamic", chunksize=1, num_threads=n_threads):
+                score_piece(p, d, n, i, of_scores, copy, own + threadid() * p.work, Z)
             if p.parts:
                 look_for_interrupt()
             k = end
-        for i in prange(visits, schedule="dynamic", chunksize=1, num_threads=n_threads):
-            finish_rows(p, d, first, i * p.rows, min(p.rows, n - i * p.rows), Z, sums + i)
+        for i in prange(0, n, GRANULE, schedule="dynamic", chunksize=granules, num_threads=n_threads):
+            finish_rows(p, d, first, i, min(GRANULE, n - i), Z, sums + i // GRANULE)
         k = 0 if summing(d) else parts  # now for the gradient
         while k < parts:
             end = min(k + together, parts)
-            for i in prange(k, end, schedule="dynamic", chunksize=1, num_threads=n_threads):
-                owned_gradient(p, d, n, i, copy, Z, db, dW, d.first and first == 0)
+            for i in prange(k * of_gradient, end * of_gradient, schedule="dynamic", chunksize=1, num_threads=n_threads):
+                owned_gradient(p, d, n, i, of_gradient, copy, Z, db, dW, d.first and first == 0)
             if p.parts:
                 look_for_interrupt()
             k = end
         k = 0 if d.out.dX != NULL else p.D
         while k < p.D:
-            end = min(k + (features * max(1, 16 * p.parts // parts) if p.parts else p.D), p.D)
-            for i in prange(k, end, features, schedule="dynamic", chunksize=1, num_threads=n_threads):
-                input_gradient(p, d, first, n, i, min(features, p.D - i), Z, copy)
+            end = min(k + stride, p.D)
+            for i in prange(
+                0, whole(end - k, features) // features * of_input, schedule="dynamic", chunksize=1,
+                num_threads=n_threads,
+            ):
+                owned_input_gradient(p, d, first, n, i, of_input, k, features, Z, copy)
             if p.parts:
                 look_for_interrupt()
             k = end
         first += n
     if not d.last or not counting(d):
         return 0
-    return divide(p, sums, d.loss.m, <floating *>d.out.dW, <floating *>d.out.db)
+    return divide(p, sums, d.loss.m, <floating *>d.out.dW, <floating *>d.out.db, n_threads)

@@ -5,10 +5,13 @@
 # at once for all classes where they fit; else for one group of classes after the other, in the same memory.
 #
 # An entry of dW is summed over the samples in their order, whoever owns it: so there may be as many owners as threads.
+# A few owners look through all entries for their own. For many the entries are sorted before.
 
 cdef enum:
     FEATURES = 1024          # features whose part of W is transposed at a time
     REGIONS = 8              # the logarithm of the most regions of dWt
+    LOOKING = 4              # so many owners look through all entries
+    SORTED = 32768           # entries that are sorted at a time, for each thread
 
 
 def transposed_row(Py_ssize_t classes, Py_ssize_t itemsize):
@@ -34,9 +37,10 @@ cdef int read_csr(X, Py_ssize_t itemsize, Batch *d) except -1:
 cdef class SparsePlan(Plan):
     """The cut of CSR rows.
 
-    All work space is shared: Wt (and Vt with `second`), each with its bias before it; dWt, unless it is summed in
-    double or takes the place of Wt; the buffer of a tile, which all threads fill. There are sums for the losses of a
-    tile's rows, `rows` at a time, then for db of the same, then for db of all, then for dWt if it is summed in double.
+    The threads share work space: Wt (and Vt with `second`), each with its bias before it; dWt, unless it is summed in
+    double or takes the place of Wt; the buffer of a tile, which all threads fill. Each thread adds some for the lists
+    of sorted entries. There are sums for the losses of a tile's rows, `rows` at a time, then for db of the same, then
+    for db of all, then for dWt if it is summed in double.
     """
 
     cdef readonly Py_ssize_t classes    # how many a group has
@@ -47,6 +51,7 @@ cdef class SparsePlan(Plan):
     cdef Py_ssize_t dWt                 # where dWt begins: in the sums if it is summed in double, or in the work space
     cdef Py_ssize_t Z                   # where in the work space the tile's buffer begins
     cdef Py_ssize_t dbs                 # where in the sums db of a tile's first rows begins
+    cdef Py_ssize_t lists               # where in the work space the lists begin
 
     def __init__(self, *, Py_ssize_t classes, bint doubles, **shape):
         Plan.__init__(self, **shape)
@@ -67,7 +72,9 @@ cdef class SparsePlan(Plan):
             self.sums += places * self.ldw
         elif not self.grouped:
             self.Z += whole(places * self.ldw, line)
-        self.shared = self.Z + self.buffer() + line
+        self.lists = whole(self.Z + self.buffer(), line)
+        self.shared = self.lists + line
+        self.work = (2 * SORTED + (2 << REGIONS)) * sizeof(uint32_t) // self.itemsize
         self.find_single(0)
 
     cdef int read(self, X, Batch *d) except -1:
@@ -191,6 +198,70 @@ cdef void sparse_owner(
     )
 
 
+cdef Py_ssize_t rows_within(const Py_ssize_t *indptr, Py_ssize_t n, Py_ssize_t entries) noexcept nogil:
+    """Return how many of n rows, the first ones, have no more than so many entries."""
+    cdef Py_ssize_t low = 0, high = n, middle
+    while low < high:
+        middle = (low + high + 1) // 2
+        if indptr[middle] - indptr[0] <= entries:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+cdef void sort_chunk(
+    SparsePlan p, const Batch *d, Py_ssize_t first, Py_ssize_t r, Py_ssize_t n, Py_ssize_t i, Py_ssize_t chunks,
+    int regions, Py_ssize_t owners, const floating *kind, uint32_t *ends, uint32_t *lists,
+) noexcept nogil:
+    """Sort the entries of chunk i of the tile's rows r to r + n by their owners."""
+    cdef const Py_ssize_t *indptr = d.x.indptr + first + r
+    cdef Py_ssize_t a = i * n // chunks
+    sort_entries(
+        kind, d.x.indices, d.x.wide, indptr + a, (i + 1) * n // chunks - a, indptr[0], r + a, regions, owners,
+        ends + i * owners, lists + 2 * (indptr[a] - indptr[0]),
+    )
+
+
+cdef void sorted_owner(
+    SparsePlan p, const Batch *d, Py_ssize_t first, Py_ssize_t r, Py_ssize_t n, Py_ssize_t own, Py_ssize_t chunks,
+    int regions, Py_ssize_t owners, Py_ssize_t k, Py_ssize_t classes, const uint32_t *ends,
+    const uint32_t *lists, const floating *Z, void *dWt,
+) noexcept nogil:
+    """Add the tile's rows r to r + n to the gradient, for the features of one owner and some classes."""
+    cdef const Py_ssize_t *indptr = d.x.indptr + first + r
+    cdef Py_ssize_t i, begin
+    for i in range(chunks):
+        begin = ends[i * owners + own - 1] if own else 0
+        add_sorted(
+            d.x.data, d.x.element, d.x.indices, d.x.wide, indptr[0],
+            lists + 2 * (indptr[i * n // chunks] - indptr[0] + begin), ends[i * owners + own] - begin, Z + k, p.ldz,
+            classes, dWt, p.ldw, p.doubles, regions, whole(p.D, 1 << regions) >> regions,
+        )
+
+
+cdef void sparse_owners(
+    SparsePlan p, const Batch *d, Py_ssize_t first, Py_ssize_t n, Py_ssize_t k, Py_ssize_t classes, const floating *Z,
+    void *dWt, int regions, void *lists, int n_threads,
+) noexcept nogil:
+    """Add a tile to the gradient of some classes, on all threads."""
+    cdef Py_ssize_t i, r = 0, rows, chunks = 2 * n_threads, owners = min(n_threads, 1 << REGIONS)
+    cdef uint32_t *ends = <uint32_t *>lists
+    cdef uint32_t *sorted = ends + chunks * (1 << REGIONS)
+    while r < n:
+        rows = n - r if n_threads <= LOOKING else rows_within(d.x.indptr + first + r, n - r, SORTED * n_threads)
+        if n_threads <= LOOKING or rows == 0:  # or a row is too long to be sorted
+            rows = max(rows, 1)
+            for i in prange(n_threads, schedule="static", num_threads=n_threads):
+                sparse_owner(p, d, first + r, rows, k, classes, Z + r * p.ldz, dWt, regions, i, n_threads)
+        else:
+            for i in prange(chunks, schedule="static", num_threads=n_threads):
+                sort_chunk(p, d, first, r, rows, i, chunks, regions, owners, Z, ends, sorted)
+            for i in prange(owners, schedule="static", num_threads=n_threads):
+                sorted_owner(p, d, first, r, rows, i, chunks, regions, owners, k, classes, ends, sorted, Z, dWt)
+        r += rows
+
+
 cdef double sparse_run(SparsePlan p, const Batch *d, floating *work, double *sums, int n_threads) except? -1 nogil:
     """Take a visit's rows, a tile at a time on all threads; the last visit leaves the results, and returns the loss."""
     cdef floating *packed = work
@@ -235,8 +306,7 @@ cdef double sparse_run(SparsePlan p, const Batch *d, floating *work, double *sum
             classes = min(p.classes, p.K - k)
             if p.grouped:
                 clear(dWt, bytes, n_threads)
-            for i in prange(n_threads, schedule="static", num_threads=n_threads):
-                sparse_owner(p, d, first, n, k, classes, Z, dWt, regions, i, n_threads)
+            sparse_owners(p, d, first, n, k, classes, Z, dWt, regions, work + p.lists, n_threads)
             if p.grouped:
                 turn_dW(p, d, dWt, regions, not (d.first and first == 0), k, classes, packed, n_threads)
                 look_for_interrupt()

@@ -1,6 +1,10 @@
 # Sums over the samples that need no model. Those of each class, sum_i s_i [y_i = k] x_i, are all that a loss and its
 # gradient need where every sample has the same posterior; those of each feature and its square are its moments.
 
+cdef enum:
+    SUMMED = 64              # the fewest features of a class that a thread adds
+
+
 cdef int see_samples(X, Py_ssize_t D, Py_ssize_t itemsize, Batch *d) except -1:
     """Let d point at rows, which are CSR or an array whose columns are contiguous."""
     if hasattr(X, "indptr"):
@@ -10,9 +14,10 @@ cdef int see_samples(X, Py_ssize_t D, Py_ssize_t itemsize, Batch *d) except -1:
 
 
 cdef void add_classes(
-    const Batch *d, Py_ssize_t D, Py_ssize_t own, Py_ssize_t parts, const floating *kind, double *sums,
+    const Batch *d, Py_ssize_t D, Py_ssize_t own, Py_ssize_t parts, Py_ssize_t j, Py_ssize_t end, const floating *kind,
+    double *sums,
 ) noexcept nogil:
-    """Add the samples of classes own, own + parts and so on, in the order of the samples."""
+    """Add the samples of classes own, own + parts and so on, in the samples' order; of arrays, features j to end."""
     cdef Py_ssize_t i, k
     cdef double share = 1
     cdef const floating *x = <const floating *>d.x.X
@@ -23,7 +28,7 @@ cdef void add_classes(
         if d.t.s != NULL:
             share = d.t.s[i]
         if d.x.indptr == NULL:
-            add_share(share, x + i * d.x.ldx, D, sums + k * D)
+            add_share(share, x + i * d.x.ldx + j, end - j, sums + k * D + j)
         else:
             add_row(
                 kind, d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr[i], d.x.indptr[i + 1], share,
@@ -32,12 +37,14 @@ cdef void add_classes(
 
 
 cdef void add_all_classes(
-    const Batch *d, Py_ssize_t D, const floating *kind, double *sums, int n_threads,
+    const Batch *d, Py_ssize_t K, Py_ssize_t D, const floating *kind, double *sums, int n_threads,
 ) noexcept nogil:
-    """Add all samples; each thread has classes of its own."""
-    cdef Py_ssize_t own
-    for own in prange(n_threads, schedule="static", num_threads=n_threads):
-        add_classes(d, D, own, n_threads, kind, sums)
+    """Add all samples; each thread has classes of its own, or if these are fewer, of arrays, some of their features."""
+    cdef Py_ssize_t i, parts = min(K, n_threads), ranges = 1
+    if d.x.indptr == NULL:
+        ranges = max(1, min(D // SUMMED, n_threads // parts))
+    for i in prange(parts * ranges, schedule="static", num_threads=n_threads):
+        add_classes(d, D, i % parts, parts, i // parts * D // ranges, (i // parts + 1) * D // ranges, kind, sums)
 
 
 def class_sums(
@@ -49,8 +56,8 @@ def class_sums(
     int n_threads,
 ):
     """Add up the samples of each class."""
-    cdef Py_ssize_t D = X.shape[1]
-    cdef double *to = <double *>numbers(sums, b"f", sizeof(double), sums.shape[0] * D, True)
+    cdef Py_ssize_t K = sums.shape[0], D = X.shape[1]
+    cdef double *to = <double *>numbers(sums, b"f", sizeof(double), K * D, True)
     cdef Batch d
     cdef fexcept_t flags
     see_samples(X, D, itemsize, &d)
@@ -59,9 +66,9 @@ def class_sums(
     fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
         if itemsize == sizeof(float):
-            add_all_classes(&d, D, <const float *>NULL, to, n_threads)
+            add_all_classes(&d, K, D, <const float *>NULL, to, n_threads)
         else:
-            add_all_classes(&d, D, <const double *>NULL, to, n_threads)
+            add_all_classes(&d, K, D, <const double *>NULL, to, n_threads)
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 

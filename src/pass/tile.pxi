@@ -74,28 +74,37 @@ cdef void input_gradient(
     scale_rows(copy + j, n, features, p.ldt, <floating>(1 / d.loss.m), dX, p.D)
 
 
-cdef double divide(DensePlan p, double *sums, double m, floating *dW, floating *db) noexcept nogil:
+cdef double divide(DensePlan p, double *sums, double m, floating *dW, floating *db, int n_threads) noexcept nogil:
     """Divide the sums of all rows by m: write dW and db where they are wanted, and return the loss."""
-    cdef Py_ssize_t i, j, k
-    cdef double scale = 1 / m
-    cdef floating *row
+    cdef Py_ssize_t i, k
     cdef double *bias = sums + p.losses
-    cdef double *total = bias + whole(p.K, 8)
     for i in range(1, p.losses):
         sums[0] += sums[i]
     if dW == NULL:
         return sums[0] / m
-    for k in range(p.K):
-        if db != NULL:
-            db[k] = <floating>(bias[k] * scale)
-        row = dW + k * p.D
-        if not p.doubles:
-            for j in range(p.D):
-                row[j] *= <floating>scale
-        elif p.transposed:
-            for j in range(p.D):
-                row[j] = <floating>(total[j * p.ldw + k] * scale)
-        else:
-            for j in range(p.D):
-                row[j] = <floating>(total[k * p.ldw + j] * scale)
+    if n_threads == 1 or p.K * p.D < TOGETHER:
+        for k in range(p.K):
+            divide_row(p, bias, k, 1 / m, dW + k * p.D, db)
+    else:
+        for k in prange(p.K, schedule="static", num_threads=n_threads):
+            divide_row(p, bias, k, 1 / m, dW + k * p.D, db)
     return sums[0] / m
+
+
+cdef void divide_row(
+    DensePlan p, const double *bias, Py_ssize_t k, double scale, floating *row, floating *db,
+) noexcept nogil:
+    """Write a class's row of dW, and its db where that is wanted, from the sums."""
+    cdef Py_ssize_t j
+    cdef const double *total = bias + whole(p.K, 8)
+    if db != NULL:
+        db[k] = <floating>(bias[k] * scale)
+    if not p.doubles:
+        for j in range(p.D):
+            row[j] *= <floating>scale
+    elif p.transposed:
+        for j in range(p.D):
+            row[j] = <floating>(total[j * p.ldw + k] * scale)
+    else:
+        for j in range(p.D):
+            row[j] = <floating>(total[k * p.ldw + j] * scale)
