@@ -275,6 +275,18 @@ KERNEL const char *NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff
     return next;
 }
 
+/* Writes `columns` numbers of each of n rows side by side: whole vectors of them, as they are in A. */
+KERNEL void NAME(pack_columns)(const real *A, ptrdiff_t n, ptrdiff_t columns, ptrdiff_t lda, real *packed)
+{
+    const ptrdiff_t up = NAME(vectors)(columns) * L;
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t k = 0; k < up; k += L) NAME(store)(packed + i * up + k, NAME(load)(A + i * lda + k));
+}
+
+/* `outer` fetches the sums that it adds to where more rows than these are multiplied: before, a tile of slices has its sums
+ * in a second cache. */
+#define FETCHING 64
+
 /* C (M, N) += A^T B over n samples, for A (n, M) and B (n, N).  The gradient has A = R and B = X, the transposed gradient
  * has them the other way round.  B's columns are cut into panels of whole vectors.  A last panel that would reach beyond
  * the row is moved to the left, and of its columns only those are kept that no other panel has.  Rows of B have at
@@ -290,6 +302,9 @@ KERNEL void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B
         for (ptrdiff_t g = 0; g < groups; g++) {
             const ptrdiff_t m = part(M, groups, g), rows = part(M, groups, g + 1) - m;
             char *c = (char *)C + (m * ldc + begin) * size;
+            if (out != STORE && n > FETCHING) /* sums that long products are added to are fetched meanwhile */
+                for (ptrdiff_t r = 0; r < rows; r++)
+                    for (ptrdiff_t at = 0; at < (end - begin) * size; at += 64) PREFETCH_TO_WRITE(c + r * ldc * size + at);
             if (end - begin == V * L) {
                 NAME(down)[V][rows](n, A + m, 1, lda, B + column, ldb, next, NULL, c, ldc, out);
             } else {

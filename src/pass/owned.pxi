@@ -2,13 +2,15 @@
 
 cdef enum:
     GRANULE = 16             # rows of a tile that are copied at a time, or turned into what the pass is for
+    PACKED = 96              # classes whose residuals are packed at a time: whole vectors, and whole blocks of products
 
 
 cdef class OwnedPlan(DensePlan):
     """All threads work on one tile; who takes a part of the classes owns its columns of Z and its rows of dW.
 
-    The threads share work space for a tile's buffer; each of them has its own for W of a part, packed. There are sums
-    for the losses of a tile's rows, GRANULE at a time, then for db, then for dW if it is summed in double.
+    The threads share work space for a tile's buffer; each of them has its own for W of a part, packed, and then for the
+    residuals of some of its classes. There are sums for the losses of a tile's rows, GRANULE at a time, then for db,
+    then for dW if it is summed in double.
 
     Many threads share out pieces of the parts: rows of the scores, features of the gradient.
     """
@@ -20,7 +22,7 @@ cdef class OwnedPlan(DensePlan):
         Plan.__init__(self, **shape)
         self.cut, self.classes, self.parts, self.copied, self.doubles = "owned", classes, parts, True, doubles
         self.lay_out(classes)
-        self.work = self.one
+        self.work = max(self.one, self.tile * min(PACKED, whole(classes, self.L)))
         self.losses = whole(self.tile // GRANULE + 1, 8)
         self.shared = self.after + self.line
         self.sums = self.losses + self.gradient()
@@ -63,24 +65,42 @@ cdef void score_piece(
 
 cdef void owned_gradient(
     OwnedPlan p, const Batch *d, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t pieces, const floating *copy, floating *Z,
-    double *db, void *dW, bint fresh,
+    floating *packed, double *db, void *dW, bint fresh,
 ) noexcept nogil:
     """Add one of the pieces of a part's gradient: that of some features, and with the first one db."""
     cdef Py_ssize_t i = unit // pieces, nth = unit % pieces, panel = MAX_V * p.L
-    cdef Py_ssize_t k = i * p.classes, classes = min(p.classes, p.K - k), panels = whole(p.D, panel) // panel
-    cdef Py_ssize_t j = nth * panels // pieces * panel, end = min(p.ldt, (nth + 1) * panels // pieces * panel)
+    cdef Py_ssize_t k = i * p.classes, stop = min(p.K, k + p.classes), panels = whole(p.D, panel) // panel, some
+    cdef Py_ssize_t j = nth * panels // pieces * panel, end = (nth + 1) * panels // pieces * panel
     if d.model.b != NULL and nth == 0:
-        add_columns(Z + k, n, classes, p.ldz, db + k)
+        add_columns(Z + k, n, stop - k, p.ldz, db + k)
+    while k < stop:
+        some = min(PACKED, stop - k)
+        owned_block(p, n, k, some, j, end, copy, Z + k, packed, dW, fresh)
+        k += some
+
+
+cdef void owned_block(
+    OwnedPlan p, Py_ssize_t n, Py_ssize_t k, Py_ssize_t classes, Py_ssize_t j, Py_ssize_t end, const floating *copy,
+    const floating *R, floating *packed, void *dW, bint fresh,
+) noexcept nogil:
+    """Add to rows k to k + classes of the gradient, for features j to end.
+
+    Rows of R lie far apart, and each panel of features reads all of them: so they are packed, unless panels are few.
+    """
+    cdef Py_ssize_t ldr = p.ldz
+    if end - j > 2 * MAX_V * p.L:
+        pack_columns(R, n, classes, p.ldz, packed)
+        R, ldr = packed, whole(classes, p.L)
+    end = min(end, p.columns)
     if p.doubles:
-        end = min(end, p.columns)
         outer(
-            Z + k, classes, p.ldz, copy + j, end - j, p.ldt, n, NULL, <double *>dW + k * p.ldw + j, p.ldw, end - j,
+            R, classes, ldr, copy + j, end - j, p.ldt, n, NULL, <double *>dW + k * p.ldw + j, p.ldw, end - j,
             ADD_DOUBLE,
         )
     else:
         outer(
-            Z + k, classes, p.ldz, copy + j, min(end, p.columns) - j, p.ldt, n, NULL, <floating *>dW + k * p.D + j, p.D,
-            min(end, p.D) - j, STORE if fresh else ADD,
+            R, classes, ldr, copy + j, end - j, p.ldt, n, NULL, <floating *>dW + k * p.D + j, p.D, min(end, p.D) - j,
+            STORE if fresh else ADD,
         )
 
 
@@ -139,7 +159,9 @@ cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, in
         while k < parts:
             end = min(k + together, parts)
             for i in prange(k * of_gradient, end * of_gradient, schedule="dynamic", chunksize=1, num_threads=n_threads):
-                owned_gradient(p, d, n, i, of_gradient, copy, Z, db, dW, d.first and first == 0)
+                owned_gradient(
+                    p, d, n, i, of_gradient, copy, Z, own + threadid() * p.work, db, dW, d.first and first == 0,
+                )
             if p.parts:
                 look_for_interrupt()
             k = end

@@ -73,8 +73,10 @@ static const ptrdiff_t MAX_ROWS[] = {0, 12, 6};
 
 #ifdef SIMD_SCALAR
 #define PREFETCH(p) ((void)(p))
+#define PREFETCH_TO_WRITE(p) ((void)(p))
 #else
 #define PREFETCH(p) __builtin_prefetch((p), 0, 2)
+#define PREFETCH_TO_WRITE(p) __builtin_prefetch((p), 1, 3)
 #endif
 /* Holds a vector in a register, or a number where there are no vectors: what is rounded there stays rounded, outside of
  * any FMA.  On AArch64 it is volatile, as the FMAs of a block are, or GCC brings loads forward until sums no longer fit
