@@ -373,7 +373,9 @@ static void N(check_two)(ptrdiff_t n, ptrdiff_t D)
     for (int csr = 0; csr < 2; csr++) {
         if (csr) N(widen_entries)(X, X, REAL, indices, 0, indptr, n, D, 1, tile, ldt);
         else N(widen_rows)(X, REAL, n, D, D, 1, X, tile, ldt);
-        for (ptrdiff_t i = 0; i < panels; i++) hessian_panel(tile, n, P, ldt, s, i, panels, NULL, 0, H);
+        for (ptrdiff_t i = 0; i < panels; i++)
+            for (int piece = 0; piece < 2; piece++)
+                hessian_panel(tile, n, P, ldt, s, i, panels, piece * (P / 2), piece ? P : P / 2, NULL, 0, H);
     }
     for (ptrdiff_t j = 0; j < P; j++)
         for (ptrdiff_t k = j; k < P; k++) {

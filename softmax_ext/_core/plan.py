@@ -52,6 +52,7 @@ ROW_SLICE = 32
 # And in a strip of them, and in a slice and a strip of a Hessian.
 ROW_STRIP, HESSIAN_ROWS = 256, 256
 # The most bytes of the Hessians of all slices. If fewer than eight slices fit, all threads share one Hessian instead.
+# Strips, which only many threads need, take a quarter of it at most.
 HESSIANS_BYTES = 16 * MiB
 # The cost of a pair of stored entries in a sparse Hessian: so much for the pair, and so much more for each pair of
 # classes. The unit is the time to add one number to the Hessian where rows are arrays; see "A sparse Hessian from
@@ -300,7 +301,7 @@ def hessian_plan(
         slices //= 2
     if parallel and slices < 8:
         slices = 0
-    strips = _strips(slices, N, flops, HESSIAN_ROWS, slots)
+    strips = _strips(slices, N, flops, HESSIAN_ROWS, slots // 4)
     tile = 64 if slices else max(128, min(2048, 4 * MiB // (8 * (P + K))) // 128 * 128)
     step = tile * max(1, slices)
     way: HessianPlan = kernels.HessianPlan(
