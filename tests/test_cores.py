@@ -159,3 +159,10 @@ def test_strips_have_the_rows_and_the_room_that_they_need(isa, itemsize):
             assert way.slices == _plan.SLICES and way.strips in (2, 4)
             assert N >= _plan.STRIP_ROWS * way.slices * way.strips
             assert way.slices * way.strips * K * D * 8 <= _plan.SLICED_BYTES
+
+
+@needs_kernels
+@pytest.mark.parametrize("D", [10, 60, 100])
+def test_strips_of_hessians_have_a_quarter_of_their_room(isa, D):
+    for way in (hessian_plan(10**6, D, 2, 4, isa, intercept=True, binary=True), centred_plan(10**6, D, isa)):
+        assert way.strips == 1 or way.strips * way.slices * D * (D + 8) * 8 <= _plan.HESSIANS_BYTES // 4

@@ -23,14 +23,12 @@ SECONDS = 1.0  # from the signal to KeyboardInterrupt
 # It makes the calls that its input names, one after the other, until each is interrupted. Every row of X is the same
 # memory, so that a pass takes long and X takes none. CSR rows have 20 entries each.
 LONG = """
-import signal, sys
+import sys
 import numpy as np
 import scipy.sparse
 from softmax_ext import loss_grad, optim, predict_proba, reference
 from softmax_ext._core import dispatch as _dispatch
 from softmax_ext._core.plan import plan
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it runs in the background
 
 def begun(iteration, *state):
     if iteration == 1:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._inputs.dtypes import TINY
 from . import dispatch
 from .vectors import combinations, combine, dots, product
 
@@ -197,7 +198,7 @@ def _sweep(model: Quadratic, entries: Entries, u: Vector, z: Vector, enough: flo
             whole = np.zeros(len(u))
             whole[beside] = part
             B[k] += model.gamma * whole[at]
-        h = np.maximum(np.abs(B).sum(axis=1), np.maximum(1e-8 * model.gamma * model.diagonal[at], np.finfo(float).tiny))
+        h = np.maximum(np.abs(B).sum(axis=1), np.maximum(1e-8 * model.gamma * model.diagonal[at], TINY))
         c = h * u[at] - (model.gradient[at] + model.gamma * z[at] - model.QN[rows] @ t)
         limit = model.limits[at[0]]
         length = math.sqrt(float(c @ c))

@@ -353,7 +353,7 @@ def centred_plan(N: int, D: int, isa: str) -> CentredPlan:
     kernels = dispatch.load(isa)
     assert kernels is not None
     tile, flops = 256, D * (D + 16)
-    strips = _strips(SLICES, N, flops, 2 * tile, SLICES * STRIPS)
+    strips = _strips(SLICES, N, flops, 2 * tile, HESSIANS_BYTES // 4 // (D * (D + 8) * 8))
     step = tile * SLICES * strips
     way: CentredPlan = kernels.CentredPlan(
         N=N,

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core.vectors import dots
+from .._inputs.dtypes import TINY
 from .fisher import undecided
 from .parameters import Parameters
 
@@ -203,7 +204,7 @@ class Blocks:
         self.mu = np.zeros((len(M), D))
         if self.parameters.intercept:
             for block, mu in zip(M, self.mu, strict=True):
-                mu[:] = block[D, :D] / max(block[D, D], np.finfo(float).tiny)
+                mu[:] = block[D, :D] / max(block[D, D], TINY)
                 block[:D, :D] -= np.multiply.outer(block[D, :D], mu.astype(M.dtype))
                 block[D, :D] = block[:D, D] = 0
         diagonals = np.stack([block.diagonal() for block in M]).astype(np.float64)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core.coordinates import Entries, Quadratic, descend
+from .._inputs.dtypes import TINY
 from .._objective.curvature import Curvature, Pairs, curvature_of
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
@@ -219,7 +220,7 @@ class Model:
         limits, sizes = run.penalty.thresholds(layout.D), run.penalty.sizes(dW)
         used = W.any(axis=0) if run.penalty.grouped else W != 0
         used = used | (limits == 0)
-        room = np.where(used, np.inf, (limits - sizes) / np.maximum(limits, np.finfo(float).tiny)).ravel()
+        room = np.where(used, np.inf, (limits - sizes) / np.maximum(limits, TINY)).ravel()
         more = np.flatnonzero(room <= ROOM)
         most = max(SOME, int(MORE * np.count_nonzero(used)), int(np.count_nonzero(room <= 0)))
         if len(more) > most:

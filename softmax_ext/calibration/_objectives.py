@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core.scaled import ByOne, by_class, by_one
+from .._inputs.dtypes import TINY
 from .._inputs.rows import Rows
 from .._objective.memory import SoftmaxObjective
 from .._optim.descent import Solution, most_decrease
@@ -120,9 +121,8 @@ class Factors:
         S = softmax(Z * a + b, axis=1, n_threads=self.n_threads)
         A = S * (1 - S) * (rows.weights() / rows.total if rows.total > 0 else rows.weights())[:, np.newaxis]
         bb, ab, aa = A.sum(axis=0), (A * Z).sum(axis=0), (A * Z * Z).sum(axis=0)
-        tiny = np.finfo(np.float64).tiny
-        aa, bb = np.maximum((1 + RIDGE) * aa, tiny), np.maximum((1 + RIDGE) * bb, tiny)
-        determinant = np.maximum(aa * bb - ab * ab, tiny)
+        aa, bb = np.maximum((1 + RIDGE) * aa, TINY), np.maximum((1 + RIDGE) * bb, TINY)
+        determinant = np.maximum(aa * bb - ab * ab, TINY)
 
         def invert(v: Vector) -> Vector:
             of_a, of_b = np.split(v, 2)

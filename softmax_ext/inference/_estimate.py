@@ -23,6 +23,7 @@ from .._core.cholesky import Factor
 from .._fit.stream import RULES
 from .._fit.warning import warn
 from .._inputs.csr import CSR
+from .._inputs.dtypes import TINY
 from .._inputs.rows import Rows
 from .._optim.intercepts import of_intercepts
 from .._optim.lbfgs import lbfgs
@@ -192,7 +193,7 @@ def _covariance(f: _Determined, H: Vector) -> Vector:
     found = f.expanded((inverse + inverse.T) / 2)
     part = np.einsum("ka,aer->ker", f.Q, (scale[:, np.newaxis] * null).reshape(*f.shape, -1))
     part = np.abs(part).reshape(len(found), -1).max(axis=1, initial=0.0)
-    lost = part > PART * max(part.max(), np.finfo(float).tiny)
+    lost = part > PART * max(part.max(), TINY)
     found[lost] = found[:, lost] = np.nan
     np.fill_diagonal(found, np.where(lost, np.inf, found.diagonal()))
     return found

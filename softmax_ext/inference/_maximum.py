@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core.cholesky import Factor
+from .._inputs.dtypes import TINY
 from .._optim.lbfgs import lbfgs
 
 Vector = npt.NDArray[np.float64]
@@ -112,7 +113,7 @@ def newton(
             callback(theta)
         moved += t * length
         after = factor.solve(-grad)
-        shrunk = math.sqrt(max(-float(grad @ after), 0.0)) / max(length, np.finfo(float).tiny)
+        shrunk = math.sqrt(max(-float(grad @ after), 0.0)) / max(length, TINY)
         if shrunk > KEPT:
             factor = None
     if not (converged or separated or divergence is None):

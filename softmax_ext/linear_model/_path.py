@@ -15,6 +15,7 @@ from .._fit.readable import finite_offset
 from .._fit.scaling import Scaling, StandardisedObjective, moments, standardised
 from .._fit.scikit_learn import Strength
 from .._fit.training_data import ClassWeight, check_data, checked_weights, problem_of_pieces
+from .._inputs.dtypes import TINY
 from .._inputs.scalars import check_nonnegative_number
 from .._objective.binomial import objective_of
 from .._objective.parameters import Parameters
@@ -355,7 +356,7 @@ class Start:
     def _of_l2(self) -> tuple[float, float]:
         objective, K = self.objective, self.objective.parameters.K
         curvature = (1 - 1 / K) / K * float(objective.mean_squares[: objective.parameters.D].mean())
-        strong = float(np.square(self.G).sum()) / (EXPLAINED * max(self.loss, np.finfo(float).tiny))
+        strong = float(np.square(self.G).sum()) / (EXPLAINED * max(self.loss, TINY))
         weak = NEGLIGIBLE * curvature
         return max(strong, 1e3 * weak), weak
 

@@ -18,7 +18,7 @@ Work is cut by the problem's shape, never by the number of threads, and what is 
 number of threads gives the same bits.  Each cut is a plan, with its sizes and its pass; softmax_ext/_core/plan.py
 chooses:
 
-    slices   the rows fall into slices, each with sums of its own in double, added in the slices' order
+    slices   the rows fall into slices, each with sums of its own in double, added in a tree
     owned    a dW for each slice would cost too much: all threads work on one tile, and who takes a part of the classes
              owns its columns of Z and its rows of dW
     sparse   CSR rows: each thread owns features, and their rows of dW transposed; of few features and classes they
