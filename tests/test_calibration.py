@@ -51,7 +51,7 @@ SHAPES = [(1, 2), (5, 1), (61, 3), (300, 17), (40, 128), (37, 129), (9, 5000), (
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("N, K", SHAPES)
-def test_the_kernels_compute_what_the_reference_does(N, K, dtype, apart, weighted):
+def test_the_kernels_compute_what_the_reference_does(N, K, dtype, apart, weighted, isa):
     """They do so for every third row of an array as well, with the same bits for every number of threads."""
     rng = np.random.default_rng(N + K)
     Z = (9 * rng.standard_normal((3 * N, K))).astype(dtype)
@@ -74,7 +74,7 @@ def test_the_kernels_compute_what_the_reference_does(N, K, dtype, apart, weighte
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("K", [2, 200])
-def test_rows_that_are_nearly_certain_keep_their_digits(K, dtype):
+def test_rows_that_are_nearly_certain_keep_their_digits(K, dtype, isa):
     """If the other scores are 40 below, loss, slope and curvature are about K e^-40."""
     Z = np.full((6, K), -40, dtype)
     Z[:, 1] = 0
