@@ -28,8 +28,9 @@ from ._chunks.look import Look, fingerprint
 from ._data.files import check_folder
 from ._inputs.rows import Rows
 from ._inputs.weights import class_weights, no_class_weights
+from ._objective.folds import Ask, Folds, answers
 from ._objective.penalty import Penalty
-from ._objective.pieces import PiecesObjective, Problem, checked, weighs
+from ._objective.pieces import Pieces, PiecesObjective, Problem, checked, weighs
 
 __all__ = [
     "Chunks",
@@ -47,13 +48,14 @@ Vector = npt.NDArray[np.float64]
 Item = TypeVar("Item")
 
 
-class Chunks:
+class Chunks(Pieces):
     """Rows of X, y and weights that are read in chunks; each pass over them reads the same rows.
 
     `from_npy`, `from_parquet` and the other functions of this module make it. `LogisticRegression` takes it in the
-    place of X in `fit`, `predict` and `score`, and so does `logistic_regression_path`. `ChunksObjective` makes a
-    function of it that any optimiser can minimise, and you can loop over it: ``for X, y, sample_weight in chunks``,
-    where y and sample_weight are None if the data have none. Data with offsets yield them as a fourth item.
+    place of X in `fit`, `predict` and `score`, and so do `LogisticRegressionCV` and `logistic_regression_path`.
+    `ChunksObjective` makes a function of it that any optimiser can minimise, and you can loop over it: ``for X, y,
+    sample_weight in chunks``, where y and sample_weight are None if the data have none. Data with offsets yield them as
+    a fourth item.
 
     Attributes
     ----------
@@ -63,6 +65,8 @@ class Chunks:
         Whether a thread reads the next chunk while one is computed; True unless you set it. The bits of a result do not
         depend on it.
     """
+
+    kind = "the chunks"
 
     def __init__(
         self,
@@ -147,6 +151,20 @@ class Chunks:
         """Yield the chunks as `Rows`; the thread that reads a chunk also calls `prepare` on it."""
         prepared = (prepare(piece) for piece in self._read())
         return _ahead(prepared) if self.read_ahead else prepared
+
+    def objective(self, problem: Problem, sample: Rows, folds: Folds | None = None) -> ChunksObjective:
+        """Return the objective of a problem that a first look has found, with a sample of its rows."""
+        objective = ChunksObjective.of(self, problem, sample)
+        objective.folds = folds
+        return objective
+
+    def each(self, function: Callable[..., Any], *arguments: Any, folds: Folds | None = None) -> Iterator[Any]:
+        """Yield what a function returns for each chunk, and, with folds, its `Places`."""
+        seen = 0
+        for piece in self.pieces():
+            more = () if folds is None else (folds.places(seen, len(piece)),)
+            seen += len(piece)
+            yield function(piece, *more, *arguments)
 
 
 def _ahead(items: Iterable[Item]) -> Iterator[Item]:
@@ -587,13 +605,14 @@ class ChunksObjective(PiecesObjective):
         self._take(chunks, problem, sample)
         return self
 
-    def _partials(self, method: str, *vectors: Vector) -> Iterator[Any]:
-        """Yield what a method of each chunk's objective returns, to be added in the order of the chunks."""
+    def _partials(self, asks: Sequence[Ask]) -> Iterator[list[Any]]:
+        """Yield what `answers` returns for each chunk with weight, to be added in the order of the chunks."""
         seen = 0
         for piece in self.chunks.pieces(self.problem.encoded):
+            places = None if self.folds is None else self.folds.places(seen, len(piece))
             seen += len(piece)
             if weighs(piece):
-                yield getattr(self.problem.objective(piece), method)(*vectors)
+                yield answers(self.problem.objective(piece), places, asks)
         if seen != self.problem.rows:
             raise ValueError(
                 f"the chunks had {self.problem.rows} rows at first and {seen} now: each pass must yield the same, from "

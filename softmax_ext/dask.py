@@ -16,9 +16,9 @@ workers does not change a bit of the result.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,26 +34,181 @@ except ImportError as error:
 
 from . import linear_model
 from ._chunks import partitions
+from ._chunks.cluster import DaskObjective, Partitions, delayed_blocks, in_one_column, known_rows
 from ._core import threads
 from ._fit.scaling import Scaling, moments
 from ._fit.stream import RULES
 from ._inputs.dtypes import COMPUTES_IN
-from ._inputs.rows import Rows
-from ._objective.pieces import PiecesObjective, Problem, checked, every, merged, most_of_a_sample, plain, survey
+from ._objective.pieces import plain
 
-__all__ = ["LogisticRegression"]
+__all__ = ["DaskObjective", "LogisticRegression", "LogisticRegressionCV", "logistic_regression_path"]
 
 Array = npt.NDArray[Any]
-Vector = npt.NDArray[np.float64]
-
-# Vectors of more bytes than this are scattered, so that workers send them to each other. Smaller ones go with each
-# worker's task through the scheduler: its copies cost less than the second round trip of a scatter.
-SCATTERED = 2**20
-# How many seconds a cluster may be without any worker: on a busy machine a nanny needs some to replace a process.
-PATIENCE = 60
 
 
-class LogisticRegression(linear_model.LogisticRegression):
+@contextmanager
+def _cluster(client: Any) -> Iterator[Any]:
+    """Give the client of a fit: the given one, or the current one, or one of threads that lasts as long as the fit."""
+    with ExitStack() as stack:
+        if client is None:
+            try:
+                client = distributed.get_client()
+            except ValueError:
+                cluster = distributed.LocalCluster(
+                    n_workers=1,
+                    threads_per_worker=threads.share,
+                    processes=False,
+                    dashboard_address="127.0.0.1:0",
+                )
+                client = distributed.Client(stack.enter_context(cluster), set_as_default=False)
+                stack.enter_context(client)
+        if client.asynchronous:
+            raise TypeError("client must not be asynchronous: the optimiser waits for each of its evaluations")
+        yield client
+
+
+def _check_given(X: Any, y: Any, sample_weight: Any, offset: Any) -> dict[str, Any]:
+    """Return what belongs to the rows of X by its name, once it is checked without being computed."""
+    given = {"y": y, "sample_weight": sample_weight, "offset": offset}
+    for name, data in given.items():
+        if not (_is_dask(data) or (data is None and name != "y")):
+            raise _no_collection(name, data)
+        if name != "offset" and hasattr(data, "columns") and data.ndim == 2 and len(data.columns) == 1:
+            raise TypeError(f"{name} must be a series, not a frame of one column: df[{str(data.columns[0])!r}]")
+    _check_columns(X)
+    return given
+
+
+class _OnCluster:
+    """What both estimators have of a cluster: a client, and predictions by partition."""
+
+    _plain: ClassVar[Any]  # the plain estimator's class
+    classes_: Array
+    coef_: Array
+    get_params: Callable[..., dict[str, Any]]
+
+    def __init__(self, *arguments: Any, client: Any = None, **parameters: Any) -> None:
+        super().__init__(*arguments, **parameters)
+        self.client = client
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        names: list[str] = cls._plain._get_param_names()
+        return names
+
+    def __sklearn_clone__(self) -> Self:
+        return type(self)(client=self.client, **self.get_params())
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
+        return state | {"client": None}
+
+    def to_local(self) -> Any:
+        """Return the plain estimator with the same parameters and coefficients."""
+        local = self._plain(**self.get_params())
+        local.__dict__.update({name: value for name, value in vars(self).items() if name.endswith("_")})
+        return local
+
+    def predict(self, X: Any, offset: Any = None) -> Any:
+        """Return the most probable labels (N,). If X is a Dask collection, they are a lazy Dask array."""
+        if not _is_dask(X):
+            return super().predict(X, offset)  # type: ignore[misc]
+        return self._lazily("predict", X, self.classes_.dtype, offset=offset)
+
+    def predict_proba(self, X: Any, offset: Any = None) -> Any:
+        """Return the probabilities (N, K). If X is a Dask collection, they are a lazy Dask array."""
+        if not _is_dask(X):
+            return super().predict_proba(X, offset)  # type: ignore[misc]
+        dtype, K = np.result_type(self.coef_, _dtype(X)), len(self.classes_)
+        return self._lazily("predict_proba", X, dtype, K, offset=offset)
+
+    def predict_log_proba(self, X: Any, offset: Any = None) -> Any:
+        """Return the logarithms of the probabilities (N, K). If X is a Dask collection, they are a lazy Dask array."""
+        if not _is_dask(X):
+            return super().predict_log_proba(X, offset)  # type: ignore[misc]
+        dtype, K = np.result_type(self.coef_, _dtype(X)), len(self.classes_)
+        return self._lazily("predict_log_proba", X, dtype, K, offset=offset)
+
+    def decision_function(self, X: Any, offset: Any = None) -> Any:
+        """Return the scores, (N, K), or (N,) for two classes. If X is a Dask collection, they are a lazy Dask array."""
+        if not _is_dask(X):
+            return super().decision_function(X, offset)  # type: ignore[misc]
+        dtype, rows = np.result_type(self.coef_, _dtype(X)), len(self.coef_)
+        return self._lazily("decision_function", X, dtype, None if rows == 1 else rows, offset=offset)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Any:
+        """Return the weighted accuracy of the predicted labels.
+
+        If X is a Dask collection, it is a lazy Dask array without dimensions, which ``float(model.score(X, y))``
+        computes.
+        """
+        if not _is_dask(X):
+            return super().score(X, y, sample_weight, offset)  # type: ignore[misc]
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        blocks = delayed_blocks(X=X, y=y, **weights)
+        predicted = self._lazily("predict", X, self.classes_.dtype, blocks=blocks["X"], offset=offset)
+        right = da.map_blocks(partitions.right, *_alike(predicted, _array(y, blocks["y"]), "y"), dtype=bool)
+        if sample_weight is None:
+            return right.mean()
+        right, s = _alike(right, _array(sample_weight, blocks["sample_weight"]), "sample_weight")
+        return da.map_blocks(partitions.weighted, right, s, dtype=np.float64).sum() / s.sum()
+
+    def _lazily(
+        self,
+        method: str,
+        X: Any,
+        dtype: Any,
+        columns: int | None = None,
+        blocks: list[Any] | None = None,
+        offset: Any = None,
+    ) -> Any:
+        if offset is not None and not _is_dask(offset):
+            raise _no_collection("offset", offset)
+        model = self.to_local()
+        if model.n_threads is None:
+            model.n_threads = 1  # a worker runs as many of these tasks at a time as it has threads
+        if offset is not None:
+            return self._lazily_added(method, X, offset, delayed(model), dtype, columns)
+        if isinstance(X, da.Array):
+            shape: dict[str, Any] = {"drop_axis": 1} if columns is None else {"chunks": (X.chunks[0], (columns,))}
+            meta = np.empty((0,) if columns is None else (0, columns), dtype)
+            return in_one_column(X).map_blocks(
+                partitions.call, delayed(model), method, columns, dtype, meta=meta, **shape
+            )
+        model = delayed(model)
+        parts = [
+            da.from_delayed(
+                delayed(partitions.call, pure=False)(block, model, method, columns, dtype),
+                (math.nan,) if columns is None else (math.nan, columns),
+                dtype,
+            )
+            for block in blocks or X.to_delayed()
+        ]
+        return da.concatenate(parts)
+
+    def _lazily_added(self, method: str, X: Any, offset: Any, model: Any, dtype: Any, columns: int | None) -> Any:
+        """Return what `_lazily` does, with an offset that has partitions of the same rows as X or is rechunked so."""
+        if isinstance(X, da.Array) and isinstance(offset, da.Array):
+            offset = in_one_column(_alike_rows(X, offset))
+        blocks = delayed_blocks(X=X, offset=offset)
+        if len(blocks["X"]) != len(blocks["offset"]):
+            raise ValueError(
+                f"X has {len(blocks['X'])} partitions, but offset has {len(blocks['offset'])}, and Dask does not know "
+                "their rows: take both from one data frame, or call compute_chunk_sizes() of both arrays"
+            )
+        rows: list[float] = [*known_rows(X)] or [math.nan] * len(blocks["X"])
+        parts = [
+            da.from_delayed(
+                delayed(partitions.call, pure=False)(block, model, method, columns, dtype, added),
+                (n,) if columns is None else (n, columns),
+                dtype,
+            )
+            for n, block, added in zip(rows, blocks["X"], blocks["offset"], strict=True)
+        ]
+        return da.concatenate(parts)
+
+
+class LogisticRegression(_OnCluster, linear_model.LogisticRegression):
     """`softmax_ext.linear_model.LogisticRegression` for Dask's arrays and data frames.
 
     All parameters, attributes and methods are those of the plain estimator. Fitted attributes are NumPy arrays.
@@ -96,21 +251,10 @@ class LogisticRegression(linear_model.LogisticRegression):
     True
     """
 
+    _plain = linear_model.LogisticRegression
+
     def __init__(self, penalty: str | None = "deprecated", *, client: Any = None, **parameters: Any) -> None:
-        super().__init__(penalty, **parameters)
-        self.client = client
-
-    @classmethod
-    def _get_param_names(cls) -> list[str]:
-        names: list[str] = linear_model.LogisticRegression._get_param_names()
-        return names
-
-    def __sklearn_clone__(self) -> Self:
-        return type(self)(client=self.client, **self.get_params())
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        return state | {"client": None}
+        super().__init__(penalty, client=client, **parameters)
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
         """Fit the model.
@@ -149,215 +293,123 @@ class LogisticRegression(linear_model.LogisticRegression):
                 f"solver={self.solver!r} goes through the data in mini-batches, which is not for a cluster: use "
                 "solver='lbfgs', or partial_fit on one partition after the other"
             )
-        given = {"y": y, "sample_weight": sample_weight, "offset": offset}
-        for name, data in given.items():
-            if not (_is_dask(data) or (data is None and name != "y")):
-                raise _no_collection(name, data)
-            if name != "offset" and hasattr(data, "columns") and data.ndim == 2 and len(data.columns) == 1:
-                raise TypeError(f"{name} must be a series, not a frame of one column: df[{str(data.columns[0])!r}]")
-        _check_columns(X)
+        given = _check_given(X, y, sample_weight, offset)
         asked = self._strength()
         self._stream = None
-        with ExitStack() as stack:
-            client = self._client(stack)
-            pieces = _distribute(client, X, given)
-            surveys = _gathered(client, client.map(survey, pieces, pure=False))
-            problem = self._pieces_problem(merged(surveys), asked)
-            if hasattr(X, "columns"):
-                self.feature_names_in_ = np.array([str(name) for name in X.columns], object)
-            objective = DaskObjective(client, pieces, surveys, problem)
-            self._minimise_pieces(
-                objective, lambda: Scaling.of_pieces(_gathered(client, client.map(moments, pieces, pure=False)))
-            )
+        with _cluster(self.client) as client:
+            data = Partitions(client, X, given)
+            found, sample = data.look()
+            problem = self._pieces_problem(found, asked)
+            if data.names is not None:
+                self.feature_names_in_ = np.array(data.names, object)
+            self._minimise_pieces(data.objective(problem, sample), lambda: Scaling.of_pieces(data.each(moments)))
         return self
 
-    def _client(self, stack: ExitStack) -> Any:
-        client = self.client
-        if client is None:
-            try:
-                client = distributed.get_client()
-            except ValueError:
-                cluster = distributed.LocalCluster(
-                    n_workers=1,
-                    threads_per_worker=threads.share,
-                    processes=False,
-                    dashboard_address="127.0.0.1:0",
-                )
-                return stack.enter_context(distributed.Client(stack.enter_context(cluster), set_as_default=False))
-        if client.asynchronous:
-            raise TypeError("client must not be asynchronous: the optimiser waits for each of its evaluations")
-        return client
 
-    def to_local(self) -> linear_model.LogisticRegression:
-        """Return the plain estimator with the same parameters and coefficients."""
-        local = linear_model.LogisticRegression(**self.get_params())
-        local.__dict__.update({name: value for name, value in vars(self).items() if name.endswith("_")})
-        return local
+class LogisticRegressionCV(_OnCluster, linear_model.LogisticRegressionCV):
+    """`softmax_ext.linear_model.LogisticRegressionCV` for Dask's arrays and data frames.
 
-    def predict(self, X: Any, offset: Any = None) -> Any:
-        """Return the most probable labels (N,). If X is a Dask collection, they are a lazy Dask array."""
+    All parameters, attributes and methods are those of the plain estimator, with folds and scores as for chunks:
+    ``cv=5`` means that row i is held out by fold i modulo 5, in the order of the partitions.
+
+    Parameters
+    ----------
+    client : distributed.Client, optional
+        As in `LogisticRegression`.
+    **parameters
+        Those of `softmax_ext.linear_model.LogisticRegressionCV`.
+
+    Notes
+    -----
+    All folds, and all rows, are fitted side by side. An evaluation is one task for each worker, which computes those of
+    all of them, so that a sweep has no more round trips than its longest chain of fits. Neither the number of workers
+    nor who has which partition changes a bit.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import numpy as np
+    >>> from distributed import Client
+    >>> from softmax_ext.dask import LogisticRegressionCV
+    >>> X = np.random.default_rng(0).standard_normal((1000, 3))
+    >>> y = X.argmax(axis=1)
+    >>> with Client(processes=False, dashboard_address=":0") as client:
+    ...     model = LogisticRegressionCV(
+    ...         Cs=[0.1, 10], cv=3, l1_ratios=(0,), scoring="neg_log_loss", use_legacy_attributes=False, client=client
+    ...     ).fit(da.from_array(X, (250, 3)), da.from_array(y, 250))
+    >>> model.C_, model.scores_.shape
+    (10.0, (3, 1, 2))
+    """
+
+    _plain = linear_model.LogisticRegressionCV
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None, **params: Any) -> Self:
+        """Choose C, and fit the model; data as in `LogisticRegression.fit`, y of labels."""
         if not _is_dask(X):
-            return super().predict(X, offset)
-        return self._lazily("predict", X, self.classes_.dtype, offset=offset)
+            super().fit(X, y, sample_weight, offset, **params)
+            return self
+        given = _check_given(X, y, sample_weight, offset)
+        with _cluster(self.client) as client:
+            super().fit(Partitions(client, X, given), **params)
+        return self
 
-    def predict_proba(self, X: Any, offset: Any = None) -> Any:
-        """Return the probabilities (N, K). If X is a Dask collection, they are a lazy Dask array."""
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None, **score_params: Any) -> Any:
+        """Return the score by `scoring`; of a Dask collection the accuracy, as `LogisticRegression.score` does."""
         if not _is_dask(X):
-            return super().predict_proba(X, offset)
-        dtype, K = np.result_type(self.coef_, _dtype(X)), len(self.classes_)
-        return self._lazily("predict_proba", X, dtype, K, offset=offset)
-
-    def predict_log_proba(self, X: Any, offset: Any = None) -> Any:
-        """Return the logarithms of the probabilities (N, K). If X is a Dask collection, they are a lazy Dask array."""
-        if not _is_dask(X):
-            return super().predict_log_proba(X, offset)
-        dtype, K = np.result_type(self.coef_, _dtype(X)), len(self.classes_)
-        return self._lazily("predict_log_proba", X, dtype, K, offset=offset)
-
-    def decision_function(self, X: Any, offset: Any = None) -> Any:
-        """Return the scores, (N, K), or (N,) for two classes. If X is a Dask collection, they are a lazy Dask array."""
-        if not _is_dask(X):
-            return super().decision_function(X, offset)
-        dtype, rows = np.result_type(self.coef_, _dtype(X)), len(self.coef_)
-        return self._lazily("decision_function", X, dtype, None if rows == 1 else rows, offset=offset)
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Any:
-        """Return the weighted accuracy of the predicted labels.
-
-        If X is a Dask collection, it is a lazy Dask array without dimensions, which ``float(model.score(X, y))``
-        computes.
-        """
-        if not _is_dask(X):
-            return super().score(X, y, sample_weight, offset)
-        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-        blocks = _delayed_blocks(X=X, y=y, **weights)
-        predicted = self._lazily("predict", X, self.classes_.dtype, blocks=blocks["X"], offset=offset)
-        right = da.map_blocks(partitions.right, *_alike(predicted, _array(y, blocks["y"]), "y"), dtype=bool)
-        if sample_weight is None:
-            return right.mean()
-        right, s = _alike(right, _array(sample_weight, blocks["sample_weight"]), "sample_weight")
-        return da.map_blocks(partitions.weighted, right, s, dtype=np.float64).sum() / s.sum()
-
-    def _lazily(
-        self,
-        method: str,
-        X: Any,
-        dtype: Any,
-        columns: int | None = None,
-        blocks: list[Any] | None = None,
-        offset: Any = None,
-    ) -> Any:
-        if offset is not None and not _is_dask(offset):
-            raise _no_collection("offset", offset)
-        model = self.to_local()
-        if model.n_threads is None:
-            model.n_threads = 1  # a worker runs as many of these tasks at a time as it has threads
-        if offset is not None:
-            return self._lazily_added(method, X, offset, delayed(model), dtype, columns)
-        if isinstance(X, da.Array):
-            shape: dict[str, Any] = {"drop_axis": 1} if columns is None else {"chunks": (X.chunks[0], (columns,))}
-            meta = np.empty((0,) if columns is None else (0, columns), dtype)
-            return _in_one_column(X).map_blocks(
-                partitions.call, delayed(model), method, columns, dtype, meta=meta, **shape
+            return linear_model.LogisticRegressionCV.score(
+                self, X, y, sample_weight=sample_weight, offset=offset, **score_params
             )
-        model = delayed(model)
-        parts = [
-            da.from_delayed(
-                delayed(partitions.call, pure=False)(block, model, method, columns, dtype),
-                (math.nan,) if columns is None else (math.nan, columns),
-                dtype,
-            )
-            for block in blocks or X.to_delayed()
-        ]
-        return da.concatenate(parts)
-
-    def _lazily_added(self, method: str, X: Any, offset: Any, model: Any, dtype: Any, columns: int | None) -> Any:
-        """Return what `_lazily` does, with an offset that has partitions of the same rows as X or is rechunked so."""
-        if isinstance(X, da.Array) and isinstance(offset, da.Array):
-            offset = _in_one_column(_alike_rows(X, offset))
-        blocks = _delayed_blocks(X=X, offset=offset)
-        if len(blocks["X"]) != len(blocks["offset"]):
+        if self.scoring not in (None, "warn", "accuracy"):
             raise ValueError(
-                f"X has {len(blocks['X'])} partitions, but offset has {len(blocks['offset'])}, and Dask does not know "
-                "their rows: take both from one data frame, or call compute_chunk_sizes() of both arrays"
+                f"a score of a Dask collection is the accuracy, and scoring={self.scoring!r}: compute it from "
+                "predict_proba(X), which is lazy"
             )
-        rows: list[float] = [*_rows(X)] or [math.nan] * len(blocks["X"])
-        parts = [
-            da.from_delayed(
-                delayed(partitions.call, pure=False)(block, model, method, columns, dtype, added),
-                (n,) if columns is None else (n, columns),
-                dtype,
-            )
-            for n, block, added in zip(rows, blocks["X"], blocks["offset"], strict=True)
-        ]
-        return da.concatenate(parts)
+        return super().score(X, y, sample_weight, offset)
 
 
-class DaskObjective(PiecesObjective):
-    """The objective over a collection's partitions, each of which has an objective of its own on a worker."""
+def logistic_regression_path(
+    X: Any, y: Any, *, client: Any = None, sample_weight: Any = None, offset: Any = None, **parameters: Any
+) -> linear_model.Path:
+    """Fit `LogisticRegression` at each C of a grid, on a cluster: `softmax_ext.linear_model.logistic_regression_path`.
 
-    def __init__(self, client: Any, pieces: list[Any], surveys: list[Any], problem: Problem) -> None:
-        self.client = client
-        counts = [int(one.counts.sum() if one.labels is not None else one.counts[0]) for one in surveys]
-        stride = 1
-        while math.ceil(sum(counts) / stride) > most_of_a_sample(problem.parameters.D, problem.dtype):
-            stride *= 2
-        firsts = np.cumsum([0, *counts[:-1]]).tolist()
-        sample = _gathered(client, client.map(every, pieces, firsts, [stride] * len(pieces), pure=False))
-        super().__init__(problem, problem.encoded(Rows.joined([piece for piece in sample if len(piece)])))
-        parts = client.map(partitions.objective_of, pieces, [problem] * len(pieces), pure=False)
-        self.parts = [part for part, one in zip(parts, surveys, strict=True) if one.rows]
+    Parameters
+    ----------
+    X, y, sample_weight, offset
+        As in `LogisticRegression.fit`.
+    client : distributed.Client, optional
+        As in `LogisticRegression`.
+    **parameters
+        Those of the plain function.
 
-    def _partials(self, method: str, *vectors: Vector) -> Iterator[Any]:
-        client, sent = self.client, vectors
-        if sum(vector.nbytes for vector in vectors) > SCATTERED:
-            sent = client.scatter(list(vectors), broadcast=True, hash=False)
-        tasks = [
-            client.submit(
-                partitions.evaluate, method, numbers, [self.parts[i] for i in numbers], self.problem.n_threads, *sent,
-                workers=[worker], allow_other_workers=True, pure=False,
-            )
-            for worker, numbers in self._placed().items()
-        ]  # fmt: skip
-        try:
-            found = dict(pair for pairs in client.gather(tasks) for pair in pairs)
-        except BaseException:
-            client.cancel(tasks)
-            raise
-        for number in range(len(self.parts)):
-            if found[number] is not None:
-                yield found[number]
+    Returns
+    -------
+    Path
+        The models, as NumPy arrays.
 
-    def _placed(self) -> dict[str, list[int]]:
-        """Return the numbers of the parts that each worker computes.
+    Raises
+    ------
+    ValueError, TypeError
+        As by `LogisticRegression.fit`.
 
-        A worker computes the parts that it holds. A part that no worker holds goes to the one with the fewest.
-        """
-        with self.client.as_current():
-            distributed.wait(self.parts)
-        holders = self.client.who_has(self.parts)
-        placed: dict[str, list[int]] = {}
-        homeless = []
-        for i, part in enumerate(self.parts):
-            if workers := holders.get(part.key):
-                placed.setdefault(min(workers), []).append(i)
-            else:
-                homeless.append(i)
-        workers = self._workers() if homeless else []
-        for i in homeless:
-            placed.setdefault(min(workers, key=lambda worker: len(placed.get(worker, []))), []).append(i)
-        return placed
-
-    def _workers(self) -> list[str]:
-        """Return the addresses of all workers; if there is none, wait for one."""
-        while not (workers := list(self.client.scheduler_info(n_workers=-1)["workers"])):
-            try:
-                self.client.wait_for_workers(1, timeout=PATIENCE)
-            except TimeoutError:
-                raise RuntimeError(
-                    f"the cluster has had no worker for {PATIENCE} seconds: look why they end, or give it others"
-                ) from None
-        return workers
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import numpy as np
+    >>> from distributed import Client
+    >>> from softmax_ext.dask import logistic_regression_path
+    >>> X = np.random.default_rng(0).standard_normal((1000, 3))
+    >>> with Client(processes=False, dashboard_address=":0") as client:
+    ...     path = logistic_regression_path(
+    ...         da.from_array(X, (250, 3)), da.from_array(X.argmax(axis=1), 250), client=client, Cs=3, l1_ratio=1.0
+    ...     )
+    >>> path.nonzero[0], path.coefs.shape
+    (np.int64(0), (3, 3, 3))
+    """
+    if not _is_dask(X):
+        return linear_model.logistic_regression_path(X, y, sample_weight=sample_weight, offset=offset, **parameters)
+    given = _check_given(X, y, sample_weight, offset)
+    with _cluster(client) as found:
+        return linear_model.logistic_regression_path(Partitions(found, X, given), **parameters)
 
 
 def _no_collection(name: str, data: Any) -> TypeError:
@@ -380,11 +432,6 @@ def _is_dask(data: Any) -> bool:
     return hasattr(data, "__dask_graph__")
 
 
-def _in_one_column(X: Any) -> Any:
-    """Return an array whose chunks hold all columns, so that each is some whole samples."""
-    return X.rechunk({1: -1}) if isinstance(X, da.Array) and X.ndim == 2 and X.numblocks[1] > 1 else X
-
-
 def _array(data: Any, blocks: list[Any]) -> Any:
     """Return a series with these blocks as a Dask array; Dask's own conversion of strings would warn."""
     if isinstance(data, da.Array):
@@ -394,101 +441,21 @@ def _array(data: Any, blocks: list[Any]) -> Any:
     return da.concatenate(blocks)
 
 
-def _gathered(client: Any, futures: list[Any]) -> list[Any]:
-    """Return the results of futures, or raise the error of the first partition that has one."""
-    with client.as_current():
-        distributed.wait(futures)
-    for future in futures:
-        if future.status == "error":
-            future.result()
-    found: list[Any] = client.gather(futures)
-    return found
-
-
 def _dtype(X: Any) -> np.dtype[Any]:
     """Return the dtype that samples of X are computed in."""
     dtype: np.dtype[Any] = np.dtype(X.dtype) if hasattr(X, "dtype") else np.result_type(*X.dtypes)
     return COMPUTES_IN.get(dtype.char, np.dtype(np.float64))
 
 
-def _distribute(client: Any, X: Any, others: dict[str, Any]) -> list[Any]:
-    """Return a future of checked `Rows` for each partition of X, with y, weights and offsets cut as X is."""
-    given = {name: _in_one_column(data) for name, data in {"X": X, **others}.items() if data is not None}
-    to_compute = _delayed_blocks(**given)
-    # All collections are computed in one call, so that a file that holds both X and y is read once.
-    futures = iter(client.compute([block for blocks in to_compute.values() for block in blocks]))
-    found = {name: [next(futures) for _ in blocks] for name, blocks in to_compute.items()}
-    rows, columns = _rows(given.pop("X")), {"X": found["X"]}
-    for name, data in given.items():
-        blocks, theirs = found[name], _rows(data)
-        if not rows or rows != theirs:
-            rows, theirs = rows or _lengths(client, found["X"]), theirs or _lengths(client, blocks)
-            if sum(rows) != sum(theirs):
-                raise ValueError(
-                    f"X has {sum(rows)} rows in {len(rows)} partitions, but {name} has {sum(theirs)} in {len(theirs)}: "
-                    "take both from the same rows, such as two columns of one data frame"
-                )
-        columns[name] = blocks if rows == theirs else _cut(client, blocks, theirs, rows)
-    absent = [None] * len(found["X"])
-    parts = zip(*(columns.get(name, absent) for name in ("X", "y", "sample_weight", "offset")), strict=True)
-    return [
-        client.submit(checked, X, y, s, f"partition {i} of X", offset, pure=False)
-        for i, (X, y, s, offset) in enumerate(parts)
-    ]
-
-
-def _delayed_blocks(**collections: Any) -> dict[str, list[Any]]:
-    """Return the delayed blocks of each collection.
-
-    Data frames with equally many partitions get them from one common graph. If Dask optimised their graphs one by one,
-    it would merge files of which few columns are read: of 12 files X might have 12 blocks, and y 3.
-    """
-    frames = {name: data for name, data in collections.items() if not isinstance(data, da.Array)}
-    blocks = {name: list(data.to_delayed().ravel()) for name, data in collections.items() if name not in frames}
-    if len(frames) > 1 and len({data.npartitions for data in frames.values()}) == 1:
-        first, *others = frames.values()
-        together = first.map_partitions(
-            partitions.together, *others, meta=(None, object), enforce_metadata=False, align_dataframes=False
-        ).to_delayed()
-        return blocks | {name: [parts[i] for parts in together] for i, name in enumerate(frames)}
-    return blocks | {name: list(data.to_delayed()) for name, data in frames.items()}
-
-
-def _rows(data: Any) -> list[int]:
-    """Return the number of rows of each partition, or an empty list if these are not known."""
-    known = isinstance(data, da.Array) and not any(math.isnan(n) for n in data.chunks[0])
-    return [int(n) for n in data.chunks[0]] if known else []
-
-
-def _lengths(client: Any, blocks: list[Any]) -> list[int]:
-    return [int(n) for n in _gathered(client, client.map(partitions.length, blocks, pure=False))]
-
-
-def _cut(client: Any, blocks: list[Any], old: list[int], new: list[int]) -> list[Any]:
-    """Return futures of blocks with the numbers of rows `new`, made of blocks with the numbers of rows `old`."""
-    starts, made, first = np.cumsum([0, *old]), [], 0
-    for rows in new:
-        parts = [
-            (block, max(first - start, 0), min(first + rows - start, n))
-            for block, start, n in zip(blocks, starts.tolist(), old, strict=False)
-            if start < first + rows and first < start + n
-        ]
-        here = [block for block, _, _ in parts] or blocks[:1]
-        bounds = [(begin, end) for _, begin, end in parts] or [(0, 0)]
-        made.append(client.submit(partitions.rejoined, here, bounds, pure=False))
-        first += rows
-    return made
-
-
 def _alike_rows(X: Any, other: Any) -> Any:
     """Return an array rechunked along its rows as X is, or unchanged if Dask does not know the numbers of rows."""
-    known = _rows(X) and _rows(other)
+    known = known_rows(X) and known_rows(other)
     return other.rechunk({0: X.chunks[0]}) if known and X.shape[0] == other.shape[0] else other
 
 
 def _alike(right: Any, other: Any, name: str) -> tuple[Any, Any]:
     """Return two vectors with the same chunks, or unchanged if Dask does not know their lengths."""
-    if len(right.chunks[0]) != len(other.chunks[0]) and not (_rows(right) and _rows(other)):
+    if len(right.chunks[0]) != len(other.chunks[0]) and not (known_rows(right) and known_rows(other)):
         raise ValueError(
             f"X has {len(right.chunks[0])} partitions, but {name} has {len(other.chunks[0])}, and Dask does not know "
             "their rows: take both from one data frame, or call compute_chunk_sizes() of both arrays"

@@ -23,6 +23,7 @@ from sklearn.base import clone  # noqa: E402
 
 from softmax_ext import chunks, linear_model  # noqa: E402
 from softmax_ext import dask as ours  # noqa: E402
+from softmax_ext._chunks import cluster as cluster_module  # noqa: E402
 from softmax_ext._chunks import partitions  # noqa: E402
 from softmax_ext._core import threads as _threads  # noqa: E402
 from softmax_ext.dask import DaskObjective, LogisticRegression  # noqa: E402
@@ -542,7 +543,7 @@ def test_the_only_worker_is_lost_between_two_looks_at_the_cluster(monkeypatch):
         client.cluster.scale(0)
         while client.scheduler_info(n_workers=-1)["workers"]:
             time.sleep(0.001)
-        monkeypatch.setattr(ours, "PATIENCE", 1)
+        monkeypatch.setattr(cluster_module, "PATIENCE", 1)
         with pytest.raises(RuntimeError, match="no worker for 1 seconds"):
             ours.DaskObjective._workers(SimpleNamespace(client=client))
 
@@ -565,5 +566,89 @@ def test_an_interrupt_leaves_the_cluster_usable(client):
     assert_same_fit(tight(client).fit(split(X), split(y)), plain().fit(X, y))
 
 
+PENALTIES, FEW = {"l2": 0.0, "l1": 1.0, "both": 0.5}, {"Cs": 2, "max_iter": 5}
+
+
+def choice(**parameters):
+    given = {"Cs": [0.01, 1], "cv": 3, "scoring": "neg_log_loss", "use_legacy_attributes": False, "solver": "saga"}
+    given |= {"max_iter": 5, "tol": 1e-2}  # bits do not ask whether fits have converged
+    return ours.LogisticRegressionCV(**given | parameters)
+
+
+def swept(client, X, y, s, l1_ratio, standardize):
+    """Return the bytes of a choice of C and of a path on a cluster."""
+    data = [split(each) for each in (X, y, s)]
+    model = choice(client=client, l1_ratios=(l1_ratio,), standardize=standardize).fit(*data)
+    path = ours.logistic_regression_path(
+        *data[:2], sample_weight=data[2], l1_ratio=l1_ratio, standardize=standardize, client=client, **FEW
+    )
+    found = [model.coef_, model.intercept_, model.coefs_paths_, model.scores_, *path]
+    return b"".join(np.ascontiguousarray(each).tobytes() for each in found)
+
+
+@pytest.mark.pairs
+@pytest.mark.filterwarnings("ignore:The max_iter was reached:sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("K", [2, 3])
+def test_sweeps_on_any_workers_have_the_bits_of_chunks(K, penalty, standardize, client, threads):
+    X, y = problem(K)
+    s, ends = np.random.default_rng(1).integers(1, 4, len(y)) / 2, np.cumsum(SIZES)
+    pieces = [slice(end - n, end) for end, n in zip(ends, SIZES, strict=True)]
+    data = chunks.from_iterable(lambda: [(X[i], y[i], s[i]) for i in pieces])
+    options = {"l1_ratio": PENALTIES[penalty], "standardize": standardize}
+    model = choice(l1_ratios=(options["l1_ratio"],), standardize=standardize).to_local().fit(data)
+    path = linear_model.logistic_regression_path(data, **options, **FEW)
+    found = [model.coef_, model.intercept_, model.coefs_paths_, model.scores_, *path]
+    want = b"".join(np.ascontiguousarray(each).tobytes() for each in found)
+    assert swept(client, X, y, s, **options) == want == swept(threads, X, y, s, **options)
+
+
+@pytest.mark.filterwarnings("ignore:The max_iter was reached:sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("n_workers", [1, 3, 5, 8])
+def test_any_number_of_workers_gives_a_sweep_the_same_bits(n_workers, threads):
+    X, y = problem(3, D=50)
+    s = np.ones(len(y))
+    with cluster(n_workers, 1, False) as client:
+        assert swept(client, X, y, s, 0.0, False) == swept(threads, X, y, s, 0.0, False)
+
+
+@pytest.mark.filterwarnings("ignore:The max_iter was reached:sklearn.exceptions.ConvergenceWarning")
+def test_each_worker_gets_one_task_for_all_folds(client, monkeypatch):
+    X, y = (client.persist(split(array)) for array in problem(4, D=40))
+    tasks, submit, partials = [], client.submit, DaskObjective._partials
+    evaluations = []
+    monkeypatch.setattr(DaskObjective, "_partials", lambda self, asks: evaluations.append(asks) or partials(self, asks))
+
+    def counted(function, *arguments, **keywords):
+        if function is partitions.evaluate:
+            tasks.append(len(arguments[0]))
+        return submit(function, *arguments, **keywords)
+
+    monkeypatch.setattr(client, "submit", counted)
+    model = choice(client=client, l1_ratios=(0,), Cs=[0.01, 0.1], cv=5).fit(X, y)
+    assert len(tasks) <= 2 * len(evaluations) and max(tasks) == 6
+    assert len(evaluations) < sum(map(len, evaluations)) / 3 and model.n_iter_.sum() > 20
+
+
+def test_a_choice_on_a_cluster_is_cloned_scored_and_made_local(client):
+    X, y = problem()
+    model = choice(client=client, scoring="accuracy", l1_ratios=(0,), max_iter=100)
+    assert clone(model).client is client and "client" not in model.get_params()
+    model.fit(split(X), split(y))
+    local = model.to_local()
+    assert type(local) is linear_model.LogisticRegressionCV and local.C_ == model.C_
+    np.testing.assert_array_equal(model.predict(split(X)).compute(), local.predict(X))
+    assert float(model.score(split(X), split(y))) == pytest.approx(local.score(X, y))
+    assert model.score(X, y) == local.score(X, y) and pickle.loads(pickle.dumps(model)).client is None
+    with pytest.raises(ValueError, match="is the accuracy, and scoring='neg_log_loss'"):
+        model.set_params(scoring="neg_log_loss").score(split(X), split(y))
+    with pytest.raises(ValueError, match="partition 1 of X: y holds probabilities"):
+        model.fit(split(X), split(np.eye(3)[y]))
+    with pytest.raises(TypeError, match="y must be a Dask array or series as X is one"):
+        ours.logistic_regression_path(split(X), y, client=client)
+    assert np.isfinite(choice(client=client, l1_ratios=(0,), max_iter=100).fit(X, y).coef_).all()
+
+
 def test_examples_of_dask_run():
-    assert doctest.testmod(ours) == (0, 8)
+    assert doctest.testmod(ours) == (0, 23)

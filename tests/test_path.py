@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError  # noqa: E402
 from softmax_ext import SoftmaxObjective, loss_grad, reference  # noqa: E402
 from softmax_ext._objective.penalty import Penalty  # noqa: E402
 from softmax_ext._optim.descent import Descent, Solution  # noqa: E402
-from softmax_ext.chunks import from_iterable  # noqa: E402
+from softmax_ext.chunks import from_iterable, from_npy  # noqa: E402
 from softmax_ext.linear_model import (  # noqa: E402
     CVDisplay,
     LogisticRegression,
@@ -190,13 +190,15 @@ def chunked(X, *more, rows=37):
 @pytest.mark.parametrize("kind", PENALTIES)
 @pytest.mark.parametrize("storage", ["dense", "csr", "soft", "offset"])
 @pytest.mark.parametrize("K", [2, 3])
-def test_a_path_over_chunks_ends_where_one_in_memory_does(K, storage, kind, standardize):
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.pairs(3)
+def test_a_path_over_chunks_ends_where_one_in_memory_does(K, storage, kind, standardize, fit_intercept):
     X, y = problem(K)
     s, rng = np.random.default_rng(1).integers(0, 3, len(X)) + 0.5, np.random.default_rng(2)
     X = scipy.sparse.csr_array(X * (rng.random(X.shape) < 0.5)) if storage == "csr" else X + 3
     offset = 0.5 * rng.standard_normal((len(y), K)) if storage == "offset" else None
     y = soft(y, K) if storage == "soft" else np.array(["a", "b", "c"])[y]
-    options = {"tol": 1e-6, "standardize": standardize, **PENALTIES[kind]}
+    options = {"tol": 1e-6, "standardize": standardize, "fit_intercept": fit_intercept, **PENALTIES[kind]}
     want = logistic_regression_path(X, y, Cs=6, sample_weight=s, offset=offset, **options)
     more = (y, s) if offset is None else (y, s, offset)
     found = logistic_regression_path(chunked(X, *more), Cs=want.Cs, **options)
@@ -206,6 +208,7 @@ def test_a_path_over_chunks_ends_where_one_in_memory_does(K, storage, kind, stan
     np.testing.assert_allclose(found.coefs, want.coefs, atol=1e-3 * np.abs(want.coefs).max())
     np.testing.assert_allclose(found.losses, want.losses, rtol=1e-5)
     assert found.null_loss == pytest.approx(want.null_loss, rel=1e-9)
+    assert found.intercepts.any() == (fit_intercept or standardize)
     grid = logistic_regression_path(chunked(X, *more), Cs=6, **options).Cs
     np.testing.assert_allclose(grid, want.Cs, rtol=1e-9)
 
@@ -231,6 +234,29 @@ def test_a_path_over_chunks_has_the_names_and_class_weights_of_one_in_memory():
     found = logistic_regression_path(halves, Cs=want.Cs, class_weight=weights, tol=1e-8)
     assert found.feature_names.tolist() == want.feature_names.tolist() == list("abcd")
     np.testing.assert_allclose(found.coefs, want.coefs, atol=1e-6)
+
+
+def test_a_path_that_is_broken_off_keeps_the_models_that_are_finished(tmp_path):
+    X, y = problem(3)
+    X_path, y_path = tmp_path / "X.npy", tmp_path / "y.npy"
+    np.save(X_path, X)
+    np.save(y_path, y)
+    whole = logistic_regression_path(from_npy(X_path, y_path, 50), Cs=6)
+
+    def shorten(done, n):
+        if done == 2:
+            X_path.write_bytes(X_path.read_bytes()[:-1000])
+
+    with pytest.raises(ValueError, match=r"X\.npy") as caught:
+        logistic_regression_path(from_npy(X_path, y_path, 50), Cs=whole.Cs[::-1], callback=shorten)
+    assert "2 of 6 models were finished" in caught.value.__notes__[0]
+    some = caught.value.path
+    for ours, theirs in zip(some, whole, strict=True):
+        np.testing.assert_array_equal(ours[::-1], theirs[:2])
+    assert some.deviance_explained[::-1].tolist() == whole.deviance_explained[:2].tolist()
+    with pytest.raises(ZeroDivisionError) as caught:
+        logistic_regression_path(X, y, Cs=6, callback=lambda *_: 1 / 0)
+    assert len(caught.value.path.Cs) == 1
 
 
 def test_a_path_tells_its_callback_and_draws_a_bar(capsys):

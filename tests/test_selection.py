@@ -263,12 +263,12 @@ def test_accuracy_counts_weights_and_score_is_by_scoring():
 @pytest.mark.parametrize("K", [2, 3])
 @pytest.mark.parametrize("many", [1, 7, 1000])
 def test_scores_in_blocks_are_those_of_the_whole(K, many, monkeypatch):
-    from softmax_ext.linear_model import _folds
+    from softmax_ext._fit import held_out
 
     X, y = problem(K)
     expected = cv(scoring="neg_log_loss").fit(X, y)
-    monkeypatch.setattr(_folds, "BLOCK_BYTES", many * 32)
-    monkeypatch.setattr(_folds, "SCORES_BYTES", many * 200)
+    monkeypatch.setattr(held_out, "BLOCK_BYTES", many * 32)
+    monkeypatch.setattr(held_out, "SCORES_BYTES", many * 200)
     found = cv(scoring="neg_log_loss").fit(X, y)
     np.testing.assert_allclose(found.scores_, expected.scores_, rtol=1e-12)
 
@@ -416,7 +416,7 @@ def test_scikit_learns_callbacks_see_each_fit():
             "that fold 0 is scored by have a weight of 0: leave",
         ),
         ({}, {"y": np.full((120, 3), 1 / 3)}, ValueError, "y holds probabilities, of shape"),
-        ({}, {"X": from_iterable(lambda: iter([]))}, TypeError, "got Chunks"),
+        ({}, {"X": from_iterable(lambda: iter([]))}, TypeError, "y, sample_weight and offset are in the chunks"),
         ({}, {"y": np.zeros(120)}, ValueError, "at least 2 classes"),
         ({}, {"extra": 1}, ValueError, "only supported if enable_metadata_routing=True"),
     ],

@@ -1,17 +1,20 @@
-"""Functions that run on the workers of a cluster for dask.py.
+"""Functions that run on the workers of a cluster for cluster.py and dask.py.
 
 This module does not import scikit-learn, since that would take each worker seconds.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .._core import threads
 from .._inputs.rows import Rows
+from .._objective.folds import Ask, Places, answers
 from .._objective.memory import SoftmaxObjective
 from .._objective.pieces import Problem, plain, weighs
 
@@ -34,30 +37,46 @@ def rejoined(blocks: list[Any], bounds: list[tuple[int, int]]) -> Array:
     return np.concatenate([np.asarray(block)[a:b] for block, (a, b) in zip(blocks, bounds, strict=True)])
 
 
-def objective_of(piece: Rows, problem: Problem) -> SoftmaxObjective | None:
-    """Return the objective of one piece, which is a term of the whole sum; None if the piece has no weight."""
+class Part(NamedTuple):
+    """One piece on a worker, which is a term of the whole sum."""
+
+    objective: SoftmaxObjective
+    places: Places | None  # of its rows in the folds
+
+
+def part_of(piece: Rows, problem: Problem, places: Places | None) -> Part | None:
+    """Return the term of one piece; None if the piece has no weight."""
     if not len(piece):
         return None
     encoded = problem.encoded(piece)
-    return problem.objective(encoded) if weighs(encoded) else None
+    return Part(problem.objective(encoded), places) if weighs(encoded) else None
 
 
 def evaluate(
-    method: str, numbers: list[int], parts: list[Any], n_threads: int | None, *vectors: Vector
+    asks: list[tuple[Ask, int]], numbers: list[int], parts: list[Any], n_threads: int | None, *vectors: Vector
 ) -> list[tuple[int, Any]]:
-    """Return, with its number, what a method of each part's objective returns.
+    """Return, with its number, what each part answers; with each question comes how many of the vectors are its own.
 
     The parts are computed one after the other, each on all threads of the worker if `n_threads` is None.
     """
     from distributed import get_worker
 
     n_threads = threads.effective(get_worker().state.nthreads if n_threads is None else n_threads)
-    found = []
+    rest = iter(vectors)
+    asked = [ask._replace(vectors=tuple(islice(rest, count))) for ask, count in asks]
+    found: list[tuple[int, Any]] = []
     for number, part in zip(numbers, parts, strict=True):
-        if part is not None:
-            part.n_threads = n_threads
-        found.append((number, None if part is None else getattr(part, method)(*vectors)))
+        if part is None:
+            found.append((number, None))
+            continue
+        part.objective.n_threads = n_threads
+        found.append((number, answers(part.objective, part.places, asked)))
     return found
+
+
+def apply(function: Callable[..., Any], piece: Rows, places: Places | None, *arguments: Any) -> Any:
+    """Return what a function returns for a piece, and its places if there are any."""
+    return function(piece, *arguments) if places is None else function(piece, places, *arguments)
 
 
 def call(block: Any, model: Any, method: str, columns: int | None, dtype: Any, offset: Any = None) -> Array:

@@ -25,7 +25,7 @@ from .._objective.fisher import Easing, Fisher, easing
 from .._objective.memory import SoftmaxObjective
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
-from .._objective.pieces import PiecesObjective
+from .._objective.pieces import Pieces, PiecesObjective
 from .._optim.descent import Descent, Solution
 from .._optim.solvers import minimize
 
@@ -154,6 +154,14 @@ class StandardisedObjective:
         assert isinstance(self.inner, SoftmaxObjective)
         other = copy.copy(self)
         other.inner = self.inner.weighing(s, n_threads)
+        other.m, other.n_threads = other.inner.m, other.inner.n_threads
+        return other
+
+    def beside(self, beside: Callable[..., Vector], fold: int | None) -> Self:
+        """Return the objective of a fold with the same scaling; see `PiecesObjective.beside`."""
+        assert isinstance(self.inner, PiecesObjective)
+        other = copy.copy(self)
+        other.inner = self.inner.beside(beside, fold)
         other.m, other.n_threads = other.inner.m, other.inner.n_threads
         return other
 
@@ -299,6 +307,12 @@ def standardised(
     inner = objective_of(rows, wide, Penalty(), n_threads=n_threads)
     scaling = Scaling.of(rows.X, weights, inner.n_threads)
     return StandardisedObjective(inner, Penalty(), scaling, intercept=parameters.intercept)
+
+
+def standardised_pieces(pieces: Pieces, objective: PiecesObjective, *, intercept: bool) -> StandardisedObjective:
+    """Return the objective of data in pieces, with its penalty, by a pass that finds the moments."""
+    scaling, penalty = Scaling.of_pieces(pieces.each(moments)), objective.penalty
+    return StandardisedObjective(objective.bare(), penalty, scaling, intercept=intercept)
 
 
 def _raw_views(parameters: Parameters, w: Vector) -> tuple[Array, Array]:

@@ -515,15 +515,16 @@ class SoftmaxObjective:
             other.__dict__.pop(name, None)
         return other
 
-    def weighing(self, s: Vector, n_threads: int | None = None) -> Self:
+    def weighing(self, s: Vector, n_threads: int | None = None, m: float | None = None) -> Self:
         """Return the objective of the same rows with other complete weights (N,), in which 0 leaves a row out.
 
-        No data are copied, and the weights are not checked.
+        No data are copied, and the weights are not checked. With m they are a part of the data, as for the class.
         """
         other = copy.copy(self)
         other._rows = replace(self._rows, s=s)
         other._curving = other._rows.curving()
-        other.m = other._rows.total
+        other.m = other._rows.total if m is None else m
+        other._part = other._rows.total / other.m
         other.__dict__.pop("_class_means", None)  # cached for the weights before
         other.n_threads = self.n_threads if n_threads is None else n_threads
         return other

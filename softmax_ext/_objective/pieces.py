@@ -21,6 +21,7 @@ from .._inputs.labels import numbered
 from .._inputs.rows import Rows
 from .binomial import objective_of
 from .fisher import POOL, Easing, Fisher
+from .folds import Ask, Folds
 from .memory import SoftmaxObjective
 from .parameters import Parameters
 from .penalty import Penalty
@@ -295,6 +296,25 @@ class Journal(Protocol):
         ...
 
 
+class Pieces:
+    """Data in pieces, as fits, paths and folds need them: chunks of files, or a cluster's partitions."""
+
+    names: tuple[str, ...] | None  # of the features
+    kind: str  # what errors call all of them
+
+    def look(self) -> tuple[Survey, Rows]:
+        """Return the survey of all pieces, and a sample of their rows."""
+        raise NotImplementedError
+
+    def objective(self, problem: Problem, sample: Rows, folds: Folds | None = None) -> PiecesObjective:
+        """Return the objective of a problem that the survey has found, with the sample."""
+        raise NotImplementedError
+
+    def each(self, function: Callable[..., Any], *arguments: Any, folds: Folds | None = None) -> Iterator[Any]:
+        """Yield what a function returns for each piece, and, with folds, its `Places`; in the order of the pieces."""
+        raise NotImplementedError
+
+
 class PiecesObjective:
     """`SoftmaxObjective` for data in pieces: f(w) is a sum over the pieces' objectives, plus the penalty.
 
@@ -307,6 +327,10 @@ class PiecesObjective:
         self.some = sample
         self.best: tuple[float, Vector] | None = None  # the least value so far, and its w
         self.journal: Journal | None = None
+        self.folds: Folds | None = None
+        self.fold: int | None = None  # the fold whose rows the sums are over; None for all
+        self.weights_of_folds: Sequence[float] = ()  # Σ s that each fold trains with
+        self.ask_beside: Callable[[Ask], Vector] | None = None
 
     def bare(self) -> Self:
         """Return the same objective without its penalty."""
@@ -349,29 +373,43 @@ class PiecesObjective:
         """The dtype of the computation, float32 or float64."""
         return self.sample.dtype
 
-    def _partials(self, method: str, *vectors: Vector) -> Iterator[Any]:
-        """Yield what the method of each piece's objective returns, in the order of the pieces."""
+    def beside(self, beside: Callable[[Ask], Vector], fold: int | None) -> Self:
+        """Return the objective of a fold, or of all rows, for a fit beside others: `beside` returns sums for it.
+
+        Matrices are those of the sample of all rows, without regard to the fold.
+        """
+        other = copy.copy(self)
+        other.sample, other.fold, other.ask_beside = copy.copy(self.sample), fold, beside
+        other.sample.n_threads = 1  # the threads are busy with other fits
+        if fold is not None:
+            other.problem = self.problem._replace(m=self.weights_of_folds[fold])
+        return other
+
+    def _partials(self, asks: Sequence[Ask]) -> Iterator[list[Any]]:
+        """Yield what `answers` returns for each piece with weight, in the order of the pieces."""
         raise NotImplementedError
 
-    def _passed(self, method: str, entries: int, *vectors: Vector) -> Vector:
-        """Return the sum of what a method of the pieces' objectives returns, as a vector of so many entries.
-
-        Of a value and a gradient, the value is the last entry.
-        """
-
-        def add_up() -> Vector:
-            """Return the sum over the pieces, by a pass over all of them."""
-            total = np.zeros(entries)
-            for part in self._partials(method, *vectors):
+    def together(self, asks: Sequence[Ask]) -> list[Vector]:
+        """Return the sums that are asked for, by one pass. Of a value and a gradient, the value is the last entry."""
+        totals = [np.zeros(ask.entries) for ask in asks]
+        for each in self._partials(asks):
+            for total, part in zip(totals, each, strict=True):
                 if isinstance(part, tuple):
                     value, grad = part
                     total[:-1] += grad
                     total[-1] += value
-                else:
+                elif part is not None:
                     total += np.reshape(part, -1)
-            return total
+        return totals
 
-        return add_up() if self.journal is None else self.journal.passed(method, vectors, add_up)
+    def _passed(self, method: str, entries: int, *vectors: Vector) -> Vector:
+        """Return the sum of what a method of the pieces' objectives returns, as a vector of so many entries."""
+        ask = Ask(method, entries, vectors, self.fold, self.m)
+        if self.ask_beside is not None:
+            return self.ask_beside(ask)
+        if self.journal is not None:
+            return self.journal.passed(method, vectors, lambda: self.together([ask])[0])
+        return self.together([ask])[0]
 
     def _penalty_at(self, w: Vector) -> float:
         """Return the penalty's value at w."""

@@ -2,7 +2,8 @@
 
 `_logistic.py` has one fit, `_selection.py` the choice of C by cross-validation, `_path.py` the fits along a path of C,
 and `_displays.py` the plots. `_trail.py` lets fits share what they have found, `_folds.py` has a fold and its scores,
-`_grid.py` fits all folds at each C, and `_interchange.py` converts estimators to scikit-learn's and back.
+`_grid.py` fits all folds at each C, `_pieces.py` has the folds of chunks and clusters, and `_interchange.py` converts
+estimators to scikit-learn's and back.
 """
 
 try:

@@ -13,17 +13,12 @@ from sklearn.metrics import make_scorer
 from sklearn.metrics._scorer import _Scorer
 from sklearn.utils._indexing import _safe_indexing
 
-from .._fit.scores import scores
-from ..special import softmax
+from .._fit.held_out import Models, posterior, predicted
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.intp]
 
-MiB = 2**20
-# Held-out rows are copied in blocks of BLOCK_BYTES, each of which is scored for as many models as have SCORES_BYTES of
-# scores.
-BLOCK_BYTES, SCORES_BYTES = 4 * MiB, 32 * MiB
 PREDICTIONS = {"decision_function", "predict", "predict_proba", "predict_log_proba"}
 
 
@@ -62,35 +57,6 @@ class Fold(NamedTuple):
         if not counts.any():
             raise ValueError(f"cv: all rows that fold {number} trains on have a weight of 0")
         return counts
-
-
-class Models(NamedTuple):
-    """Several models of the same classes, which are scored one after the other."""
-
-    W: Array  # (models, K or 1, D)
-    b: Array  # (models, K or 1)
-    n_threads: int | None
-    offset: Array | None = None  # (N, K or 1), for all samples
-
-    def scores(self, X: Any, rows: Integers) -> Iterator[Array]:
-        """Yield each model's scores of some rows of X, (rows, K or 1), without a copy of all these rows.
-
-        A block of rows is copied at a time, and read once for as many models as SCORES_BYTES allows.
-        """
-        count, D = self.W.shape[1:]
-        itemsize = self.W.dtype.itemsize
-        together = int(max(1, SCORES_BYTES // max(1, len(rows) * count * itemsize)))
-        at_once = int(max(1, BLOCK_BYTES // (D * itemsize)))
-        for first in range(0, len(self.W), together):
-            W, b = self.W[first : first + together], self.b[first : first + together]
-            Z = np.empty((len(rows), len(W) * count), self.W.dtype)
-            for start in range(0, len(rows), at_once):
-                block = slice(start, start + at_once)
-                Z[block] = scores(X[rows[block]], W.reshape(-1, D), b.ravel(), self.n_threads)
-            if self.offset is not None:
-                Z.reshape(len(rows), len(W), count)[...] += self.offset[rows][:, np.newaxis]
-            for i in range(len(W)):
-                yield Z[:, i * count : (i + 1) * count]
 
 
 def with_classes(scorer: Any, classes: Array) -> Any:
@@ -196,12 +162,9 @@ class _HeldOut(_Scored):
 
     def predict(self, rows: Integers) -> Array:
         """Return the labels of the classes with the highest scores."""
-        Z = self.decision_function(rows)
-        labels: Array = np.take(self.model.classes_, Z > 0 if Z.ndim == 1 else Z.argmax(axis=1))
+        labels: Array = np.take(self.model.classes_, predicted(self.Z))
         return labels
 
     def predict_proba(self, rows: Integers) -> Array:
         """Return the posterior, (n, K)."""
-        Z = self.Z if self.Z.shape[1] > 1 else np.column_stack([np.zeros_like(self.Z), self.Z])
-        S: Array = softmax(Z, axis=1)
-        return S
+        return posterior(self.Z)

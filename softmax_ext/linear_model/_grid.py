@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from numbers import Integral
@@ -15,9 +15,9 @@ import numpy.typing as npt
 from .._fit.scikit_learn import Strength
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
+from .._objective.pieces import PiecesObjective
 from .._optim.descent import Callback, Solution, Stop
 from .._optim.solvers import within
-from ._folds import Fold
 from ._meeting import Guest, Meeting
 from ._trail import Ends, Trail
 
@@ -60,7 +60,9 @@ Fitted = tuple[int, int | None, Solution]  # the index of C, the fold's number o
 class Fits(NamedTuple):
     """The solutions of all fits: vectors of the folds and of all rows, and how each fit ended."""
 
-    folds: Vector  # (folds, n_cs, size)
+    l1_ratio: float
+    layout: Parameters  # of the vectors
+    folds: Vector  # (folds, n_cs, size), NaN before a fit is finished
     whole: Vector  # (n_cs, size)
     n_iter: npt.NDArray[np.int32]  # (folds, n_cs)
     whole_n_iter: npt.NDArray[np.int32]  # (n_cs,)
@@ -72,8 +74,10 @@ class Fits(NamedTuple):
         shape = len(grid.folds), len(grid.Cs)
         every = shape[0] + 1, shape[1]
         return cls(
-            np.empty((*shape, layout.size)),
-            np.empty((shape[1], layout.size)),
+            grid.l1_ratio,
+            layout,
+            np.full((*shape, layout.size), np.nan),
+            np.full((shape[1], layout.size), np.nan),
             np.zeros(shape, np.int32),
             np.zeros(shape[1], np.int32),
             np.zeros(every, np.bool_),
@@ -89,11 +93,12 @@ class Fits(NamedTuple):
         row = -1 if f is None else f
         self.converged[row, j], self.gradient[row, j] = solution.converged, solution.largest_gradient
 
-    def parts(self, layout: Parameters, dtype: np.dtype[Any], fixed: bool) -> Array:
+    def parts(self, dtype: np.dtype[Any]) -> Array:
         """Return the coefficients, (folds, n_cs, K or 1, D + 1), with the intercept last.
 
-        `fixed` says that an L1 penalty determines all of them, so that nothing may be added to a feature's.
+        An L1 penalty determines all of them, so that nothing may be added to a feature's.
         """
+        layout, fixed = self.layout, self.l1_ratio > 0
         return np.array([[layout.by_class(layout.centred(w, fixed), dtype) for w in fold] for fold in self.folds])
 
 
@@ -102,8 +107,8 @@ class Grid(NamedTuple):
 
     Cs: Vector
     n_l1: int
-    folds: list[Fold]
-    s: Vector | None  # complete weights
+    folds: Sequence[Any]  # a `Fold` each; of data in pieces, which know their folds, only their numbers
+    s: Vector | None = None  # complete weights
     l1_ratio: float = 0.0  # the same for all these fits
 
     def penalty(self, j: int, m: float) -> Penalty:
@@ -118,12 +123,15 @@ class Grid(NamedTuple):
     def fit(self, objective: Any, method: str, tol: float, max_iter: int) -> Generator[Fitted]:
         """Yield the index of C, the number of the fold or None for all rows, and the solution of each fit.
 
-        Small fits run side by side, each on one thread. Large fits of two classes do so too, and read X together. Where
-        a fit begins does not depend on that, and no bit of it.
+        Small fits run side by side, each on one thread. Large fits of two classes do so too, and read X together, as
+        all fits to data in pieces do. Where a fit begins does not depend on that, and no bit of it.
         """
         objective.penalty = self.penalty(0, objective.m)
         space, objective = within(objective, method)
         options: dict[str, Any] = {"space": space, "solver": method, "tol": tol, "max_iter": max_iter}
+        if isinstance(getattr(objective, "inner", objective), PiecesObjective):
+            yield from self._in_step(objective, options)
+            return
         if objective.n_threads > 1 and objective.flops <= SIDE_BY_SIDE:
             alone = objective.weighing(self.s, 1)
             yield from self._side_by_side(Trail(alone, **options), objective.n_threads)
@@ -190,12 +198,10 @@ class Grid(NamedTuple):
         curvatures: dict[int, Any] = {}
         every: list[int | None] = [None, *folds]
         places, started = dict.fromkeys(every, 0), set[int | None]()  # of the next fit; and whose is under way
-        with Meeting(objective.together, len(every)) as meeting:
-            trail, ends = Trail(Guest(objective, meeting), **options), [Ends(objective.size) for _ in folds]
-            parts = [
-                Guest(objective.weighing(fold.weights(self.s, f, objective.N)), meeting)
-                for f, fold in enumerate(self.folds)
-            ]
+        evaluate, guests = self._shared(objective)
+        with Meeting(evaluate, len(every)) as meeting:
+            whole, *parts = guests(meeting)
+            trail, ends = Trail(whole, **options), [Ends(objective.size) for _ in folds]
 
             def start(f: int | None) -> None:
                 """Start the next fit, if what it needs is there; that of all rows is one C ahead of the folds."""
@@ -225,6 +231,22 @@ class Grid(NamedTuple):
                 while at and at[0] in done:
                     i, g = at.pop(0)
                     yield order[i], g, done.pop((i, g))
+
+    def _shared(self, objective: Any) -> tuple[Callable[[list[Any]], Any], Callable[[Meeting], list[Any]]]:
+        """Return what answers all that ask at the same time; and for a meeting the objectives of all rows and folds."""
+        source = getattr(objective, "inner", objective)
+        if isinstance(source, PiecesObjective):
+            every: list[int | None] = [None, *range(len(self.folds))]
+            return source.together, lambda meeting: [objective.beside(meeting.beside, f) for f in every]
+
+        def evaluate(asked: list[Any]) -> Any:
+            return objective.together([one for one, _ in asked], [w for _, w in asked])
+
+        def guests(meeting: Meeting) -> list[Any]:
+            folds = [fold.weights(self.s, f, objective.N) for f, fold in enumerate(self.folds)]
+            return [Guest(each, meeting) for each in (objective, *map(objective.weighing, folds))]
+
+        return evaluate, guests
 
     @property
     def _order(self) -> list[int]:

@@ -1,8 +1,9 @@
 """Fits that go side by side, and read X together: a thread for each, and one read for all that ask at the same time.
 
 An optimiser asks for one evaluation after the other, and each is a read of X. Fits of the folds ask for theirs at
-other vectors, but of the same samples, so that one read serves them all (`BinomialObjective.together`), and each gets
-the bits that it gets alone: who asks beside whom, which depends on the scheduler, changes no result.
+other vectors, but of the same samples, so that one read serves them all: `BinomialObjective.together`, and for data in
+pieces `PiecesObjective.together`. Each gets the bits that it gets alone: who asks beside whom, which depends on the
+scheduler, changes no result.
 """
 
 from __future__ import annotations
@@ -29,10 +30,9 @@ class Over(Exception):
 
 
 class Evaluation(NamedTuple):
-    """What a fit asks for beside others."""
+    """What a fit asks for beside others, in the form that the meeting's `evaluate` takes."""
 
-    objective: Any
-    w: Vector
+    asked: Any
     answer: SimpleQueue[Any]
 
 
@@ -68,7 +68,7 @@ class Meeting:
     that have not ended, since each needs a thread.
     """
 
-    def __init__(self, evaluate: Callable[[Sequence[Any], Sequence[Vector]], Sequence[Any]], most: int) -> None:
+    def __init__(self, evaluate: Callable[[list[Any]], Sequence[Any]], most: int) -> None:
         self.evaluate, self.pool = evaluate, ThreadPoolExecutor(most)
         self.messages: SimpleQueue[Evaluation | Call | End] = SimpleQueue()
         self.waiting: list[Evaluation] = []
@@ -115,9 +115,13 @@ class Meeting:
     def _evaluate(self) -> None:
         """Answer all that wait."""
         asked, self.waiting, self.busy = self.waiting, [], len(self.waiting)
-        found = _answered(partial(self.evaluate, [each.objective for each in asked], [each.w for each in asked]))
+        found = _answered(partial(self.evaluate, [each.asked for each in asked]))
         for i, each in enumerate(asked):
             each.answer.put(found if found.error is not None else Answer(found.value[i]))
+
+    def beside(self, asked: Any) -> Any:
+        """Return what is asked for beside others, on the thread of a fit."""
+        return self.ask(partial(Evaluation, asked))
 
     def ask(self, make: Callable[[SimpleQueue[Any]], Evaluation | Call]) -> Any:
         """Wait for an answer, on the thread of a fit."""
@@ -166,7 +170,7 @@ class Guest:
 
     def value_and_grad(self, w: Vector) -> tuple[float, Vector]:
         """Return what the objective returns, beside others."""
-        found: tuple[float, Vector] = self.meeting.ask(partial(Evaluation, self.objective, w))
+        found: tuple[float, Vector] = self.meeting.beside((self.objective, w))
         return found
 
     def at_constant(self, w: Vector) -> tuple[float, Vector]:

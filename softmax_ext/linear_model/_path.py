@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 
 from .._fit.observers import FitObserver, fits_progress
 from .._fit.readable import finite_offset
-from .._fit.scaling import Scaling, StandardisedObjective, moments, standardised
+from .._fit.scaling import standardised, standardised_pieces
 from .._fit.scikit_learn import Strength
 from .._fit.training_data import ClassWeight, check_data, checked_weights, problem_of_pieces
 from .._inputs.dtypes import TINY
@@ -20,11 +20,11 @@ from .._inputs.scalars import check_nonnegative_number
 from .._objective.binomial import objective_of
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
+from .._objective.pieces import Pieces
 from .._optim.descent import Solution
 from .._optim.duality import Dual
 from .._optim.intercepts import of_intercepts
 from .._optim.solvers import within
-from ..chunks import Chunks, ChunksObjective
 from ._displays import PathDisplay
 from ._grid import check_values_of_C
 from ._trail import Trail
@@ -178,7 +178,7 @@ def logistic_regression_path(
     ----------
     X, y : array_like
         As in `LogisticRegression.fit`: dense or sparse samples (N, D); labels (N,), or probabilities (N, K). Or X is
-        `Chunks` alone, which are read once for each pass.
+        `Chunks` alone, which are read once for each pass. `softmax_ext.dask` has the same function for a cluster.
     Cs : int or array_like, shape (n,), default 100
         Values of C, in any order. A number n asks for a geometric grid of n values, whose ends follow from the data. It
         goes from where the fit explains a thousandth of the deviance, to first order, to where the penalty is a
@@ -219,7 +219,8 @@ def logistic_regression_path(
     Raises
     ------
     ValueError, TypeError
-        Where `LogisticRegression.fit` raises them.
+        Where `LogisticRegression.fit` raises them. If the fits are broken off, by an error while reading or by Ctrl-C,
+        the exception's attribute ``path`` is a `Path` of the models that are finished.
 
     See Also
     --------
@@ -243,12 +244,12 @@ def logistic_regression_path(
     if asked.l1_ratio > 1:
         raise ValueError(f"l1_ratio must be between 0, which is L2, and 1, which is L1, got {l1_ratio}")
     given = _Given(asked, grouped, penalty_weights, bool(fit_intercept), bool(standardize), class_weight, n_threads)
-    if isinstance(X, Chunks):
+    if isinstance(X, Pieces):
         if not (y is None and sample_weight is None and offset is None):
             raise TypeError(
-                "y, sample_weight and offset are in the chunks: call logistic_regression_path(chunks), without them"
+                f"y, sample_weight and offset are in {X.kind}: call logistic_regression_path(X), without them"
             )
-        objective, classes, names = given.in_chunks(X)
+        objective, classes, names = given.in_pieces(X)
     else:
         objective, classes, names = given.in_memory(X, y, sample_weight, offset)
     layout, like = objective.parameters, objective.penalty
@@ -262,25 +263,40 @@ def logistic_regression_path(
     trail = Trail(objective, space=space, tol=tol, max_iter=max_iter, moving=True)
     if asked.l1_ratio:
         trail.ends.dual, trail.ends.w = start.dual, start.w
+    order = np.argsort(values, kind="stable").tolist()
+
+    def path(some: slice | npt.NDArray[np.intp]) -> Path:
+        """Return the path of some of the models."""
+        W, b = parts[some, :, : layout.D], np.zeros(parts[some].shape[:2], objective.dtype)
+        if raw.intercept:
+            b = parts[some, :, layout.D].copy()
+        found = Path(values[some], W, b, objectives[some], n_iters[some], gaps[some])
+        found.losses, found.null_loss, found.classes = losses[some], start.loss, classes
+        found.feature_names = names
+        return found
+
+    done = 0
     with ExitStack() as stack:
         observers = [] if callback is None else [callback]
         if verbose:
             observers.append(stack.enter_context(fits_progress("logistic_regression_path")))
-        for done, j in enumerate(np.argsort(values, kind="stable").tolist(), start=1):
-            penalty = like.with_strengths(like.l2 / values[j], like.l1 / values[j])
-            solution = trail.to(penalty)
-            w = objective.raw(solution.w) if standardize else solution.w
-            parts[j] = raw.by_class(raw.centred(w, fixed), objective.dtype)
-            objectives[j], n_iters[j] = solution.value, solution.n_iter
-            losses[j] = solution.value - penalty.value(layout.weights(solution.w))
-            gaps[j] = start.gap(solution, penalty)
-            for observe in observers:
-                observe(done, n)
-    b = parts[:, :, layout.D] if raw.intercept else np.zeros(parts.shape[:2], objective.dtype)
-    path = Path(values, parts[:, :, : layout.D], b.copy(), objectives, n_iters, gaps)
-    path.losses, path.null_loss, path.classes = losses, start.loss, classes
-    path.feature_names = names
-    return path
+        try:
+            for j in order:
+                penalty = like.with_strengths(like.l2 / values[j], like.l1 / values[j])
+                solution = trail.to(penalty)
+                w = objective.raw(solution.w) if standardize else solution.w
+                parts[j] = raw.by_class(raw.centred(w, fixed), objective.dtype)
+                objectives[j], n_iters[j] = solution.value, solution.n_iter
+                losses[j] = solution.value - penalty.value(layout.weights(solution.w))
+                gaps[j] = start.gap(solution, penalty)
+                done += 1
+                for observe in observers:
+                    observe(done, n)
+        except BaseException as error:  # such as Ctrl-C, or a file that was shortened
+            error.path = path(np.sort(np.array(order[:done], np.intp)))  # type: ignore[attr-defined]
+            error.add_note(f"{done} of {n} models were finished; this error's attribute `path` has them.")
+            raise
+    return path(slice(None))
 
 
 class _Given(NamedTuple):
@@ -314,8 +330,8 @@ class _Given(NamedTuple):
         objective.penalty = like
         return objective, classes, getattr(named, "feature_names_in_", None)
 
-    def in_chunks(self, chunks: Chunks) -> tuple[Any, Array, Array | None]:
-        found, sample = chunks.look()
+    def in_pieces(self, pieces: Pieces) -> tuple[Any, Array, Array | None]:
+        found, sample = pieces.look()
         problem = problem_of_pieces(
             found,
             self.penalty,
@@ -324,11 +340,10 @@ class _Given(NamedTuple):
             fit_intercept=self.fit_intercept or self.standardize,
             n_threads=self.n_threads,
         )
-        objective: Any = ChunksObjective.of(chunks, problem, sample)
+        objective: Any = pieces.objective(problem, sample)
         if self.standardize:
-            scaling, penalty = Scaling.of_pieces(map(moments, chunks.pieces())), objective.penalty
-            objective = StandardisedObjective(objective.bare(), penalty, scaling, intercept=self.fit_intercept)
-        return objective, found.classes, None if chunks.names is None else np.array(chunks.names, object)
+            objective = standardised_pieces(pieces, objective, intercept=self.fit_intercept)
+        return objective, found.classes, None if pieces.names is None else np.array(pieces.names, object)
 
 
 class Start:

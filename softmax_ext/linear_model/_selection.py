@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from functools import partial
 from numbers import Integral
@@ -30,10 +30,11 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import _check_method_params, _check_sample_weight, _deprecate_positional_args
 
+from .._fit.held_out import Models
 from .._fit.observers import FitObserver, fits_callbacks, fits_progress
 from .._fit.prediction import PredictionMixin
 from .._fit.readable import are_probabilities, finite_offset
-from .._fit.scaling import standardised
+from .._fit.scaling import standardised, standardised_pieces
 from .._fit.scikit_learn import CONSTRAINTS, SOLVERS, VERSION, CallbackSupportMixin, check_solver, deprecated
 from .._fit.training_data import check_data
 from .._fit.warning import warn
@@ -41,11 +42,12 @@ from .._inputs.rows import Rows
 from .._objective.binomial import objective_of
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
-from ..chunks import Chunks
-from ._folds import Beside, Fold, Models, fold_scores, with_classes
+from .._objective.pieces import Pieces
+from ._folds import Beside, Fold, fold_scores, with_classes
 from ._grid import Fits, Grid, check_values_of_C, one_standard_error
 from ._interchange import InterchangeMixin
 from ._logistic import LogisticRegression
+from ._pieces import Summed, Sweep
 
 __all__ = ["LogisticRegressionCV"]
 
@@ -78,14 +80,16 @@ class LogisticRegressionCV(
         Whether there is an intercept.
     cv : int, splitter or iterable, optional
         Folds, by default five stratified ones. Each item of an iterable is a pair of arrays of row numbers: the rows to
-        train on, which count as often as they are named, and the held-out rows.
+        train on, which count as often as they are named, and the held-out rows. Chunks take a number n, by default 5,
+        which means that row i of all chunks is held out by fold i modulo n; or an iterable.
     dual : bool, default False
         As in `LogisticRegression`.
     penalty : {"l1", "l2", "elasticnet"}, optional
         As in scikit-learn, where it is deprecated since 1.8: use `l1_ratios`.
     scoring : str or callable, optional
         A scorer's name, or ``scorer(estimator, X, y)``, where greater is better. None is accuracy, weighted by
-        `sample_weight`. From scikit-learn 1.11 on the default will be "neg_log_loss".
+        `sample_weight`. From scikit-learn 1.11 on the default will be "neg_log_loss". Chunks take accuracy,
+        "neg_log_loss", and scorers of predicted labels.
     solver : {"lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"}, default "lbfgs"
         As in `LogisticRegression`, without the solvers of mini-batches.
     tol : float >= 0, default 1e-4
@@ -156,9 +160,8 @@ class LogisticRegressionCV(
     ------
     ValueError
         By `fit`, where scikit-learn raises it, if y holds probabilities, and if all rows that a fold trains on, or all
-        its held-out rows, have the weight 0.
-    TypeError
-        By `fit`, for chunks.
+        its held-out rows, have the weight 0; for chunks also if `cv` is a splitter, or `scoring` does not follow from
+        sums over the rows.
 
     See Also
     --------
@@ -177,6 +180,10 @@ class LogisticRegressionCV(
 
     scikit-learn's own scorers only ask for predictions, which are computed for some rows at a time. For other scorers
     the held-out rows of one fold are copied.
+
+    All fits to chunks go side by side, those with an L1 penalty, too, and each pass over the chunks serves all that ask
+    at the time. So does one pass the scores of all models. If the fits are broken off, by an error while reading or by
+    Ctrl-C, `coefs_paths_` has the models that are finished, and NaN for the others, in the shape that is not legacy.
 
     References
     ----------
@@ -260,13 +267,14 @@ class LogisticRegressionCV(
         self.callback = callback
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, offset: Any = None, **params: Any) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None, **params: Any) -> Self:
         """Choose C, and fit the model.
 
         Parameters
         ----------
-        X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D)
-            Samples, read or converted as by `LogisticRegression.fit`.
+        X : array_like, data frame, or scipy.sparse array or matrix, shape (N, D); or Chunks
+            Samples, read or converted as by `LogisticRegression.fit`. Chunks, of `softmax_ext.chunks`, bring their own
+            labels, weights and offsets.
         y : array_like, shape (N,)
             Labels of at least two classes. A class that a fold lacks has a row of coefficients all the same.
         sample_weight : array_like, shape (N,), optional
@@ -287,11 +295,10 @@ class LogisticRegressionCV(
         l1_ratios, ratios = self._l1_ratios()
         legacy = self._legacy()
         scorer = self._scoring()
-        if isinstance(X, Chunks):
-            raise TypeError(
-                "LogisticRegressionCV needs X in memory, or mapped into it (numpy.memmap), got Chunks: take "
-                "LogisticRegression(C=...), which fits them, and a part of the rows to choose C by"
-            )
+        if isinstance(X, Pieces):
+            if params or not (y is None and sample_weight is None and offset is None):
+                raise TypeError(f"y, sample_weight and offset are in {X.kind}: call fit(X), without them")
+            return self._fit_pieces(X, l1_ratios, ratios, legacy, Summed.of(scorer, self.scoring))
         if are_probabilities(y):
             raise ValueError(
                 f"y holds probabilities, of shape {np.shape(y)}, and folds are scored by labels: pass "
@@ -314,35 +321,67 @@ class LogisticRegressionCV(
                 if scorer is None or "sample_weight" in score_params:
                     fold.check_scored(bare_weight, number)
         grid = Grid(Cs, len(ratios), folds, rows.s)
-        different = list(dict.fromkeys(ratios))
         layout = Parameters.of_model(len(self.classes_), X.shape[1], bool(self.fit_intercept))
         objective: Any
         if self.standardize:
             objective = standardised(rows, layout, bare_weight, self.n_threads)
-            layout = objective.inner.parameters
-            self.mean_, self.scale_ = objective.scaling.mean, objective.scaling.scale
         else:
             objective = objective_of(rows, layout, Penalty(), n_threads=self.n_threads)
         with ExitStack() as stack:
-            observers = [self.callback] if self.callback is not None else []
-            if self.verbose:
-                observers.append(stack.enter_context(fits_progress()))
+            more: list[FitObserver] = []
             if hasattr(self, "_skl_callbacks"):
-                observers.append(
-                    stack.enter_context(fits_callbacks(self, X, y, sample_weight, grid.fits * len(different)))
-                )
-            found = {
-                r: self._fit_all(grid._replace(l1_ratio=r), objective, layout, observers, (i, len(different)))
-                for i, r in enumerate(different)
-            }
-        paths = np.stack([found[r].parts(layout, rows.dtype, r > 0) for r in ratios], axis=1)
-        self.Cs_ = Cs
-        self.l1_ratios_ = np.array([None]) if l1_ratios is None else np.asarray(l1_ratios)
+                fits = grid.fits * len(set(ratios))
+                more.append(stack.enter_context(fits_callbacks(self, X, y, sample_weight, fits)))
+            found, paths = self._fit_ratios(grid, objective, l1_ratios, ratios, more)
         scores = self._score_all(grid, paths, rows, y, scorer, bare_weight, score_params)
-        chosen = self._choose(grid, scores, paths, found, ratios, layout, rows.dtype)
-        n_iter = np.stack([found[r].n_iter for r in ratios], axis=1)
-        self._shape(legacy, l1_ratios is None, chosen, scores, paths, n_iter)
-        return self
+        return self._finish(grid, scores, paths, [found[r] for r in ratios], legacy)
+
+    def _fit_pieces(
+        self, pieces: Pieces, l1_ratios: Array | None, ratios: list[float], legacy: bool, summed: Summed
+    ) -> Self:
+        Cs, sweep = self._values_of_C(), Sweep.of(self, pieces, summed)
+        grid, objective = Grid(Cs, len(ratios), range(sweep.folds.n)), sweep.objective
+        of: Any = objective
+        if self.standardize:
+            of = standardised_pieces(pieces, objective, intercept=bool(self.fit_intercept))
+        found, paths = self._fit_ratios(grid, of, l1_ratios, ratios)
+        return self._finish(grid, sweep.scores(paths), paths, [found[r] for r in ratios], legacy)
+
+    def _fit_ratios(
+        self,
+        grid: Grid,
+        objective: Any,
+        l1_ratios: Array | None,
+        ratios: list[float],
+        more: Iterable[FitObserver] = (),
+    ) -> tuple[dict[float, Fits], Array]:
+        """Return the fits for each l1 ratio, and the coefficients of all folds' models.
+
+        If fits are broken off, `coefs_paths_` has the models that are finished, and NaN for the others.
+        """
+        layout = objective.parameters
+        if self.standardize:
+            layout = objective.inner.parameters
+            self.mean_, self.scale_ = objective.scaling.mean, objective.scaling.scale
+        self.Cs_ = grid.Cs
+        self.l1_ratios_ = np.array([None]) if l1_ratios is None else np.asarray(l1_ratios)
+        different = list(dict.fromkeys(ratios))
+        found = {r: Fits.empty(grid._replace(l1_ratio=r), layout) for r in different}
+
+        def paths() -> Array:
+            return np.stack([found[r].parts(objective.dtype) for r in ratios], axis=1)
+
+        try:
+            with ExitStack() as stack:
+                observers = [*([] if self.callback is None else [self.callback]), *more]
+                if self.verbose:
+                    observers.append(stack.enter_context(fits_progress()))
+                for i, r in enumerate(different):
+                    self._fit_all(grid._replace(l1_ratio=r), objective, found[r], observers, (i, len(different)))
+        except BaseException:
+            self.coefs_paths_: Any = paths()
+            raise
+        return found, paths()
 
     def _l1_ratios(self) -> tuple[Array | None, list[float]]:
         """Return the l1 ratios as given, or None, and those to fit; warn and raise as scikit-learn does."""
@@ -419,15 +458,14 @@ class LogisticRegressionCV(
         return {}, params if sample_weight is None else {**params, "sample_weight": sample_weight}
 
     def _fit_all(
-        self, grid: Grid, objective: Any, layout: Parameters, observers: list[FitObserver], part: tuple[int, int]
-    ) -> Fits:
-        """Return the fits of each fold and of all rows at each C; warn once of all that did not converge.
+        self, grid: Grid, objective: Any, found: Fits, observers: list[FitObserver], part: tuple[int, int]
+    ) -> None:
+        """Fit each fold and all rows at each C; warn once of all that did not converge.
 
         `part` is the index of the l1 ratio, and how many there are.
         """
         method, not_converged = SOLVERS[self.solver]
         objective.penalty = Penalty()
-        found = Fits.empty(grid, layout)
         failed: list[str] = []
         with closing(grid.fit(objective, method, self.tol, self.max_iter)) as fits:  # ends all running fits at Ctrl-C
             for done, (j, f, solution) in enumerate(fits, start=1):
@@ -444,7 +482,6 @@ class LogisticRegressionCV(
                 f"convergence (max_iter={self.max_iter}), leave out the weakest penalties, or scale X.",
                 ConvergenceWarning,
             )
-        return found
 
     def _score_all(
         self,
@@ -489,23 +526,18 @@ class LogisticRegressionCV(
                 scores[f, a] = list(scored)
         return scores
 
-    def _choose(
-        self,
-        grid: Grid,
-        scores: Vector,
-        paths: Array,
-        found: dict[float, Fits],
-        ratios: list[float],
-        layout: Parameters,
-        dtype: np.dtype[Any],
-    ) -> tuple[float, float | None]:
-        """Choose C and the l1 ratio, and return them; set the coefficients and the report of the fits."""
-        D, total = layout.D, scores.sum(axis=0)
+    def _finish(self, grid: Grid, scores: Vector, paths: Array, found: list[Fits], legacy: bool) -> Self:
+        """Choose C and the l1 ratio, and set all attributes but those of the data; `found` has the fits of each ratio.
+
+        The shapes of some depend on `legacy`.
+        """
+        layout, dtype = found[0].layout, paths.dtype
+        D, total, ratios = layout.D, scores.sum(axis=0), [fits.l1_ratio for fits in found]
         if self.refit:
             j, a = np.unravel_index(np.argmax(total.T), total.T.shape)
             if self.refit == "one_se":
                 j = np.intp(one_standard_error(scores[:, a], grid.Cs, int(j)))
-            w = found[ratios[a]].whole[j]
+            w = found[a].whole[j]
             coefficients = layout.by_class(layout.centred(w, ratios[a] > 0), dtype)
             chosen = float(grid.Cs[j]), self.l1_ratios_[a]
         else:
@@ -516,7 +548,7 @@ class LogisticRegressionCV(
             chosen = float(np.mean(grid.Cs[best])), mean
         self.coef_ = coefficients[:, :D].copy()
         self.intercept_ = coefficients[:, D].copy() if layout.intercept else np.zeros(layout.count, dtype)
-        all_of = list(found.values())
+        all_of = list({fits.l1_ratio: fits for fits in found}.values())
         failed = sum(int(np.count_nonzero(~fits.converged)) for fits in all_of)
         self.converged_ = not failed
         iterations = sum(int(fits.n_iter.sum() + fits.whole_n_iter.sum()) for fits in all_of)
@@ -524,29 +556,17 @@ class LogisticRegressionCV(
             f"{grid.fits * len(all_of)} fits, {iterations} iterations, {failed} not converged\n"
             f"largest gradient component of any: {max(float(fits.gradient.max()) for fits in all_of):.3g}"
         )
-        return chosen
-
-    def _shape(
-        self,
-        legacy: bool,
-        without_l1: bool,
-        chosen: tuple[float, float | None],
-        scores: Vector,
-        paths: Array,
-        n_iter: Array,
-    ) -> None:
-        """Set the attributes whose shapes depend on `use_legacy_attributes`."""
         C, l1_ratio = chosen
+        n_iter = np.stack([fits.n_iter for fits in found], axis=1)
         self.C_: Any
         self.l1_ratio_: Any
         self.scores_: Any
-        self.coefs_paths_: Any
         if not legacy:
             self.C_, self.l1_ratio_ = C, float(l1_ratio or 0.0)
             self.scores_, self.coefs_paths_, self.n_iter_ = scores, paths, n_iter
-            return
+            return self
         count = paths.shape[3]
-        last: Any = 0 if without_l1 else slice(None)  # keeps the axis of the l1 ratios, or drops it
+        last: Any = 0 if self.l1_ratios_[0] is None else slice(None)  # keeps the axis of the l1 ratios, or drops it
         classes = self.classes_[-count:] if count > 1 else self.classes_[1:]
         self.C_, self.l1_ratio_ = np.full(count, C), np.array([l1_ratio] * count)
         by_C = scores.transpose(0, 2, 1)[..., last]
@@ -554,15 +574,18 @@ class LogisticRegressionCV(
         each = paths.transpose(3, 0, 2, 1, 4)[:, :, :, last]
         self.coefs_paths_ = dict(zip(classes, each, strict=True))
         self.n_iter_ = n_iter.transpose(0, 2, 1)[np.newaxis, ..., last]
+        return self
 
     @_deprecate_positional_args(version="1.11")  # type: ignore[untyped-decorator]
-    def score(self, X: Any, y: Any, *, sample_weight: Any = None, offset: Any = None, **score_params: Any) -> float:
+    def score(
+        self, X: Any, y: Any = None, *, sample_weight: Any = None, offset: Any = None, **score_params: Any
+    ) -> float:
         """Return the score of samples by `scoring`, accuracy by default.
 
         Parameters
         ----------
-        X : array_like, data frame or sparse, shape (N, D)
-            Samples.
+        X : array_like, data frame or sparse, shape (N, D); or Chunks
+            Samples. Chunks bring their own labels, weights and offsets, and their score is the accuracy.
         y : array_like, shape (N,)
             Labels of the samples.
         sample_weight : array_like, shape (N,), optional
@@ -578,6 +601,13 @@ class LogisticRegressionCV(
             The score, where greater is better.
         """
         _raise_for_params(score_params, self, "score")
+        if isinstance(X, Pieces):
+            if self.scoring not in (None, "warn", "accuracy"):
+                raise ValueError(
+                    f"the score of {X.kind} is the accuracy, and scoring={self.scoring!r}: compute that from "
+                    "predict_proba(X)"
+                )
+            return float(super().score(X, y, sample_weight, offset))
         if sample_weight is not None:
             score_params = {**score_params, "sample_weight": sample_weight}
         if _routing_enabled():
