@@ -8,7 +8,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.linear_model import LogisticRegression as Sklearn
 
 from softmax_ext import SoftmaxObjective, optim
-from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.linear_model import LogisticRegression, fit_many
 
 from .common import SHAPES, make
 
@@ -27,6 +27,26 @@ class Fit:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scikit-learn's fits do not converge
             self.Model().fit(self.X, self.y)
+
+
+class Many:
+    """200 fits of 80 x 384 samples in ten classes: one after the other, and side by side."""
+
+    params = (["float32", "float64"], ["loop", "fit_many", "scikit-learn"])
+    param_names = ("dtype", "by")
+
+    def setup(self, dtype, by):
+        rng = np.random.default_rng(0)
+        centres, y = rng.standard_normal((10, 384)), np.repeat(np.arange(10), 8)
+        self.tasks = [((0.3 * centres[y] + rng.standard_normal((80, 384))).astype(dtype), y) for _ in range(200)]
+
+    def time_200_fits(self, dtype, by):
+        if by == "fit_many":
+            fit_many(LogisticRegression(), self.tasks)
+            return
+        Model = LogisticRegression if by == "loop" else Sklearn
+        for X, y in self.tasks:
+            Model().fit(X, y)
 
 
 class FitMemory:

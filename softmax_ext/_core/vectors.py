@@ -68,6 +68,7 @@ def combinations(rows: Array, shares: Array, n_threads: int = 1) -> Vector:
     if kernels is None:
         return np.asarray(shares.T @ rows.astype(np.float64, copy=False))
     found = np.empty((shares.shape[1], rows.shape[1]))
+    n_threads = _team(rows.size * shares.shape[1] // 8, n_threads)
     kernels.rows_combine(rows, shares, found, np.empty((n_threads, kernels.combine_space(len(rows)))), n_threads)
     return found
 

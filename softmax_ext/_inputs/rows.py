@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .csr import CSR
-from .dtypes import COMPUTES_IN, NARROW
+from .dtypes import COMPUTES_IN, F4, F8, INDEX, NARROW, is_native
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -72,6 +72,16 @@ class Rows:
             s = np.concatenate([part.weights() for part in parts])
         targets = np.concatenate([part.targets for part in parts])
         return cls.of(_stacked([part.X for part in parts]), targets, s, first.where, offset=offset)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether these are an array and labels of which a kernel can read all where it lies, without offsets."""
+        X, y, s = self.X, self.y, self.s
+        if type(X) is not np.ndarray or y is None or self.Y is not None or self.offset is not None:
+            return False
+        if (X.dtype != F4 and X.dtype != F8) or not is_native(X, X.dtype) or y.dtype != INDEX:
+            return False
+        return s is None or (s.dtype == F8 and s.flags.carray)
 
     @property
     def D(self) -> int:

@@ -65,7 +65,7 @@ def check_problem(
     if y.ndim == 2:
         Y = _check_probabilities(y, N, K)
     else:
-        labels = _check_labels(y, N, K)
+        labels = check_labels(y, N, K)
     m = float(N)
     if sample_weight is not None or class_weight is not None:
         s, m = check_weights(sample_weight, class_weight, labels, N, K)
@@ -159,7 +159,7 @@ def check_parameters(
     return contiguous(W, dtype), b
 
 
-def _check_labels(y: Array, N: int, K: int) -> npt.NDArray[np.intp]:
+def check_labels(y: Array, N: int, K: int) -> npt.NDArray[np.intp]:
     """Return a checked copy of the labels as intp, since another thread may write to the caller's array later."""
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise _wrong_labels(y)

@@ -77,10 +77,11 @@ def easing(parameters: Parameters, penalty: Penalty, mean_squares: Vector, N: in
     penalty is the same for all features, since features that are nearly always 0 would go astray with one in
     proportion to the features' squares; see "An extra penalty at the start" in docs/notes.md.
     """
-    D, squares = parameters.D, np.sort(mean_squares[: parameters.D])
+    D, squares = parameters.D, mean_squares[: parameters.D]
     own, unit = float(penalty.diagonal(D).mean()), DAMPING * undecided(parameters.K)
     if EASY_ROWS * parameters.size <= N or not own < unit * squares.max(initial=0.0) < np.inf:
         return None
+    squares = np.sort(squares)
     squares = squares[np.searchsorted(squares, 0.0, "right") :]
     strength = unit * float(squares[(len(squares) - 1) // 2 : len(squares) // 2 + 1].mean())  # times the median
     if own >= strength:

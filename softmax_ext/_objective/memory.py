@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from .. import reference
 from .._core import dispatch, threads
 from .._core.plan import hessian_plan, plan
 from .._core.run import run
@@ -26,8 +25,9 @@ from .._inputs.csr import CSR, is_sparse
 from .._inputs.dtypes import native
 from .._inputs.rows import Rows
 from .._inputs.scalars import check_positive_number
-from .._inputs.validation import check_block, check_offset, check_problem, count_classes
+from .._inputs.validation import check_block, check_labels, check_offset, check_problem, count_classes
 from ..functional import predict_proba
+from . import plain
 from .fisher import POOL, Easing, Fisher, easing
 from .function import Function, Kept
 from .parameters import Parameters
@@ -151,17 +151,23 @@ class SoftmaxObjective:
         if Y is not None:
             check_block(Y, 0)
             Y = native(Y, given.dtype)
-        self.dtype, self.m = given.dtype, given.m
         added = self._checked_offset(offset, given.X.shape[0], K)
         added = None if added is None else native(added, given.dtype)
-        self._rows = Rows(given.X, given.y, Y, given.s, offset=added)
-        self._curving = self._rows.curving()
-        self._kept = Kept()
+        rows = Rows(given.X, given.y, Y, given.s, offset=added)
+        layout = Parameters(K, given.X.shape[1], bool(fit_intercept), self._binary)
+        self._begin(rows, given.m, layout, penalty, m, n_threads)
+
+    def _begin(
+        self, rows: Rows, total: float, layout: Parameters, penalty: Penalty, m: float | None, n_threads: int | None
+    ) -> None:
+        """Set the attributes, from rows that have been checked, with the sum of their weights."""
+        self.dtype, self.m = rows.dtype, total
+        self._rows, self._curving, self._kept = rows, rows.curving(), Kept()
         self._part = 1.0  # Σ s of these samples over m, which is Σ s of all data if these samples are a part of them
         if m is not None:
             self._part, self.m = self.m / check_positive_number(m, "m"), float(m)
-        self.N, self.D = given.X.shape
-        self.parameters = Parameters(K, self.D, bool(fit_intercept), self._binary)
+        self.N, self.D = rows.X.shape
+        self.parameters = layout
         penalty.factors(self.D)  # raises if the penalty has another number of factors
         self.penalty = penalty
         self.n_threads = threads.effective(n_threads)
@@ -177,6 +183,12 @@ class SoftmaxObjective:
         n_threads: int | None = None,
     ) -> Self:
         """Return the objective of rows with complete weights; `parameters` must have the layout of this class."""
+        total = rows.total
+        if rows.in_place and 0 < total < np.inf:  # what these need of the checks; an objective has labels of its own
+            found = cls.__new__(cls)
+            labels = check_labels(rows.targets, len(rows), parameters.K)
+            found._begin(replace(rows, y=labels), total, parameters, penalty, m, n_threads)
+            return found
         return cls(
             rows.X,
             rows.targets,
@@ -241,7 +253,7 @@ class SoftmaxObjective:
         """Return f(w) and its gradient, (size,) float64."""
         w, penalty = steady(self.parameters.vector(w)), self.penalty
         if dispatch.kernels is None:
-            value, grad = self._reference_value_and_grad(w)
+            value, grad = plain.value_and_grad(self._rows, self.parameters, w, self._part)
             penalty.add_gradient(self.parameters.weights(w), self.parameters.weights(grad))
             return value + self._penalty_at(w), grad
         function = self._kept.take(self.n_threads, self._function)
@@ -301,13 +313,6 @@ class SoftmaxObjective:
         way, doubles = self._plan(False), self._transposing
         return Function(self._rows, self.parameters, way, self.m, n_threads=self.n_threads, doubles=doubles)
 
-    def _reference_value_and_grad(self, w: Vector) -> tuple[float, Vector]:
-        """Return the loss without the penalty, and its gradient, from the reference."""
-        W, b = self.parameters.split(w, self.dtype)
-        rows, part = self._rows, self._part
-        loss, dW, db = reference.loss_grad(rows.X, rows.targets, W, b, sample_weight=rows.s, offset=rows.offset)
-        return loss * part, self.parameters.gradient(dW, db) * part
-
     def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Vector:
         """Return the Hessian at w times v, (size,) float64, by one pass with three matrix products."""
         parameters = self.parameters
@@ -318,13 +323,7 @@ class SoftmaxObjective:
         V, c = parameters.split(v, self.dtype)
         dV, dc = np.empty_like(W), None if b is None else np.empty_like(b)
         if dispatch.kernels is None:
-            X = reference.float64(self._rows.X)
-            zeros = np.zeros(self.K)
-            S = reference.softmax(reference.scores(X, W, b, self._rows.offset))
-            mass = self._rows.mass()
-            mass = np.ones(self.N) if mass is None else mass
-            dV, dc = reference.hessian_product(X, S, V, zeros if c is None else c, self._rows.weights(), mass)
-            dV, dc = dV * self._part, dc * self._part
+            dV, dc = plain.hessian_product(self._rows, W, b, V, c, self._part)
         else:
             self._run(dispatch.kernels.HessianProduct(W, b, V, c, dV, dc, self.m), hessian=True)
         product = parameters.gradient(dV, None if b is None else dc)
@@ -339,9 +338,14 @@ class SoftmaxObjective:
         float32: those are summed in float32 if that changes a step of Newton's method little.
         """
         w = self.parameters.vector(w)
-        H = self._reference_hessian(w) if dispatch.kernels is None else self._whole_hessian(steady(w))
+        H = self._plain_hessian(w) if dispatch.kernels is None else self._whole_hessian(steady(w))
         self.penalty.add_hessian(self.parameters, H)
         return H
+
+    def _plain_hessian(self, w: Vector) -> Vector:
+        """Return the Hessian of the loss from the reference."""
+        S = self._posterior(self._rows, *self.parameters.split(w, self.dtype))
+        return plain.hessian(self._curving, self.parameters, S, self.m)
 
     def _whole_hessian(self, w: Vector) -> Vector:
         """Return the Hessian of the loss, without the penalty."""
@@ -386,15 +390,6 @@ class SoftmaxObjective:
         H /= float(self._rows.weights()[step].sum())
         return H
 
-    def _reference_hessian(self, w: Array) -> Vector:
-        """Return the Hessian of the loss from the reference, in the order of w."""
-        parameters, s = self.parameters, self._curving.weights()
-        S = self._posterior(self._rows, *parameters.split(w, self.dtype))
-        H = reference.hessian(self._augmented(slice(None)), S, s).reshape(self.size, self.size) * (s.sum() / self.m)
-        order = parameters.flat(np.arange(parameters.size).reshape(parameters.count, -1), np.intp)
-        matrix: Vector = H[np.ix_(order, order)]
-        return matrix
-
     def evaluate(self, w: npt.ArrayLike) -> Evaluation:
         """Return f(w), each sample's loss and the accuracy, from one pass."""
         w = self.parameters.vector(w)
@@ -413,12 +408,7 @@ class SoftmaxObjective:
         highest.
         """
         if dispatch.kernels is None:
-            y, targets = self._rows.y, self._rows.targets
-            Z = reference.scores(reference.float64(self._rows.X), W, b, self._rows.offset)
-            if losses is not None:
-                losses[:, 0] = reference.losses(Z, targets)
-                losses[:, 1] = 0 if y is None else Z.max(axis=1) - Z[np.arange(self.N), y]
-            return reference.loss(Z, targets, self._rows.s) * self._part
+            return plain.loss(self._rows, W, b, losses) * self._part
         W, b = self._modelled(W, b)
         return self._run(dispatch.kernels.LossGrad(W, b, None, None, self.m, losses=losses))
 
@@ -457,14 +447,6 @@ class SoftmaxObjective:
     def _penalty_at(self, w: Array) -> float:
         """Return the penalty's value at w."""
         return self.penalty.value(self.parameters.weights(w), self.n_threads)
-
-    def _augmented(self, rows: slice) -> Vector:
-        """Return some rows of X as an array, with a column of ones if there is an intercept."""
-        X = self._rows.X[rows]
-        augmented = np.empty((len(X), self.parameters.each))
-        augmented[:, : self.D] = X.scipy(np.float64).toarray() if isinstance(X, CSR) else X
-        augmented[:, self.D :] = 1
-        return augmented
 
     def _posterior(self, rows: Rows, W: Array, b: Array | None) -> Array:
         """Return the posterior of some samples for the classes that have parameters, (n, count)."""

@@ -1,0 +1,136 @@
+"""`fit_many`: the bits of single fits, whatever the tasks and the number of threads, and errors that name the task."""
+
+import signal
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+
+from softmax_ext.linear_model import LogisticRegression, fit_many
+
+RESULTS = ("coef_", "intercept_", "classes_", "n_iter_", "loss_curve_", "gap_", "violation_", "predicted_decrease_")
+
+
+def task(seed, N=80, D=60, K=5, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    y = np.arange(N) % K
+    return (rng.standard_normal((K, D))[y] + 2 * rng.standard_normal((N, D))).astype(dtype), y
+
+
+def assert_same(model, other):
+    for name in RESULTS:
+        assert hasattr(model, name) == hasattr(other, name)
+        if hasattr(model, name):
+            np.testing.assert_array_equal(getattr(model, name), getattr(other, name), err_msg=name)
+    assert model.convergence_report_ == other.convergence_report_
+    assert {**model.get_params(), "random_state": None} == {**other.get_params(), "random_state": None}
+
+
+ESTIMATORS = {
+    "default": LogisticRegression(),
+    "weak": LogisticRegression(C=1e4, max_iter=30),
+    "newton": LogisticRegression(solver="newton-cg"),
+    "l1": LogisticRegression(solver="saga", l1_ratio=1, C=0.5),
+    "scaled": LogisticRegression(standardize=True),
+    "batches": LogisticRegression(solver="adam", epochs=2, random_state=np.random.RandomState(3)),
+}
+
+
+@pytest.mark.pairs
+@pytest.mark.parametrize("n_jobs", [1, 2, 3, None])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "weights", "two classes", "soft"])
+@pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_many_fits_have_the_bits_of_single_fits(isa, dtype, estimator, kind, n_jobs):
+    tasks = [task(seed, K=2 if kind == "two classes" else 5, dtype=dtype) for seed in range(6)]
+    if kind == "sparse":
+        tasks = [(scipy.sparse.csr_array(X * (X > 0)), y) for X, y in tasks]
+    elif kind == "weights":
+        tasks = [(X, y, np.random.default_rng(0).uniform(0, 2, len(y))) for X, y in tasks]
+    elif kind == "soft":
+        tasks = [(X, np.eye(5)[y] * 0.8 + 0.04) for X, y in tasks]
+    found = fit_many(estimator, tasks, n_jobs=n_jobs)
+    assert type(found) is list and len(found) == 6
+    for model, arguments in zip(found, tasks, strict=True):
+        assert_same(model, clone(estimator).fit(*arguments))
+    assert not hasattr(estimator, "coef_")
+
+
+def test_a_mapping_names_its_models():
+    tasks = {name: task(seed) for seed, name in enumerate(["b", "a", ("c", 1)])}
+    found = fit_many(LogisticRegression(), tasks)
+    assert list(found) == list(tasks)
+    for name, model in found.items():
+        assert_same(model, LogisticRegression().fit(*tasks[name]))
+
+
+def test_an_iterable_is_read_while_models_are_fitted():
+    read, begun = [], []
+    estimator = LogisticRegression(callback=lambda *_: begun.append(len(read)) and False)
+
+    def tasks():
+        for seed in range(5):
+            read.append(seed)
+            yield task(seed)
+
+    assert len(fit_many(estimator, tasks(), n_jobs=1)) == 5
+    assert begun[0] == 1 and begun[-1] == 5
+
+
+def test_no_task_gives_no_model():
+    assert fit_many(LogisticRegression(), []) == [] and fit_many(LogisticRegression(), {}) == {}
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+@pytest.mark.parametrize("named", [False, True])
+def test_an_error_names_the_task(named, n_jobs):
+    tasks = [task(seed) for seed in range(4)]
+    tasks[2] = tasks[2][0], np.zeros(80, int)
+    given = dict(zip("abcd", tasks, strict=True)) if named else tasks
+    before = threading.active_count()
+    with pytest.raises(ValueError, match=r"^task 'c': .* at least 2 classes" if named else r"^task 2: "):
+        fit_many(LogisticRegression(), given, n_jobs=n_jobs)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        ({"estimator": LogisticRegression}, TypeError, "estimator must be softmax_ext.linear_model.LogisticRegression"),
+        ({"n_jobs": 0}, ValueError, "n_threads must not be 0"),
+        ({"tasks": [task(0)[0]]}, TypeError, "task 0: .*argument"),
+        ({"tasks": 3}, TypeError, "iterable"),
+    ],
+)
+def test_arguments_are_checked(arguments, error, words):
+    with pytest.raises(error, match=words):
+        fit_many(**{"estimator": LogisticRegression(), "tasks": [task(0)]} | arguments)
+
+
+def test_fits_that_do_not_converge_warn_once():
+    tasks = {name: task(seed) for seed, name in enumerate("abcdef")}
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        fit_many(LogisticRegression(max_iter=2), tasks)
+    (warning,) = seen
+    assert warning.category is ConvergenceWarning and warning.filename == __file__
+    assert str(warning.message).startswith("6 of 6 tasks ('a', 'b', 'c', ...), the first: lbfgs failed to converge")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent SIGINT there")
+def test_ctrl_c_ends_all_threads():
+    def tasks():
+        for seed in range(10**6):
+            if seed == 20:
+                signal.raise_signal(signal.SIGINT)
+            yield task(seed)
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        fit_many(LogisticRegression(), tasks(), n_jobs=2)
+    assert threading.active_count() == before
