@@ -87,6 +87,51 @@ def test_every_kind_of_data_gives_the_same_inference(K, kind, tmp_path):
     same(ours.null_log_likelihood, reference.null_log_likelihood, rtol=1e-5)
 
 
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("offset", [True, False])
+@pytest.mark.parametrize("kind", ["dense", "csr", "soft", "chunks", "csr chunks", "soft chunks"])
+@pytest.mark.parametrize("K", [2, 3])
+def test_the_sandwich_is_that_of_its_formula(K, kind, offset, intercept, monkeypatch):
+    from softmax_ext import chunks, reference
+    from softmax_ext._objective import scores
+
+    monkeypatch.setattr(scores, "BLOCK", 400)  # some rows at a time
+    (X, y), rng = data(K), np.random.default_rng(1)
+    s, added = rng.integers(0, 3, len(y)) + 0.5, rng.standard_normal((len(y), K)) if offset else None
+    Y = np.eye(K)[y] if "soft" not in kind else 0.7 * np.eye(K)[y] + rng.dirichlet(np.ones(K), len(y))
+    targets, rows = Y if "soft" in kind else y, scipy.sparse.csr_array(X) if "csr" in kind else X
+    parts = [slice(i, i + 150) for i in range(0, len(y), 150)]
+    given = (rows, targets, s, added)
+    if "chunks" in kind:
+        each = [tuple(None if one is None else one[part] for one in given) for part in parts]
+        given = (chunks.from_iterable(lambda: each),)
+    found = LogisticRegression(C=np.inf, fit_intercept=intercept).inference(*given, cov_type="HC0").against(0)
+    Z = np.column_stack([X, np.ones(len(y))]) if intercept else X
+    W = np.vstack([np.zeros(Z.shape[1]), found.estimate])
+    S = reference.softmax(reference.scores(Z, W, None, added))
+    mass = Y.sum(axis=1, keepdims=True)
+    R = (S * mass - Y)[:, 1:]
+    g = (R[:, :, np.newaxis] * Z[:, np.newaxis, :]).reshape(len(y), -1)
+    size = Z.shape[1] * (K - 1)
+    H = reference.hessian(Z, S[:, 1:], s * mass[:, 0]).reshape(size, size) * (s * mass[:, 0]).sum()
+    bread = np.linalg.inv(H)
+    same(found.covariance, bread @ (g.T * s @ g) @ bread, rtol=1e-5, atol=1e-7)
+    assert "HC0" in found.note
+
+
+def test_the_sandwich_is_that_of_statsmodels_and_not_for_penalties():
+    discrete = pytest.importorskip("softmax_ext.discrete")
+    X, y = data(3)
+    exog = np.column_stack([X, np.ones(len(y))])
+    want = discrete.MNLogit(y, exog).fit(disp=0, cov_type="HC0")
+    found = LogisticRegression(C=np.inf).inference(X, y, cov_type="HC0").against(0)
+    same(found.std_error, want.bse.T)
+    with pytest.raises(ValueError, match=r"'HC0' is for C=np.inf"):
+        LogisticRegression().inference(X, y, cov_type="HC0")
+    with pytest.raises(ValueError, match="cov_type must be one of 'nonrobust', 'HC0', got 'HC7'"):
+        LogisticRegression(C=np.inf).inference(X, y, cov_type="HC7")
+
+
 def test_a_cluster_gives_the_inference_of_memory():
     da = pytest.importorskip("dask.array")
     distributed = pytest.importorskip("distributed")
@@ -100,8 +145,10 @@ def test_a_cluster_gives_the_inference_of_memory():
     ):
         model = OnDask(C=np.inf, client=client)
         ours = model.inference(da.from_array(X, (200, 4)), da.from_array(y, 200))
+        robust = model.inference(da.from_array(X, (200, 4)), da.from_array(y, 200), cov_type="HC0")
     same(ours.estimate, reference.estimate)
     same(ours.std_error, reference.std_error)
+    same(robust.std_error, LogisticRegression(C=np.inf).inference(X, y, cov_type="HC0").std_error)
 
 
 @pytest.mark.parametrize("K", [2, 3])

@@ -33,6 +33,7 @@ from .function import Function, Kept
 from .parameters import Parameters
 from .penalty import Penalty
 from .rows_space import RowsSpace, is_wide
+from .scores import SquaredScores
 from .support import hessian_among, operations_among
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Evaluation(NamedTuple):
     accuracy: float  # the weighted part of the samples whose label has the highest score; NaN for probability targets
 
 
-class SoftmaxObjective:
+class SoftmaxObjective(SquaredScores):
     r"""Mean softmax cross-entropy with an L2 penalty, as a function of one flat vector of parameters.
 
     .. math:: f(w) = -\frac{1}{m} \sum_i s_i \sum_k Y_{ik} \log S_{ik} + \frac{l_2}{2} \sum_{kd} W_{kd}^2
@@ -505,8 +506,7 @@ class SoftmaxObjective:
         other = copy.copy(self)
         other._rows = replace(self._rows, s=s)
         other._curving = other._rows.curving()
-        other.m = other._rows.total if m is None else m
-        other._part = other._rows.total / other.m
+        other.m, other._part = (other._rows.total, 1.0) if m is None else (m, other._rows.total / m)
         other.__dict__.pop("_class_means", None)  # cached for the weights before
         other.n_threads = self.n_threads if n_threads is None else n_threads
         return other

@@ -453,6 +453,10 @@ class PiecesObjective:
         self.penalty.add_hessian(self.parameters, matrix)
         return matrix
 
+    def squared_scores(self, w: npt.ArrayLike) -> Vector:
+        """Return the sum of squared scores at w, (size, size) float64; see `SquaredScores`."""
+        return self._passed("squared_scores", self.size**2, np.asarray(w, np.float64)).reshape(self.size, self.size)
+
     def easing(self) -> Easing | None:
         """Return the extra penalty with which a fit should begin, or None if it needs none."""
         return self.sample.easing(self.problem.rows)

@@ -8,6 +8,7 @@ determine U.
     no penalty    covariance (m H)⁻¹, with the mean information H
     L2            covariance (m (H + P))⁻¹, with the penalty's Hessian P: the penalty is a normal prior, and this is the
                   inverse curvature of the log-posterior at its mode (Laplace's approximation)
+    HC0           covariance (m H)⁻¹ (Σ s g gᵀ) (m H)⁻¹ without a penalty, with the samples' scores g (White's sandwich)
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ TRUST = (
     "Estimates are shrunk towards 0, and p values are not to be trusted; C=np.inf has none of this."
 )
 PLAIN = "Covariance: inverse of the information."
+ROBUST = "Covariance: a sandwich of the samples' squared scores between two inverses of the information (HC0)."
+COV_TYPES = ("nonrobust", "HC0")
 
 
 class _Determined:
@@ -105,8 +108,10 @@ def _contrasts(K: int) -> Vector:
     return Q
 
 
-def inferred(model: Any, X: Any, y: Any, sample_weight: Any, offset: Any) -> Inference:
+def inferred(model: Any, X: Any, y: Any, sample_weight: Any, offset: Any, cov_type: str) -> Inference:
     """Return the inference of an estimator, at the minimum of the objective that its fit to these data would have."""
+    if cov_type not in COV_TYPES:
+        raise ValueError(f"cov_type must be one of {', '.join(map(repr, COV_TYPES))}, got {cov_type!r}")
     from sklearn.base import clone
 
     one, found = clone(model), []
@@ -115,7 +120,7 @@ def inferred(model: Any, X: Any, y: Any, sample_weight: Any, offset: Any) -> Inf
         one.solver = "lbfgs"
 
     def instead(objective: Any, *_: Any) -> Any:
-        found.append(_infer(one, objective))
+        found.append(_infer(one, objective, cov_type == "HC0"))
         return one
 
     one._minimise = instead  # a fit to any kind of data ends with this call, which gets the objective
@@ -123,7 +128,7 @@ def inferred(model: Any, X: Any, y: Any, sample_weight: Any, offset: Any) -> Inf
     return found[0]
 
 
-def _infer(model: Any, objective: Any) -> Inference:
+def _infer(model: Any, objective: Any, robust: bool) -> Inference:
     f, m = _Determined(objective), float(objective.m if hasattr(objective, "m") else objective.problem.m)
     if getattr(objective.penalty, "l1", 0):
         raise ValueError(
@@ -136,6 +141,11 @@ def _infer(model: Any, objective: Any) -> Inference:
     P = np.zeros((parameters.size, parameters.size))
     objective.penalty.add_hessian(parameters, P)
     penalised = bool(P.any())
+    if penalised and robust:
+        raise ValueError(
+            "cov_type='HC0' is for C=np.inf: with a penalty the scores of the samples do not sum to zero at the "
+            "estimate"
+        )
     eps = float(np.finfo(objective.dtype).eps)
     start = lbfgs(objective, np.zeros(parameters.size), tol=1e-3, max_iter=15).w
     look: Any = None
@@ -170,7 +180,7 @@ def _infer(model: Any, objective: Any) -> Inference:
     free = H.shape[0] if not penalised else float(np.trace(np.linalg.solve(H, H - f.reduced(P))))
     return Inference(
         estimate=parameters.by_class(w, np.float64),
-        covariance=_covariance(f, H) / m,
+        covariance=_covariance(f, H, f.reduced(objective.squared_scores(w)) if robust else None) / m,
         rows=classes[1:] if parameters.binary else classes,
         columns=tuple(columns),
         base=classes[0] if parameters.binary else None,
@@ -178,19 +188,26 @@ def _infer(model: Any, objective: Any) -> Inference:
         null_log_likelihood=_null(objective, m),
         n_samples=m,
         df=float(free),
-        note=TRUST if penalised else PLAIN,
+        note=TRUST if penalised else ROBUST if robust else PLAIN,
         penalised=penalised,
         separation=apart,
     )
 
 
-def _covariance(f: _Determined, H: Vector) -> Vector:
-    """Return the inverse of a Hessian for U as a covariance of W, infinite for undetermined coefficients."""
+def _covariance(f: _Determined, H: Vector, middle: Vector | None) -> Vector:
+    """Return the inverse of a Hessian for U as a covariance of W, infinite for undetermined coefficients.
+
+    With a middle M it is the sandwich H⁻¹ M H⁻¹.
+    """
+
+    def of(inverse: Array) -> Vector:
+        found = inverse if middle is None else inverse @ middle @ inverse
+        return f.expanded((found + found.T) / 2)
+
     if Factor(H).sound:
-        inverse = np.linalg.inv(H)
-        return f.expanded((inverse + inverse.T) / 2)
+        return of(np.linalg.inv(H))
     scale, null, inverse = null_space(H)
-    found = f.expanded((inverse + inverse.T) / 2)
+    found = of(inverse)
     part = np.einsum("ka,aer->ker", f.Q, (scale[:, np.newaxis] * null).reshape(*f.shape, -1))
     part = np.abs(part).reshape(len(found), -1).max(axis=1, initial=0.0)
     lost = part > PART * max(part.max(), TINY)

@@ -391,7 +391,9 @@ class LogisticRegression(
             objective = objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
         return self._minimise(objective, X.dtype, X, y, sample_weight)
 
-    def inference(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Inference:
+    def inference(
+        self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None, *, cov_type: str = "nonrobust"
+    ) -> Inference:
         """Fit to the last digits, and return the coefficients with standard errors, tests and intervals.
 
         The estimator need not have been fitted, and is not changed. The fit ends with Newton's method, whatever the
@@ -402,6 +404,10 @@ class LogisticRegression(
         X, y, sample_weight, offset
             As for `fit`: dense or sparse arrays, or chunks, and with `softmax_ext.dask` also Dask's collections. A
             weight says how often a sample was seen.
+        cov_type : {"nonrobust", "HC0"}, default "nonrobust"
+            The covariance, named as in statsmodels: the inverse of the information, which trusts the model; or White's
+            sandwich, which does not, from one more pass for the squares of the samples' scores. The sandwich is for
+            models without a penalty.
 
         Returns
         -------
@@ -434,7 +440,7 @@ class LogisticRegression(
         """
         if self.standardize:
             raise ValueError("inference is not there with standardize=True: fit to scaled X, or without a penalty")
-        return inferred(self, X, y, sample_weight, offset)
+        return inferred(self, X, y, sample_weight, offset, cov_type)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
         """Take a few steps on more data, in constant memory. `solver` has no effect.
