@@ -11,7 +11,7 @@ from softmax_ext import loss_grad, predict_proba
 from softmax_ext._core import dispatch, workspace
 from softmax_ext._core import run as _run
 from softmax_ext._core.plan import plan
-from softmax_ext._core.workspace import MOST, give, take
+from softmax_ext._core.workspace import HUGE, MOST, give, take
 
 F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
 needs_kernels = pytest.mark.skipif(not dispatch.available(), reason="the reference needs no work space")
@@ -34,6 +34,17 @@ def test_a_space_has_what_was_asked_for(dtype):
     space = take(100, dtype, 7)
     assert space.work.dtype == dtype and space.work.shape == (100,)
     assert space.sums.dtype == np.float64 and space.sums.shape == (7,)
+
+
+@pytest.mark.parametrize("count", [2**18, 2**18 + 1, 2**20 - 1, 2**20 + 3])
+def test_a_large_space_begins_with_a_huge_page_and_has_no_part_of_another(dtype, count):
+    space = take(count, dtype, count)
+    for array in space.work, space.sums:
+        assert array.shape == (count,) and array.ctypes.data % HUGE == 0
+        whole = array.base
+        while whole.base is not None:
+            whole = whole.base
+        assert whole.ctypes.data + whole.nbytes >= array.ctypes.data + -(-array.nbytes // HUGE) * HUGE
 
 
 @pytest.mark.parametrize("work, sums", [(100, 7), (1, 7), (100, 0), (0, 0)])

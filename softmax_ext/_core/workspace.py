@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 MOST = 64 * 2**20  # a work space of more bytes is not kept
+HUGE = 2**21  # bytes of a huge page of Linux on x86-64
 
 
 class Space(NamedTuple):
@@ -34,7 +35,18 @@ def take(work: int, dtype: np.dtype[Any], sums: int) -> Space:
     else:
         if space.work.dtype == dtype and space.work.size >= work and space.sums.size >= sums:
             return space
-    return Space(np.empty(work, dtype), np.empty(sums), work * dtype.itemsize + 8 * sums <= MOST)
+    doubles = np.dtype(np.float64)
+    return Space(_empty(work, dtype), _empty(sums, doubles), work * dtype.itemsize + 8 * sums <= MOST)
+
+
+def _empty(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return an array, of whole huge pages unless it takes less than half of one: see "Huge pages" in docs/notes.md."""
+    needed = count * dtype.itemsize
+    if needed < HUGE // 2:
+        return np.empty(count, dtype)
+    room = np.empty(-(-needed // HUGE) * HUGE + HUGE, np.uint8)  # of 4 MiB or more NumPy asks for huge pages
+    start = -room.ctypes.data % HUGE
+    return room[start : start + needed].view(dtype)
 
 
 def give(space: Space) -> None:
