@@ -38,10 +38,7 @@ def hessian(curving: Rows, parameters: Parameters, S: Array, m: float) -> Vector
     The samples are `curving`: without targets, and with the weights of `Rows.curving`.
     """
     s, size = curving.weights(), parameters.size
-    augmented = np.empty((len(curving), parameters.each))
-    augmented[:, : parameters.D] = curving.X.scipy(np.float64).toarray() if isinstance(curving.X, CSR) else curving.X
-    augmented[:, parameters.D :] = 1
-    H = reference.hessian(augmented, S, s).reshape(size, size) * (s.sum() / m)
+    H = reference.hessian(augmented(curving, parameters), S, s).reshape(size, size) * (s.sum() / m)
     order = parameters.flat(np.arange(size).reshape(parameters.count, -1), np.intp)
     matrix: Vector = H[np.ix_(order, order)]
     return matrix
@@ -55,3 +52,11 @@ def loss(rows: Rows, W: Array, b: Array | None, losses: Array | None) -> float:
         losses[:, 0] = reference.losses(Z, targets)
         losses[:, 1] = 0 if y is None else Z.max(axis=1) - Z[np.arange(len(rows)), y]
     return reference.loss(Z, targets, rows.s)
+
+
+def augmented(rows: Rows, parameters: Parameters) -> Vector:
+    """Return X of some rows as an array, with a column of ones if there is an intercept."""
+    found = np.empty((len(rows), parameters.each))
+    found[:, : parameters.D] = rows.X.scipy(np.float64).toarray() if isinstance(rows.X, CSR) else rows.X
+    found[:, parameters.D :] = 1
+    return found

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .._inputs.rows import Rows
 from .parameters import Parameters
+from .plain import augmented
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -46,7 +47,7 @@ class SquaredScores:
                 R *= targets.sum(axis=1, keepdims=True)
                 R -= targets[:, classes.start : classes.stop]
             R *= np.sqrt(some.weights())[:, np.newaxis]
-            X = objective._augmented(slice(start, start + step))
+            X = augmented(some, parameters)
             G = (R[:, :, np.newaxis] * X[:, np.newaxis, :]).reshape(len(R), size)
             M += G.T @ G
         order = parameters.flat(np.arange(size).reshape(parameters.count, -1), np.intp)
