@@ -54,7 +54,7 @@ def seeds():
 
 
 def pytest_addoption(parser):
-    text = "which cases of tests that are marked `pairs` run: so many that all pairs of values are met, or all"
+    text = "which cases of tests that are marked `pairs` run: so many that what the mark says is met, or all"
     parser.addoption("--products", choices=["pairs", "all"], default="pairs", help=text)
 
 

@@ -157,6 +157,8 @@ def binomial(N, D, dtype, n_threads):
 
 for dtype, at_end in itertools.product(("f4", "f8"), (True, False)):
     for i, D in enumerate(rng.permutation(70)):
+        if not at_end and i % 4:
+            continue  # where arrays begin does not depend on their sizes
         K, N = i + 1, (i + int(sys.argv[1])) % 9 + 1
         passes(N, int(D) + 1, K, dtype, 1)
         if i % 7 == 0:
@@ -298,7 +300,10 @@ def test_the_guard_ends_a_process_that_goes_beyond(which, run_python):
 
 @pytest.mark.parametrize("level", dispatch.available())
 def test_passes_touch_nothing_else(level, seed, run_python, at_once):
-    """Every K and D of 1..70 and N of 1..9 is there, in another pairing for every seed, and larger ones."""
+    """Every K and D of 1..70 and N of 1..9 lies before such a page, in another pairing for every seed, and larger ones.
+
+    A fourth of them lies behind one, too.
+    """
     run = at_once(lambda level, seed: run_python(PASSES, seed, timeout=600, SOFTMAX_EXT_ISA=level))
     assert run == "untouched"
 

@@ -39,6 +39,7 @@ SHAPES = [(5003, 54, 7), (33_001, 100, 10), (66_003, 30, 7), (2048, 16, 300), (1
 
 
 @needs_kernels
+@pytest.mark.pairs
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_many_threads_change_no_bit_of_a_pass(isa, dtype, shape, make_problem):
     (X, y, W, b), _ = make_problem(*shape, dtype)
@@ -53,6 +54,7 @@ def test_many_threads_change_no_bit_of_a_pass(isa, dtype, shape, make_problem):
 
 
 @needs_kernels
+@pytest.mark.pairs
 @pytest.mark.parametrize("shape", [(3001, 20, 10), (300, 1030, 200), (130, 300, 7000)], ids=str)
 def test_many_threads_change_no_bit_of_the_gradient_of_the_input(isa, dtype, shape, make_problem):
     (X, y, W, b), _ = make_problem(*shape, dtype)
@@ -63,6 +65,7 @@ def test_many_threads_change_no_bit_of_the_gradient_of_the_input(isa, dtype, sha
 
 
 @needs_kernels
+@pytest.mark.pairs
 @pytest.mark.parametrize("K", [3, 40, 300])
 def test_many_threads_change_no_bit_of_sparse_rows(isa, dtype, K):
     """Of three classes there are rows with more entries than eight or nine threads sort at a time."""

@@ -169,6 +169,7 @@ def test_sparse_blocks_give_the_fit_of_the_whole_array(form, client):
         np.testing.assert_allclose(one.result(), want, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.pairs(1)
 @pytest.mark.parametrize("theirs", [(1000,), (0, 300, 700), (999, 0, 1), (250,) * 4])
 @pytest.mark.parametrize("form", FORMS)
 def test_y_may_have_other_boundaries(theirs, form, client):
@@ -273,6 +274,7 @@ def test_a_warm_start_goes_on_where_a_callback_stopped(client):
     assert model.n_iter_[0] < tight(client).fit(split(X), split(y)).n_iter_[0]
 
 
+@pytest.mark.pairs(1)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("K", [2, 3])
 def test_predictions_are_lazy_and_by_partition(form, K, client):
@@ -357,6 +359,7 @@ def test_offsets_are_of_the_kind_of_X(client):
         model.fit(split(X), split(y), offset=offset)
 
 
+@pytest.mark.pairs(1)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("K", [2, 3])
 def test_offsets_of_partitions_go_with_their_rows(client, K, form):

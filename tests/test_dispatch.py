@@ -144,7 +144,12 @@ print("computed")
 @pytest.mark.skipif(len(dispatch.available()) < 2, reason="there is one ISA level here")
 @pytest.mark.parametrize(
     "model, best",
-    [("Nehalem", "baseline"), ("SandyBridge", "baseline"), ("Haswell", "avx2"), ("Haswell,-fma", "baseline")],
+    [
+        ("Nehalem", "baseline"),
+        pytest.param("SandyBridge", "baseline", marks=pytest.mark.slow),
+        ("Haswell", "avx2"),
+        pytest.param("Haswell,-fma", "baseline", marks=pytest.mark.slow),
+    ],
 )
 def test_an_emulated_processor_runs_its_best_level(model, best, at_once):
     """The processors are of 2008 to 2013: an instruction that they lack ends the process."""

@@ -116,6 +116,7 @@ def test_the_reference_is_pytorch():
         )
 
 
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("shape", [*SLICED, OWNED], ids=str)
 def test_linear_cross_entropy_is_that_of_the_reference(isa, tolerance, shape, reduction):

@@ -186,6 +186,7 @@ def chunked(X, *more, rows=37):
     )
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("standardize", [False, True])
 @pytest.mark.parametrize("kind", PENALTIES)
 @pytest.mark.parametrize("storage", ["dense", "csr", "soft", "offset"])

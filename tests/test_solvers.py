@@ -356,7 +356,10 @@ def test_preconditioner_solves_with_the_blocks(isa, dtype, D, kind):
     X, y = rng.standard_normal((N, D)).astype(dtype), rng.integers(0, 2 if kind is BinomialObjective else 3, N)
     objective = kind(X, y, l2=0.1, sample_weight=rng.random(N))
     w, g = rng.standard_normal(objective.size) / D, rng.standard_normal(objective.size)
-    got = objective.preconditioner(w)(g)
+    fisher, h = objective.preconditioner(w), rng.standard_normal(objective.size)
+    got = fisher(g)
+    for vector, found in zip((h, g, h), fisher.together([h, g, h]), strict=True):  # the first two share each read of M
+        np.testing.assert_array_equal(found, fisher(vector))
     K = len(objective.rows)
     want = np.empty_like(g)
     for k, M in enumerate(blocks(objective, w, D)):

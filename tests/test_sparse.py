@@ -158,7 +158,7 @@ def small(monkeypatch):
 
 @pytest.mark.pairs(3)
 @pytest.mark.parametrize("labels, weights", [("labels", "sample_weight"), ("probabilities", "unweighted")])
-@pytest.mark.parametrize("shape", [(503, 40, 33), (503, 40, 3), (203, 21, 150)], ids=str)
+@pytest.mark.parametrize("shape", [(503, 40, 33), (503, 40, 3), (203, 21, 151)], ids=str)
 @pytest.mark.parametrize(
     "constants",
     [
@@ -166,7 +166,7 @@ def small(monkeypatch):
         {"SCORES_BYTES": 8000},
         {"SCORES_BYTES": 8000, "BLOCK_FLOPS": 1},
         {"DOUBLES_BYTES": 0, "SCORES_BYTES": 8000},
-        {"SPARSE_BYTES": 0, "GROUP_BYTES": 800, "GROUPED_BYTES": 9000, "BLOCK_FLOPS": 1},
+        {"SPARSE_BYTES": 0, "GROUP_BYTES": 200, "GROUPED_BYTES": 9000, "BLOCK_FLOPS": 1},
     ],
     ids=lambda constants: ", ".join(constants),
 )
