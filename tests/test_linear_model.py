@@ -824,6 +824,7 @@ def fit_and_warnings(**parameters):
         ({"penalty": None}, {"C": np.inf}, ["penalty"], []),
         ({"penalty": None, "C": 4}, {"C": np.inf}, ["penalty"], ["Setting penalty=None will ignore the C"]),
         ({"penalty": "l2", "l1_ratio": 1}, {}, ["penalty"], ["Inconsistent values: penalty=l2 with l1_ratio=1"]),
+        ({"penalty": None, "l1_ratio": 0.5}, {"C": np.inf}, ["penalty"], ["l1_ratio parameter is only used when"]),
         ({"l1_ratio": None}, {}, ["l1_ratio=None"], []),
         ({"n_jobs": 2}, {}, ["n_jobs"], []),
         ({"solver": "saga", "random_state": 3, "intercept_scaling": 2}, {}, [], []),
@@ -838,6 +839,15 @@ def test_deprecated_parameters_mean_what_they_meant(parameters, same_as, depreca
     assert [category for category, _ in caught] == [category for category, _ in wanted]
     for (_, message), (_, start) in zip(caught, wanted, strict=True):
         assert message.startswith(start)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "sag"])
+def test_what_is_refused_is_not_warned_of_besides(solver):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(ValueError, match="supports only 'l2'"):
+            LogisticRegression(penalty="l1", solver=solver).fit(*problem(3))
+    assert [warning.category for warning in caught] == [FutureWarning] * deprecates
 
 
 # Odd data: finite coefficients, no endless loop

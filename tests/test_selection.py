@@ -403,6 +403,7 @@ def test_scikit_learns_callbacks_see_each_fit():
         ({"l1_ratios": (0.5,)}, {}, ValueError, "supports only 'l2' or None penalties, got elasticnet"),
         ({"l1_ratios": (0, 1.5), "solver": "saga"}, {}, ValueError, "l1_ratios must be numbers between 0 and 1"),
         ({"l1_ratios": (0, "a"), "solver": "saga"}, {}, ValueError, "l1_ratios must be"),
+        ({"l1_ratios": (None,), "solver": "saga"}, {}, ValueError, "l1_ratios must be numbers between 0 and 1"),
         ({"l1_ratios": ()}, {}, ValueError, "l1_ratios must be a list of numbers"),
         ({"solver": "lbfgs", "dual": True}, {}, ValueError, "supports only dual=False"),
         ({"refit": "two_se"}, {}, ValueError, "The 'refit' parameter"),

@@ -101,7 +101,7 @@ def strength(
     C: float, *, penalty: str | None, l1_ratio: float | None, solver: str, dual: bool, n_jobs: int | None
 ) -> Strength:
     """Return the strength of the penalty that the parameters ask for; warn and raise as scikit-learn does."""
-    C = float(C)
+    C, given = float(C), penalty
     if penalty == "deprecated":
         if l1_ratio is None and PENALTY_IS_DEPRECATED:
             deprecated("'l1_ratio=None' was deprecated in version 1.8 of scikit-learn: use l1_ratio=0")
@@ -115,15 +115,13 @@ def strength(
                 "penalty='l2', l1_ratio=1 instead of 'l1', one between them instead of 'elasticnet', and C=np.inf "
                 "instead of penalty=None"
             )
-        if (l1_ratio and penalty in ("l2", None)) or (penalty == "l1" and l1_ratio != 1):
-            warn(
-                f"Inconsistent values: penalty={penalty} with l1_ratio={l1_ratio}, which is ignored: leave out penalty"
-            )
     if n_jobs is not None and PENALTY_IS_DEPRECATED:
         deprecated(f"'n_jobs' has no effect since version 1.8 of scikit-learn, got {n_jobs}: use n_threads")
     check_solver(solver, penalty, dual)
     if penalty != "elasticnet" and l1_ratio is not None and 0 < l1_ratio < 1:
         warn(f"l1_ratio parameter is only used when penalty is 'elasticnet'. Got (penalty={penalty})")
+    if (given == "l2" and l1_ratio) or (given == "l1" and l1_ratio != 1):
+        warn(f"Inconsistent values: penalty={given} with l1_ratio={l1_ratio}, which is ignored: leave out penalty")
     if penalty == "elasticnet" and l1_ratio is None:
         raise ValueError("l1_ratio must be specified when penalty is elasticnet: a number between 0 and 1.")
     if penalty is None and C != np.inf:

@@ -418,7 +418,7 @@ class LogisticRegressionCV(
         if not self._mixed:
             return given, [float(penalty == "l1")] * (1 if given is None else len(given))
         assert given is not None
-        wrong = [r for r in given.tolist() if isinstance(r, str) or not 0 <= r <= 1]
+        wrong = [r for r in given.tolist() if r is None or isinstance(r, str) or not 0 <= r <= 1]
         if wrong:
             raise ValueError(f"l1_ratios must be numbers between 0 and 1; got (l1_ratios={self.l1_ratios!r})")
         return given, given.astype(np.float64).tolist()
