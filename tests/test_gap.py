@@ -105,11 +105,14 @@ def test_the_pass_of_the_gap_has_the_gradient_of_constant_probabilities(K):
     np.testing.assert_allclose(one.frequencies, s @ reference.one_hot(y, K) / s.sum())
 
 
-@pytest.mark.parametrize("targets", ["labels", "soft"])
+@pytest.mark.parametrize("targets", ["labels", "soft", "of any mass"])
 @pytest.mark.parametrize("kind", ["one row", "L2", "L1", "grouped"])
 @pytest.mark.parametrize("moved", [False, True])
 def test_the_gap_is_that_of_the_specification_far_from_the_minimum(moved, kind, targets):
-    """Far from the minimum, constant probabilities are a large part of the mixture."""
+    """Far from the minimum, constant probabilities are a large part of the mixture.
+
+    A target of mass a is a label with the weight a: the loss is c times that of labels, c = Σ s a / Σ s.
+    """
     K = 2 if kind == "one row" else 4
     (X, y, s), rng = problem(K), np.random.default_rng(5)
     X, Y = X / 10, reference.one_hot(y, K)
@@ -117,8 +120,9 @@ def test_the_gap_is_that_of_the_specification_far_from_the_minimum(moved, kind, 
     offset = rng.standard_normal((120, K)) + np.arange(K)
     if kind == "one row":
         offset[:, 0] = 0
+    mass = rng.uniform(0.5, 3, 120) if targets == "of any mass" else np.ones(120)
     objective = (BinomialObjective if kind == "one row" else SoftmaxObjective)(
-        X, y if targets == "labels" else Y, sample_weight=s, penalty=penalty,
+        X, y if targets == "labels" else mass[:, np.newaxis] * Y, sample_weight=s, penalty=penalty,
         offset=None if not moved else offset[:, 1] if kind == "one row" else offset,
     )  # fmt: skip
     w = rng.standard_normal(objective.size)
@@ -126,5 +130,6 @@ def test_the_gap_is_that_of_the_specification_far_from_the_minimum(moved, kind, 
     (W, b), half = objective.parameters.views(w), 1.0
     if kind == "one row":  # two rows that are half of it have its scores and half of its penalty
         W, b, half = np.vstack([-W / 2, W / 2]), np.append(-b / 2, b / 2), 2.0
-    of = s, half * penalty.l2, penalty.l1, penalty.grouped, offset if moved else None
-    assert got == pytest.approx(reference.duality_gap(X, Y, W, b, *of), rel=1e-9) and got > 0.1
+    c = (s @ mass) / s.sum()
+    of = s * mass, half * penalty.l2 / c, penalty.l1 / c, penalty.grouped, offset if moved else None
+    assert got == pytest.approx(c * reference.duality_gap(X, Y, W, b, *of), rel=1e-9) and got > 0.1
