@@ -111,14 +111,18 @@ def checked(found, X, y, s, K, penalty, intercept=True, *, binary=False):
 
 
 @pytest.mark.pairs(3)
-@pytest.mark.parametrize("model", ["blocks", "support", "whole"])
+@pytest.mark.parametrize(
+    ("storage", "model"),
+    [(storage, model) for storage in ("dense", "csr") for model in ("blocks", "support", "whole")]
+    + [("csr", "entries")],
+)
 @pytest.mark.parametrize("intercept", [True, False])
-@pytest.mark.parametrize("storage", ["dense", "csr"])
 @pytest.mark.parametrize("kind", ["l1", "elastic net", "grouped", "weights", "free"])
 @pytest.mark.parametrize("K", [2, 3, 5])
 def test_fits_end_at_the_minimum(K, kind, storage, intercept, model, monkeypatch):
     """They are checked by the specification's optimality conditions and duality gap."""
     monkeypatch.setattr("softmax_ext._optim.proximal.FEW", 1000 if model == "whole" else 0)
+    monkeypatch.setattr("softmax_ext._objective.entries.ENTRIES", np.inf if model == "entries" else 0)
     monkeypatch.setattr("softmax_ext._objective.support.MOST", 0 if model == "blocks" else 1000)
     X, y, s = problem(K, storage == "csr")
     D = X.shape[1]
@@ -331,13 +335,15 @@ def test_an_estimator_takes_every_kind_of_samples(kind):
     np.testing.assert_array_equal((want.coef_ != 0).all(axis=0), (want.coef_ != 0).any(axis=0))
 
 
-@pytest.mark.parametrize("few", [0, 1000], ids=["support", "whole"])
+@pytest.mark.parametrize("by", ["support", "whole", "entries"])
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("kind", ["class_weight", "label_smoothing", "soft", "offset", "int8", "bfloat16"])
 @pytest.mark.parametrize("K", [2, 4])
-def test_what_belongs_to_samples_counts(K, kind, grouped, few, monkeypatch):
+def test_what_belongs_to_samples_counts(K, kind, grouped, by, monkeypatch):
     """They are checked by the optimality conditions of the specification."""
-    monkeypatch.setattr("softmax_ext._optim.proximal.FEW", few)
+    monkeypatch.setattr("softmax_ext._optim.proximal.FEW", 1000 if by == "whole" else 0)
+    monkeypatch.setattr("softmax_ext._objective.entries.ENTRIES", np.inf)
+    kind = "float32" if (kind, by) == ("bfloat16", "entries") else kind  # SciPy has no sparse bfloat16
     rng = np.random.default_rng(K)
     X = rng.integers(-5, 6, (150, 12)).astype(float)
     y = np.append((X[:, :K] + 4 * rng.standard_normal((150, K))).argmax(axis=1)[K:], np.arange(K))
@@ -356,7 +362,8 @@ def test_what_belongs_to_samples_counts(K, kind, grouped, few, monkeypatch):
         given = X.astype(pytest.importorskip("ml_dtypes").bfloat16)
     else:
         given = X.astype(kind)
-    narrow = given.dtype.itemsize < 4
+    narrow = given.dtype.itemsize < 8
+    given = scipy.sparse.csr_array(given) if by == "entries" else given
     tol = 1e-5 if narrow else 1e-7
     C = 0.1 if kind == "soft" else 0.03  # what is drawn at random says little of X
     fitted = model(C=C, grouped=grouped, tol=tol, **options).fit(given, target, s, **more)

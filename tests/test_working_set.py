@@ -208,5 +208,5 @@ def test_a_fit_that_ends_while_it_eases_tells_of_what_was_asked(stop, monkeypatc
     )
     assert not found.converged
     assert ("the callback" if stop == "callback" else f"max_iter = {most} iterations") in found.report
-    assert found.n_iter == {"callback": 1, "max_iter": 2, "none": 0}[stop]
+    assert found.n_iter == {"callback": 1, "max_iter": 3, "none": 0}[stop]
     assert found.value == pytest.approx(objective.value(found.w), rel=1e-12)

@@ -257,6 +257,13 @@ class Coordinates:
         z: _Doubles,
         work: _Doubles,
         active: _Labels,
+        column: _Labels | None = None,
+        sample: npt.NDArray[np.int32] | None = None,
+        root: _Doubles | None = None,
+        before: _Doubles | None = None,
+        posterior: _Doubles | None = None,
+        scores: _Doubles | None = None,
+        mean: _Doubles | None = None,
     ) -> None: ...
     def descend(self, enough: float, work: float) -> bool: ...
 

@@ -12,15 +12,18 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from .._core.coordinates import Columns
 from .._core.vectors import combine, dots
 from .._inputs.csr import CSR
 from .._inputs.rows import Rows
 from .._objective.binomial import BinomialObjective, objective_of
+from .._objective.entries import scaled
 from .._objective.fisher import Easing, Fisher, easing
 from .._objective.memory import SoftmaxObjective
 from .._objective.parameters import Parameters
@@ -155,6 +158,7 @@ class StandardisedObjective:
         other = copy.copy(self)
         other.inner = self.inner.weighing(s, n_threads)
         other.m, other.n_threads = other.inner.m, other.inner.n_threads
+        other.__dict__.pop("columns", None)  # cached for the weights before
         return other
 
     def beside(self, beside: Callable[..., Vector], fold: int | None) -> Self:
@@ -226,6 +230,21 @@ class StandardisedObjective:
         """Return about how many operations each sample takes in `hessian_among`."""
         return len(kept) ** 2
 
+    @cached_property
+    def columns(self) -> Columns | None:
+        """The entries of sparse samples times their features' scales; None for arrays, or without intercepts."""
+        return scaled(getattr(self.inner, "columns", None), self.scaling.inverse) if self.parameters.intercept else None
+
+    @property
+    def shift(self) -> Vector:
+        """By how much each feature is moved once it is scaled, (D,)."""
+        return self.scaling.mean * self.scaling.inverse
+
+    def posterior(self, v: Vector) -> Array:
+        """Return the posterior of all samples for v, (N, count)."""
+        assert isinstance(self.inner, SoftmaxObjective)
+        return self.inner.posterior(self.raw(v))
+
     @property
     def available(self) -> int:
         """The number of samples that preconditioners may be summed from."""
@@ -262,6 +281,7 @@ class StandardisedObjective:
         other.inner, other.scaling = self.inner.of_features(which), self.scaling.of_features(which)
         other.parameters = Parameters(layout.K, len(which), layout.intercept, layout.binary)
         other.penalty, other.D = self.penalty.of_features(which), len(which)
+        other.__dict__.pop("columns", None)  # cached for all features
         return other
 
     def _each_pulled(self, rows: Iterable[Vector]) -> Vector:

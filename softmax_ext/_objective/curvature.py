@@ -47,6 +47,11 @@ class Curvature(Protocol):
     features: int  # the number of features, whose weights in the first class are the first coordinates
 
     @property
+    def exact(self) -> bool:
+        """Whether M is the whole Hessian, to be computed at each point, so that pairs would tell nothing."""
+        ...
+
+    @property
     def kept(self) -> npt.NDArray[np.intp] | None:
         """The numbers of the parameters that M is for, or None if it is for all."""
         ...
@@ -83,6 +88,7 @@ class Curvature(Protocol):
 class Whole:
     """The whole Hessian, whose coordinates are in the order of the parameters."""
 
+    exact = True
     kept: npt.NDArray[np.intp] | None = None
 
     def __init__(self, objective: Any, w: Vector) -> None:
@@ -172,8 +178,8 @@ def without(H: Vector, first: int) -> tuple[Vector, Vector]:
 class Blocks:
     """A block for each class, or one block for all; its coordinates are class by class as in `Parameters.by_class`."""
 
+    exact = False
     kept: npt.NDArray[np.intp] | None = None
-
     diagonal: Vector
 
     def __init__(self, fisher: Any) -> None:
@@ -261,6 +267,7 @@ class Diagonal:
     All entries are 1 if the objective offers no curvature.
     """
 
+    exact = False
     kept: npt.NDArray[np.intp] | None = None
 
     def __init__(self, parameters: Parameters, fisher: Any = None) -> None:
@@ -331,8 +338,13 @@ class Pairs:
             self.add(s, y, curvature)
 
     def refresh(self, curvature: Curvature) -> None:
-        """Arrange the pairs for another M; drop those that moved parameters which it is not for."""
+        """Arrange the pairs for another M; drop those that moved parameters which it is not for.
+
+        If it is exact, drop all.
+        """
         rows, self.rows = self.rows, []
+        if curvature.exact:
+            return
         if curvature.kept is not None:
             rows = [
                 row for row in rows if np.count_nonzero(self.S[row]) == np.count_nonzero(self.S[row][curvature.kept])

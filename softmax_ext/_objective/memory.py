@@ -28,6 +28,7 @@ from .._inputs.scalars import check_positive_number
 from .._inputs.validation import check_block, check_labels, check_offset, check_problem, count_classes
 from ..functional import predict_proba
 from . import plain
+from .entries import columns_of
 from .fisher import POOL, Easing, Fisher, easing
 from .function import Function, Kept
 from .parameters import Parameters
@@ -37,6 +38,7 @@ from .scores import SquaredScores
 from .support import hessian_among, operations_among
 
 if TYPE_CHECKING:
+    from .._core.coordinates import Columns
     from .._core.kernels_baseline import Pass, Plan
 
 __all__ = ["Evaluation", "SoftmaxObjective"]
@@ -351,16 +353,8 @@ class SoftmaxObjective(SquaredScores):
     def _whole_hessian(self, w: Vector) -> Vector:
         """Return the Hessian of the loss, without the penalty."""
         parameters, H = self.parameters, np.empty((self.size, self.size))
-        way = hessian_plan(
-            self.N,
-            self.D,
-            self.K,
-            self.dtype.itemsize,
-            dispatch.isa,
-            intercept=parameters.intercept,
-            binary=parameters.binary,
-            nnz=self._rows.stored,
-        )
+        shape, nnz = (self.N, self.D, self.K, self.dtype.itemsize, dispatch.isa), self._rows.stored
+        way = hessian_plan(*shape, intercept=parameters.intercept, binary=parameters.binary, nnz=nnz)
         assert dispatch.kernels is not None
         run(dispatch.kernels.Hessian(*parameters.views(w), H, self.m), way, self._curving, self.n_threads)
         return H
@@ -390,6 +384,15 @@ class SoftmaxObjective(SquaredScores):
         H = hessian_among(some, S, parameters, kept, moments=moments, n_threads=self.n_threads)
         H /= float(self._rows.weights()[step].sum())
         return H
+
+    @cached_property
+    def columns(self) -> Columns | None:
+        """The entries of sparse samples feature by feature, which are copied; None for arrays."""
+        return columns_of(self._curving, self.m)
+
+    def posterior(self, w: Vector) -> Array:
+        """Return the posterior of all samples at w for the classes that have parameters, (N, count)."""
+        return self._posterior(self._curving, *self.parameters.split(w, self.dtype))
 
     def evaluate(self, w: npt.ArrayLike) -> Evaluation:
         """Return f(w), each sample's loss and the accuracy, from one pass."""
@@ -494,7 +497,8 @@ class SoftmaxObjective(SquaredScores):
         other.D, layout = len(which), self.parameters
         other.parameters = Parameters(layout.K, other.D, layout.intercept, layout.binary)
         other.penalty = self.penalty.of_features(which)
-        for name in ("mean_squares", "_moments", "_class_means", "_rows_space", "_centre"):  # cached for all features
+        # These are cached for all features.
+        for name in ("mean_squares", "_moments", "_class_means", "_rows_space", "_centre", "columns"):
             other.__dict__.pop(name, None)
         return other
 
@@ -507,7 +511,8 @@ class SoftmaxObjective(SquaredScores):
         other._rows = replace(self._rows, s=s)
         other._curving = other._rows.curving()
         other.m, other._part = (other._rows.total, 1.0) if m is None else (m, other._rows.total / m)
-        other.__dict__.pop("_class_means", None)  # cached for the weights before
+        for name in ("_class_means", "columns"):  # cached for the weights before
+            other.__dict__.pop(name, None)
         other.n_threads = self.n_threads if n_threads is None else n_threads
         return other
 

@@ -52,6 +52,7 @@ def rows_for(objective: Any, kept: Indices, iterations: int = 0) -> int:
 class Support(Whole):
     """M for some of the parameters, whose numbers are `kept`, with all intercepts; the others do not move."""
 
+    exact = False  # it may be summed from a sample of the rows, and serves for many iterations
     kept: Indices
 
     def __init__(self, objective: Any, w: Vector, kept: Indices, rows: int) -> None:

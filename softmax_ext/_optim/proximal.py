@@ -21,6 +21,7 @@ import numpy.typing as npt
 from .._core.coordinates import Entries, Quadratic, descend
 from .._inputs.dtypes import TINY
 from .._objective.curvature import Curvature, Pairs, curvature_of
+from .._objective.entries import ByEntries, pays
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .._objective.support import Support, rows_for
@@ -50,6 +51,12 @@ GAP = 0.1
 # its penalty from stronger ones. Each is EASE times the one before, and has a fit of EASE_ITERATIONS iterations, or to
 # violations of EASE_ENOUGH of its limits; see "From stronger L1 penalties to weak ones" in docs/notes.md.
 EASE_FROM, EASE, EASE_ITERATIONS, EASE_ENOUGH = 30, 0.3, 3, 0.3
+# Steps by the Hessian of sparse samples may be far too long along weights whose samples are all but decided. So weights
+# have at least a part of the curvature that they have at equal probabilities, DAMPING at first. A line search that
+# shortens a step makes it DAMPING_UP times as large, at least DAMPING and at most 1. A whole step that decreases the
+# value by GOOD of what was predicted makes it DAMPING_DOWN times as large; see "The Hessian from the entries of sparse
+# samples" in docs/notes.md.
+DAMPING, DAMPING_UP, DAMPING_DOWN, GOOD = 1e-3, 10.0, 0.3, 0.5
 # The method also ends if WINDOW iterations have decreased the value only by rounding, and the violation by less than
 # GAIN of itself.
 WINDOW, GAIN = 20, 0.1
@@ -72,6 +79,7 @@ class ProximalDescent(Descent):
     ) -> None:
         self.penalty: Penalty = objective.penalty
         self.parameters: Parameters = objective.parameters
+        self.enough = 0.0  # the duality gap that is small enough for a fit of a working set
         super().__init__(objective, w, tol, max_iter, callback, asked=asked)
         self.dual = Dual(objective, None if self.w.any() else self.asked) if dual is None else dual
 
@@ -117,7 +125,7 @@ class ProximalDescent(Descent):
     @property
     def most_gap(self) -> float:
         """The largest duality gap with which the descent may end."""
-        return max(GAP * self.tol * max(self.value, self.tol), self.rounding)
+        return max(GAP * self.tol * max(self.value, self.tol), self.rounding, self.enough)
 
     @property
     def converged(self) -> bool:
@@ -156,15 +164,17 @@ class ProximalDescent(Descent):
 class Model:
     """The quadratic model at a descent's present point, whose M is computed at iterations 0, 5, 15, 45, 75, ...
 
-    If parameters are few, M is the whole Hessian at each point, and there are no pairs. Otherwise M is the Hessian by
-    the weights that are, or may become, other than 0, if those are few enough. It is then also computed when the other
-    weights have more than half of the largest violation.
+    If parameters are few, M is the whole Hessian at each point, and there are no pairs; so it is for sparse samples,
+    from their entries. Otherwise M is the Hessian by the weights that are, or may become, other than 0, if those are
+    few enough. It is then also computed when the other weights have more than half of the largest violation.
     """
 
-    def __init__(self, run: ProximalDescent, few: int) -> None:
+    def __init__(self, run: ProximalDescent, few: int, damping: float) -> None:
         self.pairs = Pairs(run.w.size)
         self.whole = run.w.size <= few and hasattr(run.objective, "hessian")
         self.broad: Curvature | None = None  # of all parameters
+        self.entries: ByEntries | None = None
+        self.damping = damping
         self.curvature: Curvature | None = None
         self.curving: Vector  # the second derivatives of the penalty
         self.first = self.due = self.made = 0  # iterations of the descent that is served: the refreshes, the last M
@@ -179,7 +189,8 @@ class Model:
         layout.weights(curving)[:] = run.penalty.diagonal(layout.D)
         if self.curvature is not None and (curving != self.curving).any():
             change = curving - self.curving
-            for each in {id(each): each for each in (self.broad, self.curvature) if each is not None}.values():
+            made = (self.broad, self.entries, self.curvature)
+            for each in {id(each): each for each in made if each is not None}.values():
                 each.follow(run.objective, change)
             self.pairs.follow(change, self.curvature)
         self.curving = curving
@@ -190,7 +201,7 @@ class Model:
         """Return M, which is computed at this point if that is due."""
         run = self.run
         old = self.curvature
-        if old is None or self.whole or run.n_iter >= self.due or self._others_lead(old.kept):
+        if old is None or old.exact or run.n_iter >= self.due or self._others_lead(old.kept):
             self.curvature = self._computed()
             self.made = run.n_iter
             self.pairs.refresh(self.curvature)
@@ -201,10 +212,20 @@ class Model:
         return self.curvature
 
     def _computed(self) -> Curvature:
-        """Return the Hessian by the weights that are, or may become, other than 0; if it costs too much, M for all."""
+        """Return the Hessian from the entries of samples, or that of weights that are not 0 or may become so.
+
+        If these would cost too much, return M for all parameters.
+        """
         run = self.run
         if not self.whole:
             kept = self._near()
+            if pays(run.objective, kept):
+                if self.entries is None:
+                    self.entries = ByEntries(run.objective, run.w, self.damping)
+                else:
+                    self.entries.damping = self.damping
+                    self.entries.refresh(run.w)
+                return self.entries
             if rows := rows_for(run.objective, kept, run.n_iter - self.made):
                 return Support(run.objective, run.w, kept, rows)
         if self.broad is None:
@@ -247,6 +268,8 @@ class Model:
         entries = self._entries(w, g, limits, curvature)
         gamma, Q, QN = self.pairs.compact(entries.coordinates())
         model = Quadratic(curvature.M, curvature.diagonal, gamma, Q, QN, g, limits)
+        if isinstance(curvature, ByEntries):
+            model.columns, model.posterior = curvature.columns, curvature.posterior
         u, self.Md = descend(model, entries, w, ENOUGH * run.largest_gradient)
         return curvature.outward(u - w)
 
@@ -269,17 +292,23 @@ class Model:
 
     def learn(self, s: Vector, y: Vector, share: float) -> None:
         """Add the pair of a step s, which is `share` of the model's step, and the change y of the gradient."""
-        if not self.whole:
-            assert self.curvature is not None
+        assert self.curvature is not None
+        if self.curvature is self.entries:
+            if share < 1:
+                self.damping = min(max(DAMPING, DAMPING_UP * self.damping), 1.0)
+            elif self.run.gained >= GOOD * self.run.predicted_decrease:
+                self.damping *= DAMPING_DOWN
+        elif not self.curvature.exact:
             self.pairs.add(s, y, self.curvature, share * self.Md)
 
 
 class Among:
     """A working set, the penalty of its last fit, and the model of the objective of its features."""
 
-    def __init__(self, some: WorkingSet, penalty: Penalty) -> None:
+    def __init__(self, some: WorkingSet, penalty: Penalty, before: Among | None) -> None:
         self.some, self.penalty = some, penalty
         self.model: Model | None = None
+        self.damping = DAMPING if before is None or before.model is None else before.model.damping
 
 
 def follow(run: ProximalDescent, before: Model | Among | None = None) -> Model | Among | None:
@@ -289,11 +318,11 @@ def follow(run: ProximalDescent, before: Model | Among | None = None) -> Model |
     return _follow(run, before if isinstance(before, Model) else None)
 
 
-def _follow(run: ProximalDescent, model: Model | None) -> Model:
+def _follow(run: ProximalDescent, model: Model | None, damping: float = DAMPING) -> Model:
     """Move a descent over all features of its objective to the end, and return its model."""
     since = run.n_iter, run.evaluations
     if model is None:
-        model = Model(run, FEW)
+        model = Model(run, FEW, damping)
     else:
         model.take(run)
     while math.isfinite(run.value):
@@ -301,7 +330,8 @@ def _follow(run: ProximalDescent, model: Model | None) -> Model:
         if run.reason or not _search(run, model):
             break
     model.steps = run.n_iter
-    run.tell("proximal Newton's method" if model.whole else "proximal quasi-Newton method", since)
+    newton = model.whole or (model.curvature is not None and model.curvature.exact)
+    run.tell("proximal Newton's method" if newton else "proximal quasi-Newton method", since)
     return model
 
 
@@ -318,7 +348,7 @@ def _follow_among(run: ProximalDescent, among: Among | None) -> Among | None:
         (W, _), (dW, _) = run.parameters.views(run.w), run.parameters.views(run.grad)
         which, before = chosen(run.penalty, W, dW, before), None
         if among is None or not set(which.tolist()) <= set(among.some.which.tolist()):
-            among, closer = Among(WorkingSet(run.objective, which), run.penalty), 1.0
+            among, closer = Among(WorkingSet(run.objective, which), run.penalty, among), 1.0
         elif inner is not run and not inner.converged:
             run.reason = inner.reason
             break
@@ -332,7 +362,8 @@ def _follow_among(run: ProximalDescent, among: Among | None) -> Among | None:
             enough, most = max(enough, EASE_ENOUGH * run.penalty.l1), min(most, EASE_ITERATIONS)
         dual = run.dual.of_features(some.which)
         inner = ProximalDescent(some.part, some.lower(run.w), enough, most, dual=dual)
-        among.model = _follow(inner, among.model)
+        inner.enough = closer * INNER * run.gap
+        among.model = _follow(inner, among.model, among.damping)
         iterations, evaluations = iterations + inner.n_iter, evaluations + inner.evaluations
         w, run.predicted_decrease = some.lift(inner.w), inner.predicted_decrease
         asked = run.evaluate(w)

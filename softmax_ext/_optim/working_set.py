@@ -24,7 +24,7 @@ Indices = npt.NDArray[np.intp]
 # Fits of WIDE features or more have working sets, which at least LEAST features may join at a time.
 WIDE, LEAST = 2000, 100
 # A fit of a working set ends when its largest violation is this part of the largest one of all features, or small
-# enough for the end of the whole fit.
+# enough for the end of the whole fit; and so its duality gap.
 INNER = 0.1
 
 

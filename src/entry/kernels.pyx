@@ -34,7 +34,7 @@ from cython cimport floating
 from cython.parallel cimport prange, threadid
 from libc.float cimport DBL_MIN
 from libc.math cimport INFINITY
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int32_t, uint32_t
 from libc.string cimport memcpy, memset
 
 import sys
@@ -70,6 +70,14 @@ cdef extern from "float_types.h" nogil:
         Py_ssize_t *active
         Py_ssize_t actives, sweeps
         int whole
+        Py_ssize_t N, D, classes
+        const Py_ssize_t *column
+        const int32_t *sample
+        const double *root
+        const double *w
+        const double *S
+        double *A
+        double *mean
 
 
 # A call that reads fewer numbers than this keeps the GIL, since to get it back from another thread takes longer than

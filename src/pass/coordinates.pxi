@@ -15,7 +15,8 @@ cdef class Coordinates:
         Py_ssize_t groups,
         Py_ssize_t members,
         Py_ssize_t apart,
-        M,                      # IN     (1 or blocks, P, ld) symmetric, of either floating type; None for a diagonal
+        M,                      # IN     (1 or blocks, P, ld) symmetric, of either floating type; None for a diagonal;
+                                #        with `column` the samples' entries, feature by feature
         diagonal,               # IN     (n,) that of M
         double gamma,
         Q,                      # IN     (coordinates of the entries, r)
@@ -26,15 +27,28 @@ cdef class Coordinates:
         z,                      # WORK   (n,) zeros: M times u - w
         work,                   # WORK   (n + r + members,), of which r are zeros after the first n
         active,                 # WORK   (entries,)
+        column=None,            # IN     (D + 1,) where each feature's entries begin
+        sample=None,            # IN     (entries of M,) int32
+        root=None,              # IN     (N,) the entries of an intercept's feature
+        before=None,            # IN     (n,) w
+        posterior=None,         # IN     (classes, N)
+        scores=None,            # INOUT  (classes, N) by how much each score moves, 0 at first
+        mean=None,              # INOUT  (N,) their means by the posteriors
     ):
         cdef Py_ssize_t n = len(u), r = Q.shape[1], rows
         cdef CoordinateModel *x = &self.x
         x.entries, x.groups, x.members, x.apart, x.gamma, x.r = len(which), groups, members, apart, gamma, r
         rows = groups * members + x.entries - groups
         x.P, x.ld, x.own, self.itemsize = 1, 1, 1, sizeof(double)
-        if M is not None:
+        x.N, x.D, x.classes = 0, 0, 0
+        if column is not None:
+            x.N, x.D, x.classes, self.itemsize = len(root), len(column) - 1, len(posterior), M.itemsize
+        elif M is not None:
             x.P, x.ld, x.own, self.itemsize = M.shape[1], M.shape[2], len(M) > 1, M.itemsize
-        self.held = which, M, diagonal, Q, QN, gradient, limits, u, z, work, active
+        self.held = (
+            which, M, diagonal, Q, QN, gradient, limits, u, z, work, active, column, sample, root, before, posterior,
+            scores, mean,
+        )
         self.M = numbers(M, b"f", self.itemsize, 0, False)
         x.which = <const Py_ssize_t *>numbers(which, b"i", sizeof(Py_ssize_t), 0, False)
         x.active = <Py_ssize_t *>numbers(active, b"i", sizeof(Py_ssize_t), x.entries, True)
@@ -43,6 +57,11 @@ cdef class Coordinates:
         x.diagonal, x.g, x.limit = doubles(diagonal, n, False), doubles(gradient, n, False), doubles(limits, n, False)
         x.u, x.z, x.h = doubles(u, n, True), doubles(z, n, True), doubles(work, n + r + members, True)
         x.t, x.c = x.h + n, x.h + n + r
+        x.column = <const Py_ssize_t *>numbers(column, b"i", sizeof(Py_ssize_t), 0, False)
+        x.sample = <const int32_t *>numbers(sample, b"i", sizeof(int32_t), 0 if sample is None else len(M), False)
+        x.root, x.w = doubles(root, x.N, False), doubles(before, n, False)
+        x.S, x.A = doubles(posterior, x.classes * x.N, False), doubles(scores, x.classes * x.N, True)
+        x.mean = doubles(mean, x.N, True)
         x.actives, x.sweeps, x.whole = 0, 0, 1
         with nogil:
             if self.itemsize == sizeof(float):
