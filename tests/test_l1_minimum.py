@@ -88,6 +88,19 @@ def test_fits_end_where_coordinate_descent_does(K, kind, monkeypatch):
             assert best * (1 - 1e-9) <= found.value <= best * (1 + max(0.1 * tol, 1e-9)), found.report
 
 
+@pytest.mark.parametrize("few", [0, 1000], ids=["support", "whole"])
+@pytest.mark.parametrize("K", [2, 3, 7, 26])
+def test_features_far_from_the_origin_come_to_a_tight_tolerance(K, few, monkeypatch):
+    """Their scores are sums of terms in the thousands, so values are rounded more than their own size tells."""
+    monkeypatch.setattr("softmax_ext._optim.proximal.FEW", few)
+    X, y, s = problem(K, "standardised")
+    objective = SoftmaxObjective(X + 1000, y, penalty=Penalty(l1=0.003), sample_weight=s)
+    found = optim.proximal(objective, np.zeros(objective.size), tol=1e-8, max_iter=1000)
+    assert found.converged, found.report
+    _, _, best = minimum(X, y, s, K, 0.003)
+    assert found.value == pytest.approx(best, rel=1e-8)
+
+
 @pytest.mark.parametrize("tol", [1e-4, 1e-8])
 def test_as_many_features_as_samples_take_few_passes(tol):
     """For 20 x 20 x 3 a diagonal that bounds the Hessian would take thousands of passes."""

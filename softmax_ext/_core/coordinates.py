@@ -172,7 +172,7 @@ def _along(
     """Return entries moved by a step, or a part of it, so that the model falls and signs stay; None if it does not."""
     for _ in range(SHARES):
         to = before + step
-        to[(limits > 0) & (to * before <= 0)] = 0
+        to[(limits > 0) & (np.sign(to) * np.sign(before) <= 0)] = 0
         d = to - before
         if product(slope, d) + 0.5 * product(d, product_with(d)) < 0:
             return to

@@ -43,6 +43,10 @@ ROOM = 0.2
 # A Hessian of some weights has those that are not 0, and those others whose gradients are nearest to their limits: at
 # most SOME of them, or MORE of the number of the first, or as many as are beyond their limits.
 SOME, MORE = 100, 0.25
+# Where a line search cannot tell values apart, it asks for a smaller violation. They may differ by FAR times their own
+# rounding, since scores of features that lie far from 0 are sums of large terms; see "Values of features far from 0" in
+# docs/notes.md.
+FAR = 128
 # Armijo's constant, the least factor by which a trial shortens the step, and the most trials of one line search.
 ARMIJO, LEAST, TRIALS = 1e-4, 0.1, 30
 # The duality gap at the end is at most this part of tol times the value, or of tol squared if that is more.
@@ -270,8 +274,19 @@ class Model:
         model = Quadratic(curvature.M, curvature.diagonal, gamma, Q, QN, g, limits)
         if isinstance(curvature, ByEntries):
             model.columns, model.posterior = curvature.columns, curvature.posterior
-        u, self.Md = descend(model, entries, w, ENOUGH * run.largest_gradient)
+        u, self.Md = descend(model, entries, w, ENOUGH * min(run.largest_gradient, self._violation(model, entries, w)))
         return curvature.outward(u - w)
+
+    @staticmethod
+    def _violation(model: Quadratic, entries: Entries, w: Vector) -> float:
+        """Return the largest violation in M's coordinates, or infinity if there are groups.
+
+        An intercept that is slightly wrong makes large violations of features far from 0, and a small one here.
+        """
+        if entries.groups:
+            return math.inf
+        g, limits, w = (each[entries.which] for each in (model.gradient, model.limits, w))
+        return float(np.where(w, np.abs(g + limits * np.sign(w)), np.abs(g) - limits).max(initial=0.0))
 
     def _entries(self, w: Vector, g: Vector, limits: Vector, curvature: Curvature) -> Entries:
         """Return what coordinate descent may move: weights that are not 0, or whose gradients are near their limits.
@@ -397,7 +412,7 @@ def _search(run: ProximalDescent, model: Model) -> bool:
         w = run.w + d if t == 1 else run.w + t * d  # after a whole step w + (0 - w) is exactly 0 where the model's is 0
         asked = value, grad = run.evaluate(w)
         fine = value <= run.value + ARMIJO * t * slope
-        if not fine and abs(value - run.value) <= run.rounding:
+        if not fine and abs(value - run.value) <= FAR * run.rounding:
             fine = run.violation(w, grad) < run.largest_gradient
         if fine:
             s, y = w - run.w, grad - run.grad
