@@ -20,7 +20,7 @@ import scipy.sparse
 
 import softmax_ext
 from softmax_ext import reference
-from softmax_ext._core import dispatch
+from softmax_ext._core import dispatch, plan
 
 hypothesis.settings.register_profile("dev", max_examples=100, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("ci", max_examples=1000, deadline=None, derandomize=True)
@@ -207,6 +207,19 @@ def at_once(request, processors, started):
         return started[request.node].result()
 
     return result
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Constants of the plan that make many groups, tiles and blocks of a small problem."""
+
+    def change(**constants):
+        for name, value in constants.items():
+            monkeypatch.setattr(plan, name, value)
+        plan.plan.cache_clear()
+
+    yield change
+    plan.plan.cache_clear()
 
 
 @pytest.fixture

@@ -60,18 +60,36 @@ def test_every_shape_is_right(
     assert_like_reference(on_one_and_two_threads(loss_grad, *arguments, **keywords), arguments, keywords)
 
 
-@pytest.mark.pairs
+# Small problems that are cut as large ones are, and the sizes at which they are cut so without changed constants.
+CUT = {"SUMS_BYTES": 0, "TILE_BYTES": 2**17, "SCORES_BYTES": 2**17, "PARALLEL_FLOPS": 0}
+OWNED = {
+    "in double, unweighted": ((503, 37, 203), CUT, *TARGETS[0]),
+    "in double, weighted": ((503, 37, 203), CUT, *TARGETS[-1]),
+    "in the dtype": ((503, 37, 203), {**CUT, "DOUBLES_BYTES": 0}, *TARGETS[-1]),
+}
+OWNED_LARGE = {
+    "large, in double, unweighted": ((2100, 70, 1500), {}, *TARGETS[0]),
+    "large, in double, weighted": ((2100, 70, 1500), {}, *TARGETS[-1]),
+    "large, in the dtype": ((300, 53, 40000), {}, *TARGETS[-1]),
+}
+
+
+@pytest.mark.pairs(3)
 @pytest.mark.parametrize(
-    "shape, labels, weights",
-    [((2100, 70, 1500), *TARGETS[0]), ((2100, 70, 1500), *TARGETS[-1]), ((300, 53, 40000), *TARGETS[-1])],
-    ids=["in double, unweighted", "in double, weighted", "in the dtype"],
+    "shape, constants, labels, weights",
+    [
+        *(pytest.param(*case, id=name) for name, case in OWNED.items()),
+        *(pytest.param(*case, id=name, marks=pytest.mark.slow) for name, case in OWNED_LARGE.items()),
+    ],
 )
 def test_owned_classes_over_tiles_are_right(
-    isa, dtype, storage, shape, labels, weights, seed, make_problem, assert_like_reference
+    isa, dtype, storage, shape, constants, labels, weights, seed, small, make_problem, assert_like_reference
 ):
+    small(**constants)
     arguments, keywords = make_problem(*shape, dtype, seed, labels=labels, weights=weights, storage=storage)
     way = plan(*shape, dtype.itemsize, isa, nnz=arguments[0].nnz if storage == "csr" else None)
-    assert way.cut != "slices" and way.tile < shape[0] and way.doubles == (shape[2] == 1500)
+    assert way.cut != "slices" and way.tile < shape[0]
+    assert way.doubles == (shape[2] < 40000 and "DOUBLES_BYTES" not in constants)
     got = loss_grad(*arguments, **keywords, n_threads=3)
     assert_like_reference(got, arguments, keywords)
     alone = loss_grad(*arguments, **keywords, n_threads=1)

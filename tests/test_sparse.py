@@ -143,19 +143,6 @@ def test_what_cannot_be_a_matrix_of_samples_is_refused():
         predict_proba(np.ones((2, 3)), scipy.sparse.csr_array((2, 3)))
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """Constants of the plan that make many groups, tiles and blocks of a small problem."""
-
-    def change(**constants):
-        for name, value in constants.items():
-            monkeypatch.setattr(plan, name, value)
-        plan.plan.cache_clear()
-
-    yield change
-    plan.plan.cache_clear()
-
-
 @pytest.mark.pairs(3)
 @pytest.mark.parametrize("labels, weights", [("labels", "sample_weight"), ("probabilities", "unweighted")])
 @pytest.mark.parametrize("shape", [(503, 40, 33), (503, 40, 3), (203, 21, 151)], ids=str)
