@@ -174,6 +174,18 @@ def test_wide_sparse_fits_converge_at_weak_penalties(part, standardize):
     assert np.count_nonzero(model.coef_) > 1500 and model.gap_ <= 1.001e-5 * max(model.loss_curve_[-1], 1e-4)
 
 
+def test_no_bit_of_a_fit_by_entries_depends_on_threads(monkeypatch):
+    monkeypatch.setattr(module, "ENTRIES", np.inf)
+    monkeypatch.setattr(coordinates, "SWEPT", 1e3)
+    monkeypatch.setattr(coordinates, "TURN", 1)  # so that conjugate gradients take their turn
+    X, y = topics(150, 500, 4)
+    ends = []
+    for n_threads in (1, 2, 3):
+        objective = SoftmaxObjective(X, y, penalty=Penalty(l1=0.01 * useful(X, y)), n_threads=n_threads)
+        ends.append(optim.proximal(objective, np.zeros(objective.size), max_iter=6).w.tobytes())
+    assert len(set(ends)) == 1
+
+
 def test_a_working_set_goes_on_with_the_damping_of_the_one_before(monkeypatch):
     made = []
     init = proximal.Model.__init__
