@@ -408,3 +408,26 @@ def test_calls_at_the_same_time_have_arrays_of_their_own(dtype, storage, make):
         for _ in range(20):
             for (value, grad), (value_, grad_) in zip(pool.map(objective.value_and_grad, points), want, strict=True):
                 assert value == value_ and (grad == grad_).all()
+
+
+@pytest.mark.parametrize("targets", ["labels", "probabilities"])
+@pytest.mark.parametrize("K", ["one row", 3, 65, 200])
+def test_what_a_pass_multiplies_by_is_never_subnormal(isa, dtype, K, targets):
+    """Since such products take many times as long; see "Subnormal residuals" in docs/notes.md."""
+    if isa == dispatch.REFERENCE:
+        pytest.skip("it is NumPy")
+    tiny, begin, end = float(np.finfo(dtype).tiny), *((70, 110) if dtype == np.float32 else (680, 760))
+    for margin in np.linspace(begin, end, 33).astype(dtype):
+        y = np.array([0]) if targets == "labels" else np.eye(1, 2 if K == "one row" else K)
+        Objective = BinomialObjective if K == "one row" else SoftmaxObjective
+        objective = Objective(np.ones((1, 1), dtype), y, fit_intercept=False, K=2 if K == "one row" else K)
+        w = np.full(objective.size, -float(margin))
+        if K != "one row":
+            w[0] = 0
+        _, grad = objective.value_and_grad(w)
+        product = objective.hessp(w, np.arange(1.0, objective.size + 1))
+        share = np.exp(-float(margin)) / (1 + (len(w) - 1) * np.exp(-float(margin)))
+        assert grad[-1] == pytest.approx(share, rel=1e-4, abs=2 * tiny * 2**10)
+        for result in (grad, product):
+            assert ((result == 0) | (abs(result) >= tiny)).all(), margin
+    assert grad[-1] == 0 and product[-1] == 0

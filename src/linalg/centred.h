@@ -80,7 +80,7 @@ static void curvatures_of_centred(const real *U, ptrdiff_t n, ptrdiff_t D, ptrdi
             for (ptrdiff_t l = 0; l < EXPS * L; l++) added[l] = i + l < n ? offset[(i + l) * ldo] : 0;
             UNROLL for (int v = 0; v < EXPS; v++) score[v] += NAME(load)(added + v * L);
         }
-        NAME(two_classes)(score, below_0, below_1, e, S_0, S_1);
+        NAME(two_classes)(1, score, below_0, below_1, e, S_0, S_1);
         UNROLL for (int v = 0; v < EXPS; v++) NAME(store)(c + i + v * L, S_0[v] * S_1[v]);
         for (ptrdiff_t l = smaller(n - i, EXPS * L); l < EXPS * L; l++) c[i + l] = 0;
     }

@@ -90,7 +90,7 @@ static void curvatures_of_two(double *z, ptrdiff_t n, const double *s)
     for (ptrdiff_t i = 0; i < n; i += EXPS * L) {
         vec score[EXPS], below_0[EXPS], below_1[EXPS], e[EXPS], S_0[EXPS], S_1[EXPS];
         UNROLL for (int v = 0; v < EXPS; v++) score[v] = NAME(load)(z + i + v * L);
-        NAME(two_classes)(score, below_0, below_1, e, S_0, S_1);
+        NAME(two_classes)(1, score, below_0, below_1, e, S_0, S_1);
         UNROLL for (int v = 0; v < EXPS; v++) NAME(store)(z + i + v * L, S_0[v] * S_1[v]);
     }
     for (ptrdiff_t i = 0; s && i < n; i++) z[i] *= s[i];

@@ -231,15 +231,16 @@ KERNEL void NAME(one_gradient)(const char *X, int element, ptrdiff_t n, ptrdiff_
 }
 #undef GRADIENT_ARGUMENTS
 
-/* Finds e = exp(-|z|) and both classes' posteriors, of EXPS vectors in step.  max(z, 0) is the top of (0, z). */
-INLINE void NAME(two_classes)(const vec *z, vec *below_0, vec *below_1, vec *e, vec *S_0, vec *S_1)
+/* Finds e = exp(-|z|) and both classes' posteriors, of EXPS vectors in step; `normal`, a constant, is as in simd.h.
+ * max(z, 0) is the top of (0, z). */
+INLINE void NAME(two_classes)(const int normal, const vec *z, vec *below_0, vec *below_1, vec *e, vec *S_0, vec *S_1)
 {
     UNROLL for (int v = 0; v < EXPS; v++) {
         below_0[v] = NAME(max)(z[v], NAME(set1)(0));   /* how far class 0's score is below the top, */
         below_1[v] = below_0[v] - z[v];                /* and class 1's; inf - inf is NaN */
         e[v] = -(below_0[v] + below_1[v]);
     }
-    NAME(exps_le0)(EXPS, e);
+    NAME(exps_in_step)(normal, EXPS, e);
     UNROLL for (int v = 0; v < EXPS; v++) {
         const vec high = 1 / (e[v] + 1), low = e[v] * high;
         const ivec top_1 = MASK(z[v] > 0);
@@ -262,7 +263,7 @@ INLINE double NAME(binomial_rows)(const int targets, const int weighted, real *z
         vec score[EXPS], below_0[EXPS], below_1[EXPS], e[EXPS], S_0[EXPS], S_1[EXPS];
         real base[EXPS * NAME(lanes)], log_part[EXPS * NAME(lanes)], weight[EXPS * NAME(lanes)];
         UNROLL for (int v = 0; v < EXPS; v++) score[v] = NAME(load)(z + i + v * L);
-        NAME(two_classes)(score, below_0, below_1, e, S_0, S_1);
+        NAME(two_classes)(1, score, below_0, below_1, e, S_0, S_1);
         if (targets) {
             real T[2][EXPS * NAME(lanes)];
             for (ptrdiff_t l = 0; l < STEP; l++)
@@ -318,7 +319,7 @@ KERNEL void NAME(binomial_curvatures)(real *z, const real *q, ptrdiff_t n, const
     for (ptrdiff_t i = 0; i < n; i += STEP) {
         vec score[EXPS], below_0[EXPS], below_1[EXPS], e[EXPS], S_0[EXPS], S_1[EXPS];
         UNROLL for (int v = 0; v < EXPS; v++) score[v] = NAME(load)(z + i + v * L);
-        NAME(two_classes)(score, below_0, below_1, e, S_0, S_1);
+        NAME(two_classes)(1, score, below_0, below_1, e, S_0, S_1);
         UNROLL for (int v = 0; v < EXPS; v++) NAME(store)(z + i + v * L, S_0[v] * S_1[v] * NAME(load)(q + i + v * L));
     }
     for (ptrdiff_t i = 0; s && i < n; i++) z[i] *= (real)s[i];
@@ -330,7 +331,7 @@ KERNEL void NAME(binomial_posteriors)(real *z, ptrdiff_t n, real *S)
     for (ptrdiff_t i = 0; i < n; i += STEP) {
         vec score[EXPS], below_0[EXPS], below_1[EXPS], e[EXPS], S_0[EXPS], S_1[EXPS];
         UNROLL for (int v = 0; v < EXPS; v++) score[v] = NAME(load)(z + i + v * L);
-        NAME(two_classes)(score, below_0, below_1, e, S_0, S_1);
+        NAME(two_classes)(0, score, below_0, below_1, e, S_0, S_1);
         UNROLL for (int v = 0; v < EXPS; v++) {
             const ptrdiff_t rows = n - i - v * L;
             const vec low = SIMD_LOW(S_0[v], S_1[v]), high = SIMD_HIGH(S_0[v], S_1[v]);

@@ -78,7 +78,7 @@ INLINE int NAME(logit_lanes)(const int what, vec *z, ptrdiff_t K, ptrdiff_t n)
     const vec shift = NAME(or_nan)(odd, top); /* NaN for an odd row, so that its differences set no flag */
     const int found = NAME(any)(odd) ? NAME(warnings_of_lanes)(what, (const real *)z, K, L, n, limit) : 0;
     if (what == SOFTMAX) {
-        NAME(exp_columns)(z, K, shift);
+        NAME(exp_columns)(0, z, K, shift);
         const vec sum = NAME(precise_sum_of_columns)(z, K);
         for (ptrdiff_t k = 0; k < K; k++) z[k] /= sum;
         return found;

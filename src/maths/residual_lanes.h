@@ -80,16 +80,19 @@ INLINE vec NAME(sum_below)(const vec *z, const vec *T, ptrdiff_t K, vec top)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* Replaces z_k by exp(z_k - top), for EXPS of them in step. */
-INLINE void NAME(exp_columns)(vec *z, ptrdiff_t K, vec top)
+/* Replaces z_k by exp(z_k - top), for EXPS of them in step; `normal`, a constant, is as in simd.h. */
+INLINE void NAME(exp_columns)(const int normal, vec *z, ptrdiff_t K, vec top)
 {
     for (; K >= EXPS; K -= EXPS, z += EXPS) {
         vec e[EXPS];
         UNROLL for (int v = 0; v < EXPS; v++) e[v] = z[v] - top;
-        NAME(exps_le0)(EXPS, e);
+        NAME(exps_in_step)(normal, EXPS, e);
         UNROLL for (int v = 0; v < EXPS; v++) z[v] = e[v];
     }
-    for (ptrdiff_t k = 0; k < K; k++) z[k] = NAME(exp_le0)(z[k] - top);
+    for (ptrdiff_t k = 0; k < K; k++) {
+        z[k] -= top;
+        NAME(exps_in_step)(normal, 1, z + k);
+    }
 }
 
 INLINE void NAME(probability_columns)(real *Z, ptrdiff_t ldz, ptrdiff_t K)
@@ -97,7 +100,7 @@ INLINE void NAME(probability_columns)(real *Z, ptrdiff_t ldz, ptrdiff_t K)
     vec z[COLUMNS_MOST];
     NAME(load_columns)(Z, ldz, K, z);
     const vec top = NAME(top_of_columns)(z, K, NULL);
-    NAME(exp_columns)(z, K, top);
+    NAME(exp_columns)(0, z, K, top);
     const vec sum = NAME(precise_sum_of_columns)(z, K);
     for (ptrdiff_t k = 0; k < K; k++) z[k] /= sum;
     NAME(store_columns)(Z, ldz, K, z);
@@ -131,7 +134,7 @@ INLINE void NAME(residual_lanes)(vec *z, ptrdiff_t n, ptrdiff_t K, const ptrdiff
     }
     ivec target;
     memcpy(&target, label, sizeof target);
-    NAME(exp_columns)(z, K, top);
+    NAME(exp_columns)(1, z, K, top);
     vec own = NAME(set1)(0);
     for (ptrdiff_t k = 0; k < K; k++) {
         const ivec is_own = MASK(target == (bits)k);
@@ -186,7 +189,7 @@ INLINE void NAME(target_residual_lanes)(vec *z, const vec *T, ptrdiff_t n, ptrdi
     for (ptrdiff_t l = 0; l < L; l++) weight[l] = l >= n ? 0 : s ? (real)s[l] : 1;
     const vec top = NAME(top_of_columns)(z, K, NULL), mass = NAME(sum_of_columns)(T, K), weights = NAME(load)(weight);
     NAME(store)(below, NAME(sum_below)(z, T, K, top));
-    NAME(exp_columns)(z, K, top);
+    NAME(exp_columns)(1, z, K, top);
     vec apart[4], tops = NAME(set1)(0); /* tops counts the exponentials that are 1, apart sums the others */
     UNROLL for (int v = 0; v < 4; v++) apart[v] = NAME(set1)(0);
     ptrdiff_t k = 0;

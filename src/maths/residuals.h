@@ -47,7 +47,7 @@ INLINE void NAME(exp_step)(const int count, const real *z, real *e, vec top, vec
 {
     vec x[EXPS];
     UNROLL for (int v = 0; v < count; v++) x[v] = NAME(load)(z + v * L) - top;
-    NAME(exps_le0)(count, x);
+    NAME(exps_in_step)(!lost, count, x); /* posteriors may be subnormal */
     UNROLL for (int v = 0; v < count; v++) NAME(store)(e + v * L, x[v]);
     UNROLL for (int v = count; v < EXPS; v++) x[v] = NAME(set1)(0);
     const vec all = (x[0] + x[1]) + (x[2] + x[3]);
@@ -278,7 +278,7 @@ KERNEL void NAME(curvatures)(real *S, const real *Q, ptrdiff_t n, ptrdiff_t K, p
         real mean = NAME(first)(NAME(sum_lanes)(sum));
         for (ptrdiff_t k = whole; k < K; k++) mean += S[k] * Q[k];
         const real weight = s ? (real)s[i] : 1;
-        for (ptrdiff_t k = 0; k < K; k++) S[k] *= weight * (Q[k] - mean);
+        for (ptrdiff_t k = 0; k < K; k++) S[k] = S[k] < NEGLIGIBLE ? 0 : S[k] * (weight * (Q[k] - mean));
     }
 }
 

@@ -27,6 +27,8 @@
 #undef TWO_TO_MINUS_SHIFT
 #undef EXP_LOWEST
 #undef EXP_ZERO
+#undef NEGLIGIBLE
+#undef EXP_NEGLIGIBLE
 #undef TANH_LOWEST
 #undef ROUND_MAGIC
 #undef LN2_HIGH

@@ -147,6 +147,8 @@ static const double log_coefficients_f64[] = {
 #define TWO_TO_MINUS_SHIFT 0x1p-64f
 #define EXP_LOWEST -105.0f
 #define EXP_ZERO -151.0f
+#define NEGLIGIBLE 0x1p-120f
+#define EXP_NEGLIGIBLE -120.0f /* a margin of 80 keeps its digits */
 #define TANH_LOWEST -87.0f
 #define EXP_OVERFLOWS 0x1.62e430p+6f /* log of the largest float, rounded up */
 #define ROUND_MAGIC 0x1.8p23f
@@ -155,8 +157,8 @@ static const double log_coefficients_f64[] = {
 #define SQRT_HALF_BITS 0x3f3504f3
 #if SIMD_BYTES == 64
 #define SIMD_MAX(a, b) ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
-#define SIMD_SCALE(p, n) /* n == EXP_ZERO ? 0 : p 2^n */                                                       \
-    ((vec)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)(n), _mm512_set1_ps(EXP_ZERO), _CMP_NEQ_UQ),       \
+#define SIMD_SCALE(p, n, zero) /* n <= zero ? 0 : p 2^n */                                                     \
+    ((vec)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)(n), _mm512_set1_ps(zero), _CMP_NLE_UQ)    ,       \
                                  (__m512)(p), (__m512)(n)))
 #define SIMD_LOAD_SOME(p, n) ((vec)_mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1), (p)))
 #define SIMD_STORE_SOME(p, n, v) _mm512_mask_storeu_ps((p), (__mmask16)((1u << (n)) - 1), (__m512)(v))
@@ -192,6 +194,8 @@ static const double log_coefficients_f64[] = {
 #define TWO_TO_MINUS_SHIFT 0x1p-512
 #define EXP_LOWEST -746.0
 #define EXP_ZERO -1076.0
+#define NEGLIGIBLE 0x1p-1016
+#define EXP_NEGLIGIBLE -1016.0 /* a margin of 700 keeps its digits */
 #define TANH_LOWEST -708.0
 #define EXP_OVERFLOWS 0x1.62e42fefa39fp+9
 #define ROUND_MAGIC 0x1.8p52
@@ -200,8 +204,8 @@ static const double log_coefficients_f64[] = {
 #define SQRT_HALF_BITS 0x3fe6a09e667f3bcd
 #if SIMD_BYTES == 64
 #define SIMD_MAX(a, b) ((vec)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
-#define SIMD_SCALE(p, n)                                                                                       \
-    ((vec)_mm512_maskz_scalef_pd(_mm512_cmp_pd_mask((__m512d)(n), _mm512_set1_pd(EXP_ZERO), _CMP_NEQ_UQ),      \
+#define SIMD_SCALE(p, n, zero)                                                                                 \
+    ((vec)_mm512_maskz_scalef_pd(_mm512_cmp_pd_mask((__m512d)(n), _mm512_set1_pd(zero), _CMP_NLE_UQ)    ,      \
                                  (__m512d)(p), (__m512d)(n)))
 #define SIMD_LOAD_SOME(p, n) ((vec)_mm512_maskz_loadu_pd((__mmask8)((1u << (n)) - 1), (p)))
 #define SIMD_STORE_SOME(p, n, v) _mm512_mask_storeu_pd((p), (__mmask8)((1u << (n)) - 1), (__m512d)(v))

@@ -111,9 +111,12 @@ INLINE void NAME(store_some)(real *p, ptrdiff_t n, vec v)
 #endif
 }
 
-/* Replaces `count` vectors (a constant) by e^x, in step: operations on one alone would wait for each other. */
-INLINE void NAME(exps_le0)(const int count, vec *x)
+/* Replaces `count` vectors (a constant) by e^x, in step: operations on one alone would wait for each other.  With
+ * `normal`, a constant, e^x is 0 where it is about 2^EXP_NEGLIGIBLE or less: residuals then have no subnormal numbers, with
+ * which products would take several times as long (see "Subnormal residuals" in docs/notes.md). */
+INLINE void NAME(exps_in_step)(const int normal, const int count, vec *x)
 {
+    const real zero = normal ? EXP_NEGLIGIBLE : EXP_ZERO;
     vec n[EXPS], r[EXPS], p[EXPS];
 #define EACH UNROLL for (int i = 0; i < count; i++)
     EACH x[i] = NAME(max)(NAME(set1)(EXP_LOWEST), x[i]); /* the order of arguments lets NaN pass */
@@ -124,8 +127,8 @@ INLINE void NAME(exps_le0)(const int count, vec *x)
 #ifndef SIMD_SCALE
     /* 2^(n + SUBNORMAL_SHIFT) is always normal: only the last product can round into the subnormals. */
     ivec power[EXPS];
-    EACH power[i] = (NAME(to_bits)(p[i]) + (EXPONENT_BIAS + SUBNORMAL_SHIFT)) << MANTISSA_BITS;
-    EACH power[i] &= MASK(n[i] != EXP_ZERO);
+    EACH power[i] = (NAME(to_bits)(p[i]) + (EXPONENT_BIAS + (normal ? 0 : SUBNORMAL_SHIFT))) << MANTISSA_BITS;
+    EACH power[i] &= MASK(n[i] > zero);
 #endif
     EACH x[i] = x[i] - n[i] * LN2_HIGH;
     EACH r[i] = x[i] - n[i] * LN2_LOW;
@@ -139,13 +142,15 @@ INLINE void NAME(exps_le0)(const int count, vec *x)
     EACH p[i] = 1 + (r[i] + (r[i] * (p[i] * r[i]) + ((x[i] - r[i]) - n[i] * LN2_LOW)));
 #endif
 #ifdef SIMD_SCALE
-    EACH x[i] = SIMD_SCALE(p[i], n[i]);
+    EACH x[i] = SIMD_SCALE(p[i], n[i], zero);
 #else
-    EACH x[i] = p[i] * NAME(from_bits)(power[i]) * TWO_TO_MINUS_SHIFT;
+    EACH x[i] = p[i] * NAME(from_bits)(power[i]);
+    if (!normal) EACH x[i] = x[i] * TWO_TO_MINUS_SHIFT;
 #endif
 #undef EACH
 }
-INLINE vec NAME(exp_le0)(vec x) { NAME(exps_le0)(1, &x); return x; }
+INLINE void NAME(exps_le0)(const int count, vec *x) { NAME(exps_in_step)(0, count, x); }
+INLINE vec NAME(exp_le0)(vec x) { NAME(exps_in_step)(0, 1, &x); return x; }
 
 INLINE vec NAME(log1p_ge0)(vec t)
 {
