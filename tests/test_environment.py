@@ -6,9 +6,10 @@ import ctypes.util
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ def calls(dtype):
         "hessian": lambda: objective.hessian(w),
         "linear_cross_entropy": lambda: softmax_ext.linear_cross_entropy(X, W, y, linear_bias=b),
         "evaluate": lambda: objective.evaluate(w),
+        "value_and_grad": lambda: objective.value_and_grad(w),
         "lbfgs": lambda: optim.lbfgs(objective, 0 * w, max_iter=3),
         "rows_space": lambda: RowsSpace(wide, Parameters(3, 800, False, False), 2).lift(np.ones(6), np.ones(6)),
     }
@@ -92,7 +94,8 @@ def test_rounding_and_subnormals_stay(level, run_python):
     run_python(MODE.format(directed=sys.platform == "linux", **names), SOFTMAX_EXT_ISA=level)
 
 
-class Made(NamedTuple):
+@dataclass
+class Made:
     """An object of the kernels, whose methods are watched as well."""
 
     watched: Any
@@ -142,7 +145,7 @@ def test_flags_stay(isa, dtype, raised, monkeypatch):
         for call in calls(dtype).values():
             call()
     passes = {f"{name}.visit" for name in ("LossGrad", "Probabilities", "HessianProduct", "Hessian")}
-    used = passes | {"special", "cross_entropy", "Factors.factor", "Factors.apply", "Function.at"}
+    used = passes | {"special", "cross_entropy", "Factors.factor", "Factors.apply", "Function.at", "Stretch.go"}
     used |= {"gram_add", "gram_factor", "triangle_solve", "rows_combine"}
     assert used <= watched.called
 

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse
+import sklearn
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
@@ -80,6 +81,20 @@ def test_an_iterable_is_read_while_models_are_fitted():
 
     assert len(fit_many(estimator, tasks(), n_jobs=1)) == 5
     assert begun[0] == 1 and begun[-1] == 5
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_threads_have_the_configuration_of_the_caller(n_jobs):
+    seen = []
+
+    def look(*_):
+        seen.append(sklearn.get_config()["working_memory"])
+
+    with sklearn.config_context(working_memory=77):
+        fit_many(LogisticRegression(callback=look), [task(seed) for seed in range(9)], n_jobs=n_jobs)
+    assert set(seen) == {77} and sklearn.get_config()["working_memory"] != 77
+    with pytest.raises(ValueError, match="'tol' parameter"):
+        fit_many(LogisticRegression(tol=-1), [])
 
 
 def test_no_task_gives_no_model():

@@ -199,9 +199,10 @@ def test_a_pair_that_curves_downwards_is_left_out():
     for step in (1.0, 2.0, -3.0, 5.0, 7.0):
         w, grad = run.move(run.w + step)
         history.add(w, grad if step > 0 else 2 * run.grad - grad)
-        assert len(history.pairs) + len(history.free) == 2 and len({*history.pairs, *history.free}) == 2
-    S = history.S[history.pairs]
-    np.testing.assert_allclose(history.direction(), two_loops(run.grad, S, history.Y[history.pairs], np.ones(4)))
+        assert len(history) <= 2 and {*history.order} == {0, 1}
+    rows = history.order[: len(history)]
+    S, Y = history.S[rows], history.Y[rows]
+    np.testing.assert_allclose(history.direction(), two_loops(run.grad, S, Y, np.ones(4)))
 
 
 def test_the_preconditioner_is_applied_once_an_iteration():
@@ -230,6 +231,12 @@ def test_pairs_of_float32_are_kept_in_float32():
     assert found.n_iter == 14 and peak <= size * (8 * memory + 80)
 
 
+def test_lbfgs_without_pairs_follows_the_preconditioned_gradient():
+    objective = objective_of("digits", C=1e-3)
+    found = optim.lbfgs(objective, np.zeros(objective.size), memory=0, tol=1e-3)
+    assert found.converged and found.n_iter > 2, found.report
+
+
 @pytest.mark.parametrize("memory", [1, 2, 5])
 def test_lbfgs_keeps_no_more_pairs_than_it_is_told_to(memory):
     objective = objective_of("digits")
@@ -239,7 +246,7 @@ def test_lbfgs_keeps_no_more_pairs_than_it_is_told_to(memory):
         frame = inspect.currentframe()
         while frame.f_code.co_name != "_go":
             frame = frame.f_back
-        kept.append(len(frame.f_locals["self"].history.pairs))
+        kept.append(len(frame.f_locals["self"].history))
 
     optim.lbfgs(objective, np.zeros(objective.size), memory=memory, max_iter=12, callback=look)
     assert max(kept) == memory
@@ -639,10 +646,11 @@ def test_pairs_follow_the_objective_to_another_penalty():
     before = history.Y.copy()
     run.ease(change)
     history.ease(change)
-    for row in history.pairs:
+    pairs = history.order[: len(history)]
+    for row in pairs:
         np.testing.assert_allclose(history.Y[row], before[row] + change * history.S[row])
     np.testing.assert_allclose(history.Sg, history.S @ run.grad, atol=1e-12)
-    for older, row in itertools.combinations_with_replacement(history.pairs, 2):
+    for older, row in itertools.combinations_with_replacement(pairs, 2):
         np.testing.assert_allclose(history.SY[older, row], history.S[older] @ history.Y[row], atol=1e-12)
 
 

@@ -23,6 +23,7 @@ def _fused(function: Callable[_P, _R]) -> _Fused[_P, _R]: ...
 
 MOST_MODELS: int
 VECTOR_CHUNK: int
+STRETCH_VECTORS: int
 __test__: dict[str, str]
 
 @disjoint_base
@@ -197,15 +198,17 @@ class LogitLoss:
     ) -> None: ...
 
 @disjoint_base
-class Factors:
+class Inverse: ...
+
+@disjoint_base
+class Factors(Inverse):
     count: Final[int]
-    def __init__(self, U: _Floats, T: _Floats, work: _Floats) -> None: ...
+    def __init__(self, U: _Floats, T: _Floats, work: _Floats, ones: bool) -> None: ...
     def factor(
         self,
         X: _Floats,
         rows: _Labels,
         a: _Floats,
-        ones: bool,
         penalty: _Floats,
         ridge: float,
         n_threads: int,
@@ -213,17 +216,31 @@ class Factors:
         *,
         whole: bool = False,
     ) -> None: ...
-    def apply(self, vectors: Sequence[_Floats], G: _Floats, out: _Doubles, biases: int, n_threads: int) -> None: ...
-    def solve(self, G: _Floats, n_threads: int) -> None: ...
+    def apply(self, vectors: Sequence[_Floats], G: _Floats, out: _Doubles, n_threads: int) -> None: ...
+
+@disjoint_base
+class Diagonal(Inverse):
+    def __init__(self, inverse: _Doubles, mean: _Doubles | None, classes: int, ones: bool) -> None: ...
+    def apply(self, vector: _Floats, out: _Doubles, n_threads: int) -> None: ...
 
 @disjoint_base
 class Pairs:
+    count: Final[int]
     def __init__(
-        self, S: _Floats, Y: _Floats, Sg: _Doubles, SY: _Doubles, work: _Doubles, n_threads: int, parallel: int
+        self,
+        S: _Floats,
+        Y: _Floats,
+        Sg: _Doubles,
+        SY: _Doubles,
+        order: _Labels,
+        work: _Doubles,
+        n_threads: int,
+        parallel: int,
     ) -> None: ...
-    def add(self, row: int, order: list[int], w: _Doubles, grad: _Doubles, w0: _Doubles, grad0: _Doubles) -> None: ...
-    def back(self, order: list[int], grad: _Doubles, q: _Doubles) -> None: ...
-    def forth(self, order: list[int], z: _Doubles, Hy: _Doubles) -> None: ...
+    def forget(self) -> None: ...
+    def add(self, w: _Doubles, grad: _Doubles, w0: _Doubles, grad0: _Doubles) -> None: ...
+    def back(self, grad: _Doubles, q: _Doubles) -> None: ...
+    def forth(self, z: _Doubles, Hy: _Doubles) -> None: ...
 
 @disjoint_base
 class Function:
@@ -234,6 +251,52 @@ class Function:
     def set(self, w: _Doubles, l2: float) -> None: ...
     def get(self, w: _Doubles, grad: _Doubles, l2: float, loss: float) -> float: ...
     def at(self, w: _Doubles, grad: _Doubles, l2: float, space: Space) -> float: ...
+
+@disjoint_base
+class Stretch:
+    evaluations: Final[int]
+    bettered: Final[bool]
+    value: Final[float]
+    slope: Final[float]
+    def __init__(
+        self,
+        pairs: Pairs,
+        vectors: _Doubles,
+        *,
+        armijo: float,
+        wolfe: float,
+        approximate: float,
+        trials: int,
+        part: float,
+        enough: float,
+        gain: float,
+        window: int,
+    ) -> None: ...
+    def go(
+        self,
+        f: Function,
+        space: Space,
+        inverse: Inverse,
+        n_threads: int,
+        w: _Doubles,
+        asked: _Doubles,
+        grad: _Doubles,
+        direction: _Doubles,
+        best: _Doubles,
+        extra: _Doubles | None,
+        values: _Doubles,
+        largests: _Doubles,
+        *,
+        n_iter: int,
+        most: int,
+        value: float,
+        least_value: float,
+        l2: float,
+        tol: float,
+        enough: float,
+        eps: float,
+        turn: bool,
+    ) -> tuple[int, bool]: ...
 
 @disjoint_base
 class Coordinates:
@@ -290,9 +353,6 @@ def scaled(
 ) -> None: ...
 def special(what: int, x: _Floats, out: _Floats, axes: int, n_threads: int) -> int: ...
 def fisher_sizes(P: int, itemsize: int) -> tuple[int, int]: ...
-def diagonal_apply(
-    vector: _Floats, inverse: _Doubles, mean: _Doubles | None, out: _Doubles, biases: int, n_threads: int
-) -> None: ...
 def support_sizes(N: int, D: int, ld: int) -> tuple[int, int]: ...
 def support_hessian(
     X: npt.NDArray[Any],
@@ -322,6 +382,8 @@ def vectors_combine(
 @_fused
 def vectors_subtract(a: _Doubles, b: _Doubles, out: _Floats, n_threads: int) -> None: ...
 def vectors_product(a: _Doubles, b: _Doubles) -> float: ...
+def take_turn() -> None: ...
+def give_turn() -> None: ...
 def vectors_largest(v: _Doubles) -> float: ...
 def class_sums(X: Any, y: _Labels, s: _Doubles | None, sums: _Doubles, itemsize: int, n_threads: int) -> None: ...
 def feature_moments(X: Any, out: _Doubles, itemsize: int) -> None: ...

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ from .._inputs.dtypes import EPS, TINY, is_native, native, read_as
 from .._inputs.rows import Rows
 from .parameters import Parameters
 from .penalty import Penalty
+
+if TYPE_CHECKING:
+    from .._core.kernels_baseline import Diagonal, Inverse
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -78,7 +81,8 @@ def easing(parameters: Parameters, penalty: Penalty, mean_squares: Vector, N: in
     proportion to the features' squares; see "An extra penalty at the start" in docs/notes.md.
     """
     D, squares = parameters.D, mean_squares[: parameters.D]
-    own, unit = float(penalty.diagonal(D).mean()), DAMPING * undecided(parameters.K)
+    own = penalty.l2 if penalty.uniform else float(penalty.diagonal(D).mean())
+    unit = DAMPING * undecided(parameters.K)
     if EASY_ROWS * parameters.size <= N or not own < unit * squares.max(initial=0.0) < np.inf:
         return None
     squares = np.sort(squares)
@@ -116,6 +120,7 @@ class Fisher:
     ) -> None:
         self.whole, self.means = whole, means if parameters.intercept else None
         self.mean: Vector | None = None  # (1 or classes, D): the means that features are less of, if they are
+        self.diagonal: Diagonal | None = None  # the inverse of a diagonal M, by a kernel
         self.parameters, self.penalty, self.mean_squares = parameters, penalty, mean_squares
         self.posterior, self.n_threads, self.dtype = posterior, n_threads, rows.dtype
         self.standard = standard
@@ -134,7 +139,7 @@ class Fisher:
             # in docs/notes.md.
             self.U, T = np.empty((classes, P, ld), self.dtype), np.empty((classes, P), self.dtype)
             space = np.empty(work * min(n_threads, classes), self.dtype)
-            self.factors = dispatch.kernels.Factors(self.U, T, space)
+            self.factors = dispatch.kernels.Factors(self.U, T, space, parameters.intercept)
         self.refresh(w, extra)
 
     def refresh(self, w: Vector, extra: Vector | None = None) -> None:
@@ -172,9 +177,20 @@ class Fisher:
         parameters, count = self.parameters, len(vectors)
         # Each call has its own arrays, since the fits of several folds share a preconditioner and run at the same time.
         G, found = np.empty((count, parameters.count, parameters.each), self.dtype), np.empty((count, parameters.size))
-        threads = min(self.n_threads, parameters.count) if G.size * parameters.each > 2**20 else 1
-        self.factors.apply(vectors, G, found, int(parameters.intercept), threads)
+        self.factors.apply(vectors, G, found, self.team(count))
         return list(found)
+
+    @property
+    def kernel(self) -> Inverse | None:
+        """The kernel that multiplies by M⁻¹; None without compiled kernels."""
+        return self.factors if self.blocks else self.diagonal
+
+    def team(self, count: int) -> int:
+        """Return how many threads multiply so many vectors."""
+        parameters = self.parameters
+        if not self.blocks:
+            return self.n_threads if parameters.size >= PARALLEL else 1
+        return min(self.n_threads, parameters.count) if count * parameters.size * parameters.each > 2**20 else 1
 
     @property
     def inverse(self) -> Vector:
@@ -187,9 +203,8 @@ class Fisher:
     def _scaled(self, g: Array) -> Vector:
         """Return M⁻¹ g, where M is diagonal, for features less their means if `mean` is set."""
         parameters, z = self.parameters, np.empty(len(g))
-        if dispatch.kernels is not None:
-            threads = self.n_threads if len(g) >= PARALLEL else 1
-            dispatch.kernels.diagonal_apply(g, self.inverses, self.mean, z, int(parameters.intercept), threads)
+        if self.diagonal is not None:
+            self.diagonal.apply(g, z, self.team(1))
             return z
         (dW, db), (W, b), D = parameters.views(g), parameters.views(z), parameters.D
         W[:] = dW * self.inverses[:, :D]
@@ -221,8 +236,8 @@ class Fisher:
         # One thread computes few small blocks in less time than a team of threads needs to start.
         threads = min(self.n_threads, classes) if classes * self.count * P * P > 2**21 else 1
         standard = None if self.standard is None else np.array(self.standard, dtype)
-        ones, added = self.parameters.intercept, damping.astype(dtype)
-        self.factors.factor(X, rows, roots, ones, added, ridge, threads, standard=standard, whole=self.whole)
+        added = damping.astype(dtype)
+        self.factors.factor(X, rows, roots, added, ridge, threads, standard=standard, whole=self.whole)
 
     def _invert_diagonals(self, c: Vector) -> None:
         """Compute the diagonals from all rows with weights c (n, classes), and invert them."""
@@ -260,6 +275,9 @@ class Fisher:
         diagonal = diagonal + self.added
         least = 1e-8 * diagonal.max(axis=1, keepdims=True)
         self.inverses = 1 / np.maximum(diagonal, np.maximum(least, TINY))  # (1 or classes, each)
+        if dispatch.kernels is not None:
+            layout = self.parameters
+            self.diagonal = dispatch.kernels.Diagonal(self.inverses, self.mean, layout.count, layout.intercept)
 
     def _centre(self, diagonal: Vector, even: bool) -> None:
         """Change a diagonal to that of features less their means, and set `mean` to these means.

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,7 @@ __all__ = ["Evaluation", "SoftmaxObjective"]
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
+Result = TypeVar("Result")
 
 # If all weights are 0, the samples of each class are added up instead of a pass of SUMMED_FLOPS operations or more. The
 # sums of sparse samples are written in no order, so they may take SUMMED_BYTES at most. See "Where all weights are 0"
@@ -259,10 +260,25 @@ class SoftmaxObjective(SquaredScores):
             value, grad = plain.value_and_grad(self._rows, self.parameters, w, self._part)
             penalty.add_gradient(self.parameters.weights(w), self.parameters.weights(grad))
             return value + self._penalty_at(w), grad
-        function = self._kept.take(self.n_threads, self._function)
-        asked = function(w, self._l2_of_a_pass)
-        self._kept.give(self.n_threads, function)
+        asked = self.lend(lambda function, l2: function(w, l2))
         return self._with_penalty(w, *asked)
+
+    def lend(self, use: Callable[[Function, float], Result]) -> Result:
+        """Return what `use` returns for the loss and its gradient as a function, and the penalty that a pass adds."""
+        function = self._kept.take(self.n_threads, self._function)
+        found = use(function, self._l2_of_a_pass)
+        self._kept.give(self.n_threads, function)
+        return found
+
+    @property
+    def lends(self) -> bool:
+        """Whether the function of `lend` is all that there is to this objective, and one call of a kernel computes it.
+
+        A subclass may have a `value_and_grad` of its own.
+        """
+        if type(self).value_and_grad is not _VALUE_AND_GRAD or self.penalty.l1 or not self.penalty.uniform:
+            return False
+        return dispatch.kernels is not None and self.lend(lambda function, _: function.at_once)
 
     @property
     def _l2_of_a_pass(self) -> float:
@@ -621,3 +637,6 @@ class SoftmaxObjective(SquaredScores):
             whole=whole,
             means=means,
         )
+
+
+_VALUE_AND_GRAD = SoftmaxObjective.value_and_grad

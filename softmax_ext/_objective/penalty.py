@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._core.vectors import dots
+from .._core.vectors import product, steady
 from .._inputs.dtypes import is_real
 from .._inputs.scalars import check_nonnegative_number
 from .parameters import Parameters
@@ -99,9 +99,8 @@ class Penalty:
         """Return the penalty of W (K, D); every number of threads gives the same bits."""
         value = self.l1_part(W)
         if self.l2:
-            flat = np.require(W if self.weights is None else W * np.sqrt(self.weights), np.float64, ["C", "A"])
-            flat = flat.reshape(1, -1)
-            value += 0.5 * self.l2 * float(dots(flat, flat[0], n_threads=n_threads)[0])
+            flat = steady(W if self.weights is None else W * np.sqrt(self.weights)).reshape(-1)
+            value += 0.5 * self.l2 * product(flat, flat, n_threads)
         return value
 
     def l1_part(self, W: Array) -> float:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from .._core.threads import effective
 from .._core.vectors import combine, largest, product, steady
 from .._inputs.arrays import check_real
-from .._inputs.dtypes import TINY
+from .._inputs.dtypes import EPS, TINY
 from .._inputs.scalars import check_integer, check_nonnegative_number
 from .._objective.rows_space import RowsSpace
 
@@ -173,7 +173,7 @@ class Descent:
         self.evaluations = self.products = 0
         self.preconditioner: Any = np.copy
         self.dtype = np.dtype(getattr(objective, "dtype", np.float64))
-        self.eps = float(np.finfo(self.dtype).eps)
+        self.eps = EPS[self.dtype] if self.dtype in EPS else float(np.finfo(self.dtype).eps)
         self.n_threads = getattr(objective, "n_threads", None) or effective()
         self.w = np.array(w, np.float64)
         # Not by NumPy, which lets the GIL go for a vector of more than 500 numbers.
@@ -285,6 +285,15 @@ class Descent:
         self.over = self.n_iter  # not before, so that an iteration whose callback raises does not count
         if asked[0] < self.least:
             self.best, self.least = w, asked[0]
+
+    def went(self, values: list[float], largests: list[float], evaluations: int, best: Vector | None) -> None:
+        """Note iterations of a kernel, which has set the present point; `best` is the best one if it is new."""
+        self.curve += values
+        self.largest_gradients += largests
+        self.largest_gradient, self.over = largests[-1], self.n_iter
+        self.evaluations += evaluations
+        if best is not None:
+            self.best, self.least = best, min(values)
 
     @property
     def most_decrease(self) -> float:

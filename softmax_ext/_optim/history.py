@@ -30,82 +30,103 @@ class History:
         self.S, self.Y = np.empty((memory, size), run.dtype), np.empty((memory, size), run.dtype)
         self.Sg = np.zeros(memory)
         self.SY = np.zeros((memory, memory))  # s_iᵀ y_j, where j is not older than i
+        # The rows of S and Y: first those that hold a pair, the oldest first, and then the free ones, the next first.
+        self.order = np.empty(memory, np.intp)
         self.q = np.empty(size)
-        self.pairs: list[int] = []  # the rows of S and Y that hold a pair, the oldest first
-        self.free = list(range(memory))[::-1]
         kernels = dispatch.kernels
         chunk = CHUNK if kernels is None else kernels.VECTOR_CHUNK
         work = np.empty(2 * memory * (-(-size // chunk) + 1))
         loops = Pairs if kernels is None else kernels.Pairs
-        self.loops: Any = loops(self.S, self.Y, self.Sg, self.SY, work, run.n_threads, PARALLEL)
+        self.loops: Any = loops(self.S, self.Y, self.Sg, self.SY, self.order, work, run.n_threads, PARALLEL)
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return int(self.loops.count)
 
     def add(self, w: Vector, grad: Vector) -> None:
         """Add the pair from the point before to the present one, unless the objective does not curve upwards there."""
-        row = self.free.pop() if self.free else self.pairs.pop(0)
-        self.pairs.append(row)
-        self.loops.add(row, self.pairs, self.run.w, self.run.grad, w, grad)
-        if not self.SY[row, row] > 0:
-            self.free.append(self.pairs.pop())
+        self.loops.add(self.run.w, self.run.grad, w, grad)
 
     def forget(self) -> None:
         """Drop all pairs."""
-        self.pairs, self.free = [], list(range(len(self.S)))[::-1]
+        self.loops.forget()
 
     def ease(self, change: Vector) -> None:
         """Change the pairs for another penalty: each y changes by s times the change of the penalty's diagonal."""
-        run = self.run
-        for row in self.pairs:
+        run, rows = self.run, self.order[: len(self)]
+        if not len(rows):
+            return
+        used = slice(rows.max() + 1)
+        S, n_threads = self.S[used], run.n_threads
+        self.Sg[used] = dots(S, run.grad, n_threads=n_threads)
+        for row in rows:
             self.Y[row] += change * self.S[row]
-        if self.pairs:
-            used = slice(max(self.pairs) + 1)
-            for row in self.pairs:
-                self.Sg[used], self.SY[used, row] = dots(self.S[used], run.grad, self.Y[row], run.n_threads)
+            self.SY[used, row] = dots(S, self.Y[row].astype(np.float64, copy=False), n_threads=n_threads)
 
     def direction(self) -> Vector:
         """Return the direction of the next step, -H g, by the two-loop recursion."""
-        run, pairs = self.run, self.pairs
-        if not pairs:
+        run = self.run
+        if not len(self):
             (z,) = run.precondition(run.grad)
             return np.negative(z, out=z)
-        self.loops.back(pairs, run.grad, self.q)
-        z, Hy = run.precondition(self.q, self.Y[pairs[-1]])
-        self.loops.forth(pairs, z, Hy)
+        self.loops.back(run.grad, self.q)
+        z, Hy = run.precondition(self.q, self.Y[self.order[len(self) - 1]])
+        self.loops.forth(z, Hy)
         return z
 
 
 class Pairs:
-    """The loops of src/pass/history.pxi in NumPy; `order` has the rows of S and Y that hold pairs, the oldest first."""
+    """The loops of src/pass/history.pxi in NumPy."""
 
-    def __init__(self, S: Array, Y: Array, Sg: Vector, SY: Vector, work: Vector, *_: int) -> None:
-        self.S, self.Y, self.Sg, self.SY = S, Y, Sg, SY
+    def __init__(
+        self, S: Array, Y: Array, Sg: Vector, SY: Vector, order: npt.NDArray[np.intp], work: Vector, *_: int
+    ) -> None:
+        self.S, self.Y, self.Sg, self.SY, self.order = S, Y, Sg, SY, order
         self.alpha = work[: len(S)]
+        self.forget()
 
-    def add(self, row: int, order: list[int], w: Vector, grad: Vector, w0: Vector, grad0: Vector) -> None:
-        """Write the pair from (w0, grad0) to (w, grad) to a row, and its inner products with the pairs in `order`."""
-        used = slice(max(order) + 1)
+    def forget(self) -> None:
+        """Drop all pairs."""
+        self.count, self.order[:] = 0, np.arange(len(self.order))
+
+    @property
+    def used(self) -> slice:
+        """The rows up to the last one that holds a pair."""
+        return slice(self.order[: self.count].max() + 1)
+
+    def add(self, w: Vector, grad: Vector, w0: Vector, grad0: Vector) -> None:
+        """Add the pair from (w0, grad0) to (w, grad), unless the objective does not curve upwards there."""
+        if not len(self.order):
+            return
+        if self.count == len(self.order):
+            self.order[:] = np.roll(self.order, -1)
+        else:
+            self.count += 1
+        row, used = self.order[self.count - 1], self.used
         subtract(w, w0, self.S[row])
         subtract(grad, grad0, self.Y[row])
         self.Sg[used], self.SY[used, row] = dots(self.S[used], grad, self.Y[row])
+        self.count -= not self.SY[row, row] > 0
 
-    def back(self, order: list[int], grad: Vector, q: Vector) -> None:
+    def back(self, grad: Vector, q: Vector) -> None:
         """Compute the first loop: alpha, and q = g - Σ_i alpha_i y_i."""
-        used = slice(max(order) + 1)
+        used = self.used
         alpha, SY = self.alpha[used], self.SY[used, used]
         alpha[:] = 0
-        for i in reversed(order):
+        for i in self.order[: self.count][::-1]:
             alpha[i] = (self.Sg[i] - SY[i] @ alpha) / SY[i, i]
         combine(1.0, grad, -alpha, self.Y[used], out=q)
 
-    def forth(self, order: list[int], z: Vector, Hy: Vector) -> None:
+    def forth(self, z: Vector, Hy: Vector) -> None:
         """Compute the second loop from z = H0 q and Hy = H0 y of the newest pair, and write the direction to z.
 
         H0 is scaled so that it fits the newest pair: by Nocedal and Wright's (7.20), with H0 as the metric.
         """
-        used, newest = slice(max(order) + 1), order[-1]
-        alpha, SY, shares = self.alpha[used], self.SY[used, used], np.zeros(max(order) + 1)
+        used, newest = self.used, self.order[self.count - 1]
+        alpha, SY, shares = self.alpha[used], self.SY[used, used], np.zeros(used.stop)
         curvature = float(dots(self.Y[newest : newest + 1], Hy)[0])
         gamma = SY[newest, newest] / max(curvature, TINY)
         yz = gamma * dots(self.Y[used], z)
-        for i in order:
+        for i in self.order[: self.count]:
             shares[i] = alpha[i] - (yz[i] + shares @ SY[:, i]) / SY[i, i]
         combine(-gamma, z, -shares, self.S[used], out=z)

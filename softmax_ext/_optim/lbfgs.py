@@ -12,6 +12,7 @@ from .._inputs.scalars import check_integer
 from .descent import Callback, Descent, Objective, Solution, check_optimiser
 from .history import History
 from .line_search import search
+from .stretch import Stretch
 
 Vector = npt.NDArray[np.float64]
 
@@ -96,6 +97,7 @@ class LBFGS:
 
     def __init__(self, run: Descent, memory: int, refresh: int = 0) -> None:
         self.run, self.history = run, History(min(memory, run.max_iter), run)
+        self.stretch = Stretch(run, self.history, EASE_ENOUGH) if Stretch.serves(run) else None
         # The first iteration with a preconditioner of this history, and the one in which it is computed next.
         self.first, self.due = run.n_iter, run.n_iter + refresh
 
@@ -134,15 +136,20 @@ class LBFGS:
             if run.extra is not None and run.n_iter == end < run.max_iter and not run.reason:
                 break  # the next direction will be for another penalty
             if run.n_iter == self.due:
-                if self.history.pairs and run.largest_gradient <= run.tol:
-                    self._aim()  # the old preconditioner may suffice to see that this is the end
+                if self.history and run.largest_gradient <= run.tol:
+                    self._judge(self._aim()[1])  # the old preconditioner may suffice to see that this is the end
                     if run.reason:
                         break
                 run.refresh()
                 # See "When the preconditioner is computed again" in docs/notes.md.
                 gap = self.due - self.first
                 self.due = self.first + (min(3 * gap, gap + 30) if gap else 5)
-            direction, slope = self._aim()
+            most = min(end, self.due, run.max_iter) - run.n_iter
+            aimed = self._aim() if self.stretch is None else self.stretch.go(most, least)
+            if aimed is None:
+                continue
+            direction, slope = aimed
+            self._judge(slope)
             if run.reason or run.n_iter >= end or run.largest_gradient <= least:
                 break
             if run.extra is not None and run.predicted_decrease <= EASE_ENOUGH * run.most_decrease:
@@ -150,7 +157,7 @@ class LBFGS:
             point, grad = run.w, run.grad
             if search(run, direction, slope):
                 self.history.add(point, grad)
-            elif self.history.pairs:  # try again with the preconditioner alone
+            elif self.history:  # try again with the preconditioner alone
                 self.history.forget()
                 run.reason = ""
                 self.first = self.due = run.n_iter
@@ -160,11 +167,14 @@ class LBFGS:
                 break
 
     def _aim(self) -> tuple[Vector, float]:
-        """Return the direction and the slope along it, once the descent has judged whether this is the end."""
-        run, direction = self.run, self.history.direction()
-        slope = run.dot(run.grad, direction)
+        """Return the next direction and the slope along it."""
+        direction = self.history.direction()
+        return direction, self.run.dot(self.run.grad, direction)
+
+    def _judge(self, slope: float) -> None:
+        """Let the descent judge whether this is the end."""
+        run = self.run
         # With separable classes one step may lead to a loss of 1e-118. Then nothing is left to gain, however large the
         # step was.
         nothing_left = run.largest_gradient == 0 or abs(run.value) <= run.most_decrease
         run.judge(slope, trusted=run.gained <= GAINED * run.most_decrease or nothing_left)
-        return direction, slope

@@ -20,7 +20,7 @@ APPROXIMATE = 1e-6
 
 
 def search(run: Descent, direction: Vector, slope0: float) -> bool:
-    """Move along the direction to a point where the strong Wolfe conditions hold.
+    """Move along the direction to where the strong Wolfe conditions hold, or by all of it where the slope still falls.
 
     `slope0` is the slope at the start. Return False, with a reason in the descent, if rounding hides the decrease.
     """
@@ -38,14 +38,15 @@ def search(run: Descent, direction: Vector, slope0: float) -> bool:
         fine = value <= f0 + ARMIJO * t * slope0
         if not fine and value <= f0 + APPROXIMATE * abs(f0):
             fine = (2 * ARMIJO - 1) * slope0 >= slope  # the approximate condition of Hager and Zhang
-        if fine and WOLFE * slope0 <= slope <= -WOLFE * slope0:
+        # Where the first step leads still downhill, it is taken: longer ones would take as many evaluations as they
+        # save. See "Whole steps that lead downhill" in docs/notes.md.
+        whole = high == math.inf and value < f0 and slope < 0
+        if fine and (whole or WOLFE * slope0 <= slope <= -WOLFE * slope0):
             run.move(w, asked, value, grad)
             return True
         if fine and slope < 0:
             low, f_low, slope_low = t, value, slope
-            t = _minimum(low, f_low, slope_low, high) if high < math.inf else 2 * t
-            if t > 1e10:
-                break
+            t = _minimum(low, f_low, slope_low, high)
         else:
             high = t
             t = _minimum(low, f_low, slope_low, high, value, slope)

@@ -12,7 +12,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -24,6 +24,7 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._core.turns import turn
 from .._data.files import save
 from .._fit.journal import Journal, course
 from .._fit.minibatch import Checkpoint, MiniBatches, continued, problem_of, seed_of, warn_of_idle_options
@@ -59,6 +60,9 @@ from ._interchange import InterchangeMixin
 __all__ = ["LogisticRegression"]
 
 Array = npt.NDArray[Any]
+
+# Fits to at most so many numbers take turns in Python where several threads fit; passes over more let others in.
+SMALL = 2**16
 
 
 class LogisticRegression(
@@ -368,6 +372,10 @@ class LogisticRegression(
             if offset is not None:
                 raise TypeError("the offsets of chunks are in them: name them where the chunks are made")
             return self._fit_pieces(X, y, sample_weight, asked)
+        with self._turn(X):
+            return self._fit_in_memory(X, y, sample_weight, offset, asked)
+
+    def _fit_in_memory(self, X: Any, y: Any, sample_weight: Any, offset: Any, asked: Strength) -> Self:
         # The first pass of an optimiser finds NaN and infinity in X, but the first mini-batch sees only a few rows.
         finite = self.solver in RULES
         rows, self.classes_, y = check_data(
@@ -695,6 +703,12 @@ class LogisticRegression(
         if not solution.converged:
             warn_of_the_end(solution, self.solver, self.tol, self.max_iter, from_zero=not start.any())
         return self
+
+    def _turn(self, X: Any) -> AbstractContextManager[None]:
+        """Return the context in which a fit to X runs: small ones take turns, if they call nothing of the user's."""
+        small = type(X) is np.ndarray and X.size <= SMALL and self.solver not in RULES
+        alone = self.callback is None and not self.verbose and not hasattr(self, "_skl_callbacks")
+        return turn() if small and alone else nullcontext()
 
     def _need_no_scaling(self) -> None:
         if self.standardize:

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, overload
 
 import numpy as np
+from sklearn import config_context, get_config
 from sklearn.base import clone
 
 from .._core.threads import effective
@@ -99,6 +100,9 @@ class _Jobs:
         self.models: dict[int, LogisticRegression] = {}
         self.warnings: dict[int, Kept] = {}
         self.error: BaseException | None = None
+        self.estimator._validate_params()
+        # A thread begins with scikit-learn's own configuration. And parameters are checked once.
+        self.config = get_config() | {"skip_parameter_validation": True}
 
     def name(self, i: int) -> Name:
         """Return what a task is called: its number, if it has no name."""
@@ -134,15 +138,16 @@ class _Jobs:
 
     def _work(self, alone: bool) -> None:
         try:
-            while self.error is None:
-                with self.lock:
-                    i, task = next(self.tasks, (-1, ()))
-                if i < 0:
-                    return
-                with keeping() as kept:
-                    self.models[i] = self._fitted(i, task, alone)
-                if kept:
-                    self.warnings[i] = kept
+            with config_context(**self.config):
+                while self.error is None:
+                    with self.lock:
+                        i, task = next(self.tasks, (-1, ()))
+                    if i < 0:
+                        return
+                    with keeping() as kept:
+                        self.models[i] = self._fitted(i, task, alone)
+                    if kept:
+                        self.warnings[i] = kept
         except BaseException as error:  # of this thread or another: the first one ends all
             self.error = self.error or error
 

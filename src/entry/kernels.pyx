@@ -33,7 +33,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cython cimport floating
 from cython.parallel cimport prange, threadid
 from libc.float cimport DBL_MIN
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, NAN, isfinite, sqrt
 from libc.stdint cimport int32_t, uint32_t
 from libc.string cimport memcpy, memset
 
@@ -114,6 +114,8 @@ include "../pass/vectors.pxi"
 include "../pass/sums.pxi"
 include "../pass/history.pxi"
 include "function.pxi"
+include "../pass/turn.pxi"
+include "../pass/stretch.pxi"
 include "../pass/logits.pxi"
 include "../pass/cross_entropy.pxi"
 include "../pass/scaled.pxi"

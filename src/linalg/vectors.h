@@ -79,3 +79,11 @@ KERNEL void NAME(add_moments)(const real *a, ptrdiff_t n, double *sums, double *
         squares[j] += (double)a[j] * a[j];
     }
 }
+
+/* Returns a + b, where no product in a or b is rounded together with the sum, as Python's numbers are added. */
+KERNEL double NAME(plus)(double a, double b)
+{
+    IN_REGISTER(a);
+    IN_REGISTER(b);
+    return a + b;
+}

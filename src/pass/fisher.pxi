@@ -72,30 +72,32 @@ cdef void solve_blocks(
     Py_ssize_t classes, int n_threads,
 ) noexcept nogil:
     cdef Py_ssize_t k
-    for k in prange(classes, schedule="static", num_threads=n_threads):
-        solve(U + own * k * P * ld, P, ld, T + own * k * P, G + k * P, count, classes * P)
-
-
-cdef int by_class(vector, floating *G, Py_ssize_t classes, Py_ssize_t P, Py_ssize_t biases) except -1:
-    """Write rows (W_k, b_k) to G, from a vector [W, row after row; b] of floats or doubles."""
-    cdef Py_ssize_t k, j, D = P - biases
-    cdef const float *narrow
-    cdef const double *wide
-    if vector.itemsize == sizeof(float):
-        narrow = <const float *>numbers(vector, b"f", sizeof(float), classes * P, False)
+    if n_threads == 1:  # without OpenMP: even a team of one takes time
         for k in range(classes):
-            for j in range(D):
-                G[k * P + j] = narrow[k * D + j]
-            if biases:
-                G[k * P + D] = narrow[classes * D + k]
+            solve(U + own * k * P * ld, P, ld, T + own * k * P, G + k * P, count, classes * P)
     else:
-        wide = <const double *>numbers(vector, b"f", sizeof(double), classes * P, False)
-        for k in range(classes):
+        for k in prange(classes, schedule="static", num_threads=n_threads):
+            solve(U + own * k * P * ld, P, ld, T + own * k * P, G + k * P, count, classes * P)
+
+
+cdef void rows_by_class(
+    const floating *v, Py_ssize_t classes, Py_ssize_t P, Py_ssize_t biases, bint wide, void *G,
+) noexcept nogil:
+    """Write rows (W_k, b_k) to G, of doubles if it is `wide`, from a vector [W, row after row; b]."""
+    cdef Py_ssize_t k, j, D = P - biases
+    cdef float *narrow = <float *>G
+    cdef double *to = <double *>G
+    for k in range(classes):
+        if wide:
             for j in range(D):
-                G[k * P + j] = <floating>wide[k * D + j]
+                to[k * P + j] = v[k * D + j]
             if biases:
-                G[k * P + D] = <floating>wide[classes * D + k]
-    return 0
+                to[k * P + D] = v[classes * D + k]
+        else:
+            for j in range(D):
+                narrow[k * P + j] = <float>v[k * D + j]
+            if biases:
+                narrow[k * P + D] = <float>v[classes * D + k]
 
 
 cdef void by_layout(
@@ -110,10 +112,23 @@ cdef void by_layout(
             vector[classes * D + k] = G[k * P + D]
 
 
-cdef class Factors:
+cdef class Inverse:
+    """An approximate inverse of the Hessian."""
+
+    cdef Py_ssize_t size        # of the vectors that it multiplies
+    cdef Py_ssize_t itemsize    # bytes of a number of its work space
+
+    cdef void times(
+        self, const double *a, const void *b, bint wide, void *work, double *to, int n_threads,
+    ) noexcept nogil:
+        """Write the products with a and, if b is not NULL, with b, which is of doubles if it is `wide`, after it."""
+
+
+cdef class Factors(Inverse):
     """The factors of the blocks M_k = T (U^T U) T of some classes, or one of them for all."""
 
-    cdef Py_ssize_t classes, P, ld, itemsize
+    cdef Py_ssize_t classes, P, ld
+    cdef bint ones          # whether the last parameter of a class is an intercept: they are the last of a vector
     cdef void *U
     cdef void *T
     cdef void *work
@@ -125,9 +140,11 @@ cdef class Factors:
         U,                      # OUT    (classes, P, ld)
         T,                      # OUT    (classes, P)
         work,                   # WORK   what fisher_sizes says, for each thread
+        bint ones,              # whether there are intercepts
     ):
         self.held = U, T, work
         self.classes, self.P, self.ld = U.shape
+        self.size, self.ones = self.classes * self.P, ones
         self.itemsize, self.count = U.itemsize, 0
         self.U = numbers(U, b"f", self.itemsize, self.classes * self.P * self.ld, True)
         self.T = numbers(T, b"f", self.itemsize, self.classes * self.P, True)
@@ -138,7 +155,6 @@ cdef class Factors:
         X,                      # IN     (n, D), columns contiguous
         rows,                   # IN     (classes or 1, samples): the rows of X in each class's sum
         a,                      # IN     likewise: the root of what they weigh
-        bint ones,              # whether there is an intercept
         penalty,                # IN     (classes or 1, P): what is added to the diagonals
         double ridge,
         int n_threads,
@@ -150,7 +166,7 @@ cdef class Factors:
         cdef ClassSamples x
         cdef Py_ssize_t n, count = len(rows)
         cdef fexcept_t flags
-        x.D, x.ones, x.count, x.ridge, x.whole = self.P - ones, ones, rows.shape[1], ridge, whole
+        x.D, x.ones, x.count, x.ridge, x.whole = self.P - self.ones, self.ones, rows.shape[1], ridge, whole
         x.X = rows_of(X, self.itemsize, x.D, &n, &x.ldx, &x.element)
         x.rows = <const Py_ssize_t *>numbers(rows, b"i", sizeof(Py_ssize_t), count * x.count, False)
         x.a = numbers(a, b"f", self.itemsize, count * x.count, False)
@@ -169,55 +185,70 @@ cdef class Factors:
                 )
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
+    cdef void times(
+        self, const double *a, const void *b, bint wide, void *work, double *to, int n_threads,
+    ) noexcept nogil:
+        cdef char *second = <char *>work + self.size * self.itemsize
+        self.take(a, True, work)
+        if b != NULL:
+            self.take(b, wide, second)
+        self.solve(work, 1 if b == NULL else 2, n_threads)
+        self.leave(work, to)
+        if b != NULL:
+            self.leave(second, to + self.size)
+
+    cdef void take(self, const void *v, bint wide, void *G) noexcept nogil:
+        """Write a vector, of doubles if it is `wide`, to G, class by class."""
+        if wide:
+            rows_by_class(<const double *>v, self.classes, self.P, self.ones, self.itemsize == sizeof(double), G)
+        else:
+            rows_by_class(<const float *>v, self.classes, self.P, self.ones, self.itemsize == sizeof(double), G)
+
+    cdef void leave(self, const void *G, double *to) noexcept nogil:
+        """Write a vector from G."""
+        if self.itemsize == sizeof(float):
+            by_layout(<const float *>G, to, self.classes, self.P, self.ones)
+        else:
+            by_layout(<const double *>G, to, self.classes, self.P, self.ones)
+
+    cdef void solve(self, void *G, Py_ssize_t vectors, int n_threads) noexcept nogil:
+        """Solve M_k z = g for each class, and for each of several g, in place."""
+        if self.itemsize == sizeof(float):
+            solve_blocks(
+                <float *>self.U, <float *>self.T, self.P, self.ld, self.count > 1, <float *>G, vectors,
+                self.classes, n_threads,
+            )
+        else:
+            solve_blocks(
+                <double *>self.U, <double *>self.T, self.P, self.ld, self.count > 1, <double *>G, vectors,
+                self.classes, n_threads,
+            )
+
     def apply(
         self,
         vectors,                # IN     each (classes D, row after row; classes), of floats or doubles
         G,                      # WORK   (vectors, classes, P)
         out,                    # OUT    (vectors, size), float64
-        Py_ssize_t biases,      # 1 if a class's last parameter is a bias, which vectors have at their end; 0 if not
         int n_threads,
     ):
         """Solve M_k z = g for each class of some vectors, in the order of `Parameters`."""
-        cdef Py_ssize_t v, classes = G.shape[1], size = classes * self.P
-        cdef void *g = numbers(G, b"f", self.itemsize, len(vectors) * size, True)
-        cdef double *to = <double *>numbers(out, b"f", sizeof(double), len(vectors) * size, True)
+        cdef Py_ssize_t v, count = len(vectors), step = self.size * self.itemsize
+        cdef char *g = <char *>numbers(G, b"f", self.itemsize, count * self.size, True)
+        cdef double *to = <double *>numbers(out, b"f", sizeof(double), count * self.size, True)
         cdef fexcept_t flags
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
-        for v in range(len(vectors)):
-            if self.itemsize == sizeof(float):
-                by_class(vectors[v], <float *>g + v * size, classes, self.P, biases)
-            else:
-                by_class(vectors[v], <double *>g + v * size, classes, self.P, biases)
-        self.solve(G[:len(vectors)], n_threads)
-        for v in range(len(vectors)):
-            if self.itemsize == sizeof(float):
-                by_layout(<float *>g + v * size, to + v * size, classes, self.P, biases)
-            else:
-                by_layout(<double *>g + v * size, to + v * size, classes, self.P, biases)
-        fesetexceptflag(&flags, FE_ALL_EXCEPT)
-
-    def solve(
-        self,
-        G,                      # INOUT  (vectors, classes, P): each block's inverse times its rows
-        int n_threads,
-    ):
-        """Solve M_k z = g for each class, and for each of several g."""
-        cdef Py_ssize_t vectors, classes
-        cdef void *g = numbers(G, b"f", self.itemsize, 0, True)
-        cdef fexcept_t flags
-        vectors, classes = G.shape[0], G.shape[1]
-        fegetexceptflag(&flags, FE_ALL_EXCEPT)
-        with nogil:
-            if self.itemsize == sizeof(float):
-                solve_blocks(
-                    <float *>self.U, <float *>self.T, self.P, self.ld, self.count > 1, <float *>g, vectors, classes,
-                    n_threads,
-                )
-            else:
-                solve_blocks(
-                    <double *>self.U, <double *>self.T, self.P, self.ld, self.count > 1, <double *>g, vectors, classes,
-                    n_threads,
-                )
+        for v, vector in enumerate(vectors):
+            self.take(
+                numbers(vector, b"f", vector.itemsize, self.size, False), vector.itemsize == sizeof(double),
+                g + v * step,
+            )
+        if count * self.size * self.P >= RELEASING:
+            with nogil:
+                self.solve(g, count, n_threads)
+        else:
+            self.solve(g, count, n_threads)
+        for v in range(count):
+            self.leave(g + v * step, to + v * self.size)
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
@@ -237,56 +268,97 @@ cdef void scale_class(
         bias[0] = db * inverse[D] - (0 if mean == NULL else product(mean, to, D))
 
 
+cdef void scale_one(
+    const floating *g, Py_ssize_t k, Py_ssize_t classes, Py_ssize_t D, const double *inverse, Py_ssize_t inverses,
+    const double *mean, Py_ssize_t means, bint biases, double *to,
+) noexcept nogil:
+    """Multiply class k; the diagonal and the mean have a row for each class, or one for all."""
+    scale_class(
+        g + k * D, g[classes * D + k] if biases else 0, D, inverse + (0 if inverses == 1 else k * (D + biases)),
+        NULL if mean == NULL else mean + (0 if means == 1 else k * D), biases, to + k * D, to + classes * D + k,
+    )
+
+
 cdef void scale_classes(
     const floating *g, Py_ssize_t classes, Py_ssize_t D, const double *inverse, Py_ssize_t inverses,
     const double *mean, Py_ssize_t means, bint biases, double *to, int n_threads,
 ) noexcept nogil:
-    """Multiply all classes; the diagonal and the mean have a row for each of them, or one for all."""
-    cdef Py_ssize_t k, P = D + biases
-    for k in prange(classes, schedule="static", num_threads=n_threads):
-        scale_class(
-            g + k * D, g[classes * D + k] if biases else 0, D, inverse + (0 if inverses == 1 else k * P),
-            NULL if mean == NULL else mean + (0 if means == 1 else k * D), biases, to + k * D, to + classes * D + k,
-        )
-
-
-cdef void scale_all(
-    bint wide, const void *g, Py_ssize_t classes, Py_ssize_t D, const double *inverse, Py_ssize_t inverses,
-    const double *mean, Py_ssize_t means, bint biases, double *to, int n_threads,
-) noexcept nogil:
-    if wide:
-        scale_classes(<const double *>g, classes, D, inverse, inverses, mean, means, biases, to, n_threads)
+    """Multiply all classes."""
+    cdef Py_ssize_t k
+    if n_threads == 1:
+        for k in range(classes):
+            scale_one(g, k, classes, D, inverse, inverses, mean, means, biases, to)
     else:
-        scale_classes(<const float *>g, classes, D, inverse, inverses, mean, means, biases, to, n_threads)
+        for k in prange(classes, schedule="static", num_threads=n_threads):
+            scale_one(g, k, classes, D, inverse, inverses, mean, means, biases, to)
 
 
-def diagonal_apply(
-    vector,                 # IN     (classes D, row after row; classes), of floats or doubles
-    const double[:, ::1] inverse,   # IN     (1 or classes, P): of the diagonal
-    mean,                   # IN     (1 or classes, D), float64: for which the diagonal is, or None
-    out,                    # OUT    (size,), float64
-    Py_ssize_t biases,      # as of `Factors.apply`
-    int n_threads,
-):
-    """Multiply a vector by the inverse of a diagonal, of features less their mean if there is one.
+cdef class Diagonal(Inverse):
+    """The inverse of a diagonal, of features less their mean if there is one.
 
     The intercepts are those of the features as they are: they take what the weights give to the mean.
     """
-    cdef Py_ssize_t P = inverse.shape[1], size = out.shape[0], D = P - biases, means = 0
-    cdef double *to = <double *>numbers(out, b"f", sizeof(double), size, True)
-    cdef const void *g = numbers(vector, b"f", vector.itemsize, size, False)
-    cdef const double *centre = NULL
-    cdef bint wide = vector.itemsize == sizeof(double)
-    cdef fexcept_t flags
-    if size % P or inverse.shape[0] not in (1, size // P):
-        raise ValueError(f"expected rows of {size} / {P} classes or one, got {inverse.shape[0]}")
-    if mean is not None:
-        means = mean.shape[0]
-        centre = <const double *>numbers(mean, b"f", sizeof(double), (1 if means == 1 else size // P) * D, False)
-    fegetexceptflag(&flags, FE_ALL_EXCEPT)
-    if size >= RELEASING:
-        with nogil:
-            scale_all(wide, g, size // P, D, &inverse[0, 0], inverse.shape[0], centre, means, biases, to, n_threads)
-    else:
-        scale_all(wide, g, size // P, D, &inverse[0, 0], inverse.shape[0], centre, means, biases, to, n_threads)
-    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+    cdef Py_ssize_t P
+    cdef bint ones          # whether there are intercepts
+    cdef const double *inverse
+    cdef Py_ssize_t inverses    # how many rows it has: one for each class, or one for all
+    cdef const double *mean     # or NULL
+    cdef Py_ssize_t means       # how many rows it has
+    cdef tuple held         # the arrays, which must live as long
+
+    def __init__(
+        self,
+        inverse,                # IN     (1 or classes, P), float64
+        mean,                   # IN     (1 or classes, D), float64: for which the diagonal is, or None
+        Py_ssize_t classes,
+        bint ones,
+    ):
+        self.held = inverse, mean
+        self.inverses, self.P = inverse.shape
+        self.size, self.itemsize, self.ones = classes * self.P, sizeof(double), ones
+        if self.inverses not in (1, classes):
+            raise ValueError(f"expected rows of {classes} classes or one, got {self.inverses}")
+        self.inverse = <const double *>numbers(inverse, b"f", sizeof(double), self.inverses * self.P, False)
+        if mean is not None:
+            self.means = 1 if mean.shape[0] == 1 else classes
+            self.mean = <const double *>numbers(mean, b"f", sizeof(double), self.means * (self.P - ones), False)
+
+    cdef void scale(self, const void *v, bint wide, double *to, int n_threads) noexcept nogil:
+        cdef Py_ssize_t classes = self.size // self.P, D = self.P - self.ones
+        if wide:
+            scale_classes(
+                <const double *>v, classes, D, self.inverse, self.inverses, self.mean, self.means, self.ones, to,
+                n_threads,
+            )
+        else:
+            scale_classes(
+                <const float *>v, classes, D, self.inverse, self.inverses, self.mean, self.means, self.ones, to,
+                n_threads,
+            )
+
+    cdef void times(
+        self, const double *a, const void *b, bint wide, void *work, double *to, int n_threads,
+    ) noexcept nogil:
+        self.scale(a, True, to, n_threads)
+        if b != NULL:
+            self.scale(b, wide, to + self.size, n_threads)
+
+    def apply(
+        self,
+        vector,                 # IN     (classes D, row after row; classes), of floats or doubles
+        out,                    # OUT    (size,), float64
+        int n_threads,
+    ):
+        """Multiply a vector by the inverse of the diagonal."""
+        cdef const void *v = numbers(vector, b"f", vector.itemsize, self.size, False)
+        cdef double *to = <double *>numbers(out, b"f", sizeof(double), self.size, True)
+        cdef bint wide = vector.itemsize == sizeof(double)
+        cdef fexcept_t flags
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        if self.size >= RELEASING:
+            with nogil:
+                self.scale(v, wide, to, n_threads)
+        else:
+            self.scale(v, wide, to, n_threads)
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)

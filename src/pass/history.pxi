@@ -3,9 +3,11 @@
 # waits for the last of its threads; see "Teams of the history" in docs/notes.md.
 
 cdef class Pairs:
-    """Pairs of steps s and changes of the gradient y, in rows of S and Y; an `order` names some, oldest first."""
+    """Pairs of steps s and changes of the gradient y, in rows of S and Y."""
 
     cdef Py_ssize_t memory, size, itemsize
+    cdef readonly Py_ssize_t count  # of the pairs
+    cdef Py_ssize_t *order  # the rows: those that hold a pair, the oldest first, and then the free ones, the next first
     cdef Py_ssize_t parallel    # numbers that a sweep has to read for threads to pay
     cdef int n_threads
     cdef void *S
@@ -23,12 +25,13 @@ cdef class Pairs:
         Y,                      # INOUT  likewise
         Sg,                     # OUT    (memory,)
         SY,                     # OUT    (memory, memory)
+        order,                  # OUT    (memory,), intp
         work,                   # WORK   2 memory (chunks + 1): for the recursion, and for the sums of each chunk
         int n_threads,
         Py_ssize_t parallel,    # how many numbers a sweep has to read for threads to pay
     ):
         cdef Py_ssize_t chunks
-        self.held = S, Y, Sg, SY, work
+        self.held = S, Y, Sg, SY, order, work
         self.memory, self.size = S.shape
         self.itemsize, self.n_threads, self.parallel = S.itemsize, n_threads, parallel
         chunks = (self.size + CHUNK - 1) // CHUNK
@@ -36,8 +39,10 @@ cdef class Pairs:
         self.Y = numbers(Y, b"f", self.itemsize, self.memory * self.size, True)
         self.Sg = <double *>numbers(Sg, b"f", sizeof(double), self.memory, True)
         self.SY = <double *>numbers(SY, b"f", sizeof(double), self.memory * self.memory, True)
+        self.order = <Py_ssize_t *>numbers(order, b"i", sizeof(Py_ssize_t), self.memory, True)
         self.alpha = <double *>numbers(work, b"f", sizeof(double), 2 * self.memory * (chunks + 1), True)
         self.shares, self.sums = self.alpha + self.memory, self.alpha + 2 * self.memory
+        self.forget()
 
     cdef bint large(self) noexcept:
         """Return whether the GIL is released: see RELEASING in kernels.pyx."""
@@ -47,94 +52,126 @@ cdef class Pairs:
         """Return how many threads sweep over so many rows."""
         return self.n_threads if rows * self.size >= self.parallel else 1
 
-    cdef Py_ssize_t rows(self, list order) except -1:
-        """Return how many rows there are up to the last one in `order`."""
-        cdef Py_ssize_t row, most = 0
-        for row in order:
-            if not 0 <= row < self.memory:
-                raise ValueError(f"there are {self.memory} rows, got {row}")
-            most = max(most, row + 1)
+    cdef Py_ssize_t used(self) noexcept nogil:
+        """Return how many rows there are up to the last one that holds a pair."""
+        cdef Py_ssize_t k, most = 0
+        for k in range(self.count):
+            most = max(most, self.order[k] + 1)
         return most
 
-    def add(self, Py_ssize_t row, list order, w, grad, w0, grad0):
-        """Make a pair of two points, (size,) each, and note its products with those in `order`, itself among them."""
-        cdef Py_ssize_t i, used = self.rows(order)
+    cdef const void *newest(self) noexcept nogil:
+        """Return the y of the newest pair."""
+        return <const char *>self.Y + self.order[self.count - 1] * self.size * self.itemsize
+
+    def forget(self):
+        """Drop all pairs."""
+        cdef Py_ssize_t row
+        self.count = 0
+        for row in range(self.memory):
+            self.order[row] = row
+
+    def add(self, w, grad, w0, grad0):
+        """Add the pair from (w0, grad0) to (w, grad), unless the objective does not curve upwards there."""
         cdef const double *g = <const double *>numbers(grad, b"f", sizeof(double), self.size, False)
         cdef const double *g0 = <const double *>numbers(grad0, b"f", sizeof(double), self.size, False)
         cdef const double *v = <const double *>numbers(w, b"f", sizeof(double), self.size, False)
         cdef const double *v0 = <const double *>numbers(w0, b"f", sizeof(double), self.size, False)
         cdef fexcept_t flags
-        if not 0 <= row < used:
-            raise ValueError(f"row {row} is not among {order}")
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
         if self.large():
             with nogil:
-                pair_of(self, row, used, v, v0, g, g0)
+                add_next(self, v, v0, g, g0)
         else:
-            pair_of(self, row, used, v, v0, g, g0)
-        for i in range(used):
-            self.Sg[i], self.SY[i * self.memory + row] = self.sums[i], self.sums[used + i]
+            add_next(self, v, v0, g, g0)
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
-    def back(self, list order, grad, q):
+    def back(self, grad, q):
         """Take the first loop: find alpha, and q = g - sum_i alpha_i y_i."""
-        cdef Py_ssize_t i, j, k, other, memory = self.memory, used = self.rows(order), count = len(order)
         cdef const double *g = <const double *>numbers(grad, b"f", sizeof(double), self.size, False)
         cdef double *to = <double *>numbers(q, b"f", sizeof(double), self.size, True)
-        cdef double left
         cdef fexcept_t flags
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
-        for i in range(used):
-            self.alpha[i] = self.shares[i] = 0
-        for k in range(count - 1, -1, -1):
-            i = order[k]
-            left = self.Sg[i]
-            for other in range(k + 1, count):
-                j = order[other]
-                left -= self.SY[i * memory + j] * self.alpha[j]
-            self.alpha[i] = left / self.SY[i * memory + i]
-        for i in range(used):
-            self.sums[i] = -self.alpha[i]
         if self.large():
             with nogil:
-                shares_of(self, 1, g, self.Y, used, to)
+                first_loop(self, g, to)
         else:
-            shares_of(self, 1, g, self.Y, used, to)
+            first_loop(self, g, to)
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
-    def forth(self, list order, z, Hy):
+    def forth(self, z, Hy):
         """Take the second loop, from z = H0 q and Hy = H0 y of the newest pair: z becomes the direction.
 
         H0 is multiplied by what makes it fit the last pair: Nocedal and Wright's (7.20), in H0's metric.
         """
-        cdef Py_ssize_t i, j, k, other, memory = self.memory, used = self.rows(order), count = len(order)
-        cdef Py_ssize_t newest = order[count - 1]
         cdef double *to = <double *>numbers(z, b"f", sizeof(double), self.size, True)
         cdef const double *image = <const double *>numbers(Hy, b"f", sizeof(double), self.size, False)
-        cdef double gamma, curvature, found
         cdef fexcept_t flags
+        if not self.count:
+            raise ValueError("there is no pair")
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
         if self.large():
             with nogil:
-                curvature = products_of(self, newest, used, image, to)
+                second_loop(self, image, to)
         else:
-            curvature = products_of(self, newest, used, image, to)
-        gamma = self.SY[newest * memory + newest] / (curvature if curvature > DBL_MIN else DBL_MIN)
-        for k in range(count):
-            i = order[k]
-            found = gamma * self.sums[1 + i]
-            for other in range(k):
-                j = order[other]
-                found += self.shares[j] * self.SY[j * memory + i]
-            self.shares[i] = self.alpha[i] - found / self.SY[i * memory + i]
-        for i in range(used):
-            self.sums[i] = -self.shares[i]
-        if self.large():
-            with nogil:
-                shares_of(self, -gamma, to, self.S, used, to)
-        else:
-            shares_of(self, -gamma, to, self.S, used, to)
+            second_loop(self, image, to)
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
+cdef void add_next(
+    Pairs p, const double *w, const double *w0, const double *g, const double *g0,
+) noexcept nogil:
+    """Write a pair of two points to a row, and note its products with all pairs; it stays if they curve upwards."""
+    cdef Py_ssize_t i, row, used
+    if p.memory == 0:
+        return
+    if p.count < p.memory:
+        p.count += 1
+    else:
+        row = p.order[0]
+        for i in range(1, p.memory):
+            p.order[i - 1] = p.order[i]
+        p.order[p.memory - 1] = row
+    row, used = p.order[p.count - 1], p.used()
+    pair_of(p, row, used, w, w0, g, g0)
+    for i in range(used):
+        p.Sg[i], p.SY[i * p.memory + row] = p.sums[i], p.sums[used + i]
+    if not p.SY[row * p.memory + row] > 0:
+        p.count -= 1
+
+
+cdef void first_loop(Pairs p, const double *g, double *to) noexcept nogil:
+    """Find alpha, and q = g - sum_i alpha_i y_i."""
+    cdef Py_ssize_t i, j, k, other, memory = p.memory, used = p.used()
+    cdef double left
+    for i in range(used):
+        p.alpha[i] = p.shares[i] = 0
+    for k in range(p.count - 1, -1, -1):
+        i = p.order[k]
+        left = p.Sg[i]
+        for other in range(k + 1, p.count):
+            j = p.order[other]
+            left -= p.SY[i * memory + j] * p.alpha[j]
+        p.alpha[i] = left / p.SY[i * memory + i]
+    for i in range(used):
+        p.sums[i] = -p.alpha[i]
+    shares_of(p, 1, g, p.Y, used, to)
+
+
+cdef void second_loop(Pairs p, const double *image, double *z) noexcept nogil:
+    """Make the direction of z = H0 q, and of the image H0 y of the newest pair."""
+    cdef Py_ssize_t i, j, k, other, memory = p.memory, used = p.used(), newest = p.order[p.count - 1]
+    cdef double gamma, found, curvature = products_of(p, newest, used, image, z)
+    gamma = p.SY[newest * memory + newest] / (curvature if curvature > DBL_MIN else DBL_MIN)
+    for k in range(p.count):
+        i = p.order[k]
+        found = gamma * p.sums[1 + i]
+        for other in range(k):
+            j = p.order[other]
+            found += p.shares[j] * p.SY[j * memory + i]
+        p.shares[i] = p.alpha[i] - found / p.SY[i * memory + i]
+    for i in range(used):
+        p.sums[i] = -p.shares[i]
+    shares_of(p, -gamma, z, p.S, used, z)
 
 
 cdef void add_pair(

@@ -1,0 +1,59 @@
+"""Small fits of several Python threads take turns with what needs Python, and give them away while a kernel iterates.
+
+Without turns each lets Python's global lock go for a moment some forty times a fit, as NumPy does for every operation
+on more than 500 numbers. Each time another thread that waits for it wakes up, which takes longer than the operation;
+see "Small fits of several threads" in docs/notes.md.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+from . import dispatch
+
+
+class _Here(threading.local):
+    """What a thread knows of its turn: the kernels that gave it, or None."""
+
+    by: ModuleType | None = None
+
+
+_here = _Here()
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """Wait for the turn, and have it inside of the `with` block; a thread that has it already keeps it.
+
+    Nothing inside may wait for another thread's fit.
+    """
+    kernels = dispatch.kernels
+    if kernels is None or _here.by is not None:
+        yield
+        return
+    _here.by = kernels
+    try:
+        kernels.take_turn()  # inside of `try`, since Ctrl-C may come as soon as it returns
+        yield
+    finally:
+        _here.by = None
+        kernels.give_turn()
+
+
+def mine() -> bool:
+    """Return whether this thread has the turn, so that it may leave it to others for a while."""
+    return _here.by is not None
+
+
+def _after_fork() -> None:
+    """Give back the turn of a thread that the child process does not have."""
+    if dispatch.kernels is not None and not mine():
+        dispatch.kernels.give_turn()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

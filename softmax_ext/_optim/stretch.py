@@ -1,0 +1,120 @@
+"""Iterations of L-BFGS one after the other in one call of a kernel, which lets the GIL go, where passes are short.
+
+`LBFGS` in Python is the specification, and takes each iteration that may be the last. What comes before is the same to
+the bit by src/pass/stretch.pxi; see "Around the passes of a small fit" in docs/notes.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core import dispatch, turns, workspace
+from .._objective.fisher import Fisher
+from .._objective.memory import SoftmaxObjective
+from . import descent, line_search
+from .descent import Descent
+from .history import History
+
+if TYPE_CHECKING:
+    from .._objective.function import Function
+
+Vector = npt.NDArray[np.float64]
+
+# The most operations of a pass, and the most parameters. In larger fits Python's part does not count.
+FLOPS, SIZE = 2**25, 2**16
+# A call takes at most so many operations and iterations, some hundredths of a second, so that Ctrl-C need not wait.
+OPERATIONS, ITERATIONS = 2**28, 500
+
+
+class Stretch:
+    """The iterations of a descent that need no judgement, and no other preconditioner or penalty."""
+
+    def __init__(self, run: Descent, history: History, enough: float) -> None:
+        """Make the memory of a call; `enough` is the part of the decrease for an end, after which a penalty falls."""
+        self.run, self.history = run, history
+        assert dispatch.kernels is not None
+        self.kernel = dispatch.kernels.Stretch(
+            history.loops,
+            np.empty((dispatch.kernels.STRETCH_VECTORS, run.w.size)),
+            armijo=line_search.ARMIJO,
+            wolfe=line_search.WOLFE,
+            approximate=line_search.APPROXIMATE,
+            trials=line_search.TRIALS,
+            part=descent.PART,
+            enough=enough,
+            gain=descent.GAIN,
+            window=descent.WINDOW,
+        )
+        self.most = max(1, min(ITERATIONS, OPERATIONS // (run.objective.flops + 100 * run.w.size + 1)))
+
+    @staticmethod
+    def serves(run: Descent) -> bool:
+        """Return whether the kernel can take a descent's iterations: it has no callback, and passes are short."""
+        objective = run.objective
+        return (
+            run.callback is None
+            and run.space is None
+            and isinstance(objective, SoftmaxObjective)
+            and objective.lends
+            and objective.flops <= FLOPS
+            and run.w.size <= SIZE
+        )
+
+    def go(self, most: int, least: float) -> tuple[Vector, float] | None:
+        """Take up to `most` iterations, and return the next direction, with its slope, if there is a judgement to make.
+
+        Return None if the descent may go on as it is. An iteration is left to be judged, too, if the gradient's largest
+        component is at most `least`.
+        """
+        run, M = self.run, self.run.preconditioner
+        most = min(most, self.most)
+        if not isinstance(M, Fisher) or M.kernel is None or most < 1:
+            direction = self.history.direction()
+            return direction, run.dot(run.grad, direction)
+        objective: SoftmaxObjective = run.objective
+        return objective.lend(lambda function, l2: self._go(function, l2, M, most, least))
+
+    def _go(self, function: Function, l2: float, M: Fisher, most: int, least: float) -> tuple[Vector, float] | None:
+        run, kernel, n = self.run, self.kernel, self.run.n_iter
+        assert M.kernel is not None
+        w, asked, direction, best = run.w.copy(), run.asked[1].copy(), np.empty_like(run.w), np.empty_like(run.w)
+        grad = asked if run.extra is None else run.grad.copy()
+        values, largests = np.empty(n + most + 1), np.empty(n + most + 1)
+        values[: n + 1], largests[: n + 1] = run.curve, run.largest_gradients
+        space = workspace.take(*function.space)
+        try:
+            taken, waits = kernel.go(
+                function.kernel,
+                space,
+                M.kernel,
+                M.team(2),
+                w=w,
+                asked=asked,
+                grad=grad,
+                direction=direction,
+                best=best,
+                extra=run.extra,
+                values=values,
+                largests=largests,
+                n_iter=n,
+                most=most,
+                value=run.value,
+                least_value=run.least,
+                l2=l2,
+                tol=run.tol,
+                enough=least,
+                eps=run.eps,
+                turn=turns.mine(),
+            )
+        finally:
+            workspace.give(space)
+        if taken:
+            new = slice(n + 1, n + taken + 1)
+            run.w, run.grad, run.value, run.asked = w, grad, kernel.value, (float(values[n + taken]), asked)
+            run.went(
+                values[new].tolist(), largests[new].tolist(), kernel.evaluations, best if kernel.bettered else None
+            )
+        return (direction, kernel.slope) if waits else None
