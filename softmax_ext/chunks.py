@@ -31,6 +31,7 @@ from ._inputs.weights import class_weights, no_class_weights
 from ._objective.folds import Ask, Folds, answers
 from ._objective.penalty import Penalty
 from ._objective.pieces import Pieces, PiecesObjective, Problem, checked, weighs
+from ._objective.tree import Node, Sums
 
 __all__ = [
     "Chunks",
@@ -605,14 +606,18 @@ class ChunksObjective(PiecesObjective):
         self._take(chunks, problem, sample)
         return self
 
-    def _partials(self, asks: Sequence[Ask]) -> Iterator[list[Any]]:
-        """Yield what `answers` returns for each chunk with weight, to be added in the order of the chunks."""
-        seen = 0
+    def _partials(self, asks: Sequence[Ask]) -> Iterator[tuple[Node, Sums]]:
+        """Yield the leaves of the chunks that have rows, in their order."""
+        seen = number = 0
         for piece in self.chunks.pieces(self.problem.encoded):
+            if not len(piece):
+                continue
             places = None if self.folds is None else self.folds.places(seen, len(piece))
-            seen += len(piece)
+            found: Sums = [None] * len(asks)
             if weighs(piece):
-                yield answers(self.problem.objective(piece), places, asks)
+                found = answers(self.problem.objective(piece), places, asks)
+            yield (0, number), found
+            seen, number = seen + len(piece), number + 1
         if seen != self.problem.rows:
             raise ValueError(
                 f"the chunks had {self.problem.rows} rows at first and {seen} now: each pass must yield the same, from "

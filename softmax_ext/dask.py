@@ -9,8 +9,8 @@
     model = LogisticRegression().fit(X, y)  # dask arrays, or columns of a data frame: d.drop(columns="y"), d.y
 
 The optimiser runs in the client's process. For each evaluation, every worker gets one task, which computes the sums of
-the partitions that the worker holds. The client adds these sums in the order of the partitions, so that the number of
-workers does not change a bit of the result.
+the partitions that the worker holds. Sums are added in a binary tree by the partitions' numbers, on the workers. So the
+number of workers does not change a bit of the result, and the client receives two gradients at most.
 """
 
 from __future__ import annotations
@@ -229,8 +229,9 @@ class LogisticRegression(_OnCluster, linear_model.LogisticRegression):
 
     Notes
     -----
-    An evaluation sends the coefficients to each worker and brings back one gradient of K D numbers for each partition,
-    so a worker should have some partitions, not hundreds. If a worker is lost, Dask computes its partitions again from
+    An evaluation sends the coefficients to each worker, which adds the gradients of neighbouring partitions that it
+    holds. Others travel between workers, so partitions should lie on the workers in their order, as Dask places them.
+    The client receives two gradients at most. If a worker is lost, Dask computes its partitions again from
     their source, and the fit ends at the same coefficients; partitions that were scattered by hand are lost.
     Processors of different kinds round differently: only in a cluster that mixes them does the result depend on which
     worker computes which partition.

@@ -26,7 +26,10 @@ from softmax_ext import chunks, linear_model  # noqa: E402
 from softmax_ext import dask as ours  # noqa: E402
 from softmax_ext._chunks import cluster as cluster_module  # noqa: E402
 from softmax_ext._chunks import partitions  # noqa: E402
+from softmax_ext._chunks.cluster import Partitions  # noqa: E402
 from softmax_ext._core import threads as _threads  # noqa: E402
+from softmax_ext._objective.penalty import Penalty  # noqa: E402
+from softmax_ext._objective.pieces import checked, survey  # noqa: E402
 from softmax_ext.dask import DaskObjective, LogisticRegression  # noqa: E402
 
 pytestmark = pytest.mark.thread_unsafe(reason="Dask has one default client in a process")
@@ -619,6 +622,50 @@ def test_any_number_of_workers_gives_a_sweep_the_same_bits(n_workers, threads):
     s = np.ones(len(y))
     with cluster(n_workers, 1, False) as client:
         assert swept(client, X, y, s, 0.0, False) == swept(threads, X, y, s, 0.0, False)
+
+
+def lying(client, X, y, where):
+    """Return the objective of X and y in partitions of equal size, each on a worker of its own choice."""
+    data, cuts = Partitions.__new__(Partitions), np.linspace(0, len(y), len(where) + 1).astype(int)
+    data.client, data.names = client, None
+    data.pieces = [
+        client.submit(checked, X[a:b], y[a:b], None, f"partition {i}", workers=[worker], pure=False)
+        for i, (a, b, worker) in enumerate(zip(cuts[:-1], cuts[1:], where, strict=True))
+    ]
+    data.surveys = cluster_module.gathered(client, client.map(survey, data.pieces, pure=False))
+    found, sample = data.look()
+    return data.objective(found.problem(Penalty(0.01), None, True, 1), sample)
+
+
+@pytest.mark.parametrize(("Q", "n_workers", "placement"), [(256, 8, "in order"), (24, 4, "random"), (24, 4, "one")])
+def test_few_gradients_travel_and_two_reach_the_client(Q, n_workers, placement):
+    """Bytes are counted where workers send them. Whatever the placement, the bits are those of chunks."""
+    (X, y), rng = problem(4, N=4 * Q, D=50), np.random.default_rng(0)
+    rows = [slice(i, i + 4) for i in range(0, len(y), 4)]
+    whole = chunks.ChunksObjective(chunks.from_iterable(lambda: [(X[i], y[i]) for i in rows]), l2=0.01)
+    w = np.random.default_rng(1).standard_normal(whole.size)
+    value, grad = whole.value_and_grad(w)
+    size = 8 * (whole.size + 1)
+    with (
+        dask.config.set({"distributed.scheduler.work-stealing": False}),
+        distributed.LocalCluster(
+            n_workers=n_workers, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as local,
+        distributed.Client(local, set_as_default=False) as client,
+    ):
+        workers = sorted(worker.address for worker in local.workers.values())
+        numbers = {"in order": np.arange(Q) * n_workers // Q, "random": rng.integers(0, n_workers, Q)}
+        objective = lying(client, X, y, [workers[i] for i in numbers.get(placement, np.zeros(Q, int))])
+        objective.value_and_grad(w)
+        before = {worker: len(worker.transfer_outgoing_log) for worker in local.workers.values()}
+        again = objective.value_and_grad(w)
+        sent = [each for worker, n in before.items() for each in list(worker.transfer_outgoing_log)[n:]]
+    assert again[0] == value and again[1].tobytes() == grad.tobytes()
+    between, to_client = (
+        sum(each["total"] for each in sent if (each["who"] in workers) == travels) / size for travels in (True, False)
+    )
+    assert to_client < 2.2
+    assert between < {"in order": 16, "random": Q, "one": 0.1}[placement]
 
 
 @pytest.mark.filterwarnings("ignore:The max_iter was reached:sklearn.exceptions.ConvergenceWarning")

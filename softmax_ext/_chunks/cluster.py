@@ -1,14 +1,14 @@
 """A cluster's partitions as data in pieces, and the objective whose sums its workers compute.
 
-An objective sends each worker one task for an evaluation, or for those of all folds, and adds what the workers return
-in the order of the partitions.
+An objective sends each worker one task for an evaluation, or for those of all folds. A worker adds the whole subtrees
+of partitions that it holds. Their sums meet on workers, until the client gets the two parts of the last addition.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask.array as da
 import distributed
@@ -28,6 +28,7 @@ from .._objective.pieces import (
     most_of_a_sample,
     survey,
 )
+from .._objective.tree import Node, Sums, added, height, largest, place
 from . import partitions
 
 Array = npt.NDArray[Any]
@@ -96,24 +97,35 @@ class DaskObjective(PiecesObjective):
         parts = data.client.map(partitions.part_of, data.pieces, problems, data.places(folds), pure=False)
         self.parts = [part for part, one in zip(parts, data.surveys, strict=True) if one.rows]
 
-    def _partials(self, asks: Sequence[Ask]) -> Iterator[list[Any]]:
+    def _partials(self, asks: Sequence[Ask]) -> Iterator[tuple[Node, Sums]]:
         client, bare = self.client, [(ask._replace(vectors=()), len(ask.vectors)) for ask in asks]
         sent = scattered(client, [vector for ask in asks for vector in ask.vectors])
-        tasks = [
-            client.submit(
-                partitions.evaluate, bare, numbers, [self.parts[i] for i in numbers], self.problem.n_threads, *sent,
-                workers=[worker], allow_other_workers=True, pure=False,
-            )
-            for worker, numbers in self._placed().items()
-        ]  # fmt: skip
+        of, made = len(self.parts), []
+
+        def submit(worker: str, function: Callable[..., Any], *arguments: Any) -> _Held:
+            made.append(client.submit(function, *arguments, workers=[worker], allow_other_workers=True, pure=False))
+            return _Held(worker, made[-1])
+
+        def meet(node: Node, left: _Held, right: _Held) -> _Held:
+            """Let the right part travel to the left one."""
+            return submit(left.worker, added, node, left.sums, right.sums)
+
+        held: dict[Node, _Held] = {}
         try:
-            found = dict(pair for pairs in client.gather(tasks) for pair in pairs)
+            for worker, numbers in self._placed().items():
+                parts = [self.parts[i] for i in numbers]
+                found = submit(worker, partitions.evaluate, bare, numbers, parts, of, self.problem.n_threads, *sent)
+                nodes = largest(numbers, of)
+                for node in nodes:
+                    one = found if len(nodes) == 1 else submit(worker, partitions.pick, found.sums, node)
+                    place(held, node, one, meet, of, height(of) - 1)
+            sums = client.gather([one.sums for one in held.values()])
         except BaseException:
-            client.cancel(tasks)
+            client.cancel(made)
             raise
-        for number in range(len(self.parts)):
-            if found[number] is not None:
-                yield found[number]
+        for node, each in sorted(zip(held, sums, strict=True), key=lambda one: one[0][1] << one[0][0]):
+            # What has come through the network may not be written to, and what has not is the worker's own.
+            yield node, [None if one is None else one.copy() for one in each]
 
     def _placed(self) -> dict[str, list[int]]:
         """Return the numbers of the parts that each worker computes.
@@ -145,6 +157,13 @@ class DaskObjective(PiecesObjective):
                     f"the cluster has had no worker for {PATIENCE} seconds: look why they end, or give it others"
                 ) from None
         return workers
+
+
+class _Held(NamedTuple):
+    """A node's sums, and the worker that holds them."""
+
+    worker: str
+    sums: Any
 
 
 def scattered(client: Any, arguments: Sequence[Any]) -> list[Any]:

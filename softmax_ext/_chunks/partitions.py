@@ -17,6 +17,7 @@ from .._inputs.rows import Rows
 from .._objective.folds import Ask, Places, answers
 from .._objective.memory import SoftmaxObjective
 from .._objective.pieces import Problem, plain, weighs
+from .._objective.tree import Node, Sums, added_in_place, height, place
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -53,25 +54,31 @@ def part_of(piece: Rows, problem: Problem, places: Places | None) -> Part | None
 
 
 def evaluate(
-    asks: list[tuple[Ask, int]], numbers: list[int], parts: list[Any], n_threads: int | None, *vectors: Vector
-) -> list[tuple[int, Any]]:
-    """Return, with its number, what each part answers; with each question comes how many of the vectors are its own.
+    asks: list[tuple[Ask, int]], numbers: list[int], parts: list[Any], of: int, n_threads: int | None, *vectors: Vector
+) -> dict[Node, Sums] | Sums:
+    """Return the sums of the largest nodes of the tree over `of` parts that these make up; of one node, only its sums.
 
-    The parts are computed one after the other, each on all threads of the worker if `n_threads` is None.
+    With each question comes how many of the vectors are its own. The parts are computed one after the other, each on
+    all threads of the worker if `n_threads` is None.
     """
     from distributed import get_worker
 
     n_threads = threads.effective(get_worker().state.nthreads if n_threads is None else n_threads)
     rest = iter(vectors)
     asked = [ask._replace(vectors=tuple(islice(rest, count))) for ask, count in asks]
-    found: list[tuple[int, Any]] = []
+    held: dict[Node, Sums] = {}
     for number, part in zip(numbers, parts, strict=True):
-        if part is None:
-            found.append((number, None))
-            continue
-        part.objective.n_threads = n_threads
-        found.append((number, answers(part.objective, part.places, asked)))
-    return found
+        sums: Sums = [None] * len(asks)
+        if part is not None:
+            part.objective.n_threads = n_threads
+            sums = answers(part.objective, part.places, asked)
+        place(held, (0, number), sums, added_in_place, of, height(of))
+    return held if len(held) > 1 else held.popitem()[1]
+
+
+def pick(held: dict[Node, Sums], node: Node) -> Sums:
+    """Return the sums of one node of those that a worker holds."""
+    return held[node]
 
 
 def apply(function: Callable[..., Any], piece: Rows, places: Places | None, *arguments: Any) -> Any:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .._inputs.rows import Rows
 from .binomial import BinomialObjective
 from .memory import SoftmaxObjective
+from .tree import Sums, flat
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -79,7 +80,7 @@ class Ask(NamedTuple):
     m: float  # Σ s of the fold
 
 
-def answers(part: SoftmaxObjective, places: Places | None, asks: Sequence[Ask]) -> list[Any]:
+def answers(part: SoftmaxObjective, places: Places | None, asks: Sequence[Ask]) -> Sums:
     """Return what one piece contributes to each sum, None where a fold trains on none of its rows.
 
     Models of two classes that are asked for gradients read the rows together.
@@ -100,7 +101,7 @@ def answers(part: SoftmaxObjective, places: Places | None, asks: Sequence[Ask]) 
             found[i] = pair
     for i, one in here:
         found[i] = getattr(one, asks[i].method)(*asks[i].vectors)
-    return found
+    return [flat(answer) for answer in found]
 
 
 def totals(piece: Rows, places: Places, problem: Any) -> Vector:

@@ -1,7 +1,7 @@
 """Data in pieces: what a fit has to know of all pieces beforehand, and the objective that is a sum over them.
 
-Pieces are chunks of files (chunks.py) or partitions on a cluster (dask.py). One thread adds the results of the pieces
-in their order, so the bits depend neither on reading ahead nor on the number of workers.
+Pieces are chunks of files (chunks.py) or partitions on a cluster (dask.py). Their results are added in a tree (tree.py)
+by their numbers, so the bits depend neither on reading ahead nor on who adds which of them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .folds import Ask, Folds
 from .memory import SoftmaxObjective
 from .parameters import Parameters
 from .penalty import Penalty
+from .tree import Node, Sums, added_in_place, height, place, total
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -32,6 +33,8 @@ Vector = npt.NDArray[np.float64]
 MiB = 2**20
 # A chunk has this many bytes of X unless its number of rows is given.
 CHUNK_BYTES = 64 * MiB
+# No data have more pieces than this; while they are read, it is not known how many there will be.
+MANY = 2**62
 # The sample for the preconditioner is kept in memory. It has POOL rows or more, unless those take more bytes than this.
 SAMPLE_BYTES = 128 * MiB
 
@@ -385,22 +388,20 @@ class PiecesObjective:
             other.problem = self.problem._replace(m=self.weights_of_folds[fold])
         return other
 
-    def _partials(self, asks: Sequence[Ask]) -> Iterator[list[Any]]:
-        """Yield what `answers` returns for each piece with weight, in the order of the pieces."""
+    def _partials(self, asks: Sequence[Ask]) -> Iterator[tuple[Node, Sums]]:
+        """Yield nodes of the tree that together hold all pieces, from the left to the right, with their sums.
+
+        Pieces without rows are not numbered, and those without weight have None.
+        """
         raise NotImplementedError
 
     def together(self, asks: Sequence[Ask]) -> list[Vector]:
         """Return the sums that are asked for, by one pass. Of a value and a gradient, the value is the last entry."""
-        totals = [np.zeros(ask.entries) for ask in asks]
-        for each in self._partials(asks):
-            for total, part in zip(totals, each, strict=True):
-                if isinstance(part, tuple):
-                    value, grad = part
-                    total[:-1] += grad
-                    total[-1] += value
-                elif part is not None:
-                    total += np.reshape(part, -1)
-        return totals
+        held: dict[Node, Sums] = {}
+        for node, sums in self._partials(asks):
+            place(held, node, sums, added_in_place, MANY, height(MANY))
+        found = total(held) or [None] * len(asks)
+        return [np.zeros(ask.entries) if sums is None else sums for ask, sums in zip(asks, found, strict=True)]
 
     def _passed(self, method: str, entries: int, *vectors: Vector) -> Vector:
         """Return the sum of what a method of the pieces' objectives returns, as a vector of so many entries."""
