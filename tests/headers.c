@@ -16,7 +16,7 @@
 static int wrong;
 static const ptrdiff_t sizes[][3] = {
     {1, 1, 2}, {3, 2, 3}, {7, 5, 1}, {23, 40, 2}, {29, 21, 3}, {23, 18, 5}, {17, 33, 10}, {20, 31, 19},
-    {64, 20, 37}, {70, 9, 24}, {31, 300, 70}, {5, 64, 130},
+    {64, 20, 37}, {70, 9, 24}, {31, 300, 70}, {5, 64, 130}, {800, 9, 13},
 };
 
 static double draw(void)
@@ -215,6 +215,17 @@ static void N(check)(ptrdiff_t n, ptrdiff_t D, ptrdiff_t K)
     memset(dW, 0, (size_t)(K * wide) * 8), memset(db, 0, (size_t)K * 8);
     N(outer)(R, K, ldz, T, wide, wide, n, NULL, dW, wide, D, ADD_DOUBLE);
     N(add_columns)(R, n, K, ldz, db);
+    const ptrdiff_t whole_D = N(vectors)(D) * (ptrdiff_t)N(lanes);
+    double *tall = room(K * wide * 8);
+    number *tall_sums = room(K * D * sizeof *tall_sums), *columns = room((n * K + 64) * sizeof *columns);
+    memset(tall, 0, (size_t)(K * wide) * 8);
+    for (ptrdiff_t k = 0, some; k < K; k += some) {
+        some = smaller(K - k, TALL_MOST);
+        N(pack_columns)(R + k, n, some, ldz, columns);
+        N(outer_tall)(columns, some, 0, T, whole_D, wide, n, tall + k * wide, wide, whole_D, ADD_DOUBLE);
+        for (int out = STORE; out <= ADD; out++)
+            N(outer_tall)(R + k, some, ldz, T, whole_D, wide, n, tall_sums + k * D, D, D, out);
+    }
     for (ptrdiff_t k = 0; k < K; k++) {
         double sum = 0, size = 0;
         for (ptrdiff_t d = 0; d < D; d++) {
@@ -224,11 +235,13 @@ static void N(check)(ptrdiff_t n, ptrdiff_t D, ptrdiff_t K)
                 most += fabs((double)R[i * ldz + k] * (double)X[i * D + d]);
             }
             compare("gradient", k, d, dW[k * wide + d], c, EPS * (double)(n + 2) * most);
+            compare("gradient of many rows", k, d, tall[k * wide + d], c, EPS * (double)(n + 2) * most);
+            compare("the same, twice", k, d, tall_sums[k * D + d], 2 * c, EPS * (double)(2 * n + 4) * most);
         }
         for (ptrdiff_t i = 0; i < n; i++) sum += (double)R[i * ldz + k], size += fabs((double)R[i * ldz + k]);
         compare("sums of columns", k, 0, db[k], sum, EPS * (double)(n + 2) * size);
     }
-    void *all[] = {X, W, T, packed, bias, Z, S, R, Y, t, scores, posterior, s, base, y, dW, db};
+    void *all[] = {X, W, T, packed, bias, Z, S, R, Y, t, scores, posterior, s, base, y, dW, db, tall, tall_sums, columns};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 

@@ -124,9 +124,9 @@ def plan(
         # Threads share some sixteen parts of the classes, each of whole vectors. The packed W of a part fills at most
         # half of the cache; see "Parts and tiles of owned classes" in docs/notes.md.
         classes = L * max(1, min(cache // 2 // (D * L * itemsize), _ceil(K, 16 * L)))
-        # A tile's samples and scores take some 6 MiB. But each tile reads W, and reads and writes dW, so a tile has at
+        # A tile's samples and scores take some 3 MiB. But each tile reads W, and reads and writes dW, so a tile has at
         # least 320 samples; the same note has the times.
-        tile = min(1024, max(320, 6 * MiB // (itemsize * (D + K))))
+        tile = min(1024, max(320, 3 * MiB // (itemsize * (D + K))))
         tile = max(
             rows,
             min(tile, TILE_BYTES // (K * itemsize * (1 + second)), CONVERTED_BYTES // (D * itemsize)) // rows * rows,

@@ -34,7 +34,7 @@ from cython cimport floating
 from cython.parallel cimport prange, threadid
 from libc.float cimport DBL_MIN
 from libc.math cimport INFINITY, NAN, isfinite, sqrt
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport UINT32_MAX, int32_t, uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 
 import sys
@@ -48,7 +48,7 @@ cdef extern from "<fenv.h>" nogil:
     int fesetexceptflag(const fexcept_t *, int) noexcept
 
 cdef extern from "float_types.h" nogil:
-    const Py_ssize_t lanes_f32, lanes_f64, MAX_V, COLUMNS_MOST
+    const Py_ssize_t lanes_f32, lanes_f64, MAX_V, TALL_MOST, COLUMNS_MOST
     const int STORE, ADD, ADD_DOUBLE, LOGSUMEXP
     const int REAL, FLOAT16, BFLOAT16, INT8, UINT8
     ctypedef struct Piece:

@@ -275,18 +275,6 @@ KERNEL const char *NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff
     return next;
 }
 
-/* Writes `columns` numbers of each of n rows side by side: whole vectors of them, as they are in A. */
-KERNEL void NAME(pack_columns)(const real *A, ptrdiff_t n, ptrdiff_t columns, ptrdiff_t lda, real *packed)
-{
-    const ptrdiff_t up = NAME(vectors)(columns) * L;
-    for (ptrdiff_t i = 0; i < n; i++)
-        for (ptrdiff_t k = 0; k < up; k += L) NAME(store)(packed + i * up + k, NAME(load)(A + i * lda + k));
-}
-
-/* `outer` fetches the sums that it adds to where more rows than these are multiplied: before, a tile of slices has its sums
- * in a second cache. */
-#define FETCHING 64
-
 /* C (M, N) += A^T B over n samples, for A (n, M) and B (n, N).  The gradient has A = R and B = X, the transposed gradient
  * has them the other way round.  B's columns are cut into panels of whole vectors.  A last panel that would reach beyond
  * the row is moved to the left, and of its columns only those are kept that no other panel has.  Rows of B have at
@@ -302,9 +290,6 @@ KERNEL void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B
         for (ptrdiff_t g = 0; g < groups; g++) {
             const ptrdiff_t m = part(M, groups, g), rows = part(M, groups, g + 1) - m;
             char *c = (char *)C + (m * ldc + begin) * size;
-            if (out != STORE && n > FETCHING) /* sums that long products are added to are fetched meanwhile */
-                for (ptrdiff_t r = 0; r < rows; r++)
-                    for (ptrdiff_t at = 0; at < (end - begin) * size; at += 64) PREFETCH_TO_WRITE(c + r * ldc * size + at);
             if (end - begin == V * L) {
                 NAME(down)[V][rows](n, A + m, 1, lda, B + column, ldb, next, NULL, c, ldc, out);
             } else {
@@ -319,6 +304,69 @@ KERNEL void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B
                 }
             }
             next = next ? next + n * sizeof(vec) : NULL;
+        }
+    }
+}
+
+/* `outer_tall` multiplies so many samples at a time: their part of a panel of B, 24 KiB, then stays in a first cache. */
+#define TALL (24576 / (MAX_V * (ptrdiff_t)sizeof(vec)))
+
+/* `outer_tall` takes at most so many rows of C: their sums for a panel take 24 KiB at most. */
+#define TALL_MOST 128
+
+/* Copies columns of n rows of A in the order in which `outer_tall` reads them: of TALL rows the columns of its first block
+ * of registers, side by side, then those of the next.  They are copied as whole vectors, and what is too much of one is
+ * overwritten by the next row's: A and `packed` have room for a vector behind the last. */
+KERNEL void NAME(pack_columns)(const real *A, ptrdiff_t n, ptrdiff_t columns, ptrdiff_t lda, real *packed)
+{
+    const ptrdiff_t depths = parts_of(n, TALL), groups = parts_of(columns, MAX_ROWS[MAX_V]);
+    for (ptrdiff_t q = 0; q < depths; q++) {
+        const ptrdiff_t d = part(n, depths, q), depth = part(n, depths, q + 1) - d;
+        for (ptrdiff_t g = 0; g < groups; g++) {
+            const ptrdiff_t m = part(columns, groups, g), M = part(columns, groups, g + 1) - m;
+            const real *from = A + d * lda + m;
+            real *to = packed + d * columns + m * depth;
+#if SIMD_BYTES == 64
+            if (2 * M <= L) {
+                for (ptrdiff_t i = 0; i < depth; i++, from += lda, to += M) *(NAME(half) *)to = *(const NAME(half) *)from;
+                continue;
+            }
+#endif
+            for (ptrdiff_t i = 0; i < depth; i++, from += lda, to += M)
+                for (ptrdiff_t k = 0; k < M; k += L) NAME(store)(to + k, NAME(load)(from + k));
+        }
+    }
+}
+
+/* C (M, N) += A^T B as `outer` does, over many samples and for few rows M.  A is as it lies, lda apart, or as pack_columns
+ * leaves it where lda is 0.  B's rows have whole vectors.  The sums of a panel stay in a first cache until all samples are
+ * in them: see "Gradients of owned classes" in docs/notes.md. */
+KERNEL void NAME(outer_tall)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb, ptrdiff_t n,
+                             void *C, ptrdiff_t ldc, ptrdiff_t wanted, int out)
+{
+    const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V), size = out == ADD_DOUBLE ? 8 : sizeof(real);
+    const ptrdiff_t depths = parts_of(n, TALL), groups = parts_of(M, MAX_ROWS[MAX_V]);
+    real sums[TALL_MOST * MAX_V * NAME(lanes)];
+    for (ptrdiff_t i = 0; i < panels; i++) {
+        const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first, begin = first * L;
+        const ptrdiff_t columns = smaller(V * L, wanted - begin);
+        char *c = (char *)C + begin * size;
+        for (ptrdiff_t q = 0; q < depths; q++) {
+            const ptrdiff_t d = part(n, depths, q), depth = part(n, depths, q + 1) - d;
+            for (ptrdiff_t g = 0; g < groups; g++) {
+                const ptrdiff_t m = part(M, groups, g), rows = part(M, groups, g + 1) - m;
+                if (out != STORE && q == depths - 1) /* what the sums are added to is fetched meanwhile */
+                    for (ptrdiff_t r = m; r < m + rows; r++)
+                        for (ptrdiff_t at = 0; at < columns * size; at += 64) PREFETCH_TO_WRITE(c + r * ldc * size + at);
+                NAME(down)[V][rows](depth, lda ? A + d * lda + m : A + d * M + m * depth, 1, lda ? lda : rows,
+                                    B + d * ldb + begin, ldb, NULL, NULL, sums + m * V * L, V * L, q ? ADD : STORE);
+            }
+        }
+        for (ptrdiff_t m = 0; m < M; m++) {
+            const real *sum = sums + m * V * L;
+            if (out == ADD_DOUBLE) LANES for (ptrdiff_t j = 0; j < columns; j++) ((double *)c)[m * ldc + j] += sum[j];
+            else if (out == ADD) LANES for (ptrdiff_t j = 0; j < columns; j++) ((real *)c)[m * ldc + j] += sum[j];
+            else memcpy((real *)c + m * ldc, sum, columns * sizeof(real));
         }
     }
 }

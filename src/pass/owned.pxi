@@ -2,7 +2,6 @@
 
 cdef enum:
     GRANULE = 16             # rows of a tile that are copied at a time, or turned into what the pass is for
-    PACKED = 96              # classes whose residuals are packed at a time: whole vectors, and whole blocks of products
 
 
 cdef class OwnedPlan(DensePlan):
@@ -22,7 +21,7 @@ cdef class OwnedPlan(DensePlan):
         Plan.__init__(self, **shape)
         self.cut, self.classes, self.parts, self.copied, self.doubles = "owned", classes, parts, True, doubles
         self.lay_out(classes)
-        self.work = max(self.one, self.tile * min(PACKED, whole(classes, self.L)))
+        self.work = max(self.one, whole(self.tile * min(TALL_MOST, classes) + self.L, self.line))
         self.losses = whole(self.tile // GRANULE + 1, 8)
         self.shared = self.after + self.line
         self.sums = self.losses + self.gradient()
@@ -74,7 +73,7 @@ cdef void owned_gradient(
     if d.model.b != NULL and nth == 0:
         add_columns(Z + k, n, stop - k, p.ldz, db + k)
     while k < stop:
-        some = min(PACKED, stop - k)
+        some = min(TALL_MOST, stop - k)
         owned_block(p, n, k, some, j, end, copy, Z + k, packed, dW, fresh)
         k += some
 
@@ -90,16 +89,15 @@ cdef void owned_block(
     cdef Py_ssize_t ldr = p.ldz
     if end - j > 2 * MAX_V * p.L:
         pack_columns(R, n, classes, p.ldz, packed)
-        R, ldr = packed, whole(classes, p.L)
+        R, ldr = packed, 0
     end = min(end, p.columns)
     if p.doubles:
-        outer(
-            R, classes, ldr, copy + j, end - j, p.ldt, n, NULL, <double *>dW + k * p.ldw + j, p.ldw, end - j,
-            ADD_DOUBLE,
+        outer_tall(
+            R, classes, ldr, copy + j, end - j, p.ldt, n, <double *>dW + k * p.ldw + j, p.ldw, end - j, ADD_DOUBLE,
         )
     else:
-        outer(
-            R, classes, ldr, copy + j, end - j, p.ldt, n, NULL, <floating *>dW + k * p.D + j, p.D, min(end, p.D) - j,
+        outer_tall(
+            R, classes, ldr, copy + j, end - j, p.ldt, n, <floating *>dW + k * p.D + j, p.D, min(end, p.D) - j,
             STORE if fresh else ADD,
         )
 
