@@ -114,21 +114,20 @@ KERNEL void NAME(sparse_scores)(const void *data, int element, const void *indic
  * Frequent words have neighbouring numbers: of 2^regions neighbours each is in another region, the next one about 0.6
  * of all regions farther.  Other data repeat every few columns: so a hash tells where such a group begins. */
 #define MOST_REGIONS 8 /* the logarithm of the most regions */
-INLINE ptrdiff_t NAME(region)(ptrdiff_t j, int regions)
+INLINE uint32_t NAME(region)(ptrdiff_t j, int regions)
 {
-    const ptrdiff_t step = (159 << regions >> 8) | 1;
-    const ptrdiff_t hash = (ptrdiff_t)((uint32_t)(j >> regions) * 2654435769u >> 16);
-    return (j + hash) * step & (((ptrdiff_t)1 << regions) - 1);
+    const uint32_t step = (uint32_t)(159 << regions >> 8) | 1, hash = (uint32_t)(j >> regions) * 2654435769u >> 16;
+    return ((uint32_t)j + hash) * step & ((1u << regions) - 1);
 }
 
 INLINE ptrdiff_t NAME(place)(ptrdiff_t j, int regions, ptrdiff_t slots)
 {
-    return NAME(region)(j, regions) * slots + (j >> regions);
+    return (ptrdiff_t)NAME(region)(j, regions) * slots + (j >> regions);
 }
 
 /* So many entries of one owner are listed before they are added. */
 #define LISTED 512
-typedef struct { ptrdiff_t j[LISTED + AHEAD], i[LISTED]; real x[LISTED]; } NAME(list);
+typedef struct { uint32_t j[LISTED + AHEAD], i[LISTED]; real x[LISTED]; } NAME(list);
 
 #define ADD_ARGUMENTS const NAME(list) *list, ptrdiff_t count, const real *R, ptrdiff_t ldr, void *dW, ptrdiff_t ldw
 typedef void (*NAME(add_function))(ADD_ARGUMENTS);
@@ -138,17 +137,17 @@ INLINE void NAME(add_entries)(const int columns, const int doubles, ADD_ARGUMENT
 {
     const int size = doubles ? (int)sizeof(double) : (int)sizeof(real);
     for (ptrdiff_t e = 0; e < count; e++) {
-        const char *ahead = (const char *)dW + list->j[e + AHEAD] * ldw * size;
+        const char *ahead = (const char *)dW + (ptrdiff_t)list->j[e + AHEAD] * ldw * size;
         UNROLL for (int at = 0; at < columns * size; at += 64) PREFETCH(ahead + at);
-        const real x = list->x[e], *restrict r = R + list->i[e] * ldr;
+        const real x = list->x[e], *restrict r = R + (ptrdiff_t)list->i[e] * ldr;
         if (doubles) {
-            double *restrict g = (double *)dW + list->j[e] * ldw;
+            double *restrict g = (double *)dW + (ptrdiff_t)list->j[e] * ldw;
             LANES for (int k = 0; k < columns; k++) g[k] += (double)x * (double)r[k];
         } else if (columns % L == 0) {
-            real *g = (real *)dW + list->j[e] * ldw;
+            real *g = (real *)dW + (ptrdiff_t)list->j[e] * ldw;
             UNROLL for (int k = 0; k < columns; k += L) NAME(store)(g + k, NAME(load)(g + k) + x * NAME(load)(r + k));
         } else {
-            real *g = (real *)dW + list->j[e] * ldw;
+            real *g = (real *)dW + (ptrdiff_t)list->j[e] * ldw;
             for (int k = 0; k < columns; k++) g[k] += x * r[k];
         }
     }
@@ -210,8 +209,8 @@ KERNEL void NAME(sparse_gradient)(const void *data, int element, const void *ind
     for (ptrdiff_t i = 0; i < n; i++)
         for (const ptrdiff_t next = indptr[i + 1]; p < next; p++) {
             const ptrdiff_t j = NAME(place)(NAME(feature)(wide, indices, p), regions, slots);
-            list.j[count] = j;
-            list.i[count] = i;
+            list.j[count] = (uint32_t)j;
+            list.i[count] = (uint32_t)i;
             list.x[count] = NAME(stored)(narrow, data, element, p);
             count += (size_t)(j - own) < (size_t)(end - own);
             if (count == LISTED) {
@@ -279,51 +278,65 @@ KERNEL void NAME(add_sparse_rows)(const void *data, int element, const void *ind
 }
 #undef ROWS_ARGUMENTS
 
-/* Sorts the entries of n rows by the owners of their features, each owner's in the order of the rows.  `list` gets two
- * numbers for each entry: its own, counted from `base` on, and its row's, counted from `row` on.  `ends` gets where the list
- * of each owner ends. */
-KERNEL void NAME(sort_entries)(const void *indices, int wide, const ptrdiff_t *indptr, ptrdiff_t n, ptrdiff_t base,
-                               ptrdiff_t row, int regions, ptrdiff_t owners, uint32_t *ends, uint32_t *list)
+/* `wide` is a constant, so that the regions are found a vector at a time. */
+INLINE void NAME(find_regions)(const int wide, const void *indices, ptrdiff_t p, ptrdiff_t entries, int regions, uint8_t *region)
 {
-    uint16_t owner[1 << MOST_REGIONS];
-    uint32_t before = 0;
-    for (ptrdiff_t i = 0; i < owners; i++) {
-        for (ptrdiff_t r = (i << regions) / owners; r < ((i + 1) << regions) / owners; r++) owner[r] = (uint16_t)i;
-        ends[i] = 0;
-    }
-    for (ptrdiff_t p = indptr[0]; p < indptr[n]; p++)
-        ends[owner[NAME(region)(NAME(feature)(wide, indices, p), regions)]]++;
-    for (ptrdiff_t i = 0; i < owners; i++) {
-        const uint32_t count = ends[i];
+    LANES for (ptrdiff_t e = 0; e < entries; e++)
+        region[e] = (uint8_t)NAME(region)((ptrdiff_t)NAME(feature)(wide, indices, p + e), regions);
+}
+
+/* Sorts the entries of n rows by the regions of their features, and in each by their rows, which are counted from `row`
+ * on.  `ends` gets where the list of each owner ends, who has some of the regions. */
+KERNEL void NAME(sort_entries)(const void *data, int element, const void *indices, int wide, const ptrdiff_t *indptr,
+                               ptrdiff_t n, ptrdiff_t row, int regions, ptrdiff_t slots, ptrdiff_t owners, uint32_t *ends,
+                               uint8_t *region, uint32_t *places, uint32_t *rows, real *values)
+{
+    const int narrow = WIDENING && element != REAL;
+    const ptrdiff_t base = indptr[0], entries = indptr[n] - base;
+    uint32_t to[1 << MOST_REGIONS] = {0}, before = 0;
+    if (wide) NAME(find_regions)(1, indices, base, entries, regions, region);
+    else NAME(find_regions)(0, indices, base, entries, regions, region);
+    UNROLL for (ptrdiff_t e = 0; e < entries; e++) to[region[e]]++;
+    for (ptrdiff_t i = 0, r = 0; i < owners; i++) {
+        for (; r < ((i + 1) << regions) / owners; r++) {
+            const uint32_t count = to[r];
+            to[r] = before;
+            before += count;
+        }
         ends[i] = before;
-        before += count;
     }
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t p = indptr[i]; p < indptr[i + 1]; p++) {
-            uint32_t *to = list + 2 * (size_t)ends[owner[NAME(region)(NAME(feature)(wide, indices, p), regions)]]++;
-            to[0] = (uint32_t)(p - base);
-            to[1] = (uint32_t)(row + i);
+            const ptrdiff_t r = region[p - base], e = to[r]++;
+            places[e] = (uint32_t)(r * slots + (NAME(feature)(wide, indices, p) >> regions));
+            rows[e] = (uint32_t)(row + i);
+            values[e] = NAME(stored)(narrow, data, element, p);
         }
 }
 
-/* dWt += X^T R for entries that `sort_entries` has listed; R begins with the row that was counted as 0. */
-KERNEL void NAME(add_sorted)(const void *data, int element, const void *indices, int wide, ptrdiff_t base,
-                             const uint32_t *sorted, ptrdiff_t entries, const real *R, ptrdiff_t ldr, ptrdiff_t K, void *dW,
-                             ptrdiff_t ldw, int doubles, int regions, ptrdiff_t slots)
+/* dWt += X^T R for the entries of one owner that `sort_entries` has listed of n rows, in chunks of them; R begins with the
+ * row that was counted as 0. */
+KERNEL void NAME(add_sorted)(const ptrdiff_t *indptr, ptrdiff_t n, ptrdiff_t chunks, ptrdiff_t owners, ptrdiff_t own,
+                             const uint32_t *ends, const uint32_t *places, const uint32_t *rows, const real *values,
+                             const real *R, ptrdiff_t ldr, ptrdiff_t K, void *dW, ptrdiff_t ldw, int doubles)
 {
-    const int narrow = WIDENING && element != REAL;
     NAME(list) list;
-    while (entries) {
-        const ptrdiff_t count = smaller(entries, LISTED);
-        for (ptrdiff_t e = 0; e < count; e++, sorted += 2) {
-            const ptrdiff_t p = base + sorted[0];
-            list.j[e] = NAME(place)(NAME(feature)(wide, indices, p), regions, slots);
-            list.i[e] = sorted[1];
-            list.x[e] = NAME(stored)(narrow, data, element, p);
+    ptrdiff_t count = 0;
+    for (ptrdiff_t c = 0; c < chunks; c++, ends += owners) {
+        const ptrdiff_t first = indptr[part(n, chunks, c)] - indptr[0], end = first + ends[own];
+        for (ptrdiff_t e = first + (own ? ends[own - 1] : 0), some; e < end; e += some) {
+            some = smaller(LISTED - count, end - e);
+            memcpy(list.j + count, places + e, some * sizeof *places);
+            memcpy(list.i + count, rows + e, some * sizeof *rows);
+            memcpy(list.x + count, values + e, some * sizeof *values);
+            count += some;
+            if (count == LISTED) {
+                NAME(add_list)(&list, count, R, ldr, K, dW, ldw, doubles);
+                count = 0;
+            }
         }
-        NAME(add_list)(&list, count, R, ldr, K, dW, ldw, doubles);
-        entries -= count;
     }
+    NAME(add_list)(&list, count, R, ldr, K, dW, ldw, doubles);
 }
 
 /* Adds share times entries p to end, those of a row, to the sums of their features. */

@@ -11,7 +11,7 @@ cdef enum:
     FEATURES = 1024          # features whose part of W is transposed at a time
     REGIONS = 8              # the logarithm of the most regions of dWt
     LOOKING = 4              # so many owners look through all entries
-    SORTED = 32768           # entries that are sorted at a time, for each thread
+    SORTED = 16384           # entries that are sorted at a time, for each thread
 
 
 def transposed_row(Py_ssize_t classes, Py_ssize_t itemsize):
@@ -56,6 +56,8 @@ cdef class SparsePlan(Plan):
     def __init__(self, *, Py_ssize_t classes, bint doubles, **shape):
         Plan.__init__(self, **shape)
         cdef Py_ssize_t line = self.line, places = self.D + (1 << REGIONS) - 1, visits, packed
+        if places > UINT32_MAX:
+            raise ValueError(f"X has {self.D} features; sparse X may have {UINT32_MAX - (1 << REGIONS)} at most")
         self.cut, self.classes, self.doubles, self.transposed, self.widens = "sparse", classes, doubles, True, True
         self.grouped = classes < self.K
         self.ldw = transposed_row(classes, self.itemsize)
@@ -74,7 +76,8 @@ cdef class SparsePlan(Plan):
             self.Z += whole(places * self.ldw, line)
         self.lists = whole(self.Z + self.buffer(), line)
         self.shared = self.lists + line
-        self.work = (2 * SORTED + (2 << REGIONS)) * sizeof(uint32_t) // self.itemsize
+        # Each thread adds ends of lists, and for its entries a place and a row, a value and a region.
+        self.work = ((2 << REGIONS) + 2 * SORTED) * sizeof(uint32_t) // self.itemsize + SORTED + SORTED // self.itemsize
         self.find_single(0)
 
     cdef int read(self, X, Batch *d) except -1:
@@ -212,32 +215,15 @@ cdef Py_ssize_t rows_within(const Py_ssize_t *indptr, Py_ssize_t n, Py_ssize_t e
 
 cdef void sort_chunk(
     SparsePlan p, const Batch *d, Py_ssize_t first, Py_ssize_t r, Py_ssize_t n, Py_ssize_t i, Py_ssize_t chunks,
-    int regions, Py_ssize_t owners, const floating *kind, uint32_t *ends, uint32_t *lists,
+    int regions, Py_ssize_t owners, uint32_t *ends, uint8_t *region, uint32_t *placed, uint32_t *rows, floating *values,
 ) noexcept nogil:
     """Sort the entries of chunk i of the tile's rows r to r + n by their owners."""
     cdef const Py_ssize_t *indptr = d.x.indptr + first + r
-    cdef Py_ssize_t a = i * n // chunks
+    cdef Py_ssize_t a = i * n // chunks, at = indptr[a] - indptr[0], slots = whole(p.D, 1 << regions) >> regions
     sort_entries(
-        kind, d.x.indices, d.x.wide, indptr + a, (i + 1) * n // chunks - a, indptr[0], r + a, regions, owners,
-        ends + i * owners, lists + 2 * (indptr[a] - indptr[0]),
+        d.x.data, d.x.element, d.x.indices, d.x.wide, indptr + a, (i + 1) * n // chunks - a, r + a, regions, slots,
+        owners, ends + i * owners, region + at, placed + at, rows + at, values + at,
     )
-
-
-cdef void sorted_owner(
-    SparsePlan p, const Batch *d, Py_ssize_t first, Py_ssize_t r, Py_ssize_t n, Py_ssize_t own, Py_ssize_t chunks,
-    int regions, Py_ssize_t owners, Py_ssize_t k, Py_ssize_t classes, const uint32_t *ends,
-    const uint32_t *lists, const floating *Z, void *dWt,
-) noexcept nogil:
-    """Add the tile's rows r to r + n to the gradient, for the features of one owner and some classes."""
-    cdef const Py_ssize_t *indptr = d.x.indptr + first + r
-    cdef Py_ssize_t i, begin
-    for i in range(chunks):
-        begin = ends[i * owners + own - 1] if own else 0
-        add_sorted(
-            d.x.data, d.x.element, d.x.indices, d.x.wide, indptr[0],
-            lists + 2 * (indptr[i * n // chunks] - indptr[0] + begin), ends[i * owners + own] - begin, Z + k, p.ldz,
-            classes, dWt, p.ldw, p.doubles, regions, whole(p.D, 1 << regions) >> regions,
-        )
 
 
 cdef void sparse_owners(
@@ -245,21 +231,27 @@ cdef void sparse_owners(
     void *dWt, int regions, void *lists, int n_threads,
 ) noexcept nogil:
     """Add a tile to the gradient of some classes, on all threads."""
-    cdef Py_ssize_t i, r = 0, rows, chunks = 2 * n_threads, owners = min(n_threads, 1 << REGIONS)
+    cdef Py_ssize_t i, r = 0, n_rows, chunks = 2 * n_threads, owners = min(n_threads, 1 << REGIONS)
     cdef uint32_t *ends = <uint32_t *>lists
-    cdef uint32_t *sorted = ends + chunks * (1 << REGIONS)
+    cdef uint32_t *placed = ends + chunks * (1 << REGIONS)
+    cdef uint32_t *rows = placed + n_threads * SORTED
+    cdef floating *values = <floating *>(rows + n_threads * SORTED)
+    cdef uint8_t *region = <uint8_t *>(values + n_threads * SORTED)
     while r < n:
-        rows = n - r if n_threads <= LOOKING else rows_within(d.x.indptr + first + r, n - r, SORTED * n_threads)
-        if n_threads <= LOOKING or rows == 0:  # or a row is too long to be sorted
-            rows = max(rows, 1)
+        n_rows = n - r if n_threads <= LOOKING else rows_within(d.x.indptr + first + r, n - r, SORTED * n_threads)
+        if n_threads <= LOOKING or n_rows == 0:  # or a row is too long to be sorted
+            n_rows = max(n_rows, 1)
             for i in prange(n_threads, schedule="static", num_threads=n_threads):
-                sparse_owner(p, d, first + r, rows, k, classes, Z + r * p.ldz, dWt, regions, i, n_threads)
+                sparse_owner(p, d, first + r, n_rows, k, classes, Z + r * p.ldz, dWt, regions, i, n_threads)
         else:
             for i in prange(chunks, schedule="static", num_threads=n_threads):
-                sort_chunk(p, d, first, r, rows, i, chunks, regions, owners, Z, ends, sorted)
+                sort_chunk(p, d, first, r, n_rows, i, chunks, regions, owners, ends, region, placed, rows, values)
             for i in prange(owners, schedule="static", num_threads=n_threads):
-                sorted_owner(p, d, first, r, rows, i, chunks, regions, owners, k, classes, ends, sorted, Z, dWt)
-        r += rows
+                add_sorted(
+                    d.x.indptr + first + r, n_rows, chunks, owners, i, ends, placed, rows, values, Z + k, p.ldz,
+                    classes, dWt, p.ldw, p.doubles,
+                )
+        r += n_rows
 
 
 cdef double sparse_run(SparsePlan p, const Batch *d, floating *work, double *sums, int n_threads) except? -1 nogil:
