@@ -3,7 +3,7 @@
     python benchmarks/cores.py                    all shapes, for a machine that does nothing else
     python benchmarks/cores.py MNIST covtype      some shapes
     python benchmarks/cores.py --write            all shapes, with the results written to docs/cores.md
-    python benchmarks/cores.py --instructions     the instructions of one thread and of 64, by callgrind (AVX2)
+    python benchmarks/cores.py --instructions     the instructions of 1 to 128 threads, by callgrind (AVX2)
 
 A pass is timed on one thread and on two, in turns, and so are a pass over one sample, the start of a team, and the
 addition of numbers. The model in docs/cores.md makes predictions of these.
@@ -38,6 +38,7 @@ SHAPES = {
     "a thousand classes": (20_000, 256, 1000, "f4"),
 }
 CORES = (2, 8, 16, 32, 64, 128)
+CORES_COUNTED = (1, 8, 32, 64, 128)
 
 
 def problem(N, D, K, dtype):
@@ -127,38 +128,37 @@ def table(head, rows):
 
 
 COUNTED = """
-import sys, numpy as np
-from softmax_ext._core import threads
-threads._most = 128
-from cores import SHAPES, problem
+import os, sys
 from softmax_ext import loss_grad
+from softmax_ext._core import threads
+from cores import SHAPES, problem
+threads._most = 128
 N, D, K, dtype = SHAPES[sys.argv[1]]
 X, y, W = problem(min(N, int(sys.argv[2])), D, K, dtype)
-for _ in range(int(sys.argv[4])):
-    loss_grad(X, y, W, n_threads=int(sys.argv[3]))
+for n_threads in sys.argv[3:]:
+    for _ in range(2):  # the first pass starts the threads
+        os.getppid()
+        loss_grad(X, y, W, n_threads=int(n_threads))
+os.getppid()
 """
 
 
-def instructions(name, rows, n_threads):
-    """Return the instructions of a pass over at most so many rows: a run of two passes has so many more than one."""
-    counts = []
-    for passes in (1, 2):
-        with tempfile.TemporaryDirectory() as folder:
-            command = [
-                "valgrind",
-                "--tool=callgrind",
-                f"--callgrind-out-file={folder}/out",
-                sys.executable,
-                "-c",
-                COUNTED,
-            ]
-            done = subprocess.run(
-                [*command, name, str(rows), str(n_threads), str(passes)],
-                env=os.environ | {"SOFTMAX_EXT_ISA": "avx2", "OMP_WAIT_POLICY": "passive"},
-                cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
-            )  # fmt: skip
-            counts.append(int(re.search(r"Collected : (\d+)", done.stderr)[1]))
-    return counts[1] - counts[0]
+def instructions(name, rows, counts):
+    """Return the instructions of a pass over at most so many rows, for each number of threads."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [
+                *("valgrind", "--tool=callgrind", "--dump-before=getppid", f"--callgrind-out-file={folder}/out"),
+                *(sys.executable, "-c", COUNTED, name, str(rows), *map(str, counts)),
+            ],
+            env=os.environ | {"SOFTMAX_EXT_ISA": "avx2", "OMP_WAIT_POLICY": "passive"},
+            cwd=Path(__file__).parent, capture_output=True, check=True,
+        )  # fmt: skip
+        # The first part is the import, and each pass is one; what comes before a team's second pass is left out.
+        return [
+            int(re.search(r"^totals: (\d+)", Path(f"{folder}/out.{2 * i + 3}").read_text(), re.MULTILINE)[1])
+            for i in range(len(counts))
+        ]
 
 
 def main():
@@ -170,9 +170,16 @@ def main():
     options = parser.parse_args()
     names = options.shapes or list(SHAPES)
     if options.instructions:
+        rows = []
         for name in names:
-            one, many = (instructions(name, options.rows, n_threads) for n_threads in (1, 64))
-            print(f"{name}: {one / 1e6:.1f} million on one thread, {many / one:.3f} times as many on 64", flush=True)
+            N, D, K, _ = SHAPES[name]
+            one, *many = instructions(name, options.rows, CORES_COUNTED)
+            rows.append([f"{name}, {min(N, options.rows)} x {D} x {K}", f"{one / 1e6:.1f} million"])
+            rows[-1] += [f"{count / one:.4f}" for count in many]
+        counted = table(("a pass", "one thread", *(f"{n} threads" for n in CORES_COUNTED[1:])), rows)
+        print(counted)
+        if options.write:
+            write(PAGE, counted=f"{processor()}, callgrind, AVX2.\n\n{counted}")
         return
     threads._most = max(threads._most, 2)
     load, rows = os.getloadavg()[0], list(measure(names))
