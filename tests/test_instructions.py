@@ -18,7 +18,7 @@ KINDS = {
     "binomial": (66_000, 300, 2),
     "owned": (1100, 230, 1000),
     "sparse slices": (20_000, 300, 3),
-    "sparse": (20_000, 20_000, 40),
+    "sparse": (40_000, 20_000, 40),
 }
 PASSES = """
 import os, sys
