@@ -596,7 +596,7 @@ def swept(client, X, y, s, l1_ratio, standardize):
     return b"".join(np.ascontiguousarray(each).tobytes() for each in found)
 
 
-@pytest.mark.pairs
+@pytest.mark.pairs(1)
 @pytest.mark.filterwarnings("ignore:The max_iter was reached:sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("standardize", [False, True])
 @pytest.mark.parametrize("penalty", PENALTIES)
@@ -616,7 +616,7 @@ def test_sweeps_on_any_workers_have_the_bits_of_chunks(K, penalty, standardize, 
 
 
 @pytest.mark.filterwarnings("ignore:The max_iter was reached:sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("n_workers", [1, 3, 5, 8])
+@pytest.mark.parametrize("n_workers", [5, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 8))])
 def test_any_number_of_workers_gives_a_sweep_the_same_bits(n_workers, threads):
     X, y = problem(3, D=50)
     s = np.ones(len(y))

@@ -340,7 +340,7 @@ KERNEL void NAME(pack_columns)(const real *A, ptrdiff_t n, ptrdiff_t columns, pt
 
 /* C (M, N) += A^T B as `outer` does, over many samples and for few rows M.  A is as it lies, lda apart, or as pack_columns
  * leaves it where lda is 0.  B's rows have whole vectors.  The sums of a panel stay in a first cache until all samples are
- * in them: see "Gradients of owned classes" in docs/notes.md. */
+ * in them: see "Residuals of owned classes are packed" in docs/notes.md. */
 KERNEL void NAME(outer_tall)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb, ptrdiff_t n,
                              void *C, ptrdiff_t ldc, ptrdiff_t wanted, int out)
 {

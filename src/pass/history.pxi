@@ -125,7 +125,7 @@ cdef void add_next(
     if p.memory == 0:
         return
     if p.count < p.memory:
-        p.count += 1
+        p.count = p.count + 1  # `+=` of an attribute would need the GIL in debug builds, which check for overflow
     else:
         row = p.order[0]
         for i in range(1, p.memory):
@@ -136,7 +136,7 @@ cdef void add_next(
     for i in range(used):
         p.Sg[i], p.SY[i * p.memory + row] = p.sums[i], p.sums[used + i]
     if not p.SY[row * p.memory + row] > 0:
-        p.count -= 1
+        p.count = p.count - 1
 
 
 cdef void first_loop(Pairs p, const double *g, double *to) noexcept nogil:

@@ -217,7 +217,7 @@ cdef bint search(Stretch t) except -1 nogil:
             fine = (2 * t.rules.armijo - 1) * slope0 >= slope
         whole = high == INFINITY and value < f0 and slope < 0
         if fine and (whole or (t.rules.wolfe * slope0 <= slope and slope <= -t.rules.wolfe * slope0)):
-            t.evaluations += trial + 1
+            t.evaluations = t.evaluations + trial + 1
             return True
         if fine and slope < 0:
             low, f_low, slope_low = step, value, slope
@@ -275,7 +275,7 @@ cdef void move(Stretch t) noexcept nogil:
     """Go to the point that was tried last, and note its value."""
     t.at, t.tried = t.tried, t.at
     t.at.largest = largest(t.at.asked, t.pairs.size)
-    t.n_iter += 1
+    t.n_iter = t.n_iter + 1
     t.values[t.n_iter], t.largests[t.n_iter] = t.at.asked_value, t.at.largest
     if t.at.asked_value < t.least:
         t.least, t.bettered = t.at.asked_value, True
