@@ -29,7 +29,7 @@ TARGETS = {  # compiler, flags, what runs the program, the ISA level that the pr
     "aarch64 by clang": ("clang-19", ["--target=aarch64-linux-gnu", "-static"], ["qemu-aarch64"], None),
     "aarch64 without vectors": ("aarch64-linux-gnu-gcc", ["-static", "-DSIMD_SCALAR=1"], ["qemu-aarch64"], None),
 }
-# Compiling for all takes two minutes of a processor. These run by default: plain loops, the widest vectors on stacks
+# Compiling for all takes two minutes of a processor. These run by default: plain loops, wide vectors on stacks
 # that are aligned to less, and another processor's vectors.
 DEFAULT = {"without vectors, with FMA", "windows avx2", "aarch64"}
 
