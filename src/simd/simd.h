@@ -112,7 +112,7 @@ INLINE void NAME(store_some)(real *p, ptrdiff_t n, vec v)
 }
 
 /* Replaces `count` vectors (a constant) by e^x, in step: operations on one alone would wait for each other.  With
- * `normal`, a constant, e^x is 0 where it is about 2^EXP_NEGLIGIBLE or less: residuals then have no subnormal numbers, with
+ * `normal`, a constant, e^x is 0 where it is about 2^EXP_NEGLIGIBLE or less: residuals then have hardly a subnormal number, with
  * which products would take several times as long (see "Subnormal residuals" in docs/notes.md). */
 INLINE void NAME(exps_in_step)(const int normal, const int count, vec *x)
 {
