@@ -36,7 +36,6 @@ from . import linear_model
 from ._chunks import partitions
 from ._chunks.cluster import DaskObjective, Partitions, delayed_blocks, in_one_column, known_rows
 from ._core import threads
-from ._fit.scaling import Scaling, moments
 from ._fit.stream import RULES
 from ._inputs.dtypes import COMPUTES_IN
 from ._objective.pieces import plain
@@ -298,12 +297,7 @@ class LogisticRegression(_OnCluster, linear_model.LogisticRegression):
         asked = self._strength()
         self._stream = None
         with _cluster(self.client) as client:
-            data = Partitions(client, X, given)
-            found, sample = data.look()
-            problem = self._pieces_problem(found, asked)
-            if data.names is not None:
-                self.feature_names_in_ = np.array(data.names, object)
-            self._minimise_pieces(data.objective(problem, sample), lambda: Scaling.of_pieces(data.each(moments)))
+            self._fit_pieces(Partitions(client, X, given), None, None, asked)
         return self
 
 

@@ -91,7 +91,7 @@ def test_a_kernel_ends_where_progress_is_rounding(isa, monkeypatch):
 
 def test_a_fit_is_a_few_calls_of_a_kernel(isa, monkeypatch):
     if isa == dispatch.REFERENCE:
-        pytest.skip("it has none")
+        pytest.skip("the reference has no kernel that could take iterations")
     X, y = problem("few samples", np.float64)._rows.X, np.arange(80) % 10
     evaluated, ask = [], SoftmaxObjective.lend
     monkeypatch.setattr(SoftmaxObjective, "lend", lambda self, use: (evaluated.append(1), ask(self, use))[1])

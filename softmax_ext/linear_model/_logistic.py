@@ -31,7 +31,7 @@ from .._fit.minibatch import Checkpoint, MiniBatches, continued, problem_of, see
 from .._fit.observers import Course, Observer, observing, scikit_learn_callbacks
 from .._fit.prediction import PredictionMixin
 from .._fit.readable import check_finite, finite_offset
-from .._fit.scaling import Scaling, StandardisedObjective, minimize_standardised, moments, standardised
+from .._fit.scaling import StandardisedObjective, minimize_standardised, standardised, standardised_pieces
 from .._fit.scikit_learn import (
     CONSTRAINTS,
     SOLVERS,
@@ -48,11 +48,11 @@ from .._inputs.rows import Rows
 from .._objective.binomial import objective_of
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
-from .._objective.pieces import PiecesObjective, Problem, Survey
+from .._objective.pieces import Pieces, PiecesObjective, Problem, Survey
 from .._optim.descent import Solution
 from .._optim.duality import gap_of
 from .._optim.solvers import minimize
-from ..chunks import Chunks, ChunksObjective
+from ..chunks import Chunks
 from ..inference import Inference
 from ..inference._estimate import inferred
 from ._interchange import InterchangeMixin
@@ -620,17 +620,16 @@ class LogisticRegression(
             raise ValueError(f"{checkpoint} is of a fit to other classes or features: remove it, or name another file")
         self.classes_ = classes
 
-    def _fit_pieces(self, chunks: Chunks, y: Any, sample_weight: Any, asked: Strength) -> Self:
+    def _fit_pieces(self, pieces: Pieces, y: Any, sample_weight: Any, asked: Strength) -> Self:
         if y is not None or sample_weight is not None:
-            raise TypeError("y and sample_weight are in the chunks: call fit(chunks), without them")
-        found, sample = chunks.look()
+            raise TypeError(f"y and sample_weight are in {pieces.kind}: call fit(X), without them")
+        found, sample = pieces.look()
         problem = self._pieces_problem(found, asked)
-        if chunks.names is not None:
-            self.feature_names_in_ = np.array(chunks.names, object)
-        if self.solver in RULES:
-            return self._fit_batches(lambda: chunks.pieces(problem.encoded), problem, problem.encoded(sample))
-        objective = ChunksObjective.of(chunks, problem, sample)
-        return self._minimise_pieces(objective, lambda: Scaling.of_pieces(map(moments, chunks.pieces())))
+        if pieces.names is not None:
+            self.feature_names_in_ = np.array(pieces.names, object)
+        if self.solver in RULES and isinstance(pieces, Chunks):
+            return self._fit_batches(lambda: pieces.pieces(problem.encoded), problem, problem.encoded(sample))
+        return self._minimise_pieces(pieces, pieces.objective(problem, sample))
 
     def _pieces_problem(self, found: Survey, asked: Strength) -> Problem:
         """Return the problem that a first pass over all pieces has found, and set the attributes that follow."""
@@ -649,22 +648,18 @@ class LogisticRegression(
             del self.feature_names_in_
         return problem._replace(smoothing=self.label_smoothing)
 
-    def _minimise_pieces(self, objective: PiecesObjective, scaling: Callable[[], Scaling]) -> Self:
-        """Minimise with a checkpoint, if one is named; after an error or Ctrl-C keep the best coefficients so far.
-
-        `scaling` returns the moments of all pieces. It is called if features are to be standardised.
-        """
+    def _minimise_pieces(self, pieces: Pieces, objective: PiecesObjective) -> Self:
+        """Minimise with a checkpoint, if one is named; after an error or Ctrl-C keep the best coefficients so far."""
         with ExitStack() as stack:
             if self.checkpoint is not None:
                 journal = Journal(self.checkpoint, course(objective, self.solver, standardize=bool(self.standardize)))
                 objective.journal = stack.enter_context(journal)
-            return self._minimise_kept(objective, scaling)
+            return self._minimise_kept(pieces, objective)
 
-    def _minimise_kept(self, objective: PiecesObjective, scaling: Callable[[], Scaling]) -> Self:
+    def _minimise_kept(self, pieces: Pieces, objective: PiecesObjective) -> Self:
         if self.standardize:
-            found, scaled = scaling(), objective.penalty
-            self.mean_, self.scale_ = found.mean, found.scale
-            around = StandardisedObjective(objective.bare(), scaled, found, intercept=bool(self.fit_intercept))
+            around = standardised_pieces(pieces, objective, intercept=bool(self.fit_intercept))
+            self.mean_, self.scale_ = around.scaling.mean, around.scaling.scale
             return self._minimise(around, objective.dtype, None, None, None)
         try:
             return self._minimise(objective, objective.dtype, None, None, None)
