@@ -58,3 +58,11 @@ def test_sums_in_place_are_the_same():
         tree.place(own, (0, number), copies, tree.added_in_place, 13, 4)
         tree.place(other, (0, number), sums, tree.added, 13, 4)
     assert bits(own[4, 0]) == bits(other[4, 0]) == bits(by_definition(made, 4, 0))
+
+
+def test_the_left_part_comes_first():
+    """Lists are joined where sums are added, and pieces come in any order."""
+    held = {}
+    for number in np.random.default_rng(0).permutation(13).tolist():
+        tree.place(held, (0, number), [number], lambda node, left, right: left + right, 13, 4)
+    assert held == {(4, 0): list(range(13))}
