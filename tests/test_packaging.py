@@ -29,6 +29,7 @@ def version(distribution):
 
 
 pytestmark = [
+    pytest.mark.native("builds, by the compiler of the emulator's host"),
     pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="the source tree is not here"),
     pytest.mark.skipif(
         version("setuptools") < (77,) or version("Cython") < (3, 1), reason="needs setuptools >= 77 and Cython >= 3.1"
