@@ -12,7 +12,7 @@ import sklearn
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from softmax_ext.linear_model import LogisticRegression, fit_many
+from softmax_ext.linear_model import LogisticRegression, _many, fit_many
 
 RESULTS = ("coef_", "intercept_", "classes_", "n_iter_", "loss_curve_", "gap_", "violation_", "predicted_decrease_")
 
@@ -135,6 +135,86 @@ def test_fits_that_do_not_converge_warn_once():
     (warning,) = seen
     assert warning.category is ConvergenceWarning and warning.filename == __file__
     assert str(warning.message).startswith("6 of 6 tasks ('a', 'b', 'c', ...), the first: lbfgs failed to converge")
+
+
+def small_and_large(number):
+    """Return tasks of which those of 4 modulo 7 take no turns with others, since they are too large."""
+    large = task(100, N=700, D=100)
+    return [large if seed % 7 == 4 else task(seed) for seed in range(number)]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("kind", ["list", "generator", "mapping"])
+def test_fits_in_stages_have_the_bits_of_single_fits(kind, n_jobs, monkeypatch):
+    """The more tasks are left, the more small ones go through each stage together."""
+    together = []
+    original = _many._Jobs._fit_small
+    monkeypatch.setattr(
+        _many._Jobs,
+        "_fit_small",
+        lambda self, tasks, *rest: [together.append(len(tasks)), original(self, tasks, *rest)],
+    )
+    estimator, tasks = LogisticRegression(C=0.1), small_and_large(60)
+    given = {"list": tasks, "generator": (each for each in tasks), "mapping": dict(enumerate(tasks))}[kind]
+    found = fit_many(estimator, given, n_jobs=n_jobs)
+    for i, arguments in enumerate(tasks):
+        assert_same(found[i], clone(estimator).fit(*arguments))
+    assert 1 in together and max(together) > 3
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_fit_of_ones_own_is_called(n_jobs):
+    class Mine(LogisticRegression):
+        def fit(self, X, y=None, sample_weight=None, offset=None):
+            self.rows_ = len(X)
+            return super().fit(X, y, sample_weight, offset)
+
+    found = fit_many(Mine(), [task(seed, N=40 + seed) for seed in range(20)], n_jobs=n_jobs)
+    assert [model.rows_ for model in found] == list(range(40, 60))
+
+
+@pytest.mark.parametrize("late", ["bad labels", "not finite"])
+@pytest.mark.parametrize("early", ["not finite", "bad labels", None])
+def test_the_first_task_that_fails_is_named(early, late):
+    """NaN is found by the first pass, after the labels of all tasks of a stage have been checked."""
+
+    def bad(kind, X, y):
+        return (np.where(X > 0, np.nan, X), y) if kind == "not finite" else (X, np.zeros(len(y)))
+
+    tasks = [task(seed) for seed in range(40)]
+    tasks[5] = bad(late, *tasks[5])
+    first = 5
+    if early is not None:
+        tasks[3], first = bad(early, *tasks[3]), 3
+    words = {"not finite": "contains NaN", "bad labels": "at least 2 classes"}[early or late]
+    with pytest.raises(ValueError, match=f"^task {first}: .*{words}"):
+        fit_many(LogisticRegression(), tasks, n_jobs=1)
+
+
+def test_every_kind_of_error_names_the_task():
+    class Text:
+        def __array__(self, *_, **__):
+            b"\xff".decode()
+
+    class Broken:
+        def __array__(self, *_, **__):
+            raise OSError("no such disk")
+
+    with pytest.raises(ValueError, match=r"^task 1: .*invalid start byte"):
+        fit_many(LogisticRegression(), [task(0), (Text(), task(0)[1])])
+    with pytest.raises(OSError, match="no such disk") as error:
+        fit_many(LogisticRegression(), {"a": task(0), "b": (Broken(), task(0)[1])})
+    assert error.value.__notes__ == ["in task 'b' of fit_many"]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_only_fits_that_do_not_converge_are_warned_of(n_jobs):
+    tasks = [task(seed) for seed in range(40)]
+    for i in (7, 8, 30):
+        tasks[i] = tasks[i][0] * 1e-3, tasks[i][1]  # which take no iteration
+    with pytest.warns(ConvergenceWarning, match=r"^37 of 40 tasks \(0, 1, 2, ...\)"):
+        found = fit_many(LogisticRegression(max_iter=2), tasks, n_jobs=n_jobs)
+    assert [i for i, model in enumerate(found) if model.converged_] == [7, 8, 30]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent SIGINT there")

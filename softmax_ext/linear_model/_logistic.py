@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -362,20 +362,40 @@ class LogisticRegression(
         If a fit is interrupted by Ctrl-C, or by an error while reading or in a callback, the estimator keeps the best
         coefficients so far, from which a fit with `warm_start` goes on.
         """
+        if not isinstance(X, Chunks):
+            with turn() if self._is_small(X) else nullcontext():
+                return self._fit_in_memory(X, y, sample_weight, offset)
+        asked = self._asked(None)
+        if offset is not None:
+            raise TypeError("the offsets of chunks are in them: name them where the chunks are made")
+        return self._fit_pieces(X, y, sample_weight, asked)
+
+    def _fit_in_memory(self, X: Any, y: Any, sample_weight: Any, offset: Any) -> Self:
+        rows, penalty, y = self._data(X, y, sample_weight, offset)
+        if self.solver in RULES:
+            self._need_no_scaling()
+            problem = problem_of(rows, rows.total, self._layout(), penalty, self.n_threads)
+            return self._fit_batches(lambda: [rows], problem, rows)
+        objective = self._objective(rows, penalty, sample_weight)
+        return self._minimise(objective, rows.X.dtype, rows.X, y, sample_weight)
+
+    def _begun(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> tuple[Any, Rows, Array]:
+        """Return the objective of a fit by a full-batch optimiser, the samples, and the start, for `fit_many`."""
+        rows, penalty, _ = self._data(X, y, sample_weight, offset)
+        return self._objective(rows, penalty, sample_weight), rows, self._start()
+
+    def _asked(self, checkpoint: Any) -> Strength:
+        """Begin a fit: check the parameters that depend on one another, and return the penalty's strength."""
         asked = self._strength()
         if self.solver not in RULES:
-            idle = None if isinstance(X, Chunks) else self.checkpoint
-            warn_of_idle_options(self.solver, checkpoint=idle, early_stopping=self.early_stopping)
+            warn_of_idle_options(self.solver, checkpoint=checkpoint, early_stopping=self.early_stopping)
         if self.solver not in RULES or not getattr(self, "_goes_on", False):
             self._stream = None
-        if isinstance(X, Chunks):
-            if offset is not None:
-                raise TypeError("the offsets of chunks are in them: name them where the chunks are made")
-            return self._fit_pieces(X, y, sample_weight, asked)
-        with self._turn(X):
-            return self._fit_in_memory(X, y, sample_weight, offset, asked)
+        return asked
 
-    def _fit_in_memory(self, X: Any, y: Any, sample_weight: Any, offset: Any, asked: Strength) -> Self:
+    def _data(self, X: Any, y: Any, sample_weight: Any, offset: Any) -> tuple[Rows, Penalty, Any]:
+        """Begin a fit to arrays, and return the checked data, the penalty, and y as scikit-learn converts it."""
+        asked = self._asked(self.checkpoint)
         # The first pass of an optimiser finds NaN and infinity in X, but the first mini-batch sees only a few rows.
         finite = self.solver in RULES
         rows, self.classes_, y = check_data(
@@ -383,21 +403,16 @@ class LogisticRegression(
         )
         rows.offset = finite_offset(offset, len(rows), len(self.classes_))
         rows = rows.smoothed(len(self.classes_), self.label_smoothing)
-        X, m = rows.X, rows.total
-        penalty = self._penalty(asked, m)
-        if self.solver in RULES:
-            self._need_no_scaling()
-            problem = problem_of(rows, m, self._layout(), penalty, self.n_threads)
-            return self._fit_batches(lambda: [rows], problem, rows)
-        objective: Any = None
-        if self.standardize:
-            layout = Parameters.of_model(len(self.classes_), rows.D, bool(self.fit_intercept))
-            objective = standardised(rows, layout, checked_weights(sample_weight, X), self.n_threads)
-            objective.penalty = penalty
-            self.mean_, self.scale_ = objective.scaling.mean, objective.scaling.scale
-        else:
-            objective = objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
-        return self._minimise(objective, X.dtype, X, y, sample_weight)
+        return rows, self._penalty(asked, rows.total), y
+
+    def _objective(self, rows: Rows, penalty: Penalty, sample_weight: Any) -> Any:
+        if not self.standardize:
+            return objective_of(rows, self._layout(), penalty, n_threads=self.n_threads)
+        layout = Parameters.of_model(len(self.classes_), rows.D, bool(self.fit_intercept))
+        objective = standardised(rows, layout, checked_weights(sample_weight, rows.X), self.n_threads)
+        objective.penalty = penalty
+        self.mean_, self.scale_ = objective.scaling.mean, objective.scaling.scale
+        return objective
 
     def inference(
         self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None, *, cov_type: str = "nonrobust"
@@ -671,39 +686,55 @@ class LogisticRegression(
             raise
 
     def _minimise(self, objective: Any, dtype: np.dtype[Any], X: Any, y: Any, sample_weight: Any) -> Self:
+        start = self._start()
+        with self._observers(X, y, sample_weight, start) if self._watched else nullcontext() as call:
+            solution = self._solution(objective, dtype, start, call)
+            self._end(solution, dtype, X)
+        return self._warned(solution, start)
+
+    def _solution(self, objective: Any, dtype: np.dtype[Any], start: Array, call: Observer | None = None) -> Solution:
+        """Return the minimum; if the way there is broken off, keep the best coefficients so far."""
         method, _ = SOLVERS[self.solver]
         scaled = isinstance(objective, StandardisedObjective)
         descend = minimize_standardised if scaled else minimize
-        start = self._start()
         course = Course(start, objective.raw if scaled else None)
-        with ExitStack() as stack:
-            more: list[Observer] = []
-            if hasattr(self, "_skl_callbacks") and X is not None:
-                more.append(stack.enter_context(scikit_learn_callbacks(self, X, y, sample_weight, start)))
-            call = stack.enter_context(self._told(self.max_iter, more))
-            try:
-                with np.errstate(over="ignore", invalid="ignore"):  # errors and warnings below say what they lead to
-                    tol, most = self.tol, self.max_iter
-                    solution = descend(
-                        objective, start, method, tol=tol, max_iter=most, callback=call, begun=course.begin
-                    )
-                    if course.descent is not None and course.descent.smooth:
-                        solution = solution._replace(gap=gap_of(course.descent))
-            except BaseException as error:  # such as Ctrl-C, or an error in a callback
-                self._keep(course.broken_off(error), dtype)
-                raise
-            if not (solution.n_iter or math.isfinite(solution.largest_gradient)) and X is not None:
-                check_finite(X, self)
-            self._keep(solution, dtype)
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # errors and warnings below say what they lead to
+                tol, most = self.tol, self.max_iter
+                solution = descend(objective, start, method, tol=tol, max_iter=most, callback=call, begun=course.begin)
+                if course.descent is not None and course.descent.smooth:
+                    solution = solution._replace(gap=gap_of(course.descent))
+        except BaseException as error:  # such as Ctrl-C, or an error in a callback
+            self._keep(course.broken_off(error), dtype)
+            raise
+        return solution
+
+    def _end(self, solution: Solution, dtype: np.dtype[Any], X: Any) -> None:
+        if not (solution.n_iter or math.isfinite(solution.largest_gradient)) and X is not None:
+            check_finite(X, self)
+        self._keep(solution, dtype)
+
+    def _warned(self, solution: Solution, start: Array) -> Self:
         if not solution.converged:
             warn_of_the_end(solution, self.solver, self.tol, self.max_iter, from_zero=not start.any())
         return self
 
-    def _turn(self, X: Any) -> AbstractContextManager[None]:
-        """Return the context in which a fit to X runs: small ones take turns, if they call nothing of the user's."""
-        small = type(X) is np.ndarray and X.size <= SMALL and self.solver not in RULES
-        alone = self.callback is None and not self.verbose and not hasattr(self, "_skl_callbacks")
-        return turn() if small and alone else nullcontext()
+    @property
+    def _watched(self) -> bool:
+        """Whether the iterations of a fit are told to anybody."""
+        return self.callback is not None or bool(self.verbose) or hasattr(self, "_skl_callbacks")
+
+    def _is_small(self, X: Any) -> bool:
+        """Return whether a fit to X takes turns with others: it is small, and calls nothing of the user's."""
+        return type(X) is np.ndarray and X.size <= SMALL and self.solver not in RULES and not self._watched
+
+    @contextmanager
+    def _observers(self, X: Any, y: Any, sample_weight: Any, start: Array) -> Iterator[Observer | None]:
+        more: list[Observer] = []
+        with ExitStack() as stack:
+            if hasattr(self, "_skl_callbacks") and X is not None:
+                more.append(stack.enter_context(scikit_learn_callbacks(self, X, y, sample_weight, start)))
+            yield stack.enter_context(self._told(self.max_iter, more))
 
     def _need_no_scaling(self) -> None:
         if self.standardize:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any, overload
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from operator import length_hint
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from sklearn import config_context, get_config
 from sklearn.base import clone
 
 from .._core.threads import effective
+from .._core.turns import turn
 from .._fit.warning import Kept, keeping, warn
 from ._logistic import LogisticRegression
 
@@ -18,6 +20,11 @@ __all__ = ["fit_many"]
 
 Name = Hashable
 Task = tuple[Any, ...]
+Result = TypeVar("Result")
+
+# So many small fits go through each stage together, since the code of a stage is then in the processor's first caches
+# for all but the first: see "Stages of many small fits" in docs/notes.md.
+AT_ONCE = 8
 
 
 @overload
@@ -55,7 +62,8 @@ def fit_many(
     Raises
     ------
     ValueError, TypeError
-        Where `fit` raises them; the message begins with the task's name or number. Other models are then lost.
+        Where `fit` raises them; the message begins with the task's name or number, which other exceptions have as a
+        note. Other models are then lost.
 
     Warns
     -----
@@ -84,23 +92,28 @@ def fit_many(
     if not isinstance(estimator, LogisticRegression):
         raise TypeError(f"estimator must be softmax_ext.linear_model.LogisticRegression, got {estimator!r}")
     names = list(tasks) if isinstance(tasks, Mapping) else None
-    jobs = _Jobs(estimator, iter(tasks.values() if isinstance(tasks, Mapping) else tasks), names)
-    jobs.run(effective(n_jobs))
+    given = iter(tasks.values() if isinstance(tasks, Mapping) else tasks)
+    jobs = _Jobs(estimator, given, names, effective(n_jobs))
+    jobs.run()
     jobs.warn()
     models = [jobs.models[i] for i in range(len(jobs.models))]
     return models if names is None else dict(zip(names, models, strict=True))
 
 
 class _Jobs:
-    """Tasks that some threads take, one after the other, until all are done or one has failed."""
+    """Tasks that some threads take, a few at a time, until all are done or one has failed."""
 
-    def __init__(self, estimator: LogisticRegression, tasks: Iterator[Task], names: list[Name] | None) -> None:
-        self.estimator, self.names = clone(estimator), names
-        self.tasks, self.lock = enumerate(tasks), threading.Lock()
+    def __init__(
+        self, estimator: LogisticRegression, tasks: Iterator[Task], names: list[Name] | None, n_threads: int
+    ) -> None:
+        self.estimator, self.names, self.n_threads = clone(estimator), names, n_threads
+        self.tasks, self.lock, self.taken = tasks, threading.Lock(), 0
         self.models: dict[int, LogisticRegression] = {}
         self.warnings: dict[int, Kept] = {}
         self.error: BaseException | None = None
         self.estimator._validate_params()
+        # Stages can be taken apart if the estimator's fit is made of them.
+        self.in_stages = type(estimator).fit is LogisticRegression.fit
         # A thread begins with scikit-learn's own configuration. And parameters are checked once.
         self.config = get_config() | {"skip_parameter_validation": True}
 
@@ -108,16 +121,13 @@ class _Jobs:
         """Return what a task is called: its number, if it has no name."""
         return i if self.names is None else self.names[i]
 
-    def run(self, n_threads: int) -> None:
+    def run(self) -> None:
         """Do all tasks; this thread takes its share, and is the one that Ctrl-C interrupts."""
-        alone = n_threads == 1
-        threads = [
-            threading.Thread(target=self._work, args=[alone], name=f"softmax_ext_fit_{i}") for i in range(1, n_threads)
-        ]
+        threads = [threading.Thread(target=self._work, name=f"softmax_ext_fit_{i}") for i in range(1, self.n_threads)]
         for thread in threads:
             thread.start()
         try:
-            self._work(alone)
+            self._work()
         except BaseException as error:  # Ctrl-C where no task is being done
             self.error = self.error or error
         for thread in threads:
@@ -136,32 +146,91 @@ class _Jobs:
             message = next(iter(found.values()))
             warn(f"{len(found)} of {len(self.models)} tasks ({some}), the first: {message}", category)
 
-    def _work(self, alone: bool) -> None:
+    def _work(self) -> None:
         try:
-            with config_context(**self.config):
-                while self.error is None:
-                    with self.lock:
-                        i, task = next(self.tasks, (-1, ()))
-                    if i < 0:
-                        return
-                    with keeping() as kept:
-                        self.models[i] = self._fitted(i, task, alone)
-                    if kept:
-                        self.warnings[i] = kept
+            with config_context(**self.config), keeping() as kept:
+                while self.error is None and (taken := self._take()):
+                    small = [each for each in taken if self._is_small(each[1])]
+                    if small:
+                        with turn():
+                            self._fit_small(small, kept)
+                    for i, task in taken[len(small) :]:
+                        model = self._model()
+                        self._do(i, kept, model.fit, *task)
+                        self._done(i, model)
         except BaseException as error:  # of this thread or another: the first one ends all
             self.error = self.error or error
 
-    def _fitted(self, i: int, task: Task, alone: bool) -> LogisticRegression:
+    def _take(self) -> list[tuple[int, Task]]:
+        """Return the next tasks with their numbers: some small ones, and at most one that is not small."""
+        taken: list[tuple[int, Task]] = []
+        with self.lock:
+            # So few that threads end at about the same time.
+            left = length_hint(self.tasks) or self.taken
+            most = max(1, min(AT_ONCE, left // (4 * self.n_threads)))
+            for task in self.tasks:
+                taken.append((self.taken, task))
+                self.taken += 1
+                if len(taken) == most or not self._is_small(task):
+                    break
+        return taken
+
+    def _is_small(self, task: Task) -> bool:
+        return self.in_stages and isinstance(task, tuple | list) and bool(task) and self.estimator._is_small(task[0])
+
+    def _model(self) -> LogisticRegression:
+        """Return a new estimator."""
         if isinstance(self.estimator.random_state, np.random.RandomState):
             model: LogisticRegression = clone(self.estimator)  # each fit begins with the same numbers
         else:
             model = object.__new__(type(self.estimator))
             model.__dict__.update(vars(self.estimator))
-        if not alone:
+        if self.n_threads > 1:
             model.n_threads = 1  # no bit depends on it
-        try:
-            model.fit(*task)
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"task {self.name(i)!r}: {error}") from error
-        model.n_threads = self.estimator.n_threads
         return model
+
+    def _do(self, i: int, kept: Kept, step: Callable[..., Result], *arguments: Any) -> Result:
+        """Return what a step of task i returns; name the task in its error, and keep its warnings."""
+        try:
+            return step(*arguments)
+        except (ValueError, TypeError) as error:
+            raise _renamed(error, f"task {self.name(i)!r}: {error}") from error
+        except Exception as error:
+            error.add_note(f"in task {self.name(i)!r} of fit_many")
+            raise
+        finally:
+            if kept:
+                self.warnings.setdefault(i, []).extend(kept)
+                kept.clear()
+
+    def _done(self, i: int, model: LogisticRegression) -> None:
+        model.n_threads = self.estimator.n_threads
+        self.models[i] = model
+
+    def _fit_small(self, tasks: list[tuple[int, Task]], kept: Kept) -> None:
+        """Do what `fit` does, but each stage for all of these tasks, as `AT_ONCE` says."""
+        begun, failed, ended = [], None, []
+        for i, task in tasks:
+            model = self._model()
+            try:
+                begun.append((i, model, *self._do(i, kept, model._begun, *task)))
+            except Exception as error:
+                failed = error  # if no task before fails
+                break
+        for i, model, objective, rows, start in begun:
+            solution = self._do(i, kept, model._solution, objective, rows.X.dtype, start)
+            ended.append((i, model, solution, rows.X, start))
+        for i, model, solution, X, start in ended:
+            self._do(i, kept, model._end, solution, X.dtype, X)
+            self._do(i, kept, model._warned, solution, start)
+            self._done(i, model)
+        if failed is not None:
+            raise failed
+
+
+def _renamed(error: ValueError | TypeError, message: str) -> Exception:
+    """Return an error of the same type with another message."""
+    try:
+        return type(error)(message)
+    except TypeError:  # such as UnicodeDecodeError, which is made of more than a message
+        return ValueError(message) if isinstance(error, ValueError) else TypeError(message)
