@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import sklearn
+import sklearn.linear_model
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
@@ -117,8 +118,13 @@ def test_an_error_names_the_task(named, n_jobs):
     "arguments, error, words",
     [
         ({"estimator": LogisticRegression}, TypeError, "estimator must be softmax_ext.linear_model.LogisticRegression"),
-        ({"n_jobs": 0}, ValueError, "n_threads must not be 0"),
-        ({"tasks": [task(0)[0]]}, TypeError, "task 0: .*argument"),
+        ({"estimator": sklearn.linear_model.LogisticRegression()}, TypeError, "fit others in a loop"),
+        ({"n_jobs": 0}, ValueError, "n_jobs must not be 0; use None"),
+        ({"n_jobs": True}, TypeError, "n_jobs must be an integer or None, got True"),
+        ({"tasks": task(0)}, TypeError, r"task 0: a task must be a tuple \(X, y\) or .*, got ndarray"),
+        ({"tasks": [task(0), {"X": 1, "y": 2}]}, TypeError, "task 1: a task must be a tuple .*, got dict"),
+        ({"tasks": {"a": ()}}, TypeError, "task 'a': a task must be a tuple .*, got 0 entries"),
+        ({"tasks": [(*task(0), None, None, 1)]}, TypeError, "task 0: a task must be a tuple .*, got 5 entries"),
         ({"tasks": 3}, TypeError, "iterable"),
     ],
 )

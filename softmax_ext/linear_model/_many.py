@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from operator import length_hint
-from typing import Any, TypeVar, overload
+from typing import Any, TypeGuard, TypeVar, overload
 
 import numpy as np
 from sklearn import config_context, get_config
@@ -49,7 +49,7 @@ def fit_many(
         Whose parameters all models have; it is not changed.
     tasks : mapping or iterable of tuples
         The arguments of each `fit`: ``(X, y)`` or ``(X, y, sample_weight)``. A mapping gives each a name. An iterable
-        is read while models are fitted.
+        is read while models are fitted, some tasks ahead, so each task needs arrays of its own.
     n_jobs : int, optional
         Number of threads, by default the process's share of the machine; each fits one model at a time. Negative
         numbers count from all, as in joblib.
@@ -90,10 +90,16 @@ def fit_many(
     (3, 4)
     """
     if not isinstance(estimator, LogisticRegression):
-        raise TypeError(f"estimator must be softmax_ext.linear_model.LogisticRegression, got {estimator!r}")
+        raise TypeError(
+            f"estimator must be softmax_ext.linear_model.LogisticRegression, got {estimator!r}: fit others in a loop"
+        )
     names = list(tasks) if isinstance(tasks, Mapping) else None
     given = iter(tasks.values() if isinstance(tasks, Mapping) else tasks)
-    jobs = _Jobs(estimator, given, names, effective(n_jobs))
+    try:
+        n_threads = effective(n_jobs)
+    except (ValueError, TypeError) as error:
+        raise type(error)(str(error).replace("n_threads", "n_jobs")) from None
+    jobs = _Jobs(estimator, given, names, n_threads)
     jobs.run()
     jobs.warn()
     models = [jobs.models[i] for i in range(len(jobs.models))]
@@ -156,7 +162,7 @@ class _Jobs:
                             self._fit_small(small, kept)
                     for i, task in taken[len(small) :]:
                         model = self._model()
-                        self._do(i, kept, model.fit, *task)
+                        self._do(i, kept, _fit, model, task)
                         self._done(i, model)
         except BaseException as error:  # of this thread or another: the first one ends all
             self.error = self.error or error
@@ -176,7 +182,7 @@ class _Jobs:
         return taken
 
     def _is_small(self, task: Task) -> bool:
-        return self.in_stages and isinstance(task, tuple | list) and bool(task) and self.estimator._is_small(task[0])
+        return self.in_stages and _is_task(task) and self.estimator._is_small(task[0])
 
     def _model(self) -> LogisticRegression:
         """Return a new estimator."""
@@ -226,6 +232,19 @@ class _Jobs:
             self._done(i, model)
         if failed is not None:
             raise failed
+
+
+def _is_task(task: object) -> TypeGuard[Task]:
+    """Return whether a task may be the arguments of `fit`."""
+    return isinstance(task, tuple | list) and 1 <= len(task) <= 4
+
+
+def _fit(model: LogisticRegression, task: Task) -> None:
+    """Fit a model to the data of a task, if it is one."""
+    if not _is_task(task):
+        what = f"{len(task)} entries" if isinstance(task, tuple | list) else type(task).__name__
+        raise TypeError(f"a task must be a tuple (X, y) or (X, y, sample_weight), got {what}")
+    model.fit(*task)
 
 
 def _renamed(error: ValueError | TypeError, message: str) -> Exception:
