@@ -45,7 +45,8 @@ class build_ext(command.build_ext):
         compile_args, link = flags(self.choose_compiler())
         self.probe(compile_args["baseline"], link)
         config = {isa: " ".join(words) for isa, words in compile_args.items()}
-        record, changed = write(self.build_temp, "build_config", f"FLAGS = {config}  # Cython {Cython.__version__}\n")
+        cython = f"Cython {Cython.__version__} {DIRECTIVES}"
+        record, changed = write(self.build_temp, "build_config", f"FLAGS = {config}  # {cython}\n")
         declared, too = write(self.build_temp, "kernels", declarations(Path("src")))
         self.force = self.force or changed or too
         sources, _ = write(self.build_temp, "build_sources", f"SOURCES = {digest(Path('src'))!r}\n")

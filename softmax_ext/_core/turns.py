@@ -2,12 +2,13 @@
 
 Without turns each lets Python's global lock go for a moment some forty times a fit, as NumPy does for every operation
 on more than 500 numbers. Each time another thread that waits for it wakes up, which takes longer than the operation;
-see "Small fits of several threads" in docs/notes.md.
+see "Small fits of several threads" in docs/notes.md. In a CPython that runs without this lock nobody takes turns.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,11 @@ class _Here(threading.local):
 _here = _Here()
 
 
+def locked() -> bool:
+    """Return whether Python has its global lock: it may be turned on when any module is imported."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())  # from Python 3.13 on
+
+
 @contextmanager
 def turn() -> Iterator[None]:
     """Wait for the turn, and have it inside of the `with` block; a thread that has it already keeps it.
@@ -32,7 +38,7 @@ def turn() -> Iterator[None]:
     Nothing inside may wait for another thread's fit.
     """
     kernels = dispatch.kernels
-    if kernels is None or _here.by is not None:
+    if kernels is None or _here.by is not None or not locked():
         yield
         return
     _here.by = kernels

@@ -39,8 +39,10 @@ GNU_LINK = f"-O3 -fno-fast-math{SANITIZE}" + " -Wl,-z,relro -Wl,-z,now" * (sys.p
 
 # wraparound is off, so that a debug build takes a negative index for the error it is.
 CHECKS = dict.fromkeys(("boundscheck", "initializedcheck", "nonecheck"), DEBUG)
-# Nothing is pickled: plans and passes hold pointers, and belong to one process.
-DIRECTIVES = {"language_level": 3, "cdivision": True, "wraparound": False, "auto_pickle": False, **CHECKS}
+# Nothing is pickled: plans and passes hold pointers, and belong to one process. Threads need no GIL to call us: what
+# calls share are the plans, which are not written after they are made.
+OWN = {"auto_pickle": False, "freethreading_compatible": True}
+DIRECTIVES = {"language_level": 3, "cdivision": True, "wraparound": False, **OWN, **CHECKS}
 
 
 def find_clang_cl():
