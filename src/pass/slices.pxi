@@ -28,6 +28,7 @@ cdef class SlicedPlan(DensePlan):
     cdef readonly Py_ssize_t batch      # tiles whose gradients are summed in X's type, before they are added in double
     cdef Py_ssize_t packed              # elements of all that is packed, and of the distance behind it
     cdef Py_ssize_t apart               # doubles from slot to slot of the sums
+    cdef Py_ssize_t head                # of a slot's sums so many are cleared, the others stored; 0: all are cleared
 
     def __init__(
         self, *, Py_ssize_t slices, Py_ssize_t strips, Py_ssize_t batch, bint dots, bint copied, bint transposed,
@@ -43,6 +44,7 @@ cdef class SlicedPlan(DensePlan):
             self.work += whole((self.D if transposed else self.K) * self.ldw, self.line)
         self.losses = 8
         self.apart = self.losses + self.gradient()
+        self.head = self.losses + whole(self.K, 8) if batch > 1 else 0
         self.set_apart()
 
     cdef int set_apart(self) except -1:
@@ -84,7 +86,10 @@ cdef void strip_pass(
     SlicedPlan p, const Batch *d, Py_ssize_t strip, Py_ssize_t next_strip, const floating *packed, floating *Z,
     double *sums,
 ) noexcept nogil:
-    """Add the rows of a strip to its sums, and fetch the start of next_strip, which this thread probably takes next."""
+    """Add the rows of a strip to its sums, and fetch the start of next_strip, which this thread probably takes next.
+
+    The first batch that a slot gets is stored: so many sums take longer to clear and read than to write.
+    """
     cdef Py_ssize_t first = strip_start(p, d, strip), stop = strip_start(p, d, strip + 1), n, i, r, ldt, tiles
     cdef Py_ssize_t after = strip_start(p, d, next_strip), summed = 0
     cdef floating *copy = Z + p.copy
@@ -97,6 +102,9 @@ cdef void strip_pass(
     cdef const char *next
     cdef void *to
     cdef int out
+    cdef bint fresh = p.head and (d.first or strip % p.strips)
+    if first >= stop and fresh and summing(d):
+        memset(dW, 0, (p.D if p.transposed else p.K) * p.ldw * sizeof(double))
     while first < stop:
         tiles = whole(stop - first, p.tile) // p.tile
         n = (stop - first + tiles - 1) // tiles  # tiles of nearly equal size
@@ -131,12 +139,29 @@ cdef void strip_pass(
             summed += 1
             if p.batch > 1 and (summed == p.batch or first + n == stop):
                 for i in range(p.D if p.transposed else p.K):
-                    for r in range(p.columns):
-                        dW[i * p.ldw + r] += partial[i * p.ldw + r]
-                summed = 0
+                    flush(partial + i * p.ldw, p.columns, p.ldw, fresh, dW + i * p.ldw)
+                summed, fresh = 0, False
         if d.out.dX != NULL:
             input_gradient(p, d, first, n, 0, p.D, Z, copy)
         first += n
+
+
+cdef void flush(const floating *batch, Py_ssize_t n, Py_ssize_t ld, bint fresh, double *sums) noexcept nogil:
+    """Add a batch's n numbers to sums, or to zeros if these are fresh, of which there are ld."""
+    cdef Py_ssize_t j
+    if fresh:
+        for j in range(n):
+            sums[j] = 0.0 + batch[j]
+        for j in range(n, ld):
+            sums[j] = 0
+    else:
+        for j in range(n):
+            sums[j] += batch[j]
+
+
+cdef void clear_slot(SlicedPlan p, double *sums, Py_ssize_t used) noexcept nogil:
+    """Clear the sums of a slot, of which so many are used, but for those that a strip's first batch stores."""
+    memset(sums, 0, (min(used, p.head) if p.head else used) * sizeof(double))
 
 
 cdef void take_slice(
@@ -148,12 +173,12 @@ cdef void take_slice(
     cdef double *other = sums + (p.slices + spare) * p.apart
     cdef Py_ssize_t strip = i * p.strips, stop = strip + p.strips
     if d.first and used:
-        memset(to, 0, used * sizeof(double))
+        clear_slot(p, to, used)
     p.take(d, strip, strip + 1 if p.strips > 1 else after, packed, own, to)
     strip += 1
     while strip < stop:
         if used:
-            memset(other, 0, used * sizeof(double))
+            clear_slot(p, other, used)
         p.take(d, strip, strip + 1 if strip + 1 < stop else after * p.strips, packed, own, other)
         add_to(other, used, to)
         strip += 1
@@ -167,7 +192,7 @@ cdef void take_strip(
     cdef Py_ssize_t i = strip // p.strips, nth = strip % p.strips
     sums += (nth * p.slices + i) * p.apart
     if used and (d.first or nth):
-        memset(sums, 0, used * sizeof(double))
+        clear_slot(p, sums, used)
     p.take(d, strip, after, packed, own, sums)
 
 
