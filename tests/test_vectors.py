@@ -45,6 +45,16 @@ def test_combinations_and_differences_are_right(level, dtype, size):
     np.testing.assert_array_equal(out, (v - want).astype(dtype))
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_square_of_a_combination_is_right(level, size, count):
+    rows, v, _, shares = problem(size, np.float64)
+    given = [v, *rows[:2]][:count]
+    wide = sum(np.longdouble(share) * row for share, row in zip(shares, given, strict=False))
+    bound = sum(abs(share) * np.abs(row) for share, row in zip(shares, given, strict=False))
+    assert abs(vectors.square(given, shares[:count]) - wide @ wide) <= 1e-14 * bound @ bound
+
+
 @pytest.mark.parametrize("n, D, M", [(1, 1, 1), (7, 31, 3), (130, 515, 17), (1001, 200, 9)])
 def test_several_combinations_at_once_are_right(level, dtype, n, D, M):
     rng = np.random.default_rng(n)

@@ -48,6 +48,12 @@ def class_means(rows: Rows, K: int, m: float, n_threads: int) -> tuple[Vector, V
     return np.bincount(rows.y, rows.s, K) / m, means
 
 
+def constant_gradient(means: Vector, q: Vector, dW: Array) -> None:
+    """Write the gradient q_k Σ_j means_j - means_k of each class, where all samples have the posterior q (K,)."""
+    assert dispatch.kernels is not None
+    dispatch.kernels.constant_gradient(means, q, np.empty(means.shape[1]), dW)
+
+
 def moments(X: Any) -> Vector:
     """Return the sums of each feature and of its squares, (2, D)."""
     D, dtype = X.shape[1], COMPUTES_IN[X.dtype.char]

@@ -6,6 +6,7 @@ products of more than some thousand entries do not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,15 @@ def product(a: Vector, b: Vector, n_threads: int = 1) -> float:
     if dispatch.kernels is None or a.size >= PARALLEL:
         return float(dots(a[np.newaxis], b, n_threads=n_threads)[0])
     return float(dispatch.kernels.vectors_product(a, b))
+
+
+def square(vectors: Sequence[Vector], shares: Sequence[float]) -> float:
+    """Return the sum of squares of Σ_i shares_i vectors_i, for up to three vectors, by one thread."""
+    weights = np.array(shares, np.float64)
+    if dispatch.kernels is None:
+        total = combine(0.0, vectors[0], weights, np.array(vectors))
+        return product(total, total)
+    return float(dispatch.kernels.vectors_square(vectors, weights))
 
 
 def largest(v: Vector) -> float:

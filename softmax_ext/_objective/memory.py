@@ -19,7 +19,7 @@ import numpy.typing as npt
 from .._core import dispatch, threads
 from .._core.plan import hessian_plan, plan
 from .._core.run import run
-from .._core.sums import class_means, moments
+from .._core.sums import class_means, constant_gradient, moments
 from .._core.vectors import steady
 from .._inputs.csr import CSR, is_sparse
 from .._inputs.dtypes import native
@@ -308,8 +308,7 @@ class SoftmaxObjective(SquaredScores):
         log_q = b - np.log(np.exp(b - b.max()).sum()) - b.max()
         q, grad = np.exp(log_q), np.empty(parameters.size)
         dW, db = parameters.views(grad)
-        np.multiply(q[:, np.newaxis], means.sum(axis=0), out=dW)
-        dW -= means
+        constant_gradient(means, q, dW)
         if db is not None:
             db[:] = q * shares.sum() - shares
         return float(-(shares @ log_q)), grad

@@ -95,9 +95,12 @@ class Parameters:
         They are centred so that they sum to 0 over all classes, except the weights of `fixed` features; see `centred`.
         The posterior is the same then, and an L2 penalty not larger.
         """
-        W, b = self.views(self.centred(w, fixed))
-        b = np.zeros(self.count) if b is None else b
-        return W.astype(dtype), b.astype(dtype)
+        (W, b), W_kept, b_kept = self.views(w), np.empty((self.count, self.D), dtype), np.zeros(self.count, dtype)
+        mean, mean_b = self._means(w, fixed)
+        np.subtract(W, mean, out=W_kept, casting="same_kind")
+        if b is not None:
+            np.subtract(b, mean_b, out=b_kept, casting="same_kind")
+        return W_kept, b_kept
 
     def gradient(self, dW: Array, db: Array | None) -> Vector:
         """Return the gradient for w, float64, from those for W (K, D) and b (K,) of all classes."""
@@ -115,13 +118,23 @@ class Parameters:
         if self.binary:
             return v
         v = v.copy()
+        (W, b), (mean, mean_b) = self.views(v), self._means(v, penalised)
         if not (penalised is True or np.all(penalised)):
-            W = self.weights(v)
-            mean = W.sum(axis=0) / self.count
-            W -= mean if penalised is False else np.where(penalised, 0, mean)
-        if (b := self.intercepts(v)) is not None:
-            b -= b.sum() / self.count
+            W -= mean
+        if b is not None:
+            b -= mean_b
         return v
+
+    def _means(self, v: Vector, penalised: npt.NDArray[np.bool_] | bool) -> tuple[Array | float, float]:
+        """Return the means over the classes that `determined` subtracts, of weights (D,) and of intercepts."""
+        W, b = self.views(v)
+        if self.binary:
+            return 0.0, 0.0
+        mean: Array | float = 0.0
+        if not (penalised is True or np.all(penalised)):
+            mean = W.sum(axis=0) / self.count
+            mean = mean if penalised is False else np.where(penalised, 0, mean)
+        return mean, 0.0 if b is None else float(b.sum() / self.count)
 
     def centred(self, w: Vector, fixed: npt.NDArray[np.bool_] | bool = False) -> Vector:
         """Return w with parameters that sum to 0 over the classes, except the weights of `fixed` features, (D,).

@@ -97,11 +97,14 @@ class Penalty:
 
     def value(self, W: Array, n_threads: int = 1) -> float:
         """Return the penalty of W (K, D); every number of threads gives the same bits."""
-        value = self.l1_part(W)
-        if self.l2:
-            flat = steady(W if self.weights is None else W * np.sqrt(self.weights)).reshape(-1)
-            value += 0.5 * self.l2 * product(flat, flat, n_threads)
-        return value
+        return self.l1_part(W) + self.l2_part(W, n_threads)
+
+    def l2_part(self, W: Array, n_threads: int = 1) -> float:
+        """Return the l2 term for W (K, D); every number of threads gives the same bits."""
+        if not self.l2:
+            return 0.0
+        flat = steady(W if self.weights is None else W * np.sqrt(self.weights)).reshape(-1)
+        return 0.5 * self.l2 * product(flat, flat, n_threads)
 
     def l1_part(self, W: Array) -> float:
         """Return the l1 term for W (K, D), which is not smooth."""

@@ -21,18 +21,19 @@ f(w) / l1 times the largest (|G| / v - l1)₊. The smaller of the two is used.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .._core.vectors import combine, product, steady
+from .._core.vectors import combine, product, square, steady
 from .._inputs.dtypes import TINY
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .descent import Descent
 
+Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
 
@@ -123,13 +124,16 @@ class Dual:
             return np.nan
         if self.moments is not None and not np.isfinite(self.moments).all():
             return np.nan
-        loss, gradient = value - penalty.value(W), gradient.copy()
-        G = layout.weights(gradient)
+        G, l2_part = layout.weights(gradient), penalty.l2_part(W)
+        loss = value - penalty.l1_part(W) - l2_part
+        # The loss's gradient by W is that of all terms but the l1 term, less that of the l2 term.
         if penalty.uniform:
-            _move(G, 1.0, -penalty.l2, W)
+            mixture = [(1.0, G), (-penalty.l2, W)]
         else:
+            G = G.copy()
             penalty.add_gradient(-W, G)
-        entropy, t = product(gradient, w) - loss, 0.0
+            mixture = [(1.0, G)]
+        entropy, t = product(gradient, w) - 2 * l2_part - loss, 0.0
         if layout.intercept:
             off = layout.intercepts(gradient)
             assert off is not None
@@ -142,8 +146,8 @@ class Dual:
                 entropy = (1 - t) * entropy + t * self.mass * float(used @ np.log(used))
                 if self.moments is not None:
                     entropy -= t * float(q @ self.moments[:-1] - self.moments[-1])
-                _move(G, 1 - t, t, self.gradient_of(q))
-        return max(value + entropy + conjugate(G, value, penalty), 0.0)
+                mixture = [((1 - t) * share, part) for share, part in mixture] + [(t, self.gradient_of(q))]
+        return max(value + entropy + conjugate(mixture, value, penalty), 0.0)
 
 
 class DualOfOne(Dual):
@@ -181,16 +185,18 @@ def gap_of(run: Descent) -> float:
     return DualOfOne(objective, run.at_zero).gap(run.w, value, run.asked[1], penalty)
 
 
-def _move(G: Vector, share: float, other: float, H: Vector) -> None:
-    """Replace G by share G + other H, both (K, D), without another array of their size."""
-    flat = G.reshape(-1)
-    combine(share, flat, np.array([other]), steady(H).reshape(1, -1), out=flat)
+def conjugate(mixture: Sequence[tuple[float, Vector]], value: float, penalty: Penalty) -> float:
+    """Return R*(G) for a sum G of matrices (K, D), each times its share.
 
-
-def conjugate(G: Vector, value: float, penalty: Penalty) -> float:
-    """Return R*(G), or the conjugate over those W whose l1 term is at most `value`, if that is smaller."""
+    If the conjugate over those W whose l1 term is at most `value` is smaller, return that.
+    """
+    shares, parts = [share for share, _ in mixture], [steady(part).reshape(-1) for _, part in mixture]
     if not penalty.l1 and penalty.uniform:
-        return product(G.ravel(), G.ravel()) / (2 * penalty.l2)
+        return square(parts, shares) / (2 * penalty.l2)
+    total = shares[0] * parts[0]
+    for share, part in zip(shares[1:], parts[1:], strict=True):  # without another array of their size
+        combine(1.0, total, np.array([share]), part[np.newaxis], out=total)
+    G: Array = total.reshape(mixture[0][1].shape)
     factors = penalty.factors(G.shape[1])
     excess = np.maximum(penalty.sizes(G) - penalty.l1 * factors, 0) if penalty.l1 else G
     least = np.inf

@@ -71,13 +71,29 @@ KERNEL void NAME(widen_and_add)(const real *a, double share, const double *b, pt
     for (ptrdiff_t j = 0; j < n; j++) to[j] = a[j] + share * b[j];
 }
 
-/* Adds a_j to sums_j, and a_j^2 to squares_j. */
-KERNEL void NAME(add_moments)(const real *a, ptrdiff_t n, double *sums, double *squares)
+/* Adds the entries of n rows, which lie lda apart, to sums_j, and their squares to squares_j, in the rows' order. */
+KERNEL void NAME(add_moments)(const real *a, ptrdiff_t n, ptrdiff_t lda, ptrdiff_t D, double *sums, double *squares)
 {
-    for (ptrdiff_t j = 0; j < n; j++) {
-        sums[j] += a[j];
-        squares[j] += (double)a[j] * a[j];
+    ptrdiff_t i = 0;
+    for (; i + 4 <= n; i += 4) { /* four rows for each time that the sums are read and written */
+        const real *row = a + i * lda;
+        for (ptrdiff_t j = 0; j < D; j++) {
+            double sum = sums[j], square = squares[j];
+            for (int r = 0; r < 4; r++) {
+                double x = row[r * lda + j];
+                sum += x;
+                square += x * x;
+            }
+            sums[j] = sum;
+            squares[j] = square;
+        }
     }
+    for (; i < n; i++)
+        for (ptrdiff_t j = 0; j < D; j++) {
+            double x = a[i * lda + j];
+            sums[j] += x;
+            squares[j] += x * x;
+        }
 }
 
 /* Returns a + b, where no product in a or b is rounded together with the sum, as Python's numbers are added. */

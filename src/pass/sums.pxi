@@ -72,14 +72,36 @@ def class_sums(
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
+def constant_gradient(
+    means,                  # IN     (K, D), float64: the sums of each class's samples over what sums are divided by
+    q,                      # IN     (K,): the posterior of all samples
+    total,                  # OUT    (D,): the sums over the classes
+    dW,                     # OUT    (K, D)
+):
+    """Write q_k times the sums over all classes, less those of class k: the gradient where all posteriors are q."""
+    cdef Py_ssize_t K = means.shape[0], D = means.shape[1], k, j
+    cdef const double *of = <const double *>numbers(means, b"f", sizeof(double), K * D, False)
+    cdef const double *share = <const double *>numbers(q, b"f", sizeof(double), K, False)
+    cdef double *sums = <double *>numbers(total, b"f", sizeof(double), D, True)
+    cdef double *to = <double *>numbers(dW, b"f", sizeof(double), K * D, True)
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    with nogil:
+        memset(sums, 0, D * sizeof(double))
+        for k in range(K):
+            for j in range(D):
+                sums[j] += of[k * D + j]
+        for k in range(K):
+            for j in range(D):
+                to[k * D + j] = share[k] * sums[j] - of[k * D + j]
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
 cdef void add_all_moments(
     const Batch *d, Py_ssize_t D, const floating *kind, double *sums, double *squares,
 ) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef const floating *x = <const floating *>d.x.X
     if d.x.indptr == NULL:
-        for i in range(d.N):
-            add_moments(x + i * d.x.ldx, D, sums, squares)
+        add_moments(<const floating *>d.x.X, d.N, d.x.ldx, D, sums, squares)
     else:
         add_entry_moments(
             kind, d.x.data, d.x.element, d.x.indices, d.x.wide, d.x.indptr[0], d.x.indptr[d.N], sums, squares,

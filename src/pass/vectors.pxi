@@ -3,6 +3,7 @@
 
 cdef enum:
     CHUNK = 2048             # coefficients: a row's chunk and that of a vector of doubles fit the first cache
+    MOST = 3                 # vectors whose combination is squared
 
 VECTOR_CHUNK = CHUNK
 
@@ -183,3 +184,29 @@ def vectors_subtract(
     with nogil:
         difference(&a[0], &b[0], a.shape[0], &out[0], n_threads)
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
+def vectors_square(
+    rows,                           # IN     vectors (size,), float64
+    const double[::1] shares,       # IN     one for each
+):
+    """Return the sum of squares of sum_i shares_i rows_i, which is nowhere stored."""
+    cdef Py_ssize_t size = rows[0].size, count = shares.shape[0], i, j, n
+    cdef const double *of[MOST]
+    cdef double part[CHUNK]
+    cdef double found = 0
+    cdef fexcept_t flags
+    if not 0 < count == len(rows) <= MOST:
+        raise ValueError(f"expected up to {MOST} vectors and as many shares, got {len(rows)} and {count}")
+    for i in range(count):
+        of[i] = <const double *>numbers(rows[i], b"f", sizeof(double), size, False)
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    with nogil:
+        for j in range((size + CHUNK - 1) // CHUNK):
+            n = min(CHUNK, size - j * CHUNK)
+            memset(part, 0, n * sizeof(double))
+            for i in range(count):
+                add_share(shares[i], of[i] + j * CHUNK, n, part)
+            found += dot(part, part, n)
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+    return found
