@@ -1,6 +1,7 @@
 """The checks as nox sessions, each in an environment of its own: ``nox -l`` lists them, ``nox -s lint`` runs one."""
 
 import glob
+import os
 import shutil
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def aarch64(session: nox.Session) -> None:
         "--upgrade",
     ]
     session.install("pip", "setuptools>=77", "Cython>=3.1")
-    session.run("python", "-m", "pip", "install", *systems, *wheels, *requirements("test"))
+    session.run("python", "-m", "pip", "install", *systems, *wheels, *requirements("test"), "pytest-xdist")
     (root / "usr/lib/python3/dist-packages/site.pth").write_text(f"{site}\n")
 
     shutil.rmtree(tree, ignore_errors=True)
@@ -120,7 +121,8 @@ def aarch64(session: nox.Session) -> None:
     python.write_text(f"#!/bin/sh\nPYTHONHOME={root}/usr PYTHONNOUSERSITE=1 exec {emulator}\n")
     python.chmod(0o755)
     env = {"SOFTMAX_EXT_TEST_EMULATED": "1"}
-    session.run(str(python), "-m", "pytest", *session.posargs, env=env, external=True)
+    workers = [f"--numprocesses={os.cpu_count()}", "--dist=worksteal"]  # nothing here measures time
+    session.run(str(python), "-m", "pytest", *workers, *session.posargs, env=env, external=True)
 
 
 @nox.session
