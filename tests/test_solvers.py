@@ -15,7 +15,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 
 from softmax_ext import SoftmaxObjective, optim, reference
 from softmax_ext._core import dispatch
-from softmax_ext._objective.fisher import LEAST_ROWS, priority_sample
+from softmax_ext._objective.fisher import LEAST_ROWS, _spread, class_weights, priority_samples
 from softmax_ext._optim.descent import Descent
 from softmax_ext._optim.history import History
 from softmax_ext._optim.lbfgs import LBFGS
@@ -191,6 +191,35 @@ def test_no_number_of_threads_changes_a_direction(level, dtype, monkeypatch):
             np.testing.assert_array_equal(directions(n_threads), alone)
     with dispatch.using(dispatch.REFERENCE):
         np.testing.assert_allclose(directions(1), alone, rtol=0, atol=1e-9 * np.abs(alone).max())
+
+
+@pytest.mark.parametrize("level", dispatch.available())
+def test_another_penalty_changes_the_pairs_as_in_numpy(level, dtype, monkeypatch):
+    """Of vectors of several chunks; every number of threads gives the same bits."""
+    size, rng = 5000, np.random.default_rng(0)
+    points, change = rng.standard_normal((5, size)), rng.uniform(-0.4, 0.4, size)
+
+    def eased(n_threads):
+        run = SimpleNamespace(w=points[0], grad=points[0], dtype=dtype, n_threads=n_threads)
+        history = History(3, run)
+        history.ease(change)  # there is no pair
+        for w in points[1:]:
+            before, run.w, run.grad = (run.w, run.grad), w, w
+            history.add(*before)
+        run.grad = (1 + change) * run.w
+        history.ease(change)
+        rows = history.order[:3]
+        return history.Y.astype(float), history.Sg, np.triu(history.SY[np.ix_(rows, rows)])
+
+    with dispatch.using(level):
+        alone = eased(1)
+        monkeypatch.setattr("softmax_ext._optim.history.PARALLEL", 0)
+        for n_threads in (1, 2, 3):
+            for one, other in zip(eased(n_threads), alone, strict=True):
+                np.testing.assert_array_equal(one, other)
+    with dispatch.using(dispatch.REFERENCE):
+        for one, other in zip(eased(1), alone, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=(1e-6 if dtype == "f4" else 1e-12) * abs(other).max())
 
 
 def test_a_pair_that_curves_downwards_is_left_out():
@@ -468,14 +497,22 @@ def test_a_diagonal_of_centred_features_is_applied_as_in_numpy(isa, at):
             np.testing.assert_allclose(found, fisher(g), rtol=1e-9, atol=1e-9 * abs(found).max())
 
 
+def priority_sample(weights, count):
+    """Return the rows that are drawn for one class, and what they stand for."""
+    rows, stand_for = priority_samples(weights[:, np.newaxis], 1, count)
+    drawn = stand_for[0] > 0
+    return rows[0, drawn], stand_for[0, drawn]
+
+
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference has diagonals")
 @pytest.mark.parametrize("N, count", [(10, 20), (1000, 100), (1000, 999), (5000, 7)])
 def test_sample_stands_for_all_rows(N, count):
     weights = np.random.default_rng(N).exponential(size=N) ** 3
     weights[::7] = 0
     rows, stand_for = priority_sample(weights, count)
     if N <= count:
-        np.testing.assert_array_equal(rows, np.arange(N))
-        np.testing.assert_array_equal(stand_for, weights)
+        np.testing.assert_array_equal(rows, np.flatnonzero(weights))
+        np.testing.assert_array_equal(stand_for, weights[rows])
         return
     assert len(rows) <= count and (np.diff(rows) > 0).all() and (weights[rows] > 0).all()
     assert stand_for.sum() == pytest.approx(weights.sum(), rel=2 / np.sqrt(count))
@@ -486,6 +523,94 @@ def test_sample_stands_for_all_rows(N, count):
     assert (stand_for[~np.isin(rows, heavy)] == stand_for.min()).all()
 
 
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference has diagonals")
+@pytest.mark.parametrize("kind", ["usual", "tied", "tiny", "nothing", "NaN"])
+@pytest.mark.parametrize("n, count", [(5, 9), (9, 9), (10, 9), (700, 64), (20_000, 1024)])
+def test_samples_are_those_with_the_highest_priorities(isa, n, count, kind):
+    rng, K = np.random.default_rng(n), 3
+    c = rng.exponential(size=(n, K)) ** 3
+    if kind == "tied":
+        c = rng.integers(0, 3, (n, K)) * _spread(n)[:, np.newaxis]
+    elif kind == "tiny":
+        c = 10 ** rng.uniform(-322, -290, (n, K))
+    elif kind != "usual":
+        c[rng.random((n, K)) < 0.99] = 0
+    used = c.copy()
+    if kind == "NaN" and n > count:
+        used[::3] = np.nan
+        c[::3] = 0  # such samples are left out
+    rows, weights = priority_samples(used, K, count)
+    for k in range(K):
+        want, stands_for = np.arange(n), c[:, k]
+        if n > count:
+            priorities = c[:, k] / _spread(n)
+            left_out = np.sort(priorities)[-count - 1]
+            want = np.flatnonzero(priorities > left_out)
+            stands_for = np.maximum(c[want, k], left_out)
+        m = len(want)
+        np.testing.assert_array_equal(rows[k, :m], want)
+        np.testing.assert_array_equal(weights[k, :m], stands_for)
+        assert not weights[k, m:].any()
+    for n_threads in (2, 3):
+        for one, other in zip(priority_samples(used, K, count, n_threads), (rows, weights), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("K", [1, 2, 5])
+def test_weights_of_classes_are_those_of_numpy(isa, dtype, K):
+    rng = np.random.default_rng(K)
+    S, s = rng.dirichlet(np.ones(K + 1), 300).astype(dtype)[:, 1:], rng.random((300, 1))
+    for posteriors in (S, np.repeat(S[:, :1], K, axis=1)):
+        c, sums, same = class_weights(posteriors, s)
+        with dispatch.using(dispatch.REFERENCE):
+            want, total, equal = class_weights(posteriors, s)
+        np.testing.assert_array_equal(c, want)
+        np.testing.assert_allclose(sums, total, rtol=1e-14)
+        assert same == equal == (posteriors is not S or K == 1)
+
+
+@pytest.mark.parametrize("at", [0.0, 0.1])
+@pytest.mark.parametrize("eased", [False, True])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_diagonals_are_those_of_numpy(isa, dtype, storage, stored, at, eased, intercept):
+    rng = np.random.default_rng(0)
+    X, y = (rng.random((100, 400)) + 3).astype(dtype), rng.integers(0, 3, 100)
+    X[:, 5] = 0
+    X[:, 7] = 1e-4
+    w, extra = at * rng.standard_normal(3 * (400 + intercept)), np.arange(3.0 * (400 + intercept)) if eased else None
+    options = {"l2": 0.01, "fit_intercept": intercept, "sample_weight": rng.random(100)}
+    found = SoftmaxObjective(stored(X), y, **options).preconditioner(w, extra)
+    with dispatch.using(dispatch.REFERENCE):
+        want = SoftmaxObjective(stored(X), y, **options).preconditioner(w, extra)
+    assert not found.blocks and (found.mean is None) == (want.mean is None) == (not intercept)
+    np.testing.assert_allclose(found.inverse, want.inverse, rtol=2e-4 if dtype == "f4" else 1e-9)
+    if intercept:
+        np.testing.assert_allclose(found.mean, want.mean, rtol=2e-4 if dtype == "f4" else 1e-9)
+
+
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference has diagonals")
+@pytest.mark.parametrize("D", [3, 23, 24, 25, 100, 181])
+def test_threads_that_share_a_block_leave_its_bits(isa, dtype, D):
+    rng, N = np.random.default_rng(D), 600
+    X, y = rng.standard_normal((N, D)).astype(dtype), rng.integers(0, 3, N)
+    objective = SoftmaxObjective(X, y, l2=0.1)
+    fisher = objective.preconditioner(rng.standard_normal(objective.size) / D)
+    P, size = D + 1, (3, fisher.count)
+    rows, roots, added = rng.integers(0, N, size), rng.random(size).astype(dtype), np.ones((3, P), dtype)
+    for classes in (1, 3):
+        found = []
+        for n_threads in (1, 2, 3, 4):
+            fisher.U[:] = np.nan
+            space = np.full(n_threads * dispatch.kernels.fisher_sizes(P, X.itemsize)[1], np.nan, dtype)
+            factors = dispatch.kernels.Factors(fisher.U, np.empty((3, P), dtype), space, True)
+            factors.factor(X, rows[:classes], roots[:classes], added[:classes], 1e-6, n_threads)
+            found.append(np.triu(fisher.U[:classes, :, :P]))
+        assert np.isfinite(found[0]).all()
+        for other in found[1:]:
+            np.testing.assert_array_equal(other, found[0])
+
+
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference has diagonals")
 def test_rounding_of_the_weights_leaves_the_sample():
     rng = np.random.default_rng(0)
     weights = rng.exponential(size=16_000)

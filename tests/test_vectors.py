@@ -64,6 +64,8 @@ def test_several_combinations_at_once_are_right(level, dtype, n, D, M):
     assert (np.abs(got - want) <= 1e-15 * n * bound).all()
     for n_threads in (2, 3):
         np.testing.assert_array_equal(vectors.combinations(rows, shares, n_threads), got)
+    of_squares = vectors.combinations(np.square(rows.astype(float)), shares)
+    np.testing.assert_allclose(vectors.combinations(rows, shares, squared=True), of_squares, rtol=0, atol=1e-12 * n)
 
 
 def test_every_number_of_threads_gives_sweeps_the_same_bits(isa, dtype):

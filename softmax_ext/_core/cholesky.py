@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._inputs.dtypes import TINY
+from . import dispatch
 
 Vector = npt.NDArray[np.float64]
 
@@ -17,13 +18,26 @@ class Factor:
     """The Cholesky factor of a Hessian that was scaled to a diagonal of 1.
 
     A matrix that is singular, as collinear columns make it, is factored with a small multiple of the identity added.
+
+    Parameters
+    ----------
+    H : ndarray, shape (n, n)
+        The Hessian.
+    share : float
+        The part of a feature's second derivative, as if its mean were 0, that is added to the diagonal before.
+    classes, D, intercept : int
+        The layout of the parameters, if there is a share: as many classes with D weights, and their intercepts.
     """
 
-    def __init__(self, H: Vector) -> None:
+    def __init__(self, H: Vector, share: float = 0.0, *, classes: int = 0, D: int = 0, intercept: bool = False) -> None:
         from scipy.linalg.lapack import dpotrf  # not at the top, since it takes as long to import as NumPy
 
-        self.scale = 1 / np.sqrt(np.maximum(H.diagonal(), TINY))
-        A = H * self.scale * self.scale[:, np.newaxis]
+        if dispatch.kernels is None:
+            self.scale, A = _scaled(H, share, classes, D, intercept)
+        else:
+            self.scale, A = np.empty(len(H)), np.empty(H.shape)
+            given = np.require(H, np.float64, ["C", "A"])
+            dispatch.kernels.hessian_scale(given, self.scale, A, classes, D, intercept, share)
         ridge, self.failed = 1e-13, 1  # what is added to the diagonal, and grows until A is positive definite
         while self.failed and ridge < 1:
             A.reshape(-1)[:: len(A) + 1] += ridge
@@ -55,3 +69,23 @@ class Factor:
             return v.copy()
         x, _ = dpotrs(self.L, v * self.scale, lower=True)
         return np.asarray(x * self.scale)
+
+
+def _scaled(H: Vector, share: float, classes: int, D: int, intercept: bool) -> tuple[Vector, Vector]:
+    """Return what rows and columns are multiplied by, and the scaled matrix; `Factor` has the arguments."""
+    diagonal = H.diagonal().copy()
+    if share:
+        W, b = slice(classes * D), slice(classes * D, None)
+        own = diagonal[W].copy()
+        if intercept:
+            sums = H[W, b].reshape(classes, D, classes).diagonal(axis1=0, axis2=2).T.ravel()
+            weight = np.repeat(np.maximum(diagonal[b], TINY), D)  # all weights of a class may be 0
+            with np.errstate(over="ignore", invalid="ignore"):
+                own -= sums * (sums / weight)
+        diagonal[W] += share * np.maximum(own, 0)
+    A = H.copy()
+    A.reshape(-1)[:: len(A) + 1] = diagonal
+    scale = 1 / np.sqrt(np.maximum(diagonal, TINY))
+    A *= scale
+    A *= scale[:, np.newaxis]
+    return scale, A

@@ -72,14 +72,19 @@ def largest(v: Vector) -> float:
     return float(dispatch.kernels.vectors_largest(v))
 
 
-def combinations(rows: Array, shares: Array, n_threads: int = 1) -> Vector:
-    """Return sharesᵀ rows, (M, D): for each column of `shares` (n, M) a linear combination of the rows (n, D)."""
+def combinations(rows: Array, shares: Array, n_threads: int = 1, *, squared: bool = False) -> Vector:
+    """Return sharesᵀ rows, (M, D): for each column of `shares` (n, M) a linear combination of the rows (n, D).
+
+    If it is `squared`, the squares of the rows' entries are in their place.
+    """
     kernels, shares = dispatch.kernels, np.require(shares, np.float64, ["C", "A"])
     if kernels is None:
-        return np.asarray(shares.T @ rows.astype(np.float64, copy=False))
+        wide = rows.astype(np.float64, copy=False)
+        return np.asarray(shares.T @ (np.square(wide) if squared else wide))
     found = np.empty((shares.shape[1], rows.shape[1]))
     n_threads = _team(rows.size * shares.shape[1] // 8, n_threads)
-    kernels.rows_combine(rows, shares, found, np.empty((n_threads, kernels.combine_space(len(rows)))), n_threads)
+    work = np.empty((n_threads, kernels.combine_space(len(rows))))
+    kernels.rows_combine(rows, shares, found, work, n_threads, squared)
     return found
 
 

@@ -59,6 +59,8 @@ EASY_ROWS = 16
 # A feature of sparse X has few entries in the sample. So PRIOR entries of the usual size are added, with the weight
 # that all rows have on average. And a feature less its mean keeps at least LEAST_SPREAD of its mean square.
 PRIOR, LEAST_SPREAD = 1.0, 1e-3
+# A number of a diagonal is at least this part of its class's largest.
+LEAST = 1e-8
 
 
 def undecided(K: int) -> float:
@@ -138,7 +140,7 @@ class Fisher:
             # This memory is kept from refresh to refresh, since new pages take long; see "Blocks by our own products"
             # in docs/notes.md.
             self.U, T = np.empty((classes, P, ld), self.dtype), np.empty((classes, P), self.dtype)
-            space = np.empty(work * min(n_threads, classes), self.dtype)
+            space = np.empty(work * n_threads, self.dtype)
             self.factors = dispatch.kernels.Factors(self.U, T, space, parameters.intercept)
         self.refresh(w, extra)
 
@@ -150,16 +152,14 @@ class Fisher:
             self.added = self.parameters.by_class(extra, np.float64)
         self.added[:, : self.parameters.D] += self.penalty.diagonal(self.parameters.D)
         if largest(steady(w)) != 0 or self.rows.offset is not None:
-            c = self.posterior(self.rows, w).astype(np.float64)
-            c *= 1 - c
-            c *= self.weights
+            c, self.weight, same = class_weights(self.posterior(self.rows, w), self.weights)
         else:
-            c = undecided(self.parameters.K) * self.weights
-        self.weight = c.sum(axis=0)
+            c, same = undecided(self.parameters.K) * self.weights, True
+            self.weight = c.sum(axis=0)
         if self.blocks:
-            self._factor(c)
+            self._factor(c, 1 if same else c.shape[1])  # one block serves all classes at w = 0
         else:
-            self._invert_diagonals(c)
+            self._invert_diagonals(c, even=same and bool(c.min() == c.max()))
 
     @property
     def matrices(self) -> Array:
@@ -185,12 +185,13 @@ class Fisher:
         """The kernel that multiplies by M⁻¹; None without compiled kernels."""
         return self.factors if self.blocks else self.diagonal
 
-    def team(self, count: int) -> int:
-        """Return how many threads multiply so many vectors."""
+    def team(self, count: int, *, warm: bool = False) -> int:
+        """Return how many threads multiply so many vectors; `warm` ones have just had other work, and wait awake."""
         parameters = self.parameters
         if not self.blocks:
             return self.n_threads if parameters.size >= PARALLEL else 1
-        return min(self.n_threads, parameters.count) if count * parameters.size * parameters.each > 2**20 else 1
+        least = 2**16 if warm else 2**20  # see "Around the passes of a small fit" in docs/notes.md
+        return min(self.n_threads, parameters.count) if count * parameters.size * parameters.each > least else 1
 
     @property
     def inverse(self) -> Vector:
@@ -215,16 +216,11 @@ class Fisher:
                 b -= (W * self.mean).sum(axis=1)
         return z
 
-    def _factor(self, c: Vector) -> None:
-        """Compute the blocks from samples of the rows with weights c (n, classes), and factor them."""
+    def _factor(self, c: Vector, classes: int) -> None:
+        """Compute so many blocks from samples of the rows with weights c (n, classes), and factor them."""
         dtype, X, P = self.dtype, self.X, self.parameters.each
-        classes = 1 if (c == c[:, :1]).all() else c.shape[1]  # one block serves all classes at w = 0
-        rows = np.zeros((classes, self.count), np.intp)
-        roots = np.zeros((classes, self.count), dtype)
-        for k in range(classes):
-            drawn, weights = priority_sample(c[:, k], self.count)
-            rows[k, : len(drawn)] = drawn
-            roots[k, : len(drawn)] = np.sqrt(weights)
+        rows, weights = priority_samples(c, classes, self.count, self.n_threads)
+        roots = np.sqrt(weights).astype(dtype, copy=False)
         if isinstance(X, CSR) or not is_native(X, read_as(X.dtype)):
             used, rows = np.unique(rows, return_inverse=True)
             X = X[used].scipy(dtype).toarray() if isinstance(X, CSR) else native(X[used], read_as(X.dtype))
@@ -234,17 +230,18 @@ class Fisher:
             damping += DAMPING * self.weight[:classes, np.newaxis] * self.mean_squares
         ridge = 32 * EPS[dtype]
         # One thread computes few small blocks in less time than a team of threads needs to start.
-        threads = min(self.n_threads, classes) if classes * self.count * P * P > 2**21 else 1
+        threads = self.n_threads if classes * self.count * P * P > 2**21 else 1
         standard = None if self.standard is None else np.array(self.standard, dtype)
         added = damping.astype(dtype)
         self.factors.factor(X, rows, roots, added, ridge, threads, standard=standard, whole=self.whole)
 
-    def _invert_diagonals(self, c: Vector) -> None:
-        """Compute the diagonals from all rows with weights c (n, classes), and invert them."""
-        D, X, even, weight = self.parameters.D, self.X, c.min() == c.max(), self.weight[:, np.newaxis]
-        diagonal = np.zeros((c.shape[1], self.parameters.each))
+    def _invert_diagonals(self, c: Vector, *, even: bool) -> None:
+        """Compute the diagonals from all rows with weights c (n, classes), which may be equal, and invert them."""
+        D, X, rows = self.parameters.D, self.X, max(c.shape[1], len(self.added))
+        weights = np.repeat(self.weight, rows // len(self.weight))
+        diagonal, weight = np.zeros((rows, self.parameters.each)), weights[:, np.newaxis]
         diagonal[:, D:] = weight
-        if even:  # all weights are equal, as at w = 0, so that the sums follow from the mean squares
+        if even:  # as at w = 0, so that the sums follow from the mean squares
             diagonal[:, :D] = weight * self.mean_squares[:D]
         elif isinstance(X, CSR):
             squares = X.scipy(np.float64)
@@ -264,54 +261,83 @@ class Fisher:
         else:
             at_once = max(1, 2**21 // D)
             for start in range(0, len(X), at_once):
-                block = X[start : start + at_once].astype(np.float64, order="C")
+                block = X[start : start + at_once]
+                if self.standard is not None or not is_native(block, self.dtype):
+                    block = block.astype(np.float64, order="C")
                 if self.standard is not None:
                     block -= self.standard[0]
                     block *= self.standard[1]
-                np.square(block, out=block)
-                diagonal[:, :D] += combinations(block, c[start : start + at_once], self.n_threads)
-        if self.means is not None and not self.whole:
-            self._centre(diagonal, even)
-        diagonal = diagonal + self.added
-        least = 1e-8 * diagonal.max(axis=1, keepdims=True)
-        self.inverses = 1 / np.maximum(diagonal, np.maximum(least, TINY))  # (1 or classes, each)
-        if dispatch.kernels is not None:
-            layout = self.parameters
-            self.diagonal = dispatch.kernels.Diagonal(self.inverses, self.mean, layout.count, layout.intercept)
+                shares = c[start : start + at_once]
+                diagonal[:, :D] += combinations(block, shares, self.n_threads, squared=True)
+        centred = self.means is not None and not self.whole
+        self.inverses, self.mean = diagonal, np.empty((len(diagonal), D)) if centred else None
+        if dispatch.kernels is None:
+            self._invert(weight, even)
+            return
+        dispatch.kernels.invert_diagonals(
+            diagonal,
+            self.added,
+            weights,
+            self.means() if self.means is not None and centred else None,
+            self.mean_squares[:D],
+            self.mean,
+            even=even,
+            spread=LEAST_SPREAD,
+            damping=LEAST,
+        )
+        layout = self.parameters
+        self.diagonal = dispatch.kernels.Diagonal(diagonal, self.mean, layout.count, layout.intercept)
 
-    def _centre(self, diagonal: Vector, even: bool) -> None:
-        """Change a diagonal to that of features less their means, and set `mean` to these means.
+    def _invert(self, weight: Vector, even: bool) -> None:
+        """Invert the diagonals, of features less their means if they are centred.
 
         A class's mean of a feature is assumed to be to the mean in all samples as the mean squares are to each other.
         """
-        assert self.means is not None
-        D, squares, weight = self.parameters.D, self.mean_squares[: self.parameters.D], self.weight[:, np.newaxis]
-        mean = self.means()[np.newaxis]
-        if not even:
-            mean = mean * (diagonal[:, :D] / np.maximum(weight * squares, TINY))
-        self.mean = mean
-        diagonal[:, :D] = np.maximum(diagonal[:, :D] - weight * mean**2, LEAST_SPREAD * diagonal[:, :D])
+        D, diagonal = self.parameters.D, self.inverses
+        if self.mean is not None:
+            assert self.means is not None
+            squares = self.mean_squares[:D]
+            self.mean[:] = self.means()
+            if not even:
+                self.mean *= diagonal[:, :D] / np.maximum(weight * squares, TINY)
+            diagonal[:, :D] = np.maximum(diagonal[:, :D] - weight * self.mean**2, LEAST_SPREAD * diagonal[:, :D])
+        diagonal += self.added
+        least = LEAST * diagonal.max(axis=1, keepdims=True)
+        np.divide(1, np.maximum(diagonal, np.maximum(least, TINY)), out=diagonal)
+
+
+def class_weights(S: Array, weights: Vector) -> tuple[Vector, Vector, bool]:
+    """Return c_ik = s_i S_ik (1 - S_ik) (n, classes), its sums, and whether it is the same for all classes.
+
+    S (n, classes) are posteriors, and `weights` (n, 1) the s_i.
+    """
+    c, sums = np.empty(S.shape), np.empty(S.shape[1])
+    if dispatch.kernels is None:
+        np.multiply(S, 1 - S.astype(np.float64), out=c)
+        c *= weights
+        return c, c.sum(axis=0), bool((c == c[:, :1]).all())
+    return c, sums, dispatch.kernels.class_weights(S, weights, c, sums)
 
 
 @lru_cache(maxsize=8)
 def _spread(n: int) -> Vector:
-    """Return the numbers u_i in (0, 1) by which `priority_sample` draws from n rows."""
+    """Return the numbers u_i in (0, 1) by which `priority_samples` draws from n rows."""
     u: Vector = np.arange(1, n + 1) * ((np.sqrt(5) - 1) / 2) % 1.0
     return u
 
 
-def priority_sample(weights: Vector, count: int) -> tuple[npt.NDArray[np.intp], Vector]:
-    """Return the numbers of `count` rows, drawn in proportion to their weights, and the weights that they get.
+def priority_samples(c: Vector, classes: int, count: int, n_threads: int = 1) -> tuple[npt.NDArray[np.intp], Vector]:
+    """Return the numbers of `count` rows for each class, (classes, count), and the weights that they get.
 
-    Row i has the priority w_i / u_i, and the rows with the highest priorities are drawn. The weight of a drawn row is
-    its own, or the highest priority of the other rows if that is larger; sums with these weights have no bias. The u_i
-    are multiples of the golden ratio modulo 1, which fill the unit interval evenly from any i on. If there are at most
-    `count` rows, all are returned with their own weights.
+    They are drawn in proportion to their weights, the columns of c (n, classes). Row i has the priority w_i / u_i, and
+    the rows with the highest priorities are drawn. The weight of a drawn row is its own, or the highest priority of the
+    other rows if that is larger; sums with these weights have no bias. The u_i are multiples of the golden ratio modulo
+    1, which fill the unit interval evenly from any i on. If there are at most `count` rows, all are returned with their
+    own weights. Where fewer rows weigh anything, others follow with a weight of 0.
     """
-    if len(weights) <= count:
-        return np.arange(len(weights)), weights
-    priorities = weights / _spread(len(weights))
-    last = len(weights) - count - 1
-    left_out = np.partition(priorities, last)[last]
-    rows = np.flatnonzero(priorities > left_out)
-    return rows, np.maximum(weights[rows], left_out)
+    assert dispatch.kernels is not None
+    n, rows, weights = len(c), np.zeros((classes, count), np.intp), np.zeros((classes, count))
+    # One thread draws from few rows in less time than a team of threads needs to start.
+    threads = min(n_threads, classes) if n * classes > 2**14 else 1
+    dispatch.kernels.draw_samples(c, _spread(n), rows, weights, np.empty((threads, 2 * n)), threads)
+    return rows, weights

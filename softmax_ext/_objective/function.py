@@ -71,11 +71,11 @@ class Function:
             between=others * b,
         )
         self.rows, self.way, self.n_threads = rows, way, n_threads
-        team, computing = way.team(n_threads), F4 if way.itemsize == 4 else F8
+        self.team, computing = way.team(n_threads), F4 if way.itemsize == 4 else F8
         self.at_once = way.single is not None and reading(way, rows, computing)[1]
-        self.space = way.shared + team * way.work, computing, way.sums
+        self.space = way.shared + self.team * way.work, computing, way.sums
         if self.at_once:
-            self.kernel.over(rows, way, team)
+            self.kernel.over(rows, way, self.team)
 
     def __call__(self, w: Vector, l2: float) -> tuple[float, Vector]:
         """Return the value and the gradient at w, which must be C-contiguous and aligned."""

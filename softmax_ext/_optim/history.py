@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core import dispatch
-from .._core.vectors import CHUNK, PARALLEL, combine, dots, subtract
+from .._core.vectors import CHUNK, PARALLEL, combine, dots, steady, subtract
 from .._inputs.dtypes import TINY
 from .descent import Descent
 
@@ -53,15 +53,8 @@ class History:
 
     def ease(self, change: Vector) -> None:
         """Change the pairs for another penalty: each y changes by s times the change of the penalty's diagonal."""
-        run, rows = self.run, self.order[: len(self)]
-        if not len(rows):
-            return
-        used = slice(rows.max() + 1)
-        S, n_threads = self.S[used], run.n_threads
-        self.Sg[used] = dots(S, run.grad, n_threads=n_threads)
-        for row in rows:
-            self.Y[row] += change * self.S[row]
-            self.SY[used, row] = dots(S, self.Y[row].astype(np.float64, copy=False), n_threads=n_threads)
+        if len(self):
+            self.loops.ease(steady(change), self.run.grad)
 
     def direction(self) -> Vector:
         """Return the direction of the next step, -H g, by the two-loop recursion."""
@@ -107,6 +100,14 @@ class Pairs:
         subtract(grad, grad0, self.Y[row])
         self.Sg[used], self.SY[used, row] = dots(self.S[used], grad, self.Y[row])
         self.count -= not self.SY[row, row] > 0
+
+    def ease(self, change: Vector, grad: Vector) -> None:
+        """Add to each y its s times the change of a penalty's diagonal; the gradient has changed to `grad`."""
+        S = self.S[self.used]
+        self.Sg[self.used] = dots(S, grad)
+        for row in self.order[: self.count]:
+            self.Y[row] += change * self.S[row]
+            self.SY[self.used, row] = dots(S, self.Y[row].astype(np.float64, copy=False))
 
     def back(self, grad: Vector, q: Vector) -> None:
         """Compute the first loop: alpha, and q = g - Σ_i alpha_i y_i."""

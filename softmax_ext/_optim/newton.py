@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core.cholesky import Factor
-from .._inputs.dtypes import EPS, TINY
+from .._inputs.dtypes import EPS
 from .._objective.parameters import Parameters
 from .descent import Callback, Descent, Solution, TwiceDifferentiable, check_optimiser
 from .line_search import search
@@ -138,26 +138,14 @@ def inverse_hessian(objective: Any, w: Vector) -> Callable[[Vector], Vector]:
     would be damped too much.
     """
     H, parameters = objective.hessian(w), getattr(objective, "parameters", None)
-    if isinstance(parameters, Parameters):
-        H.reshape(-1)[:: len(H) + 1] += EPS[objective.dtype] * _spreads(H, parameters)
-    factor = Factor(H)
-    if not isinstance(parameters, Parameters) or factor.failed:
+    if not isinstance(parameters, Parameters):
+        return Factor(H).solve
+    count, D = parameters.count, parameters.D
+    factor = Factor(H, EPS[objective.dtype], classes=count, D=D, intercept=parameters.intercept)
+    if factor.failed:
         return factor.solve
-    penalised = objective.penalty.shrinks(parameters.D)
+    penalised = objective.penalty.shrinks(D)
     return lambda v: factor.solve(parameters.determined(v, penalised))
-
-
-def _spreads(H: Vector, parameters: Parameters) -> Vector:
-    """Return the diagonal that H would have if each feature's mean were 0; without an intercept, that of H itself."""
-    spreads, b = H.diagonal().copy(), slice(parameters.count * parameters.D, None)
-    if parameters.intercept:
-        sums = H[: b.start, b].reshape(parameters.count, parameters.D, parameters.count)
-        sums = sums.diagonal(axis1=0, axis2=2).T  # (count, D): the weighted sums of the features in each class
-        weight = np.maximum(spreads[b], TINY)[:, np.newaxis]  # all weights of a class may be 0
-        with np.errstate(over="ignore", invalid="ignore"):
-            parameters.weights(spreads)[:] -= sums * (sums / weight)
-        spreads[b] = 0
-    return np.maximum(spreads, 0)
 
 
 def _conjugate_gradients(run: Descent) -> Vector:

@@ -90,7 +90,7 @@ class Stretch:
                 function.kernel,
                 space,
                 M.kernel,
-                M.team(2),
+                M.team(2, warm=function.team > 1),
                 w=w,
                 asked=asked,
                 grad=grad,

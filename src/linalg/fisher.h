@@ -9,13 +9,20 @@
 
 #define PANEL 32 /* a multiple of L */
 
-/* C += A^T B for C (M, N), over n rows of A and B, by panels of columns, down to the diagonal; all have rows of ld. */
-KERNEL void NAME(outer_upper)(const real *A, ptrdiff_t M, const real *B, ptrdiff_t N, ptrdiff_t n, ptrdiff_t ld, real *C)
+/* C += A^T B for columns `first` to `end` of C (M, N), over n rows of A and B, by panels of columns, down to the diagonal;
+ * all have rows of ld. */
+KERNEL void NAME(outer_columns)(const real *A, ptrdiff_t M, const real *B, ptrdiff_t first, ptrdiff_t end, ptrdiff_t n,
+                                ptrdiff_t ld, real *C)
 {
-    for (ptrdiff_t c = 0; c < N; c += MAX_V * L) {
-        const ptrdiff_t columns = smaller(MAX_V * L, N - c);
+    for (ptrdiff_t c = first; c < end; c += MAX_V * L) {
+        const ptrdiff_t columns = smaller(MAX_V * L, end - c);
         NAME(outer)(A, smaller(c + columns, M), ld, B + c, columns, ld, n, NULL, C + c, ld, columns, ADD);
     }
+}
+
+KERNEL void NAME(outer_upper)(const real *A, ptrdiff_t M, const real *B, ptrdiff_t N, ptrdiff_t n, ptrdiff_t ld, real *C)
+{
+    NAME(outer_columns)(A, M, B, 0, N, n, ld, C);
 }
 
 /* Writes rows a_i x_i, or a_i (x_i, 1) if there are `ones`, for i = rows[0], rows[1], ..., with zeros up to ld.

@@ -33,22 +33,39 @@ cdef struct ClassSamples:   # what the blocks of all classes are summed from
     bint whole              # whether M itself is wanted, both triangles, and not its factor
 
 
-cdef void fisher_block(
-    const ClassSamples *x, Py_ssize_t k, Py_ssize_t ld, floating *U, floating *T, floating *work,
+cdef Py_ssize_t edge(Py_ssize_t P, Py_ssize_t panel, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
+    """Return the first column of a part of the upper triangle: whole panels, so that all parts cost about the same."""
+    cdef Py_ssize_t panels = (P + panel - 1) // panel
+    return P if part == parts else min(P, panel * <Py_ssize_t>(panels * sqrt(<double>part / parts) + 0.5))
+
+
+cdef void fisher_sums(
+    const ClassSamples *x, Py_ssize_t k, Py_ssize_t first, Py_ssize_t end, Py_ssize_t ld, floating *U, floating *work,
 ) noexcept nogil:
-    """Sum M of class k from its weighted rows, and factor it."""
-    cdef Py_ssize_t P = x.D + x.ones, i = 0, j, n
+    """Sum columns `first` to `end` of M of class k, without the penalty, from its weighted rows."""
+    cdef Py_ssize_t P = x.D + x.ones, i = 0, n
     cdef const Py_ssize_t *rows = x.rows + k * x.count
     cdef const floating *a = <const floating *>x.a + k * x.count
-    cdef const floating *penalty = <const floating *>x.penalty + k * P
-    memset(U, 0, P * ld * sizeof(floating))
+    if first == end:
+        return
+    for i in range(P):
+        memset(U + i * ld + first, 0, ((ld if end == P else end) - first) * sizeof(floating))
+    i = 0
     while i < x.count:
         n = min(GRAM_ROWS, x.count - i)
         weigh_rows(
             x.X, x.element, x.D, x.ldx, x.ones, rows + i, a + i, n, <const floating *>x.standard, work, ld,
         )
-        outer_upper(work, P, work, ld, n, ld, U)
+        outer_columns(work, P, work, first, ld if end == P else end, n, ld, U)
         i += n
+
+
+cdef void fisher_block(
+    const ClassSamples *x, Py_ssize_t k, Py_ssize_t ld, floating *U, floating *T, floating *work,
+) noexcept nogil:
+    """Add the penalty to the sums of class k, and factor them."""
+    cdef Py_ssize_t P = x.D + x.ones, i, j
+    cdef const floating *penalty = <const floating *>x.penalty + k * P
     for i in range(P):
         U[i * (ld + 1)] += penalty[i]
     if x.whole:
@@ -62,7 +79,14 @@ cdef void fisher_block(
 cdef void fisher_blocks(
     const ClassSamples *x, Py_ssize_t classes, Py_ssize_t ld, floating *U, floating *T, floating *work, int n_threads,
 ) noexcept nogil:
-    cdef Py_ssize_t k, P = x.D + x.ones, space = block_space(ld, sizeof(floating))
+    """Sum and factor the blocks; where classes are fewer than twice the threads, these share a class's columns."""
+    cdef Py_ssize_t i, k, P = x.D + x.ones, space = block_space(ld, sizeof(floating)), panel = MAX_V * lanes(U)
+    cdef Py_ssize_t parts = 1 if n_threads == 1 else (2 * n_threads + classes - 1) // classes
+    for i in prange(classes * parts, schedule="dynamic", chunksize=1, num_threads=n_threads):
+        fisher_sums(
+            x, i // parts, edge(P, panel, i % parts, parts), edge(P, panel, i % parts + 1, parts), ld,
+            U + i // parts * P * ld, work + threadid() * space,
+        )
     for k in prange(classes, schedule="dynamic", chunksize=1, num_threads=n_threads):
         fisher_block(x, k, ld, U + k * P * ld, T + k * P, work + threadid() * space)
 
@@ -110,6 +134,138 @@ cdef void by_layout(
             vector[k * D + j] = G[k * P + j]
         if biases:
             vector[classes * D + k] = G[k * P + D]
+
+
+cdef bint weigh_classes(
+    const floating *S, Py_ssize_t n, Py_ssize_t classes, Py_ssize_t lds, const double *s, double *c, double *sums,
+) noexcept nogil:
+    """Write what the samples weigh in each class, and sums; return whether all classes have the same numbers."""
+    cdef Py_ssize_t i, k
+    cdef bint same = True
+    cdef double p
+    memset(sums, 0, classes * sizeof(double))
+    for i in range(n):
+        for k in range(classes):
+            p = S[i * lds + k]
+            c[i * classes + k] = p * (1 - p) * s[i]
+            sums[k] += c[i * classes + k]
+            if c[i * classes + k] != c[i * classes]:
+                same = False
+    return same
+
+
+def class_weights(
+    S,                      # IN     (n, classes), columns contiguous: posteriors
+    s,                      # IN     (n,): what the samples weigh
+    c,                      # OUT    (n, classes), float64: s_i S_ik (1 - S_ik)
+    sums,                   # OUT    (classes,)
+):
+    """Write what each sample weighs in the block of each class; return whether that is the same for all classes."""
+    cdef Py_ssize_t n, lds, classes = S.shape[1], itemsize = S.itemsize
+    cdef const void *posteriors = rows_of(S, itemsize, classes, &n, &lds)
+    cdef const double *weights = <const double *>numbers(s, b"f", sizeof(double), n, False)
+    cdef double *to = <double *>numbers(c, b"f", sizeof(double), n * classes, True)
+    cdef double *total = <double *>numbers(sums, b"f", sizeof(double), classes, True)
+    cdef bint same
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    if itemsize == sizeof(float):
+        same = weigh_classes(<const float *>posteriors, n, classes, lds, weights, to, total)
+    else:
+        same = weigh_classes(<const double *>posteriors, n, classes, lds, weights, to, total)
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+    return same
+
+
+cdef inline uint64_t bits_of(const double *at) noexcept nogil:
+    cdef uint64_t bits
+    memcpy(&bits, at, sizeof(bits))
+    return bits
+
+
+cdef double smallest_but(double *some, Py_ssize_t n, Py_ssize_t rank) noexcept nogil:
+    """Return the number of which `rank` others are smaller, of n that are not negative, and which are moved.
+
+    Their bits are in their order. They are counted by eleven bits at a time, and those that remain move to the front.
+    """
+    cdef Py_ssize_t counts[2048]
+    cdef Py_ssize_t i, m, digit, shift = 52
+    while True:
+        memset(counts, 0, sizeof(counts))
+        for i in range(n):
+            counts[(bits_of(some + i) >> shift) & 2047] += 1
+        digit = 0
+        while rank >= counts[digit]:
+            rank -= counts[digit]
+            digit += 1
+        m = 0
+        for i in range(n):
+            if <Py_ssize_t>((bits_of(some + i) >> shift) & 2047) == digit:
+                some[m] = some[i]
+                m += 1
+        n = m
+        if n == 1 or shift == 0:
+            return some[0]
+        shift = max(0, shift - 11)
+
+
+cdef void draw_class(
+    const double *c, Py_ssize_t n, Py_ssize_t apart, const double *u, Py_ssize_t count, Py_ssize_t *rows,
+    double *weights, double *work,
+) noexcept nogil:
+    """Draw the samples with the highest priorities, and write what they stand for."""
+    cdef Py_ssize_t i, m = 0
+    cdef double least, weight
+    if n <= count:
+        for i in range(n):
+            rows[i], weights[i] = i, c[i * apart]
+        return
+    for i in range(n):
+        weight = c[i * apart]
+        work[i] = (weight if weight > 0 else 0) / u[i]  # NaN weighs nothing
+    memcpy(work + n, work, n * sizeof(double))
+    least = smallest_but(work + n, n, n - count - 1)
+    for i in range(n):
+        if work[i] > least:
+            rows[m], weights[m] = i, max(c[i * apart], least)
+            m += 1
+
+
+cdef void draw_classes(
+    const double *c, Py_ssize_t n, Py_ssize_t apart, const double *u, Py_ssize_t classes, Py_ssize_t count,
+    Py_ssize_t *rows, double *weights, double *work, int n_threads,
+) noexcept nogil:
+    cdef Py_ssize_t k
+    if n_threads == 1:
+        for k in range(classes):
+            draw_class(c + k, n, apart, u, count, rows + k * count, weights + k * count, work)
+    else:
+        for k in prange(classes, schedule="static", num_threads=n_threads):
+            draw_class(c + k, n, apart, u, count, rows + k * count, weights + k * count, work + threadid() * 2 * n)
+
+
+def draw_samples(
+    c,                      # IN     (n, classes), float64: what each sample weighs in each class
+    u,                      # IN     (n,): numbers between 0 and 1
+    rows,                   # OUT    (1 or classes, count), intp: zeros; the numbers of the samples that are drawn
+    weights,                # OUT    likewise, float64: zeros; what they stand for
+    work,                   # WORK   (n_threads, 2 n), float64
+    int n_threads,
+):
+    """Draw samples by priorities; where fewer than `count` are drawn, zeros are left."""
+    cdef Py_ssize_t n = c.shape[0], apart = c.shape[1], classes = rows.shape[0], count = rows.shape[1]
+    cdef const double *given = <const double *>numbers(c, b"f", sizeof(double), n * apart, False)
+    cdef const double *by = <const double *>numbers(u, b"f", sizeof(double), n, False)
+    cdef Py_ssize_t *drawn = <Py_ssize_t *>numbers(rows, b"i", sizeof(Py_ssize_t), classes * count, True)
+    cdef double *to = <double *>numbers(weights, b"f", sizeof(double), classes * count, True)
+    cdef double *space = <double *>numbers(work, b"f", sizeof(double), 2 * n_threads * n, True)
+    cdef fexcept_t flags
+    if classes > apart:
+        raise ValueError(f"expected weights of {classes} classes, got {apart}")
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    with nogil:
+        draw_classes(given, n, apart, by, classes, count, drawn, to, space, n_threads)
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
 cdef class Inverse:
@@ -291,6 +447,64 @@ cdef void scale_classes(
     else:
         for k in prange(classes, schedule="static", num_threads=n_threads):
             scale_one(g, k, classes, D, inverse, inverses, mean, means, biases, to)
+
+
+cdef void invert_class(
+    double *diagonal, const double *added, Py_ssize_t D, bint ones, double weight, const double *mean,
+    const double *squares, bint even, double *own, double spread, double damping,
+) noexcept nogil:
+    """Invert what a class has, for features less their means if there are means."""
+    cdef Py_ssize_t j
+    cdef double d, m, most = 0, least
+    for j in range(D):
+        d = diagonal[j]
+        if mean != NULL:
+            m = mean[j]
+            if not even:
+                m *= d / max(weight * squares[j], DBL_MIN)
+            own[j] = m
+            d = max(d - weight * (m * m), spread * d)
+        diagonal[j] = d + added[j]
+    if ones:
+        diagonal[D] = diagonal[D] + added[D]
+    for j in range(D + ones):
+        most = max(most, diagonal[j])
+    least = max(damping * most, DBL_MIN)
+    for j in range(D + ones):
+        diagonal[j] = 1 / max(diagonal[j], least)
+
+
+def invert_diagonals(
+    diagonal,               # INOUT  (1 or classes, P), float64, as all are
+    added,                  # IN     (1 or classes, P): a penalty's part of it
+    weight,                 # IN     (1 or classes,): what the samples weigh
+    mean,                   # IN     (D,): the features' means, or None
+    squares,                # IN     (D,): the means of their squares
+    own,                    # OUT    (1 or classes, D): the means that features are less of
+    *,
+    bint even,              # whether all samples weigh the same
+    double spread,          # the least part of its mean square that a feature less its mean keeps
+    double damping,         # the least part of a class's largest number
+):
+    """Invert diagonals, of features less their means if there are means."""
+    cdef Py_ssize_t rows, P, D = squares.shape[0], common = added.shape[0], k
+    rows, P = diagonal.shape
+    cdef double *to = <double *>numbers(diagonal, b"f", sizeof(double), rows * P, True)
+    cdef const double *more = <const double *>numbers(added, b"f", sizeof(double), common * P, False)
+    cdef const double *heavy = <const double *>numbers(weight, b"f", sizeof(double), rows, False)
+    cdef const double *center = <const double *>numbers(mean, b"f", sizeof(double), D, False)
+    cdef const double *size = <const double *>numbers(squares, b"f", sizeof(double), D, False)
+    cdef double *means = <double *>numbers(own, b"f", sizeof(double), rows * D, True)
+    cdef fexcept_t flags
+    if common not in (1, rows) or not 0 <= P - D <= 1:
+        raise ValueError(f"expected rows of {P} numbers for {rows} classes, got {added.shape} and {D} features")
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    for k in range(rows):
+        invert_class(
+            to + k * P, more + (k * P if common > 1 else 0), D, P > D, heavy[k], center, size, even, means + k * D,
+            spread, damping,
+        )
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
 cdef class Diagonal(Inverse):

@@ -114,26 +114,30 @@ def triangle_solve(
 
 
 cdef void combine_slice(
-    const floating *X, Py_ssize_t N, Py_ssize_t D, Py_ssize_t ldx, const double *shares, Py_ssize_t M, double *work,
-    double *out, Py_ssize_t ldo,
+    const floating *X, Py_ssize_t N, Py_ssize_t D, Py_ssize_t ldx, bint squared, const double *shares, Py_ssize_t M,
+    double *work, double *out, Py_ssize_t ldo,
 ) noexcept nogil:
     """Combine the rows over some features, which are widened first, so that X is read in the order of memory."""
-    cdef Py_ssize_t i, ld = whole(D, lanes_f64)
+    cdef Py_ssize_t i, j, ld = whole(D, lanes_f64)
     for i in range(N):
         widen(X + i * ldx, D, work + i * ld)
+        if squared:
+            for j in range(D):
+                work[i * ld + j] = work[i * ld + j] * work[i * ld + j]
         memset(work + i * ld + D, 0, (ld - D) * sizeof(double))
     outer(shares, M, M, work, ld, ld, N, NULL, out, ldo, D, STORE)
 
 
 cdef void combine_slices(
-    const floating *X, Py_ssize_t N, Py_ssize_t D, Py_ssize_t ldx, const double *shares, Py_ssize_t M, double *work,
-    Py_ssize_t space, double *out, int n_threads,
+    const floating *X, Py_ssize_t N, Py_ssize_t D, Py_ssize_t ldx, bint squared, const double *shares, Py_ssize_t M,
+    double *work, Py_ssize_t space, double *out, int n_threads,
 ) noexcept nogil:
     cdef Py_ssize_t s, begin, slices = (D - 1) // max(64, LIFTED // N) + 1
     for s in prange(slices, schedule="static", num_threads=n_threads):
         begin = D * s // slices
         combine_slice(
-            X + begin, N, D * (s + 1) // slices - begin, ldx, shares, M, work + threadid() * space, out + begin, D,
+            X + begin, N, D * (s + 1) // slices - begin, ldx, squared, shares, M, work + threadid() * space,
+            out + begin, D,
         )
 
 
@@ -143,6 +147,7 @@ def rows_combine(
     double[:, ::1] out,     # OUT    (M, D): shares^T X
     double[:, ::1] work,    # WORK   (n_threads, combine_space)
     int n_threads,
+    bint squared=False,     # whether X's squares are in the place of X
 ):
     """Write combinations of the rows."""
     cdef Py_ssize_t N, ldx, D = X.shape[1], itemsize = X.itemsize
@@ -152,13 +157,13 @@ def rows_combine(
     with nogil:
         if itemsize == sizeof(float):
             combine_slices(
-                <const float *>x, N, D, ldx, &shares[0, 0], shares.shape[1], &work[0, 0], work.shape[1], &out[0, 0],
-                n_threads,
+                <const float *>x, N, D, ldx, squared, &shares[0, 0], shares.shape[1], &work[0, 0], work.shape[1],
+                &out[0, 0], n_threads,
             )
         else:
             combine_slices(
-                <const double *>x, N, D, ldx, &shares[0, 0], shares.shape[1], &work[0, 0], work.shape[1], &out[0, 0],
-                n_threads,
+                <const double *>x, N, D, ldx, squared, &shares[0, 0], shares.shape[1], &work[0, 0], work.shape[1],
+                &out[0, 0], n_threads,
             )
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
 

@@ -270,3 +270,54 @@ cdef void fill_hessian(HessianPlan p, const double *sums, double scale, double *
     else:
         for i in prange(p.P, schedule="dynamic", chunksize=8, num_threads=n_threads):
             fill_rows(p, sums, scale, i, H)
+
+
+cdef void scale_hessian(
+    const double *H, Py_ssize_t n, Py_ssize_t classes, Py_ssize_t D, bint ones, double share, double *scale, double *A,
+) noexcept nogil:
+    """Write the scaled matrix; `share` of what a diagonal would be without the feature's mean is added before."""
+    cdef Py_ssize_t i, j, k, b
+    cdef double own, with_one, weight
+    for i in range(n):
+        scale[i] = H[i * n + i]
+    if share > 0:
+        for k in range(classes):
+            b = classes * D + k
+            for i in range(k * D, (k + 1) * D):
+                own = H[i * n + i]
+                if ones:
+                    with_one, weight = H[i * n + b], max(H[b * n + b], DBL_MIN)
+                    own -= with_one * (with_one / weight)
+                if own > 0:
+                    scale[i] = scale[i] + share * own
+    for i in range(n):
+        own = scale[i]
+        scale[i] = 1 / sqrt(max(own, DBL_MIN))
+        for j in range(n):
+            A[i * n + j] = H[i * n + j]
+        A[i * n + i] = own
+    for i in range(n):
+        for j in range(n):
+            A[i * n + j] = A[i * n + j] * scale[j] * scale[i]
+
+
+def hessian_scale(
+    H,                      # IN     (n, n), float64
+    scale,                  # OUT    (n,): what rows and columns are multiplied by
+    A,                      # OUT    (n, n): the matrix with a diagonal of 1
+    Py_ssize_t classes,     # with D weights each, and behind these an intercept of each if there are `ones`
+    Py_ssize_t D,
+    bint ones,
+    double share,           # of a feature's second derivative, as if its mean were 0, that is added to it before
+):
+    """Scale a Hessian to a diagonal of 1."""
+    cdef Py_ssize_t n = H.shape[0]
+    cdef const double *given = <const double *>numbers(H, b"f", sizeof(double), n * n, False)
+    cdef double *to_scale = <double *>numbers(scale, b"f", sizeof(double), n, True)
+    cdef double *to = <double *>numbers(A, b"f", sizeof(double), n * n, True)
+    cdef fexcept_t flags
+    if share > 0 and classes * (D + ones) != n:
+        raise ValueError(f"expected a Hessian of {classes * (D + ones)} parameters, got {n}")
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    scale_hessian(given, n, classes, D, ones, share, to_scale, to)
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)

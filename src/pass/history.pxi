@@ -85,6 +85,19 @@ cdef class Pairs:
             add_next(self, v, v0, g, g0)
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
+    def ease(self, change, grad):
+        """Add to each y its s times the change of a penalty's diagonal; the gradient has changed to `grad`."""
+        cdef const double *by = <const double *>numbers(change, b"f", sizeof(double), self.size, False)
+        cdef const double *g = <const double *>numbers(grad, b"f", sizeof(double), self.size, False)
+        cdef fexcept_t flags
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        if self.large():
+            with nogil:
+                ease_all(self, by, g)
+        else:
+            ease_all(self, by, g)
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
     def back(self, grad, q):
         """Take the first loop: find alpha, and q = g - sum_i alpha_i y_i."""
         cdef const double *g = <const double *>numbers(grad, b"f", sizeof(double), self.size, False)
@@ -137,6 +150,54 @@ cdef void add_next(
         p.Sg[i], p.SY[i * p.memory + row] = p.sums[i], p.sums[used + i]
     if not p.SY[row * p.memory + row] > 0:
         p.count = p.count - 1
+
+
+cdef void ease_all(Pairs p, const double *change, const double *g) noexcept nogil:
+    """Add to each y its s times the change, and note the products of all s with it and with the gradient."""
+    cdef Py_ssize_t i, k, row, used = p.used()
+    for k in range(p.count):
+        row = p.order[k]
+        if p.itemsize == sizeof(float):
+            ease_pair(p, <const float *>p.S, <float *>p.Y + row * p.size, row, used, change)
+        else:
+            ease_pair(p, <const double *>p.S, <double *>p.Y + row * p.size, row, used, change)
+        for i in range(used):
+            p.SY[i * p.memory + row] = p.sums[i]
+    if p.itemsize == sizeof(float):
+        all_products(<const float *>p.S, used, p.size, g, <const float *>NULL, p.sums, p.team(used))
+    else:
+        all_products(<const double *>p.S, used, p.size, g, <const double *>NULL, p.sums, p.team(used))
+    for i in range(used):
+        p.Sg[i] = p.sums[i]
+
+
+cdef void ease_pair(
+    Pairs p, const floating *S, floating *y, Py_ssize_t row, Py_ssize_t used, const double *change,
+) noexcept nogil:
+    """Add s times the change to the y of a row, and leave its products with all s in p.sums."""
+    cdef Py_ssize_t i, chunks = (p.size + CHUNK - 1) // CHUNK
+    cdef int n_threads = p.team(used)
+    if n_threads == 1:
+        for i in range(chunks):
+            ease_chunk(p, S, y, row, used, i * CHUNK, change, p.sums + used * i)
+    else:
+        for i in prange(chunks, schedule="static", num_threads=n_threads):
+            ease_chunk(p, S, y, row, used, i * CHUNK, change, p.sums + used * i)
+    add_chunks(p.sums, chunks, used)
+
+
+cdef void ease_chunk(
+    Pairs p, const floating *S, floating *y, Py_ssize_t row, Py_ssize_t used, Py_ssize_t at, const double *change,
+    double *sums,
+) noexcept nogil:
+    """Do so with a chunk of y, from `at` on."""
+    cdef double wide[CHUNK]
+    cdef Py_ssize_t j, n = min(CHUNK, p.size - at)
+    cdef const floating *s = S + row * p.size + at
+    for j in range(n):
+        y[at + j] = <floating>(y[at + j] + change[at + j] * s[j])
+        wide[j] = y[at + j]
+    inner_products(S + at, used, p.size, wide, <const floating *>NULL, n, sums)
 
 
 cdef void first_loop(Pairs p, const double *g, double *to) noexcept nogil:
