@@ -34,6 +34,8 @@ KERNEL void NAME(weigh_rows)(const void *X, int element, ptrdiff_t D, ptrdiff_t 
     for (ptrdiff_t i = 0; i < n; i++, to += ld) {
         const real *x = (const real *)X + rows[i] * ldx;
         const real weight = a[i];
+        if (element == REAL && i + 1 < n) /* rows are drawn, so that the processor does not foresee the next one */
+            for (ptrdiff_t j = 0; j < D; j += 64 / (ptrdiff_t)sizeof(real)) PREFETCH((const real *)X + rows[i + 1] * ldx + j);
         if (element != REAL) { /* then real is float */
             widen(X, element, rows[i] * ldx, D, (float *)to);
             x = to;

@@ -79,9 +79,11 @@ cdef void fisher_block(
 cdef void fisher_blocks(
     const ClassSamples *x, Py_ssize_t classes, Py_ssize_t ld, floating *U, floating *T, floating *work, int n_threads,
 ) noexcept nogil:
-    """Sum and factor the blocks; where classes are fewer than twice the threads, these share a class's columns."""
+    """Sum and factor the blocks; where classes are few, they have parts, of which each thread gets as many."""
     cdef Py_ssize_t i, k, P = x.D + x.ones, space = block_space(ld, sizeof(floating)), panel = MAX_V * lanes(U)
-    cdef Py_ssize_t parts = 1 if n_threads == 1 else (2 * n_threads + classes - 1) // classes
+    cdef Py_ssize_t parts = 1
+    while classes < 4 * n_threads and classes * parts % n_threads:
+        parts += 1
     for i in prange(classes * parts, schedule="dynamic", chunksize=1, num_threads=n_threads):
         fisher_sums(
             x, i // parts, edge(P, panel, i % parts, parts), edge(P, panel, i % parts + 1, parts), ld,
@@ -200,9 +202,8 @@ cdef double smallest_but(double *some, Py_ssize_t n, Py_ssize_t rank) noexcept n
             digit += 1
         m = 0
         for i in range(n):
-            if <Py_ssize_t>((bits_of(some + i) >> shift) & 2047) == digit:
-                some[m] = some[i]
-                m += 1
+            some[m] = some[i]  # without a branch, which would be foreseen wrongly
+            m += <Py_ssize_t>((bits_of(some + i) >> shift) & 2047) == digit
         n = m
         if n == 1 or shift == 0:
             return some[0]
@@ -226,9 +227,13 @@ cdef void draw_class(
     memcpy(work + n, work, n * sizeof(double))
     least = smallest_but(work + n, n, n - count - 1)
     for i in range(n):
-        if work[i] > least:
-            rows[m], weights[m] = i, max(c[i * apart], least)
-            m += 1
+        if m == count:
+            return
+        rows[m], weights[m] = i, max(c[i * apart], least)
+        m += work[i] > least
+    if m < count:
+        rows[m] = 0
+        weights[m] = 0
 
 
 cdef void draw_classes(
