@@ -4,7 +4,7 @@
     python benchmarks/scale.py chunks dask        some parts
     python benchmarks/scale.py --write            all parts, with the results written to docs/scale.md
 
-The parts are chunks (the pass from a memory map and the pass in memory), memory (a whole fit to a map of 8 GB, which is
+The parts are chunks (passes and fits from a memory map and in memory), memory (a whole fit to a map of 8 GB, which is
 written to --folder and removed), dask (an evaluation on two worker processes and the pass on two threads), spark
 (pyspark in local[2], if it is installed), stream (SGDClassifier on Fashion-MNIST) and cost (the constants of the cost
 model). Times of a comparison are medians of runs in turns.
@@ -51,6 +51,8 @@ def in_turns(rounds, **sides):
 def measure_chunks(folder, quick):
     for N, D, K in ((500_000, 100, 20),) if quick else ((2_000_000, 100, 20), (600_000, 784, 10), (4_000_000, 50, 7)):
         yield chunks_row(folder, N, D, K, 5 if quick else 15)
+    for K in (2, 5):
+        yield fit_row(folder, 60_000 if quick else 600_000, 60, K, 3 if quick else 9)
 
 
 def chunks_row(folder, N, D, K, rounds):
@@ -68,6 +70,32 @@ def chunks_row(folder, N, D, K, rounds):
         f"pass over a memory map in the page cache, {N} x {D} x {K} float32",
         f"{1e3 * times['chunks']:.0f} ms",
         f"in memory {1e3 * times['memory']:.0f} ms",
+        f"{times['chunks'] / times['memory']:.2f}x",
+        "1.15x",
+    )
+
+
+def fit_row(folder, N, D, K, rounds):
+    """Compare whole fits, with their first looks and checks, to the same rows in a file and in memory."""
+    from softmax_ext.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((N, D))
+    y = (X @ rng.standard_normal((D, K)) / 4 + rng.gumbel(size=(N, K))).argmax(axis=1)
+    X_path, y_path = folder / "X.npy", folder / "y.npy"
+    np.save(X_path, X)
+    np.save(y_path, y)
+    sides = {
+        "memory": lambda: LogisticRegression().fit(X, y),
+        "chunks": lambda: LogisticRegression().fit(chunks.from_npy(X_path, y_path)),
+    }
+    models = {name: side() for name, side in sides.items()}
+    times = in_turns(rounds, **sides)
+    X_path.unlink()
+    return (
+        f"fit to a memory map in the page cache, {N} x {D} x {K} float64, {models['chunks'].n_iter_[0]} iterations",
+        f"{1e3 * times['chunks']:.0f} ms",
+        f"in memory {1e3 * times['memory']:.0f} ms, {models['memory'].n_iter_[0]} iterations",
         f"{times['chunks'] / times['memory']:.2f}x",
         "1.15x",
     )

@@ -13,8 +13,10 @@ a fit in memory has. While a chunk is computed, one thread reads the next one, s
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -29,8 +31,9 @@ from ._data.files import check_folder
 from ._inputs.rows import Rows
 from ._inputs.weights import class_weights, no_class_weights
 from ._objective.folds import Ask, Folds, answers
+from ._objective.memory import SoftmaxObjective
 from ._objective.penalty import Penalty
-from ._objective.pieces import Pieces, PiecesObjective, Problem, checked, weighs
+from ._objective.pieces import Pieces, PiecesObjective, Problem, checked, finite_piece, weighs
 from ._objective.tree import Node, Sums
 
 __all__ = [
@@ -80,6 +83,7 @@ class Chunks(Pieces):
         self._kept: Path | None = None  # the file that keeps the results of the first look
         self.names = None if names is None else tuple(names)
         self.read_ahead = True
+        self._readers: dict[int, list[ThreadPoolExecutor]] = {}  # by the process
 
     def __repr__(self) -> str:
         """Return where the rows are from, and how many there are of what, if that is known without reading them."""
@@ -94,10 +98,9 @@ class Chunks(Pieces):
     def keep_look(self, path: PathLike) -> Self:
         """Keep the results of a fit's first look in a file, so that later fits have one pass less.
 
-        The results are the classes and their weights, whether all numbers are finite, and a sample of the rows of at
-        most some 128 MiB. If the data have changed since, a fit takes the first look again and replaces the file. A
-        change is noticed by the names, sizes and dates of the data's files, by some of their pages, and by which
-        columns or arrays are read.
+        The results are the classes and their weights, and a sample of the rows of at most some 128 MiB. If the data
+        have changed since, a fit takes the first look again and replaces the file. A change is noticed by the names,
+        sizes and dates of the data's files, by some of their pages, and by which columns or arrays are read.
 
         Parameters
         ----------
@@ -148,10 +151,11 @@ class Chunks(Pieces):
                 found.save(self._kept, data)
         return found
 
-    def pieces(self, prepare: Callable[[Rows], Rows] = lambda piece: piece) -> Iterator[Rows]:
+    def pieces(self, prepare: Callable[[Rows], Any] = lambda piece: piece) -> Iterator[Any]:
         """Yield the chunks as `Rows`; the thread that reads a chunk also calls `prepare` on it."""
         prepared = (prepare(piece) for piece in self._read())
-        return _ahead(prepared) if self.read_ahead else prepared
+        # A process that was forked has no threads of its parent's.
+        return _ahead(prepared, self._readers.setdefault(os.getpid(), [])) if self.read_ahead else prepared
 
     def objective(self, problem: Problem, sample: Rows, folds: Folds | None = None) -> ChunksObjective:
         """Return the objective of a problem that a first look has found, with a sample of its rows."""
@@ -168,14 +172,24 @@ class Chunks(Pieces):
             yield function(piece, *more, *arguments)
 
 
-def _ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield the items; while the caller uses one, a thread gets the next one, but no further one."""
+def _ahead(items: Iterable[Item], readers: list[ThreadPoolExecutor]) -> Iterator[Item]:
+    """Yield the items; while the caller uses one, a thread gets the next one, but no further one.
+
+    The thread is one of `readers`, and given back at the end: to start one for each pass takes longer.
+    """
     rest = iter(items)
-    with ThreadPoolExecutor(1, "softmax_ext_reader") as reader:
-        waiting = reader.submit(next, rest, None)
+    try:
+        reader = readers.pop()  # atomic: no other pass gets this one
+    except IndexError:
+        reader = ThreadPoolExecutor(1, "softmax_ext_reader")
+    waiting = reader.submit(next, rest, None)
+    try:
         while (item := waiting.result()) is not None:
             waiting = reader.submit(next, rest, None)
             yield item
+    finally:
+        wait([waiting])
+        readers[:] = [reader]
 
 
 def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
@@ -597,7 +611,8 @@ class ChunksObjective(PiecesObjective):
     def _take(self, chunks: Chunks, problem: Problem, sample: Rows) -> None:
         """Set the attributes from what a first look has found."""
         super().__init__(problem, problem.encoded(sample))
-        self.chunks, self.classes = chunks, problem.classes
+        self.chunks, self.classes, self.finite = chunks, problem.classes, False
+        self._rooms: list[npt.NDArray[np.intp]] = []  # memory for a chunk's labels, kept since new pages take longer
 
     @classmethod
     def of(cls, chunks: Chunks, problem: Problem, sample: Rows) -> ChunksObjective:
@@ -606,18 +621,34 @@ class ChunksObjective(PiecesObjective):
         self._take(chunks, problem, sample)
         return self
 
+    def _check_finite(self) -> None:
+        deque(self.chunks.pieces(finite_piece), maxlen=0)
+
+    def _part(self, piece: Rows) -> tuple[int, SoftmaxObjective | None, npt.NDArray[np.intp]]:
+        """Return the rows of a chunk, its term of the sum unless it has no weight, and the memory of its labels."""
+        encoded, n = self.problem.encoded(piece), len(piece)
+        if not weighs(encoded):
+            finite_piece(piece)
+            return n, None, np.empty(0, np.intp)
+        try:
+            room = self._rooms.pop()  # atomic: no other thread gets this one
+        except IndexError:
+            room = np.empty(n, np.intp)
+        room = room if len(room) >= n else np.empty(n, np.intp)
+        return n, self.problem.objective(encoded, room=room), room
+
     def _partials(self, asks: Sequence[Ask]) -> Iterator[tuple[Node, Sums]]:
         """Yield the leaves of the chunks that have rows, in their order."""
         seen = number = 0
-        for piece in self.chunks.pieces(self.problem.encoded):
-            if not len(piece):
+        for n, part, room in self.chunks.pieces(self._part):
+            if not n:
                 continue
-            places = None if self.folds is None else self.folds.places(seen, len(piece))
             found: Sums = [None] * len(asks)
-            if weighs(piece):
-                found = answers(self.problem.objective(piece), places, asks)
+            if part is not None:
+                found = answers(part, None if self.folds is None else self.folds.places(seen, n), asks)
+                self._rooms[1:] = [room]  # one is of the next chunk
             yield (0, number), found
-            seen, number = seen + len(piece), number + 1
+            seen, number = seen + n, number + 1
         if seen != self.problem.rows:
             raise ValueError(
                 f"the chunks had {self.problem.rows} rows at first and {seen} now: each pass must yield the same, from "

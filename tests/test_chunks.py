@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softmax_ext import SoftmaxObjective, chunks, optim, softmax
+from softmax_ext._inputs import validation
 from softmax_ext._inputs.rows import Rows
+from softmax_ext._inputs.validation import check_labels
+from softmax_ext._objective.binomial import BinomialObjective
 from softmax_ext._objective.penalty import Penalty
 from softmax_ext._objective.pieces import POOL, Sample, merged, survey
 
@@ -607,6 +610,34 @@ def test_chunks_damaged_in_the_middle_of_a_fit_are_named(fault, request, tmp_pat
     np.testing.assert_allclose(kept, curve[-1], rtol=1e-8)
     model.set_params(callback=None, warm_start=True).fit(cut(X, y))
     assert_same_fit(model, tight().fit(X, y), X)
+
+
+def test_two_classes_take_their_first_hessians_from_the_sample(monkeypatch):
+    """As in memory: a pass for a Hessian would take three times that of an evaluation."""
+    X, y = problem(N=40000, D=30, K=2)
+    X /= X.std(axis=0)
+    rows, whole_hessian = [], BinomialObjective._whole_hessian
+    monkeypatch.setattr(
+        BinomialObjective, "_whole_hessian", lambda self, w: rows.append(self.N) or whole_hessian(self, w)
+    )
+    model = LogisticRegression().fit(cut(X, y, rows=10000))
+    assert model.convergence_report_.startswith("Newton's method: ") and 4096 <= rows[0] <= 8192
+    monkeypatch.undo()
+    np.testing.assert_allclose(model.coef_, LogisticRegression().fit(X, y).coef_, atol=1e-3)
+
+
+def test_labels_of_a_chunk_are_checked_wherever_they_are_wrong():
+    """Some are checked at a time, which changes neither the error nor what is checked."""
+    n = 2 * validation.TOGETHER + 3
+    for dtype in (np.int64, np.uint8, np.int16):
+        y, room = (np.arange(n) % 3).astype(dtype), np.full(n + 5, -7)
+        np.testing.assert_array_equal(check_labels(y, n, 3, room), y)
+        assert np.shares_memory(check_labels(y, n, 3, room), room) and (room[n:] == -7).all()
+        for i in (0, validation.TOGETHER - 1, validation.TOGETHER, n - 1):
+            wrong = y.copy()
+            wrong[i] = 3 if dtype == np.uint8 else -1
+            with pytest.raises(ValueError, match=rf"y\[{i}\] = {wrong[i]} is out of range"):
+                check_labels(wrong, n, 3, room)
 
 
 def test_chunks_that_differ_are_named():

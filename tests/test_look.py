@@ -4,13 +4,15 @@ import os
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from softmax_ext import chunks
 from softmax_ext._chunks.look import Look
+from softmax_ext._objective import pieces
 
 pytest.importorskip("sklearn", "1.6")
 
-from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 
 pytestmark = pytest.mark.thread_unsafe(reason="two threads would write the same files")
 
@@ -161,6 +163,68 @@ def test_what_is_not_finite_is_not_kept(tmp_path, looks):
         with pytest.raises(ValueError, match=r"X.npy, rows 404 to 504: Input X contains NaN"):
             fit(data)
     assert len(looks) == 2 and not (tmp_path / "look.npz").exists()
+
+
+def test_a_kept_look_lets_nothing_pass_that_is_not_finite(tmp_path, looks, monkeypatch):
+    """Rows that are not in the sample are looked through by the first pass, which comes in each fit."""
+    monkeypatch.setattr(pieces, "POOL", 50)
+    bad = X.copy()
+    bad[501, 2] = np.nan
+    data = npy(tmp_path, bad, Y)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"X.npy, rows 404 to 504: Input X contains NaN"):
+            fit(data)
+    assert len(looks) == 1
+
+
+WAYS = {
+    "lbfgs": lambda data: LogisticRegression().fit(data),
+    "l1": lambda data: LogisticRegression(solver="saga", l1_ratio=1.0).fit(data),
+    "standardised": lambda data: LogisticRegression(standardize=True).fit(data),
+    "mini-batches": lambda data: LogisticRegression(solver="adam").fit(data),
+    "path": lambda data: logistic_regression_path(data, Cs=2),
+    "folds": lambda data: LogisticRegressionCV(
+        Cs=2, l1_ratios=(0,), scoring="accuracy", use_legacy_attributes=False
+    ).fit(data),
+    "inference": lambda data: LogisticRegression(C=np.inf).inference(data),
+    "objective": lambda data: (lambda f: f.value(np.ones(f.size)))(chunks.ChunksObjective(data)),
+}
+
+
+@pytest.mark.pairs
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("entry", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("storage", ["float64", "float16", "csr"])
+@pytest.mark.parametrize("weight", [None, "one", "row of 0", "chunk of 0"])
+@pytest.mark.parametrize("sampled", [True, False])
+def test_the_first_look_or_pass_finds_what_is_not_finite(way, entry, K, storage, weight, sampled, monkeypatch):
+    if not sampled:
+        monkeypatch.setattr(pieces, "POOL", 50)
+    X, y = problem(K=K)
+    X[501, 2] = entry
+    s = None if weight is None else np.ones(len(y))
+    if weight in ("row of 0", "chunk of 0"):
+        s[slice(500, 502) if weight == "row of 0" else slice(400, 600)] = 0
+    X = scipy.sparse.csr_array(X) if storage == "csr" else X.astype(storage)
+    data = chunks.from_iterable(
+        lambda: ((X[i : i + 200], y[i : i + 200], None if s is None else s[i : i + 200]) for i in range(0, 997, 200))
+    )
+    with pytest.raises(ValueError, match="chunk 2 of the iterable: Input X contains NaN or infinity"):
+        WAYS[way](data)
+
+
+def test_a_pass_that_overflows_looks_once_through_finite_data():
+    X, y = problem()
+    reads = []
+    data = chunks.from_iterable(lambda: reads.append(1) or [(X, y)])
+    objective = chunks.ChunksObjective(data)
+    far = np.full(objective.size, 1e308)
+    far[::2] *= -1
+    for more in (2, 1):
+        before = len(reads)
+        assert not np.isfinite(objective.value(far)) and len(reads) == before + more
 
 
 def test_data_that_change_while_they_are_read_are_not_kept(tmp_path, monkeypatch):

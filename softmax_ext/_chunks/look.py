@@ -14,7 +14,7 @@ import scipy.sparse
 
 from .._data.files import load, save
 from .._inputs.rows import Rows
-from .._objective.pieces import Sample, Survey, merged, survey
+from .._objective.pieces import Sample, Survey, finite_piece, is_finite, merged, survey
 
 Array = npt.NDArray[Any]
 
@@ -33,11 +33,16 @@ class Look(NamedTuple):
 
     @classmethod
     def at(cls, pieces: Iterable[Rows]) -> Look:
-        """Return what one pass over all pieces finds; raise ValueError if they cannot be fitted."""
+        """Return what one pass over all pieces finds; raise ValueError if they cannot be fitted.
+
+        Only the sample is looked through for NaN and infinity: to read all of X would take longer than all else, and
+        the first evaluation finds them.
+        """
         sample, found = Sample(), []
         for piece in pieces:
-            found.append(survey(piece))
-            sample.add(piece)
+            found.append(survey(piece, finite=False))
+            if not is_finite(sample.add(piece)):
+                finite_piece(piece)
         whole = merged(found)
         if not sample.pieces:
             raise ValueError(f"Sample weights must contain at least one non-zero number: they sum to {whole.total()}")

@@ -21,6 +21,9 @@ from .weights import check_weights
 
 Array = npt.NDArray[Any]
 
+# Labels that are copied to memory of the caller's are checked so many at a time, while they are in the cache.
+TOGETHER = 2**15
+
 
 class Inputs(NamedTuple):
     """The checked arguments of `loss_grad`; exactly one of y and Y is not None."""
@@ -159,21 +162,36 @@ def check_parameters(
     return contiguous(W, dtype), b
 
 
-def check_labels(y: Array, N: int, K: int) -> npt.NDArray[np.intp]:
-    """Return a checked copy of the labels as intp, since another thread may write to the caller's array later."""
+def check_labels(y: Array, N: int, K: int, room: npt.NDArray[np.intp] | None = None) -> npt.NDArray[np.intp]:
+    """Return a checked copy of the labels as intp, since another thread may write to the caller's array later.
+
+    The copy is in `room` if this is given: an array of at least N numbers.
+    """
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise _wrong_labels(y)
     if y.shape[0] != N:
         raise ValueError(f"y has {y.shape[0]} labels, but X has {N} samples")
-    labels = y.astype(I8, "C")
+    if room is None or INDEX is not I8:
+        labels = y.astype(I8, "C")
+        _check_range(labels, y, 0, K)
+        return labels if INDEX is I8 else labels.astype(INDEX)
+    labels = room[:N]
+    for start in range(0, N, TOGETHER):
+        part = labels[start : start + TOGETHER]
+        np.copyto(part, y[start : start + TOGETHER], casting="unsafe")
+        _check_range(part, y, start, K)
+    return labels
+
+
+def _check_range(labels: npt.NDArray[np.int64], y: Array, start: int, K: int) -> None:
+    """Raise ValueError unless these labels are in 0..K-1: those of y from `start` on, as int64."""
     # As unsigned numbers negative labels are huge, so one comparison finds them too. Labels of uint64 beyond the range
     # of int64 have become negative. `argmax` is faster than `max` on short arrays; see "Around a small call" in
     # docs/notes.md.
     unsigned = labels.view(U8)
     if unsigned.item(unsigned.argmax()) >= K:
-        i = int((unsigned >= K).argmax())
+        i = start + int((unsigned >= K).argmax())
         raise ValueError(f"y[{i}] = {y[i]} is out of range: labels must be in 0..{K - 1}, the rows of W")
-    return labels if INDEX is I8 else labels.astype(INDEX)
 
 
 def _wrong_labels(y: Array) -> Exception:

@@ -123,15 +123,16 @@ class BinomialObjective(SoftmaxObjective):
         H = None if centre is None else self._centred_hessian(centre, self._curving, w)
         return super()._whole_hessian(w) if H is None else H
 
-    def thinned(self) -> Self | None:
+    def thinned(self, N: int | None = None) -> Self | None:
         """Return the objective of fewer samples, whose Hessian may replace this one's; None if that saves little.
 
         Only its Hessian is used. The results of a fit do not depend on it, since the gradient of all samples decides
-        where a fit ends.
+        where a fit ends. `N` is the number of all samples if these are drawn from them.
         """
-        step = self.N // max(THIN_ROWS * self.size, THIN_LEAST)
-        if step < 4 or self.N * self.size**2 < THIN_WORK:
+        enough, N = max(THIN_ROWS * self.size, THIN_LEAST), self.N if N is None else N
+        if self.N < enough or N < 4 * enough or N * self.size**2 < THIN_WORK:
             return None
+        step = self.N // enough
         some = self._rows[::step]
         some.s = None if some.s is None else some.s.copy()
         if not some.total > 0:
@@ -151,8 +152,14 @@ class BinomialObjective(SoftmaxObjective):
 
 
 def objective_of(
-    rows: Rows, parameters: Parameters, penalty: Penalty, *, m: float | None = None, n_threads: int | None = None
+    rows: Rows,
+    parameters: Parameters,
+    penalty: Penalty,
+    *,
+    m: float | None = None,
+    n_threads: int | None = None,
+    room: npt.NDArray[np.intp] | None = None,
 ) -> SoftmaxObjective:
     """Return the objective of rows with complete weights, of the class that the layout of the parameters needs."""
     kind = BinomialObjective if parameters.binary else SoftmaxObjective
-    return kind.of_rows(rows, parameters, penalty, m=m, n_threads=n_threads)
+    return kind.of_rows(rows, parameters, penalty, m=m, n_threads=n_threads, room=room)

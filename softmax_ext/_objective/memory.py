@@ -185,12 +185,16 @@ class SoftmaxObjective(SquaredScores):
         *,
         m: float | None = None,
         n_threads: int | None = None,
+        room: npt.NDArray[np.intp] | None = None,
     ) -> Self:
-        """Return the objective of rows with complete weights; `parameters` must have the layout of this class."""
+        """Return the objective of rows with complete weights; `parameters` must have the layout of this class.
+
+        If `room` is given, labels are copied there where possible; see `check_labels`.
+        """
         total = rows.total
         if rows.in_place and 0 < total < np.inf:  # what these need of the checks; an objective has labels of its own
             found = cls.__new__(cls)
-            labels = check_labels(rows.targets, len(rows), parameters.K)
+            labels = check_labels(rows.targets, len(rows), parameters.K, room)
             found._begin(replace(rows, y=labels), total, parameters, penalty, m, n_threads)
             return found
         return cls(

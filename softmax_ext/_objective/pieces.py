@@ -19,7 +19,7 @@ from .._inputs.csr import check_stored, rows_of
 from .._inputs.dtypes import COMPUTES_IN, is_real, native, read_as
 from .._inputs.labels import numbered
 from .._inputs.rows import Rows
-from .binomial import objective_of
+from .binomial import BinomialObjective, objective_of
 from .fisher import POOL, Easing, Fisher
 from .folds import Ask, Folds
 from .memory import SoftmaxObjective
@@ -163,18 +163,17 @@ class Survey(NamedTuple):
         return float(self.weights.sum() if class_weights is None else class_weights @ self.weights)
 
 
-def survey(piece: Rows) -> Survey:
-    """Return the survey of one piece; raise ValueError if it has no targets, or an entry is not finite."""
+def survey(piece: Rows, *, finite: bool = True) -> Survey:
+    """Return the survey of one piece; raise ValueError if it has no targets, or an entry is not finite.
+
+    `finite` tells whether to look for NaN and infinity in X. If not, who passes over X has to do so.
+    """
     if piece.y is None and piece.Y is None:
         raise ValueError(f"{piece.where}: there are no targets, which a fit needs: name them where the chunks are made")
     X, y, Y, s, where = piece.X, piece.y, piece.Y, piece.s, piece.where
     n, D = X.shape
-    values = X.data if scipy.sparse.issparse(X) else X
-    with np.errstate(all="ignore"):
-        # The sum is faster to check than all entries, but may overflow although all are finite.
-        fine = bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
-    if not fine:
-        raise ValueError(f"{where}: Input X contains NaN or infinity, which a fit cannot use: fill or drop those rows")
+    if finite:
+        finite_piece(piece)
     if s is not None and not ((s >= 0) & (s < np.inf)).all():
         raise ValueError(f"{where}: sample_weight must be finite and not negative")
     offsets = 0 if piece.offset is None else piece.offset.shape[1]
@@ -191,6 +190,23 @@ def survey(piece: Rows) -> Survey:
         np.bincount(index, by, len(labels)).astype(np.float64) for by in (s, None if s is None else s > 0)
     )
     return Survey(n, D, X.dtype, labels, weights, counts, where, offsets)
+
+
+def is_finite(piece: Rows) -> bool:
+    """Return whether all entries of X are finite."""
+    values = piece.X.data if scipy.sparse.issparse(piece.X) else piece.X
+    with np.errstate(all="ignore"):
+        # The sum is faster to check than all entries, but may overflow although all are finite.
+        return values.dtype.kind in "iub" or bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
+
+
+def finite_piece(piece: Rows) -> Rows:
+    """Return the piece; raise ValueError if X has an entry that is not finite."""
+    if not is_finite(piece):
+        raise ValueError(
+            f"{piece.where}: Input X contains NaN or infinity, which a fit cannot use: fill or drop those rows"
+        )
+    return piece
 
 
 def merged(surveys: Iterable[Survey]) -> Survey:
@@ -271,9 +287,18 @@ class Problem(NamedTuple):
         return replace(piece, X=X, y=y, s=s).smoothed(len(self.classes), self.smoothing)
 
     def objective(
-        self, piece: Rows, *, m: float | None = None, penalty: Penalty | None = None, n_threads: int | None = None
+        self,
+        piece: Rows,
+        *,
+        m: float | None = None,
+        penalty: Penalty | None = None,
+        n_threads: int | None = None,
+        room: npt.NDArray[np.intp] | None = None,
     ) -> SoftmaxObjective:
-        """Return the objective of an encoded piece, which is a term of the whole sum; without a penalty by default."""
+        """Return the objective of an encoded piece, which is a term of the whole sum; without a penalty by default.
+
+        Labels are copied to `room` if it is given; then the objective is of use until others are copied there.
+        """
         try:
             return objective_of(
                 piece,
@@ -281,6 +306,7 @@ class Problem(NamedTuple):
                 Penalty() if penalty is None else penalty,
                 n_threads=self.n_threads if n_threads is None else n_threads,
                 m=self.m if m is None else m,
+                room=room,
             )
         except (ValueError, TypeError) as error:
             raise type(error)(f"{piece.where}: {error}") from error
@@ -334,6 +360,7 @@ class PiecesObjective:
         self.fold: int | None = None  # the fold whose rows the sums are over; None for all
         self.weights_of_folds: Sequence[float] = ()  # Σ s that each fold trains with
         self.ask_beside: Callable[[Ask], Vector] | None = None
+        self.finite = True  # whether it is known that X has neither NaN nor infinity
 
     def bare(self) -> Self:
         """Return the same objective without its penalty."""
@@ -395,12 +422,23 @@ class PiecesObjective:
         """
         raise NotImplementedError
 
+    def _check_finite(self) -> None:
+        """Raise ValueError if X has an entry that is not finite."""
+        raise NotImplementedError
+
     def together(self, asks: Sequence[Ask]) -> list[Vector]:
-        """Return the sums that are asked for, by one pass. Of a value and a gradient, the value is the last entry."""
+        """Return the sums that are asked for, by one pass. Of a value and a gradient, the value is the last entry.
+
+        If X has NaN or infinity, so have the sums, whatever the coefficients. So only sums that are not finite lead to
+        a pass that looks for such entries.
+        """
         held: dict[Node, Sums] = {}
         for node, sums in self._partials(asks):
             place(held, node, sums, added_in_place, MANY, height(MANY))
         found = total(held) or [None] * len(asks)
+        if not self.finite and not all(sums is None or np.isfinite(sums).all() for sums in found):
+            self._check_finite()
+            self.finite = True
         return [np.zeros(ask.entries) if sums is None else sums for ask, sums in zip(asks, found, strict=True)]
 
     def _passed(self, method: str, entries: int, *vectors: Vector) -> Vector:
@@ -503,6 +541,10 @@ class PiecesObjective:
         """Return about how many operations each sample takes in `hessian_among`."""
         return self.sample.operations_among(kept)
 
+    def thinned(self) -> SoftmaxObjective | None:
+        """Return the objective of rows of the sample, whose Hessian may replace this one's, as in memory; else None."""
+        return self.sample.thinned(self.N) if isinstance(self.sample, BinomialObjective) else None
+
     def among(self, *arguments: Any) -> Vector:
         """Return the Hessian by other parameters, from the sample in memory; see `SoftmaxObjective.among`."""
         return self.sample.among(*arguments)
@@ -522,15 +564,17 @@ class Sample:
         self.stride, self.seen = 1, 0
         self.pieces: list[tuple[int, Rows]] = []  # for each piece: its first row's number among all, and rows of it
 
-    def add(self, piece: Rows) -> None:
-        """Add some rows of the next piece."""
-        seen, most = self.seen + len(piece.weighing()), most_of_a_sample(piece.D, piece.X.dtype)
+    def add(self, piece: Rows) -> Rows:
+        """Add some rows of the next piece, and return them."""
+        counted = len(piece) if piece.s is None else int(np.count_nonzero(piece.s))
+        seen, most = self.seen + counted, most_of_a_sample(piece.D, piece.X.dtype)
         while -(-seen // self.stride) > most:  # rows are left out before new ones are copied, to save memory
             self._thin()
         some = every(piece, self.seen, self.stride)
         if len(some):
             self.pieces.append((self.seen + -self.seen % self.stride, some))
         self.seen = seen
+        return some
 
     def _thin(self) -> None:
         """Leave out every second row."""
@@ -557,6 +601,7 @@ def every(piece: Rows, first: int, stride: int) -> Rows:
 
     Rows with weight are numbered over all pieces, and the first one of this piece has the number `first`.
     """
-    some = piece[piece.weighing()[-first % stride :: stride]]
+    start = -first % stride
+    some = piece[np.arange(start, len(piece), stride) if piece.s is None else np.flatnonzero(piece.s)[start::stride]]
     some.where = "a sample of the rows"
     return some

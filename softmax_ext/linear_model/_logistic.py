@@ -48,7 +48,7 @@ from .._inputs.rows import Rows
 from .._objective.binomial import objective_of
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
-from .._objective.pieces import Pieces, PiecesObjective, Problem, Survey
+from .._objective.pieces import Pieces, PiecesObjective, Problem, Survey, finite_piece
 from .._optim.descent import Solution
 from .._optim.duality import gap_of
 from .._optim.solvers import minimize
@@ -643,7 +643,11 @@ class LogisticRegression(
         if pieces.names is not None:
             self.feature_names_in_ = np.array(pieces.names, object)
         if self.solver in RULES and isinstance(pieces, Chunks):
-            return self._fit_batches(lambda: pieces.pieces(problem.encoded), problem, problem.encoded(sample))
+
+            def prepared(piece: Rows) -> Rows:
+                return problem.encoded(finite_piece(piece))
+
+            return self._fit_batches(lambda: pieces.pieces(prepared), problem, problem.encoded(sample))
         return self._minimise_pieces(pieces, pieces.objective(problem, sample))
 
     def _pieces_problem(self, found: Survey, asked: Strength) -> Problem:
