@@ -28,8 +28,12 @@ from softmax_ext._chunks import cluster as cluster_module  # noqa: E402
 from softmax_ext._chunks import partitions  # noqa: E402
 from softmax_ext._chunks.cluster import Partitions  # noqa: E402
 from softmax_ext._core import threads as _threads  # noqa: E402
+from softmax_ext._fit import held_out  # noqa: E402
+from softmax_ext._fit.scaling import moments  # noqa: E402
+from softmax_ext._objective.folds import totals  # noqa: E402
 from softmax_ext._objective.penalty import Penalty  # noqa: E402
-from softmax_ext._objective.pieces import checked, survey  # noqa: E402
+from softmax_ext._objective.pieces import checked, every, survey  # noqa: E402
+from softmax_ext._objective.tree import added  # noqa: E402
 from softmax_ext.dask import DaskObjective, LogisticRegression  # noqa: E402
 
 pytestmark = pytest.mark.thread_unsafe(reason="Dask has one default client in a process")
@@ -525,6 +529,118 @@ def test_a_worker_is_killed_in_the_middle_of_a_fit():
         assert len(killed) == 2 and not set(killed) & set(worker_processes(client))
     assert model.coef_.tobytes() == want.coef_.tobytes()
     assert model.loss_curve_.tobytes() == want.loss_curve_.tobytes()
+
+
+@pytest.fixture(scope="module")
+def mortal():
+    """Yield a cluster of two processes, for tests that kill one: a nanny replaces it."""
+    with dask.config.set({"distributed.scheduler.allowed-failures": 10}), cluster(2, 1, True) as client:
+        yield client
+
+
+def applies(function):
+    return lambda task, arguments: task is partitions.apply and arguments[0] is function
+
+
+def asks(tell):
+    return lambda task, arguments: task is partitions.evaluate and any(tell(ask) for ask, _ in arguments[0])
+
+
+LBFGS, CHOICE = {"solver": "lbfgs", "max_iter": 8, "tol": 1e-3}, {"Cs": [0.1, 1], "l1_ratios": (0,), "max_iter": 8}
+# What is asked of a cluster, and how a task of this stage is known.
+STAGES = {
+    "check": (LBFGS, lambda task, _: task is checked),
+    "first look": (LBFGS, lambda task, _: task is survey),
+    "sample": (LBFGS, lambda task, _: task is every),
+    "encoding": (LBFGS, lambda task, _: task is partitions.part_of),
+    "moments": ({**LBFGS, "standardize": True}, applies(moments)),
+    "evaluation": (LBFGS, asks(lambda ask: ask.method == "value_and_grad")),
+    "scattered evaluation": (LBFGS, asks(lambda ask: ask.method == "value_and_grad")),
+    "subtree": (LBFGS, lambda task, _: task is partitions.pick),
+    "addition": (LBFGS, lambda task, _: task is added),
+    "Hessian product": ({**LBFGS, "solver": "newton-cg"}, asks(lambda ask: ask.method == "hessp")),
+    "weights of folds": (CHOICE, applies(totals)),
+    "evaluation of folds": (CHOICE, asks(lambda ask: ask.fold == 1)),
+    "scores of folds": (CHOICE, applies(held_out.sums)),
+    "information": ("inference", asks(lambda ask: ask.method == "hessian")),
+    "sandwich": ("inference", asks(lambda ask: ask.method == "squared_scores")),
+}
+QUICK = {"first look", "evaluation", "Hessian product", "evaluation of folds"}
+
+
+def asked_of(client, what, X, y):
+    """Return the bytes of what a cluster computes."""
+    sizes = (150, 50, 200, 100, 300)
+    data = split(X, sizes), split(y, sizes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bits do not ask whether fits have converged
+        if what == "inference":
+            found = LogisticRegression(C=np.inf, client=client).inference(*data, cov_type="HC0")
+            return found.covariance.tobytes() + found.params.tobytes()
+        if "Cs" in what:
+            model = choice(**what, client=client, standardize=False).fit(*data)
+            return model.coef_.tobytes() + model.coefs_paths_.tobytes() + model.scores_.tobytes()
+        model = LogisticRegression(client=client, **what).fit(*data)
+        return model.coef_.tobytes() + model.loss_curve_.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("stage", "later"),
+    [
+        pytest.param(stage, later, marks=[] if stage in QUICK and not later else pytest.mark.slow)
+        for stage in STAGES
+        for later in (False, True)
+    ],
+)
+def test_a_worker_is_killed_at_every_stage(stage, later, mortal, tmp_path, monkeypatch):
+    """It ends itself by SIGKILL while it computes a task of this stage, or a moment after; no bit changes."""
+    (what, is_of_stage), marker, submit, to_map = STAGES[stage], str(tmp_path / "killed"), mortal.submit, mortal.map
+    X, y = problem(N=800, D=20)
+    X /= X.std(axis=0)
+    if stage == "scattered evaluation":
+        monkeypatch.setattr(cluster_module, "SCATTERED", 0)
+    want = asked_of(mortal, what, X, y)
+
+    def deadly(function):
+        def first_kills(*arguments):
+            import os
+            import signal
+            import threading
+
+            def kill():
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            try:
+                os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return function(*arguments)
+            if later:
+                threading.Timer(0.02, kill).start()
+                return function(*arguments)
+            return kill()
+
+        return first_kills
+
+    monkeypatch.setattr(
+        mortal,
+        "submit",
+        lambda task, *rest, **more: submit(deadly(task) if is_of_stage(task, rest) else task, *rest, **more),
+    )
+    monkeypatch.setattr(
+        mortal,
+        "map",
+        lambda task, *rest, **more: to_map(deadly(task) if is_of_stage(task, rest) else task, *rest, **more),
+    )
+    before = worker_processes(mortal)
+    found = asked_of(mortal, what, X, y)
+    monkeypatch.undo()
+    mortal.wait_for_workers(2, timeout=120)
+    assert os.path.exists(marker)
+    assert found == want
+    deadline = time.monotonic() + 60  # a worker that was to be killed later is, before the next test
+    while set(worker_processes(mortal)) == set(before) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert set(worker_processes(mortal)) != set(before)
 
 
 def test_the_only_worker_is_lost_between_two_looks_at_the_cluster(monkeypatch):
