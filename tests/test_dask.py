@@ -595,7 +595,7 @@ def asked_of(client, what, X, y):
 def test_a_worker_is_killed_at_every_stage(stage, later, mortal, tmp_path, monkeypatch):
     """It ends itself by SIGKILL while it computes a task of this stage, or a moment after; no bit changes."""
     (what, is_of_stage), marker, submit, to_map = STAGES[stage], str(tmp_path / "killed"), mortal.submit, mortal.map
-    X, y = problem(N=800, D=20)
+    X, y = problem(N=800, D=50)
     X /= X.std(axis=0)
     if stage == "scattered evaluation":
         monkeypatch.setattr(cluster_module, "SCATTERED", 0)
