@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from .._inputs.dtypes import TINY
 from . import dispatch
+from .vectors import steady
 
 Vector = npt.NDArray[np.float64]
 
@@ -30,30 +34,25 @@ class Factor:
     """
 
     def __init__(self, H: Vector, share: float = 0.0, *, classes: int = 0, D: int = 0, intercept: bool = False) -> None:
-        from scipy.linalg.lapack import dpotrf  # not at the top, since it takes as long to import as NumPy
-
         if dispatch.kernels is None:
             self.scale, A = _scaled(H, share, classes, D, intercept)
         else:
             self.scale, A = np.empty(len(H)), np.empty(H.shape)
-            given = np.require(H, np.float64, ["C", "A"])
-            dispatch.kernels.hessian_scale(given, self.scale, A, classes, D, intercept, share)
+            dispatch.kernels.hessian_scale(steady(H), self.scale, A, classes, D, intercept, share)
         ridge, self.failed = 1e-13, 1  # what is added to the diagonal, and grows until A is positive definite
         while self.failed and ridge < 1:
             A.reshape(-1)[:: len(A) + 1] += ridge
             # Not scipy.linalg.cho_factor, which is slower for small matrices; see "LAPACK without SciPy's wrappers" in
             # docs/notes.md.
-            self.L, self.failed = dpotrf(A, lower=True)
+            self.L, self.failed = _lapack().dpotrf(A, lower=True)
             ridge *= 100
 
     @property
     def reciprocal_condition(self) -> float:
         """An estimate of the scaled matrix's reciprocal condition number; 0 if it is not positive definite."""
-        from scipy.linalg.lapack import dpocon
-
         if self.failed or not len(self.L):
             return float(not self.failed)
-        rcond, _ = dpocon(self.L, 1.0, uplo="L")
+        rcond, _ = _lapack().dpocon(self.L, 1.0, uplo="L")
         return float(rcond)
 
     @property
@@ -63,12 +62,18 @@ class Factor:
 
     def solve(self, v: Vector) -> Vector:
         """Return H^-1 v; or a copy of v if H could not be factored, as with a NaN in it."""
-        from scipy.linalg.lapack import dpotrs
-
         if self.failed:
             return v.copy()
-        x, _ = dpotrs(self.L, v * self.scale, lower=True)
+        x, _ = _lapack().dpotrs(self.L, v * self.scale, lower=True)
         return np.asarray(x * self.scale)
+
+
+@lru_cache(maxsize=1)
+def _lapack() -> Any:
+    """Return SciPy's LAPACK, which is not imported at the top, since that takes as long as to import NumPy."""
+    from scipy.linalg import lapack
+
+    return lapack
 
 
 def _scaled(H: Vector, share: float, classes: int, D: int, intercept: bool) -> tuple[Vector, Vector]:
