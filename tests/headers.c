@@ -218,13 +218,18 @@ static void N(check)(ptrdiff_t n, ptrdiff_t D, ptrdiff_t K)
     const ptrdiff_t whole_D = N(vectors)(D) * (ptrdiff_t)N(lanes);
     double *tall = room(K * wide * 8);
     number *tall_sums = room(K * D * sizeof *tall_sums), *columns = room((n * K + 64) * sizeof *columns);
+    number *samples = room(n * whole_D * sizeof *samples);
+    const ptrdiff_t panels = parts_of(N(vectors)(D), MAX_V), middle = panels / 2;
+    N(pack_samples)(T, D, wide, n, 0, n / 2, samples);
+    N(pack_samples)(T, D, wide, n, n / 2, n, samples);
     memset(tall, 0, (size_t)(K * wide) * 8);
     for (ptrdiff_t k = 0, some; k < K; k += some) {
         some = smaller(K - k, TALL_MOST);
         N(pack_columns)(R + k, n, some, ldz, columns);
-        N(outer_tall)(columns, some, 0, T, whole_D, wide, n, tall + k * wide, wide, whole_D, ADD_DOUBLE);
+        N(outer_tall)(columns, some, 0, samples, D, n, 0, middle, tall + k * wide, wide, whole_D, ADD_DOUBLE);
+        N(outer_tall)(columns, some, 0, samples, D, n, middle, panels, tall + k * wide, wide, whole_D, ADD_DOUBLE);
         for (int out = STORE; out <= ADD; out++)
-            N(outer_tall)(R + k, some, ldz, T, whole_D, wide, n, tall_sums + k * D, D, D, out);
+            N(outer_tall)(R + k, some, ldz, samples, D, n, 0, panels, tall_sums + k * D, D, D, out);
     }
     for (ptrdiff_t k = 0; k < K; k++) {
         double sum = 0, size = 0;
@@ -241,7 +246,7 @@ static void N(check)(ptrdiff_t n, ptrdiff_t D, ptrdiff_t K)
         for (ptrdiff_t i = 0; i < n; i++) sum += (double)R[i * ldz + k], size += fabs((double)R[i * ldz + k]);
         compare("sums of columns", k, 0, db[k], sum, EPS * (double)(n + 2) * size);
     }
-    void *all[] = {X, W, T, packed, bias, Z, S, R, Y, t, scores, posterior, s, base, y, dW, db, tall, tall_sums, columns};
+    void *all[] = {X, W, T, packed, bias, Z, S, R, Y, t, scores, posterior, s, base, y, dW, db, tall, tall_sums, columns, samples};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 

@@ -43,9 +43,9 @@ STRIPS, STRIP_ROWS = 4, 512
 SUMS_BYTES = 12 * MiB
 # An owned gradient is summed in double if it then takes no more bytes than this, else in the dtype of the computation.
 DOUBLES_BYTES = 16 * MiB
-# The most bytes of a tile's scores where classes have owners: 320 rows of 32000 floats. Each tile reads W and reads
-# and writes dW, so tiles are few and large.
-TILE_BYTES = 40 * MiB
+# The most bytes of a tile where classes have owners: its scores, its samples twice, and the sums in double. Each tile
+# reads W and reads and writes dW, so tiles are few and large.
+TILE_BYTES = 56 * MiB
 # The fewest samples in a slice of a pass over two classes. They may be few, since a slice's sums are one row of
 # coefficients.
 ROW_SLICE = 32
@@ -125,15 +125,16 @@ def plan(
         # half of the cache; see "Parts and tiles of owned classes" in docs/notes.md.
         classes = L * max(1, min(cache // 2 // (D * L * itemsize), _ceil(K, 16 * L)))
         # A tile's samples and scores take some 3 MiB. But each tile reads W, and reads and writes dW, so a tile has at
-        # least 320 samples; the same note has the times.
-        tile = min(1024, max(320, 3 * MiB // (itemsize * (D + K))))
+        # least 448 samples; the same note has the times.
+        tile = min(1024, max(448, 3 * MiB // (itemsize * (D + K))))
+        doubles = K * D * 8 <= DOUBLES_BYTES
+        room = TILE_BYTES - 8 * K * (1 + (_ceil(D, L) * L if doubles else 0))
         tile = max(
             rows,
-            min(tile, TILE_BYTES // (K * itemsize * (1 + second)), CONVERTED_BYTES // (D * itemsize)) // rows * rows,
+            min(tile, room // (itemsize * (K * (1 + second) + 2 * D)), CONVERTED_BYTES // (2 * D * itemsize)),
         )
         tile = _ceil(_ceil(N, _ceil(N, tile)), L) * L  # so that the last tile is about as large as the others
-        doubles = K * D * 8 <= DOUBLES_BYTES
-        # One tile may take seconds (320 samples x 4096 features x 32000 classes), so Ctrl-C is then also looked for
+        # One tile may take seconds (448 samples x 4096 features x 32000 classes), so Ctrl-C is then also looked for
         # each time that this number of parts is done.
         parts = max(1, 2 * BLOCK_FLOPS * L // (tile * classes * flops // K))
         parts = parts if parts * classes < K else 0
@@ -375,10 +376,11 @@ def visits(way: Plan, N: int, row_bytes: int) -> Iterator[tuple[Visit, slice]]:
     of a block, so the bits of the result do not depend on how X is stored.
     """
     slices = cast("SlicedPlan", way).slices if way.cut == "slices" else 0
+    room = CONVERTED_BYTES if slices else CONVERTED_BYTES // 4  # the work space of the other cuts is larger
     for start in range(0, N, way.block):
         block = min(way.block, N - start)
         pieces = slices or _ceil(block, way.tile)
-        most = max(1, CONVERTED_BYTES // row_bytes) if row_bytes else block
+        most = max(1, room // row_bytes) if row_bytes else block
         a = end = 0
         while end < pieces:
             begin, stop = end, a + most

@@ -348,18 +348,33 @@ KERNEL void NAME(pack_columns)(const real *A, ptrdiff_t n, ptrdiff_t columns, pt
     }
 }
 
-/* C (M, N) += A^T B as `outer` does, over many samples and for few rows M.  A is as it lies, lda apart, or as pack_columns
- * leaves it where lda is 0.  B's rows have whole vectors.  The sums of a panel stay in a first cache until all samples are
- * in them: see "Residuals of owned classes are packed" in docs/notes.md. */
-KERNEL void NAME(outer_tall)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb, ptrdiff_t n,
-                             void *C, ptrdiff_t ldc, ptrdiff_t wanted, int out)
+/* Copies rows r to `end` of n rows of B (n, N), ldb apart, in the order in which `outer_tall` reads them: all rows of the
+ * first panel of columns, side by side, then those of the next.  B's rows have whole vectors. */
+KERNEL void NAME(pack_samples)(const real *B, ptrdiff_t N, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t r, ptrdiff_t end, real *packed)
+{
+    const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V);
+    for (; r < end; r++)
+        for (ptrdiff_t i = 0; i < panels; i++) {
+            const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
+            real *to = packed + (first * n + V * r) * L;
+            for (ptrdiff_t v = 0; v < V; v++) NAME(store)(to + v * L, NAME(load)(B + r * ldb + (first + v) * L));
+        }
+}
+
+/* C (M, N) += A^T B as `outer` does, over many samples and for few rows M, for B's panels `start` to `stop` as pack_samples
+ * leaves them.  A is as it lies, lda apart, or as pack_columns leaves it where lda is 0.  The sums of a panel stay in a
+ * first cache until all samples are in them: see "Residuals of owned classes are packed" in docs/notes.md. */
+KERNEL void NAME(outer_tall)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t n, ptrdiff_t start,
+                             ptrdiff_t stop, void *C, ptrdiff_t ldc, ptrdiff_t wanted, int out)
 {
     const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V), size = out == ADD_DOUBLE ? 8 : sizeof(real);
     const ptrdiff_t depths = parts_of(n, TALL), groups = parts_of(M, MAX_ROWS[MAX_V]);
     real sums[TALL_MOST * MAX_V * NAME(lanes)];
-    for (ptrdiff_t i = 0; i < panels; i++) {
+    for (ptrdiff_t i = start; i < stop; i++) {
         const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first, begin = first * L;
         const ptrdiff_t columns = smaller(V * L, wanted - begin);
+        const char *end = (const char *)(B + part(nv, panels, smaller(i + 2, stop)) * L * n); /* of the next panel */
+        const char *next = (const char *)(B + (first + V) * L * n);
         char *c = (char *)C + begin * size;
         for (ptrdiff_t q = 0; q < depths; q++) {
             const ptrdiff_t d = part(n, depths, q), depth = part(n, depths, q + 1) - d;
@@ -369,7 +384,9 @@ KERNEL void NAME(outer_tall)(const real *A, ptrdiff_t M, ptrdiff_t lda, const re
                     for (ptrdiff_t r = m; r < m + rows; r++)
                         for (ptrdiff_t at = 0; at < columns * size; at += 64) PREFETCH_TO_WRITE(c + r * ldc * size + at);
                 NAME(down)[V][rows](depth, lda ? A + d * lda + m : A + d * M + m * depth, 1, lda ? lda : rows,
-                                    B + d * ldb + begin, ldb, NULL, NULL, sums + m * V * L, V * L, q ? ADD : STORE);
+                                    B + (first * n + V * d) * L, V * L, next < end ? next : NULL, NULL, sums + m * V * L,
+                                    V * L, q ? ADD : STORE);
+                next += depth * sizeof(vec);
             }
         }
         for (ptrdiff_t m = 0; m < M; m++) {

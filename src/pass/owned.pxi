@@ -7,20 +7,23 @@ cdef enum:
 cdef class OwnedPlan(DensePlan):
     """All threads work on one tile; who takes a part of the classes owns its columns of Z and its rows of dW.
 
-    The threads share work space for a tile's buffer; each of them has its own for W of a part, packed, and then for the
-    residuals of some of its classes. There are sums for the losses of a tile's rows, GRANULE at a time, then for db,
-    then for dW if it is summed in double.
+    The threads share work space for a tile's buffer, with its samples once more in panels of features; each of them has
+    its own for W of a part, packed, and then for the residuals of some of its classes. There are sums for the losses of
+    a tile's rows, GRANULE at a time, then for db, then for dW if it is summed in double.
 
-    Many threads share out pieces of the parts: rows of the scores, features of the gradient.
+    Many threads share out pieces of the parts: rows of the scores, panels of the gradient.
     """
 
     cdef readonly Py_ssize_t classes    # how many a part has
     cdef readonly Py_ssize_t parts      # how many lie between two looks for Ctrl-C within a tile; 0 without such looks
+    cdef Py_ssize_t panels              # where in the tile's buffer the panels begin
 
     def __init__(self, *, Py_ssize_t classes, Py_ssize_t parts, bint doubles, **shape):
         Plan.__init__(self, **shape)
         self.cut, self.classes, self.parts, self.copied, self.doubles = "owned", classes, parts, True, doubles
         self.lay_out(classes)
+        self.panels = self.after
+        self.after += whole(self.tile * whole(self.D, self.L), self.line)
         self.work = max(self.one, whole(self.tile * min(TALL_MOST, classes) + self.L, self.line))
         self.losses = whole(self.tile // GRANULE + 1, 8)
         self.shared = self.after + self.line
@@ -63,53 +66,55 @@ cdef void score_piece(
 
 
 cdef void owned_gradient(
-    OwnedPlan p, const Batch *d, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t pieces, const floating *copy, floating *Z,
+    OwnedPlan p, const Batch *d, Py_ssize_t n, Py_ssize_t unit, Py_ssize_t pieces, const floating *samples, floating *Z,
     floating *packed, double *db, void *dW, bint fresh,
 ) noexcept nogil:
-    """Add one of the pieces of a part's gradient: that of some features, and with the first one db."""
+    """Add one of the pieces of a part's gradient: that of some panels of features, and with the first one db."""
     cdef Py_ssize_t i = unit // pieces, nth = unit % pieces, panel = MAX_V * p.L
     cdef Py_ssize_t k = i * p.classes, stop = min(p.K, k + p.classes), panels = whole(p.D, panel) // panel, some
-    cdef Py_ssize_t j = nth * panels // pieces * panel, end = (nth + 1) * panels // pieces * panel
     if d.model.b != NULL and nth == 0:
         add_columns(Z + k, n, stop - k, p.ldz, db + k)
     while k < stop:
         some = min(TALL_MOST, stop - k)
-        owned_block(p, n, k, some, j, end, copy, Z + k, packed, dW, fresh)
+        owned_block(
+            p, n, k, some, nth * panels // pieces, (nth + 1) * panels // pieces, samples, Z + k, packed, dW, fresh,
+        )
         k += some
 
 
 cdef void owned_block(
-    OwnedPlan p, Py_ssize_t n, Py_ssize_t k, Py_ssize_t classes, Py_ssize_t j, Py_ssize_t end, const floating *copy,
-    const floating *R, floating *packed, void *dW, bint fresh,
+    OwnedPlan p, Py_ssize_t n, Py_ssize_t k, Py_ssize_t classes, Py_ssize_t start, Py_ssize_t end,
+    const floating *samples, const floating *R, floating *packed, void *dW, bint fresh,
 ) noexcept nogil:
-    """Add to rows k to k + classes of the gradient, for features j to end.
+    """Add to rows k to k + classes of the gradient, for panels start to end of the features.
 
-    Rows of R lie far apart, and each panel of features reads all of them: so they are packed, unless panels are few.
+    Rows of R lie far apart, and each panel reads all of them: so they are packed, unless panels are few.
     """
     cdef Py_ssize_t ldr = p.ldz
-    if end - j > 2 * MAX_V * p.L:
+    if end - start > 2:
         pack_columns(R, n, classes, p.ldz, packed)
         R, ldr = packed, 0
-    end = min(end, p.columns)
     if p.doubles:
         outer_tall(
-            R, classes, ldr, copy + j, end - j, p.ldt, n, <double *>dW + k * p.ldw + j, p.ldw, end - j, ADD_DOUBLE,
+            R, classes, ldr, samples, p.D, n, start, end, <double *>dW + k * p.ldw, p.ldw, p.columns, ADD_DOUBLE,
         )
     else:
         outer_tall(
-            R, classes, ldr, copy + j, end - j, p.ldt, n, <floating *>dW + k * p.D + j, p.D, min(end, p.D) - j,
-            STORE if fresh else ADD,
+            R, classes, ldr, samples, p.D, n, start, end, <floating *>dW + k * p.D, p.D, p.D, STORE if fresh else ADD,
         )
 
 
 cdef void copy_granule(
-    OwnedPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t r, Py_ssize_t n, floating *copy,
+    OwnedPlan p, const Batch *d, Py_ssize_t first, Py_ssize_t r, Py_ssize_t n, floating *copy, floating *samples,
 ) noexcept nogil:
-    """Copy the tile's rows from r on."""
+    """Copy some of the tile's n rows, from r on, and once more into panels if there will be a gradient."""
+    cdef Py_ssize_t end = min(r + GRANULE, n)
     copy_rows(
-        <const char *>d.x.X + (first + r) * d.x.ldx * d.x.itemsize, d.x.element, min(GRANULE, n - r), p.D, d.x.ldx,
+        <const char *>d.x.X + (first + r) * d.x.ldx * d.x.itemsize, d.x.element, end - r, p.D, d.x.ldx,
         copy + r * p.ldt, p.ldt,
     )
+    if summing(d):
+        pack_samples(copy, p.D, p.ldt, n, r, end, samples)
 
 
 cdef void owned_input_gradient(
@@ -125,6 +130,7 @@ cdef void owned_input_gradient(
 cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, int n_threads) except? -1 nogil:
     """Take a visit's rows, a tile at a time on all threads; the last visit leaves the results, and returns the loss."""
     cdef floating *copy = Z + p.copy
+    cdef floating *samples = Z + p.panels
     cdef floating *own = Z + p.after
     cdef double *db = sums + p.losses
     cdef void *dW = <void *>(db + whole(p.K, 8)) if p.doubles else d.out.dW
@@ -142,7 +148,7 @@ cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, in
     while first < d.N:
         n = min(p.tile, d.N - first)
         for i in prange(0, n, GRANULE, schedule="dynamic", chunksize=granules, num_threads=n_threads):
-            copy_granule(p, d, first, i, n, copy)
+            copy_granule(p, d, first, i, n, copy, samples)
         k = 0
         while k < parts:
             end = min(k + together, parts)
@@ -158,7 +164,7 @@ cdef double owned_run(OwnedPlan p, const Batch *d, floating *Z, double *sums, in
             end = min(k + together, parts)
             for i in prange(k * of_gradient, end * of_gradient, schedule="dynamic", chunksize=1, num_threads=n_threads):
                 owned_gradient(
-                    p, d, n, i, of_gradient, copy, Z, own + threadid() * p.work, db, dW, d.first and first == 0,
+                    p, d, n, i, of_gradient, samples, Z, own + threadid() * p.work, db, dW, d.first and first == 0,
                 )
             if p.parts:
                 look_for_interrupt()
