@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import simulated
 from roofline import processor
 
 import softmax_ext
@@ -332,12 +333,30 @@ def measure_cost(folder, quick):
         large = 1_000_000
         round_trip(large)
         times = in_turns(5 if quick else 30, nothing=lambda: round_trip(1), large=lambda: round_trip(large))
+
+        def chain(count):
+            """Let tasks wait for one another, on one worker and the other by turns."""
+            last = None
+            for i in range(count):
+                last = client.submit(np.negative, i if last is None else last, workers=[workers[i % 2]], pure=False)
+            last.result()
+
+        def crowd(count):
+            distributed.wait(
+                [client.submit(np.negative, i, workers=[workers[i % 2]], pure=False) for i in range(count)]
+            )
+
+        n = 20 if quick else 200
+        more = in_turns(2 if quick else 5, chain=lambda: chain(n), crowd=lambda: crowd(n))
+    COST["link"], COST["scheduled"] = more["chain"] / n, more["crowd"] / n
     COST["task"] = times["nothing"]
     COST["bytes"] = 2 * 8 * large / max(times["large"] - times["nothing"], 1e-9)
     total, part = np.zeros(large), np.ones(large)
     COST["added"] = 8 * large / in_turns(20, it=lambda: np.add(total, part, out=total))["it"]
     yield ("one task on each of two workers, there and back", f"{1e3 * COST['task']:.1f} ms", "", "", "")
     yield ("gradients of 8 MB from two workers to the client", f"{COST['bytes'] / 1e6:.0f} MB/s", "", "", "")
+    yield ("a task after another, on the other worker", f"{1e3 * COST['link']:.1f} ms", "", "", "")
+    yield ("a task of many, client, scheduler and workers together", f"{1e3 * COST['scheduled']:.2f} ms", "", "", "")
     yield ("a gradient of 8 MB added", f"{COST['added'] / 1e6:.0f} MB/s", "", "", "")
 
 
@@ -364,6 +383,24 @@ def predicted():
             f"| {workers} | {4 * N * D / workers / GB:.0f} GB | "
             + " | ".join(f"{seconds:.2g} s" for seconds in (*times, compute + send + tree + COST["task"]))
             + " |"
+        )
+    return "\n".join(lines)
+
+
+def simulation():
+    """Return the table of simulated evaluations of 1e9 x 1000 features x 1000 classes, with measured constants."""
+    lines = [
+        "| workers of 32 cores | tasks | gradients between workers | to the client | evaluation | with the scheduler |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    for workers in (10, 100, 1000):
+        scale = simulated.Scale(1e9, 1000, 1000, CORES, workers, PARTS_A_WORKER * workers)
+        rates = simulated.Rates(COST["flops"], COST["bytes"], COST["added"], COST["link"], 0.0, COST["task"])
+        without = simulated.evaluation(rates, scale)
+        whole = simulated.evaluation(rates._replace(task=COST["scheduled"]), scale)
+        lines.append(
+            f"| {workers} | {whole.tasks} | {whole.between} | {whole.to_client} | {without.seconds:.2g} s | "
+            f"{whole.seconds:.2g} s |"
         )
     return "\n".join(lines)
 
@@ -406,10 +443,11 @@ def main():
                 rows.append(row)
     if COST:
         print(predicted())
+        print(simulation())
     if options.write:
         config = softmax_ext.show_config()
         machine = f"{processor()}, {os.cpu_count()} processors, {config.isa}, load {load:.0f} at the start."
-        write(PAGE, measured=f"{machine}\n\n{table(rows)}", predicted=predicted())
+        write(PAGE, measured=f"{machine}\n\n{table(rows)}", predicted=predicted(), simulated=simulation())
 
 
 if __name__ == "__main__":

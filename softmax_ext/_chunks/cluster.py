@@ -112,12 +112,26 @@ class DaskObjective(PiecesObjective):
 
         held: dict[Node, _Held] = {}
         try:
-            for worker, numbers in self._placed().items():
-                parts = [self.parts[i] for i in numbers]
-                found = submit(worker, partitions.evaluate, bare, numbers, parts, of, self.problem.n_threads, *sent)
+            placed = self._placed()
+            # The scheduler takes some tenths of a millisecond for each task, so those that compute come first.
+            found = {
+                worker: submit(
+                    worker,
+                    partitions.evaluate,
+                    bare,
+                    numbers,
+                    [self.parts[i] for i in numbers],
+                    of,
+                    self.problem.n_threads,
+                    *sent,
+                )
+                for worker, numbers in placed.items()
+            }
+            for worker, numbers in placed.items():
                 nodes = largest(numbers, of)
                 for node in nodes:
-                    one = found if len(nodes) == 1 else submit(worker, partitions.pick, found.sums, node)
+                    one = found[worker]
+                    one = one if len(nodes) == 1 else submit(worker, partitions.pick, one.sums, node)
                     place(held, node, one, meet, of, height(of) - 1)
             sums = client.gather([one.sums for one in held.values()])
         except BaseException:
