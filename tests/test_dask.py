@@ -634,7 +634,7 @@ def test_a_worker_is_killed_at_every_stage(stage, later, mortal, tmp_path, monke
     before = worker_processes(mortal)
     found = asked_of(mortal, what, X, y)
     monkeypatch.undo()
-    mortal.wait_for_workers(2, timeout=120)
+    mortal.wait_for_workers(2, timeout=300)
     assert os.path.exists(marker)
     assert found == want
     deadline = time.monotonic() + 60  # a worker that was to be killed later is, before the next test

@@ -13,7 +13,7 @@ from softmax_ext._fit.journal import HEAD
 
 pytest.importorskip("sklearn", "1.6")
 
-from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV
 
 pytestmark = pytest.mark.thread_unsafe(reason="two threads would write the same files")
 
@@ -141,6 +141,108 @@ def test_a_checkpoint_of_another_fit_is_refused(change, says, tmp_path):
 def test_a_checkpoint_in_no_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         fit(Data(*problem(600, 6, 3)), tmp_path / "no" / "fit.journal")
+
+
+def sweep(data, checkpoint=None, **parameters):
+    """Return the bytes of a choice of C, and how many passes over the data it took."""
+    before, given = data.passes, {"Cs": [0.01, 0.1, 1], "cv": 3, "l1_ratios": (0,), "scoring": "neg_log_loss"}
+    model = LogisticRegressionCV(checkpoint=checkpoint, use_legacy_attributes=False, **given | parameters).fit(
+        chunks.from_iterable(data)
+    )
+    state = [model.coef_, model.intercept_, model.coefs_paths_, model.scores_, model.n_iter_]
+    return b"".join(np.asarray(each).tobytes() for each in state), data.passes - before
+
+
+SWEEPS = {
+    "lbfgs": ((600, 40, 5), {}),
+    "newton": ((600, 6, 3), {"tol": 1e-8}),
+    "two classes": ((600, 6, 2), {"class_weight": "balanced"}),
+    "l1": ((600, 6, 3), {"solver": "saga", "l1_ratios": (0.5, 1), "Cs": [0.05, 0.5]}),
+    "standardised": ((600, 6, 3), {"standardize": True}),
+    "listed": ((600, 6, 3), {"cv": [(np.arange(400), np.arange(400, 600)), (np.arange(200, 600), np.arange(200))]}),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("way", SWEEPS)
+def test_a_sweep_goes_on_from_wherever_it_was_killed(way, tmp_path):
+    shape, parameters = SWEEPS[way]
+    data, path = Data(*problem(*shape)), tmp_path / "sweep.journal"
+    whole, passes = sweep(data, **parameters)
+    again, made = sweep(data, path, **parameters)
+    assert again == whole and made <= passes  # a duality gap may ask for what an optimiser has asked
+    content, ends = records(path)
+    least = 4 if way == "standardised" else 3  # looks, which are no questions of an optimiser
+    for end in (ends[len(ends) // 2] + 5, ends[-1]):
+        path.write_bytes(content[:end])
+        again, made = sweep(data, path, **parameters)
+        assert again == whole and least <= made <= passes
+        assert len(path.read_bytes()) == len(content)
+        assert sweep(data, path, **parameters) == (whole, least)
+    damaged = bytearray(content)
+    damaged[ends[len(ends) // 2] + HEAD.itemsize + 3] ^= 255
+    path.write_bytes(damaged)
+    again, made = sweep(data, path, **parameters)
+    assert again == whole and least < made < passes
+
+
+def test_a_sweep_over_more_values_finds_those_of_before(tmp_path):
+    data, path = Data(*problem(600, 6, 3)), tmp_path / "sweep.journal"
+    sweep(data, path)
+    whole, passes = sweep(data, Cs=[0.01, 0.1, 1, 10])
+    assert (again := sweep(data, path, Cs=[0.01, 0.1, 1, 10]))[0] == whole and again[1] < passes / 1.5
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"cv": 4}, "another cv"),
+        ({"cv": [(np.arange(300), np.arange(300, 600))] * 3}, "another cv"),
+        ({"fit_intercept": False}, "another fit_intercept"),
+        ({"class_weight": {1: 3.0}}, "another sum of weights"),
+        ({"standardize": True}, "another standardize"),
+        ("fit", "another penalty"),
+    ],
+)
+def test_a_checkpoint_of_another_sweep_is_refused(change, says, tmp_path):
+    data, path = Data(*problem(600, 6, 3)), tmp_path / "sweep.journal"
+    sweep(data, path)
+    with pytest.raises(ValueError, match=rf"sweep.journal is of a fit with {says}.*remove it"):
+        fit(data, path) if change == "fit" else sweep(data, path, **change)
+
+
+def test_data_that_are_shortened_in_the_middle_of_a_sweep_lose_nothing(tmp_path, monkeypatch):
+    """The error names the file, finished models are kept, and once the file is whole the sweep goes on."""
+    X, y = problem(600, 6, 3)
+    paths = [tmp_path / name for name in ("X.npy", "y.npy")]
+    for file, array in zip(paths, (X, y), strict=True):
+        np.save(file, array)
+    content, passes, partials = paths[0].read_bytes(), [], chunks.ChunksObjective._partials
+    monkeypatch.setattr(chunks.ChunksObjective, "_partials", lambda *given: passes.append(1) or partials(*given))
+
+    def model(**more):
+        return LogisticRegressionCV(
+            Cs=[0.001, 0.1, 10], cv=3, l1_ratios=(0,), scoring="accuracy", use_legacy_attributes=False, **more
+        )
+
+    want, made = model().fit(chunks.from_npy(*paths, rows=101)), len(passes)
+    passes.clear()
+
+    def shorten(done, of):
+        if done == 5:
+            paths[0].write_bytes(content[: len(content) // 2])
+
+    broken = model(callback=shorten, checkpoint=tmp_path / "sweep.journal")
+    with pytest.raises(ValueError, match=rf"{paths[0]} has \d+ bytes, and had {len(content)} when it was opened"):
+        broken.fit(chunks.from_npy(*paths, rows=101))
+    kept = np.isfinite(broken.coefs_paths_).all(axis=(1, 3, 4))
+    assert 3 <= kept.sum() < kept.size
+    np.testing.assert_array_equal(broken.coefs_paths_[:, 0][kept], want.coefs_paths_[:, 0][kept])
+    so_far = len(passes)
+    paths[0].write_bytes(content)
+    again = broken.set_params(callback=None).fit(chunks.from_npy(*paths, rows=101))
+    assert again.coefs_paths_.tobytes() == want.coefs_paths_.tobytes() and again.coef_.tobytes() == want.coef_.tobytes()
+    assert len(passes) <= made + 1 and so_far > 1
 
 
 PROGRAM = """

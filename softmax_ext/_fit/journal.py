@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._data.files import check_folder, whole
+from .._objective.folds import Ask
 from .._objective.pieces import PiecesObjective
 from .stream import fingerprint
 
@@ -109,10 +110,7 @@ class Journal:
 
     def passed(self, method: str, vectors: Sequence[Vector], compute: Callable[[], Vector]) -> Vector:
         """Return the recorded answer to this pass, or compute it and record it."""
-        question = hashlib.blake2b(method.encode(), digest_size=QUESTION)
-        for vector in vectors:
-            question.update(np.ascontiguousarray(vector).data)
-        asked = question.digest()
+        asked = _question(method, vectors)
         if self.recalling:
             place = self.file.tell()
             if (answer := self._next(asked)) is not None:
@@ -128,15 +126,22 @@ class Journal:
 
     def _next(self, asked: bytes) -> Vector | None:
         """Return the next answer in the file, or None if it is not whole or belongs to another pass."""
+        found = self._record()
+        return found[1] if found is not None and found[0] == asked else None
+
+    def _record(self) -> tuple[bytes, Vector] | None:
+        """Return the next question in the file and its answer, or None if it is not whole."""
         head = self.file.read(HEAD.itemsize)
         if len(head) < HEAD.itemsize:
             return None
         (of,) = np.frombuffer(head, HEAD)
         size = os.fstat(self.file.fileno()).st_size - self.file.tell()
-        if of["asked"].tobytes() != asked or not 0 <= of["numbers"] * 8 <= size:
+        if not 0 <= of["numbers"] * 8 <= size:
             return None
         data = self.file.read(int(of["numbers"]) * 8)
-        return np.frombuffer(data, "<f8").astype(np.float64) if zlib.crc32(data) == of["sum"] else None
+        if zlib.crc32(data) != of["sum"]:
+            return None
+        return of["asked"].tobytes(), np.frombuffer(data, "<f8").astype(np.float64)
 
     def _add(self, asked: bytes, answer: Vector) -> None:
         """Append an answer to the file."""
@@ -147,3 +152,46 @@ class Journal:
         if time.monotonic() > self.synced + BETWEEN_SYNCS:
             os.fsync(self.file.fileno())
             self.synced = time.monotonic()
+
+
+class SweepJournal(Journal):
+    """The journal of fits that go side by side, of which any answer is found by its question.
+
+    Which fits ask beside which is up to the system's scheduler, so there is no order to follow. What a fit asks depends
+    on weaker penalties in no way, so a sweep that goes on to them finds the answers of those before.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
+        super().__init__(path, settings)
+        self.places: dict[bytes, int] = {}  # where the record of a question begins
+        place = self.file.tell()
+        while (record := self._record()) is not None:
+            self.places[record[0]], place = place, self.file.tell()
+        self.file.seek(place)
+        self.file.truncate()  # what is half written or damaged, and all after it
+
+    def answered(self, asks: Sequence[Ask], compute: Callable[[Sequence[Ask]], list[Vector]]) -> list[Vector]:
+        """Return the answers to all questions: those that are kept, and others by one pass, which are kept then."""
+        asked = [_question(f"{ask.method} {ask.fold}", ask.vectors) for ask in asks]
+        new = [i for i, question in enumerate(asked) if question not in self.places]
+        found = dict(zip(new, compute([asks[i] for i in new]) if new else [], strict=True))
+        for i, answer in found.items():
+            self.places[asked[i]] = self.file.seek(0, os.SEEK_END)
+            self._add(asked[i], answer)
+        return [found[i] if i in found else self._kept(question) for i, question in enumerate(asked)]
+
+    def _kept(self, question: bytes) -> Vector:
+        """Return the answer that the file has to a question."""
+        self.file.seek(self.places[question])
+        record = self._record()
+        if record is None or record[0] != question:
+            raise ValueError(f"{self.path} has been changed while a fit used it: remove it, or name another file")
+        return record[1]
+
+
+def _question(method: str, vectors: Sequence[Vector]) -> bytes:
+    """Return the hash of what is asked."""
+    question = hashlib.blake2b(method.encode(), digest_size=QUESTION)
+    for vector in vectors:
+        question.update(np.ascontiguousarray(vector).data)
+    return question.digest()

@@ -5,6 +5,7 @@ A fold is a set of weights, as for data in memory (linear_model/_folds.py): a ro
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
@@ -55,6 +56,12 @@ class Folds(NamedTuple):
         """Return folds from pairs of row numbers, to train on and to score by."""
         trained, held = (_counts([pair[side] for pair in pairs], N) for side in (0, 1))
         return cls(len(pairs), trained, held)
+
+    def fingerprint(self) -> list[int]:
+        """Return numbers that tell these folds from others: how many there are, and a sum over the rows of each."""
+        if self.trained is None:
+            return [self.n]
+        return [self.n, *(zlib.crc32(counts.tobytes()) for counts in self.trained)]
 
     def places(self, first: int, rows: int) -> Places:
         """Return the folds of some rows, of which the first has this number."""

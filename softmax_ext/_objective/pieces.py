@@ -356,6 +356,7 @@ class PiecesObjective:
         self.some = sample
         self.best: tuple[float, Vector] | None = None  # the least value so far, and its w
         self.journal: Journal | None = None
+        self.sweep: Any = None  # what keeps the answers to fits that go side by side: see _fit/journal.py
         self.folds: Folds | None = None
         self.fold: int | None = None  # the fold whose rows the sums are over; None for all
         self.weights_of_folds: Sequence[float] = ()  # Σ s that each fold trains with
@@ -440,6 +441,10 @@ class PiecesObjective:
             self._check_finite()
             self.finite = True
         return [np.zeros(ask.entries) if sums is None else sums for ask, sums in zip(asks, found, strict=True)]
+
+    def answered(self, asks: Sequence[Ask]) -> list[Vector]:
+        """Return what `together` does; if the sweep has a checkpoint, only what that does not keep is computed."""
+        return self.together(asks) if self.sweep is None else list(self.sweep.answered(asks, self.together))
 
     def _passed(self, method: str, entries: int, *vectors: Vector) -> Vector:
         """Return the sum of what a method of the pieces' objectives returns, as a vector of so many entries."""
@@ -566,8 +571,8 @@ class Sample:
 
     def add(self, piece: Rows) -> Rows:
         """Add some rows of the next piece, and return them."""
-        counted = len(piece) if piece.s is None else int(np.count_nonzero(piece.s))
-        seen, most = self.seen + counted, most_of_a_sample(piece.D, piece.X.dtype)
+        seen = self.seen + (len(piece) if piece.s is None else int(np.count_nonzero(piece.s)))
+        most = most_of_a_sample(piece.D, piece.X.dtype)
         while -(-seen // self.stride) > most:  # rows are left out before new ones are copied, to save memory
             self._thin()
         some = every(piece, self.seen, self.stride)

@@ -237,7 +237,7 @@ class Grid(NamedTuple):
         source = getattr(objective, "inner", objective)
         if isinstance(source, PiecesObjective):
             every: list[int | None] = [None, *range(len(self.folds))]
-            return source.together, lambda meeting: [objective.beside(meeting.beside, f) for f in every]
+            return source.answered, lambda meeting: [objective.beside(meeting.beside, f) for f in every]
 
         def evaluate(asked: list[Any]) -> Any:
             return objective.together([one for one, _ in asked], [w for _, w in asked])

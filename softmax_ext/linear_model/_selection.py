@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from functools import partial
@@ -31,6 +32,7 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.validation import _check_method_params, _check_sample_weight, _deprecate_positional_args
 
 from .._fit.held_out import Models
+from .._fit.journal import SweepJournal, course
 from .._fit.observers import FitObserver, fits_callbacks, fits_progress
 from .._fit.prediction import PredictionMixin
 from .._fit.readable import are_probabilities, finite_offset
@@ -120,6 +122,11 @@ class LogisticRegressionCV(
         StandardScaler and this estimator.
     callback : callable, optional
         Called after each fit with the number of fits that are done, and with that of all.
+    checkpoint : path, optional
+        A file that keeps the results of the passes over chunks, or over the partitions of a cluster. If the program is
+        killed and started again, no pass of it is repeated, and the end has the same bits. `Cs`, `l1_ratios`, `tol` and
+        `max_iter` may be others then; fits that are the same find what is kept. Each evaluation adds 8 bytes for each
+        coefficient. Without effect for data in memory.
 
     Attributes
     ----------
@@ -211,6 +218,7 @@ class LogisticRegressionCV(
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **CONSTRAINTS,
         "Cs": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "checkpoint": [None, str, os.PathLike],
         "l1_ratios": ["array-like", None, Hidden(StrOptions({"warn"}))],
         "cv": ["cv_object"],
         "penalty": [StrOptions({"l1", "l2", "elasticnet"}), Hidden(StrOptions({"deprecated"}))],
@@ -244,6 +252,7 @@ class LogisticRegressionCV(
         n_threads: int | None = None,
         standardize: bool = False,
         callback: FitObserver | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.Cs = Cs
         self.l1_ratios = l1_ratios
@@ -265,6 +274,7 @@ class LogisticRegressionCV(
         self.n_threads = n_threads
         self.standardize = standardize
         self.callback = callback
+        self.checkpoint = checkpoint
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None, **params: Any) -> Self:
@@ -342,9 +352,13 @@ class LogisticRegressionCV(
         Cs, sweep = self._values_of_C(), Sweep.of(self, pieces, summed)
         grid, objective = Grid(Cs, len(ratios), range(sweep.folds.n)), sweep.objective
         of: Any = objective
-        if self.standardize:
-            of = standardised_pieces(pieces, objective, intercept=bool(self.fit_intercept))
-        found, paths = self._fit_ratios(grid, of, l1_ratios, ratios)
+        with ExitStack() as stack:
+            if self.checkpoint is not None:
+                more = {"cv": sweep.folds.fingerprint(), "standardize": bool(self.standardize)}
+                objective.sweep = stack.enter_context(SweepJournal(self.checkpoint, course(objective, "sweep", **more)))
+            if self.standardize:
+                of = standardised_pieces(pieces, objective, intercept=bool(self.fit_intercept))
+            found, paths = self._fit_ratios(grid, of, l1_ratios, ratios)
         return self._finish(grid, sweep.scores(paths), paths, [found[r] for r in ratios], legacy)
 
     def _fit_ratios(
