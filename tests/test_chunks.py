@@ -1,5 +1,6 @@
 """Fits to data in chunks: the optimum in memory, the same bits however it is read, and what damaged files say."""
 
+import copy
 import doctest
 import os
 import signal
@@ -331,6 +332,14 @@ def test_the_next_chunk_is_read_meanwhile():
         time.sleep(0.01)
         assert X[0, 0] == i and [number for number, _ in begun] == list(range(min(i + 2, 6)))
     assert not any(main for _, main in begun)
+
+
+def test_chunks_that_were_read_can_be_copied(npy):
+    X, y = problem()
+    data = npy(X, y)
+    model = LogisticRegression().fit(data)
+    other = LogisticRegression().fit(copy.deepcopy(data))
+    np.testing.assert_array_equal(other.coef_, model.coef_)
 
 
 def test_chunks_that_were_read_are_let_go():

@@ -368,7 +368,8 @@ class LogisticRegression(
         asked = self._asked(None)
         if offset is not None:
             raise TypeError("the offsets of chunks are in them: name them where the chunks are made")
-        return self._fit_pieces(X, y, sample_weight, asked)
+        with X.reading():
+            return self._fit_pieces(X, y, sample_weight, asked)
 
     def _fit_in_memory(self, X: Any, y: Any, sample_weight: Any, offset: Any) -> Self:
         rows, penalty, y = self._data(X, y, sample_weight, offset)

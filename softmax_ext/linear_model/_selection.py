@@ -308,7 +308,8 @@ class LogisticRegressionCV(
         if isinstance(X, Pieces):
             if params or not (y is None and sample_weight is None and offset is None):
                 raise TypeError(f"y, sample_weight and offset are in {X.kind}: call fit(X), without them")
-            return self._fit_pieces(X, l1_ratios, ratios, legacy, Summed.of(scorer, self.scoring))
+            with X.reading():
+                return self._fit_pieces(X, l1_ratios, ratios, legacy, Summed.of(scorer, self.scoring))
         if are_probabilities(y):
             raise ValueError(
                 f"y holds probabilities, of shape {np.shape(y)}, and folds are scored by labels: pass "
