@@ -93,8 +93,8 @@ INLINE void NAME(block)(const int M, const int V, const int along, BLOCK_ARGUMEN
 #ifdef SIMD_EACH_LANE
     NAME(products_by_lanes)(M, V, along, P, A, am, ap, B, bp, next, sum);
 #else
-    /* Four rows share a pointer: one for each of twelve would not fit the address registers.  Two steps at a time leave
-     * more of the processor's ports to the FMAs: see "Two steps of a block" in docs/notes.md. */
+    /* Four rows share a pointer: one for each of twelve would not fit the address registers.  Two steps are taken at a
+     * time since the scores of whole passes are sooner so: see "Two steps of a block" in docs/notes.md. */
     const real *rows[3] = {A, A + 4 * am, A + 8 * am};
     const int pace = along ? SCORES_PACE : (int)sizeof(vec);
     ptrdiff_t p = 0;

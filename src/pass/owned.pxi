@@ -88,10 +88,11 @@ cdef void owned_block(
 ) noexcept nogil:
     """Add to rows k to k + classes of the gradient, for panels start to end of the features.
 
-    Rows of R lie far apart, and each panel reads all of them: so they are packed, unless panels are few.
+    Rows of R lie far apart, and each panel reads all of them: so they are packed, unless panels are few. Where several
+    threads share the panels, each of them packs, so that it has to have more of them.
     """
-    cdef Py_ssize_t ldr = p.ldz
-    if end - start > 2:
+    cdef Py_ssize_t ldr = p.ldz, panel = MAX_V * p.L
+    if end - start > (2 if (end - start) * panel >= p.D else 4):
         pack_columns(R, n, classes, p.ldz, packed)
         R, ldr = packed, 0
     if p.doubles:
