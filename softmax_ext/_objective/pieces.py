@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -343,10 +342,6 @@ class Pieces:
     def each(self, function: Callable[..., Any], *arguments: Any, folds: Folds | None = None) -> Iterator[Any]:
         """Yield what a function returns for each piece, and, with folds, its `Places`; in the order of the pieces."""
         raise NotImplementedError
-
-    def reading(self) -> AbstractContextManager[None]:
-        """Return the context of several passes, which may keep what all of them need."""
-        return nullcontext()
 
 
 class PiecesObjective:
