@@ -20,7 +20,8 @@ from softmax_ext._inputs.rows import Rows
 from softmax_ext._inputs.validation import check_labels
 from softmax_ext._objective.binomial import BinomialObjective
 from softmax_ext._objective.penalty import Penalty
-from softmax_ext._objective.pieces import POOL, Sample, merged, survey
+from softmax_ext._objective.pieces import merged, survey
+from softmax_ext._objective.sample import POOL, Sample
 
 pytest.importorskip("sklearn", "1.6")
 

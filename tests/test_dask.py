@@ -32,7 +32,8 @@ from softmax_ext._fit import held_out  # noqa: E402
 from softmax_ext._fit.scaling import moments  # noqa: E402
 from softmax_ext._objective.folds import totals  # noqa: E402
 from softmax_ext._objective.penalty import Penalty  # noqa: E402
-from softmax_ext._objective.pieces import checked, every, survey  # noqa: E402
+from softmax_ext._objective.pieces import checked, survey  # noqa: E402
+from softmax_ext._objective.sample import every  # noqa: E402
 from softmax_ext._objective.tree import added  # noqa: E402
 from softmax_ext.dask import DaskObjective, LogisticRegression  # noqa: E402
 
@@ -533,8 +534,12 @@ def test_a_worker_is_killed_in_the_middle_of_a_fit():
 
 @pytest.fixture
 def mortal():
-    """Yield a cluster of two processes, for a test that kills one: a nanny replaces it, which may take minutes."""
-    with dask.config.set({"distributed.scheduler.allowed-failures": 10}), cluster(2, 1, True) as client:
+    """Yield a cluster of two processes, for a test that kills one: a nanny replaces it, which may take minutes.
+
+    Whoever asks a dead worker waits for it only so long.
+    """
+    settings = {"distributed.scheduler.allowed-failures": 10, "distributed.comm.timeouts.connect": "10s"}
+    with dask.config.set(settings), cluster(2, 1, True) as client:
         yield client
 
 

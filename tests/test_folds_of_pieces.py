@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import fbeta_score, make_scorer
 from sklearn.model_selection import KFold
 
-from softmax_ext._objective import pieces
+from softmax_ext._objective import sample
 from softmax_ext.chunks import ChunksObjective, from_iterable, from_npy
 from softmax_ext.linear_model import LogisticRegressionCV
 
@@ -126,7 +126,7 @@ def test_attributes_of_a_choice_over_chunks_have_the_shapes_of_memory(refit, leg
 def test_threads_and_company_change_no_bit_of_a_choice_over_chunks(K, D, penalty, monkeypatch):
     """Nor does it matter which fits ask at the same time: each may also be answered alone."""
     X, y = problem(K, D, N=400)
-    monkeypatch.setattr(pieces, "most_of_a_sample", lambda D, dtype: 200)  # so that matrices are those of some rows
+    monkeypatch.setattr(sample, "most_of_a_sample", lambda D, dtype: 200)  # so that matrices are those of some rows
     together, options = ChunksObjective.together, {"cv": 3, "l1_ratios": PENALTIES[penalty], "Cs": [0.01, 0.3]}
     ends = [cv(n_threads=n_threads, **options).fit(chunked(X, y)) for n_threads in (1, 2, 3)]
     monkeypatch.setattr(ChunksObjective, "together", lambda self, asks: [together(self, [ask])[0] for ask in asks])

@@ -8,7 +8,7 @@ import scipy.sparse
 
 from softmax_ext import chunks
 from softmax_ext._chunks.look import Look
-from softmax_ext._objective import pieces
+from softmax_ext._objective import sample
 
 pytest.importorskip("sklearn", "1.6")
 
@@ -167,7 +167,7 @@ def test_what_is_not_finite_is_not_kept(tmp_path, looks):
 
 def test_a_kept_look_lets_nothing_pass_that_is_not_finite(tmp_path, looks, monkeypatch):
     """Rows that are not in the sample are looked through by the first pass, which comes in each fit."""
-    monkeypatch.setattr(pieces, "POOL", 50)
+    monkeypatch.setattr(sample, "POOL", 50)
     bad = X.copy()
     bad[501, 2] = np.nan
     data = npy(tmp_path, bad, Y)
@@ -201,7 +201,7 @@ WAYS = {
 @pytest.mark.parametrize("sampled", [True, False])
 def test_the_first_look_or_pass_finds_what_is_not_finite(way, entry, K, storage, weight, sampled, monkeypatch):
     if not sampled:
-        monkeypatch.setattr(pieces, "POOL", 50)
+        monkeypatch.setattr(sample, "POOL", 50)
     X, y = problem(K=K)
     X[501, 2] = entry
     s = None if weight is None else np.ones(len(y))

@@ -17,17 +17,8 @@ import numpy.typing as npt
 
 from .._inputs.rows import Rows
 from .._objective.folds import Ask, Folds
-from .._objective.pieces import (
-    Pieces,
-    PiecesObjective,
-    Problem,
-    Survey,
-    checked,
-    every,
-    merged,
-    most_of_a_sample,
-    survey,
-)
+from .._objective.pieces import Pieces, PiecesObjective, Problem, Survey, checked, merged, survey
+from .._objective.sample import every, most_of_a_sample
 from .._objective.tree import Node, Sums, added, height, largest, place
 from . import partitions
 

@@ -14,7 +14,8 @@ import scipy.sparse
 
 from .._data.files import load, save
 from .._inputs.rows import Rows
-from .._objective.pieces import Sample, Survey, finite_piece, is_finite, merged, survey
+from .._objective.pieces import Survey, finite_piece, is_finite, merged, survey
+from .._objective.sample import Sample
 
 Array = npt.NDArray[Any]
 

@@ -157,8 +157,8 @@ class Journal:
 class SweepJournal(Journal):
     """The journal of fits that go side by side, of which any answer is found by its question.
 
-    Which fits ask beside which is up to the system's scheduler, so there is no order to follow. What a fit asks depends
-    on weaker penalties in no way, so a sweep that goes on to them finds the answers of those before.
+    Which fits ask beside which is up to the system's scheduler, so there is no order to follow. What a fit asks does
+    not depend on the fits to weaker penalties, so a sweep that goes on to those finds the answers of the fits before.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:

@@ -97,7 +97,7 @@ class Parameters:
         """
         (W, b), W_kept, b_kept = self.views(w), np.empty((self.count, self.D), dtype), np.zeros(self.count, dtype)
         mean, mean_b = self._means(w, fixed)
-        np.subtract(W, mean, out=W_kept, casting="same_kind")
+        np.subtract(W, 0.0 if mean is None else mean, out=W_kept, casting="same_kind")
         if b is not None:
             np.subtract(b, mean_b, out=b_kept, casting="same_kind")
         return W_kept, b_kept
@@ -119,18 +119,17 @@ class Parameters:
             return v
         v = v.copy()
         (W, b), (mean, mean_b) = self.views(v), self._means(v, penalised)
-        if not (penalised is True or np.all(penalised)):
+        if mean is not None:
             W -= mean
         if b is not None:
             b -= mean_b
         return v
 
-    def _means(self, v: Vector, penalised: npt.NDArray[np.bool_] | bool) -> tuple[Array | float, float]:
-        """Return the means over the classes that `determined` subtracts, of weights (D,) and of intercepts."""
-        W, b = self.views(v)
+    def _means(self, v: Vector, penalised: npt.NDArray[np.bool_] | bool) -> tuple[Array | None, float]:
+        """Return the means over the classes that `determined` subtracts, of weights (D,) if any, and of intercepts."""
+        (W, b), mean = self.views(v), None
         if self.binary:
-            return 0.0, 0.0
-        mean: Array | float = 0.0
+            return None, 0.0
         if not (penalised is True or np.all(penalised)):
             mean = W.sum(axis=0) / self.count
             mean = mean if penalised is False else np.where(penalised, 0, mean)

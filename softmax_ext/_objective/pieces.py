@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -16,11 +17,11 @@ import numpy.typing as npt
 import scipy.sparse
 
 from .._inputs.csr import check_stored, rows_of
-from .._inputs.dtypes import COMPUTES_IN, is_real, native, read_as
+from .._inputs.dtypes import is_real, native, read_as
 from .._inputs.labels import numbered
 from .._inputs.rows import Rows
 from .binomial import BinomialObjective, objective_of
-from .fisher import POOL, Easing, Fisher
+from .fisher import Easing, Fisher
 from .folds import Ask, Folds
 from .memory import SoftmaxObjective
 from .parameters import Parameters
@@ -35,8 +36,6 @@ MiB = 2**20
 CHUNK_BYTES = 64 * MiB
 # No data have more pieces than this; while they are read, it is not known how many there will be.
 MANY = 2**62
-# The sample for the preconditioner is kept in memory. It has POOL rows or more, unless those take more bytes than this.
-SAMPLE_BYTES = 128 * MiB
 
 
 def checked(X: Any, y: Any, s: Any, where: str, offset: Any = None) -> Rows:
@@ -343,6 +342,10 @@ class Pieces:
         """Yield what a function returns for each piece, and, with folds, its `Places`; in the order of the pieces."""
         raise NotImplementedError
 
+    def reading(self) -> AbstractContextManager[None]:
+        """Return the context of several passes, which may keep what all of them need."""
+        return nullcontext()
+
 
 class PiecesObjective:
     """`SoftmaxObjective` for data in pieces: f(w) is a sum over the pieces' objectives, plus the penalty.
@@ -557,56 +560,3 @@ class PiecesObjective:
     def fisher(self, *arguments: Any, **keywords: Any) -> Fisher:
         """Return the preconditioner for other parameters, from the sample in memory; see `SoftmaxObjective.fisher`."""
         return self.sample.fisher(*arguments, **keywords)
-
-
-class Sample:
-    """A sample of the rows with weight: every 2^t-th of them, with t such that at most 2 POOL rows are kept.
-
-    The sample does not depend on where pieces begin.
-    """
-
-    def __init__(self) -> None:
-        self.stride, self.seen = 1, 0
-        self.pieces: list[tuple[int, Rows]] = []  # for each piece: its first row's number among all, and rows of it
-
-    def add(self, piece: Rows) -> Rows:
-        """Add some rows of the next piece, and return them."""
-        seen = self.seen + (len(piece) if piece.s is None else int(np.count_nonzero(piece.s)))
-        most = most_of_a_sample(piece.D, piece.X.dtype)
-        while -(-seen // self.stride) > most:  # rows are left out before new ones are copied, to save memory
-            self._thin()
-        some = every(piece, self.seen, self.stride)
-        if len(some):
-            self.pieces.append((self.seen + -self.seen % self.stride, some))
-        self.seen = seen
-        return some
-
-    def _thin(self) -> None:
-        """Leave out every second row."""
-        self.stride *= 2
-        old, self.pieces = self.pieces, []
-        while old:
-            first, some = old.pop(0)
-            some = every(some, first // (self.stride // 2), 2)
-            if len(some):
-                self.pieces.append((first + -first % self.stride, some))
-
-    def rows(self) -> Rows:
-        """Return the sample as one `Rows`."""
-        return Rows.joined([piece for _, piece in self.pieces])
-
-
-def most_of_a_sample(D: int, dtype: np.dtype[Any]) -> int:
-    """Return the most rows that a sample of D features in this dtype may have."""
-    return 2 * min(POOL, max(1024, SAMPLE_BYTES // (2 * D * COMPUTES_IN[dtype.char].itemsize)))
-
-
-def every(piece: Rows, first: int, stride: int) -> Rows:
-    """Return every `stride`-th row with weight: those whose number is a multiple of `stride`.
-
-    Rows with weight are numbered over all pieces, and the first one of this piece has the number `first`.
-    """
-    start = -first % stride
-    some = piece[np.arange(start, len(piece), stride) if piece.s is None else np.flatnonzero(piece.s)[start::stride]]
-    some.where = "a sample of the rows"
-    return some

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -45,7 +45,6 @@ from .._objective.binomial import objective_of
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .._objective.pieces import Pieces
-from ..chunks import Chunks
 from ._folds import Beside, Fold, fold_scores, with_classes
 from ._grid import Fits, Grid, check_values_of_C, one_standard_error
 from ._interchange import InterchangeMixin
@@ -309,7 +308,7 @@ class LogisticRegressionCV(
         if isinstance(X, Pieces):
             if params or not (y is None and sample_weight is None and offset is None):
                 raise TypeError(f"y, sample_weight and offset are in {X.kind}: call fit(X), without them")
-            with X.reading() if isinstance(X, Chunks) else nullcontext():
+            with X.reading():
                 return self._fit_pieces(X, l1_ratios, ratios, legacy, Summed.of(scorer, self.scoring))
         if are_probabilities(y):
             raise ValueError(

@@ -43,7 +43,7 @@ cdef void fisher_sums(
     const ClassSamples *x, Py_ssize_t k, Py_ssize_t first, Py_ssize_t end, Py_ssize_t ld, floating *U, floating *work,
 ) noexcept nogil:
     """Sum columns `first` to `end` of M of class k, without the penalty, from its weighted rows."""
-    cdef Py_ssize_t P = x.D + x.ones, i = 0, n
+    cdef Py_ssize_t P = x.D + x.ones, i, n
     cdef const Py_ssize_t *rows = x.rows + k * x.count
     cdef const floating *a = <const floating *>x.a + k * x.count
     if first == end:
