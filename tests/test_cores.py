@@ -54,6 +54,22 @@ def test_many_threads_change_no_bit_of_a_pass(isa, dtype, shape, make_problem):
 
 
 @needs_kernels
+@pytest.mark.parametrize("strips", [1, 4])
+@pytest.mark.parametrize("D, K", [(17, 3), (5, 70), (90, 70)])
+def test_blocks_add_up_in_slices_and_strips(isa, tolerance, D, K, strips, small, make_problem, assert_like_reference):
+    """Sums of a block go on from those of the block before; in the last block some strips are without a row."""
+    small(BLOCK_FLOPS=1, PARALLEL_FLOPS=0, SLICE_ROWS=8, STRIPS=strips, STRIP_ROWS=8)
+    size = tolerance.dtype.itemsize
+    N = 3 * plan(100_000, D, K, size, isa).block + 11
+    way = plan(N, D, K, size, isa)
+    assert way.cut == "slices" and way.strips == strips and 3 * way.block < N < 4 * way.block and way.batch > 1
+    assert N % way.block < way.slices * way.strips
+    arguments, keywords = make_problem(N, D, K, tolerance.dtype)
+    assert_like_reference(loss_grad(*arguments, **keywords, n_threads=1), arguments, keywords)
+    assert_same_bits(lambda n_threads: loss_grad(*arguments, **keywords, n_threads=n_threads))
+
+
+@needs_kernels
 @pytest.mark.pairs
 @pytest.mark.parametrize("shape", [(3001, 20, 10), (300, 1030, 200), (130, 300, 7000)], ids=str)
 def test_many_threads_change_no_bit_of_the_gradient_of_the_input(isa, dtype, shape, make_problem):

@@ -534,9 +534,9 @@ def test_a_worker_is_killed_in_the_middle_of_a_fit():
 
 @pytest.fixture
 def mortal():
-    """Yield a cluster of two processes, for a test that kills one: a nanny replaces it, which may take minutes.
+    """Yield a cluster of two processes, for a test that kills one: a nanny replaces it.
 
-    Whoever asks a dead worker waits for it only so long.
+    Whoever asks the dead one for data waits as long as a connection may take, by default 30 s, and may ask again.
     """
     settings = {"distributed.scheduler.allowed-failures": 10, "distributed.comm.timeouts.connect": "10s"}
     with dask.config.set(settings), cluster(2, 1, True) as client:
@@ -581,7 +581,7 @@ def asked_of(client, what, X, y):
         warnings.simplefilter("ignore")  # bits do not ask whether fits have converged
         if what == "inference":
             found = LogisticRegression(C=np.inf, client=client).inference(*data, cov_type="HC0")
-            return found.covariance.tobytes() + found.params.tobytes()
+            return found.covariance.tobytes() + found.estimate.tobytes()
         if "Cs" in what:
             model = choice(**what, client=client, standardize=False).fit(*data)
             return model.coef_.tobytes() + model.coefs_paths_.tobytes() + model.scores_.tobytes()
