@@ -33,8 +33,8 @@ def run_page(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
 def test_examples_print_what_the_page_says(page, at_once):
-    torch = any(re.search("^import torch$", block, re.MULTILINE) for block in blocks(page, "python"))
-    for package in ("sklearn", *(["torch"] * torch)):
+    imported = set(re.findall(r"^import (\w+)$", "".join(blocks(page, "python")), re.MULTILINE))
+    for package in ("sklearn", *(imported & {"torch", "onnxruntime"})):
         pytest.importorskip(package)
     result = at_once(run_page)
     assert (result.stdout, result.stderr) == ("".join(blocks(page, "text")), "")
