@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import Cython
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command import build as build_command
 from setuptools.command import build_ext as command
 from setuptools.errors import CCompilerError, PlatformError
 
@@ -87,6 +88,12 @@ class build_ext(command.build_ext):
                 raise PlatformError(HELP.format(error=error)) from None
 
 
+class build(build_command.build):
+    """Compile first, so that no line for each copied file precedes what a build without a compiler says."""
+
+    sub_commands = sorted(build_command.build.sub_commands, key=lambda command: command[0] != "build_ext")
+
+
 def extension(name, source):
     """Return an extension whose sources are those in src/, so that the sdist holds them instead of Cython's C files."""
     return Extension(f"softmax_ext.{name}", [f"src/{source}"], FOLDERS, depends=HEADERS)
@@ -97,6 +104,6 @@ setup(
         *(extension(f"_core.kernels_{isa}", "entry/kernels.pyx") for isa in LEVELS),
         extension("_core.cpu", "cpu/cpu.pyx"),
     ],
-    cmdclass={"build_ext": build_ext},
+    cmdclass={"build": build, "build_ext": build_ext},
     options={"build_ext": {"parallel": True}},
 )

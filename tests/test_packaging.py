@@ -224,6 +224,16 @@ def compiler_without_openmp(tmp_path):
     return str(script)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there $CC names no compiler")
+def test_without_a_compiler_all_that_pip_shows_fits_on_a_screen(source, tmp_path):
+    """pip shows the output of a build that failed, whole."""
+    code = f"from setuptools import build_meta; build_meta.build_wheel({str(tmp_path)!r})"
+    result = run(sys.executable, "-c", code, folder=source, CC="none-here")
+    assert result.returncode != 0
+    shown = result.stdout + result.stderr
+    assert len(shown.splitlines()) <= 24 and "none-here" in shown and "apt install" in shown, shown
+
+
 def test_missing_openmp_is_an_error_with_the_way_out(compiler_without_openmp, source):
     command = sys.executable, "setup.py", "build_ext"
     result = run(*command, folder=source, CC=compiler_without_openmp)
