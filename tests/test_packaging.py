@@ -190,6 +190,9 @@ def test_conda_recipe_asks_for_what_the_project_does():
     assert host == {"python", "pip", *(need.lower() for need in pyproject["build-system"]["requires"])}
     (script,) = pyproject["project"]["scripts"].items()
     assert recipe["build"]["python"]["entry_points"] == [" = ".join(script)]
+    # conda-forge's linter asks for these, and is not on PyPI
+    assert {"homepage", "summary", "license", "license_file"} <= set(recipe["about"])
+    assert recipe["extra"]["recipe-maintainers"] and recipe["tests"] and recipe["build"]["number"] == 0
 
 
 @pytest.mark.parametrize("build", ["linux-64", "osx-64", "osx-arm64", "win-64"])
