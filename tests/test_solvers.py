@@ -87,6 +87,30 @@ def test_raw_data_converges_within_the_default_iterations(name, C):
     assert found.converged and found.largest_gradient <= 1e-4 and found.n_iter <= 100
 
 
+@pytest.fixture(scope="module")
+def magnitudes():
+    """Raw amounts: lognormal features whose scales span five decades, 6 classes, 546 parameters."""
+    rng = np.random.default_rng(1)
+    Z = rng.standard_normal((2500, 90))
+    X = np.exp(1.5 * Z) * 10 ** rng.uniform(-2, 3, 90)
+    return X, (0.3 * Z @ rng.standard_normal((90, 6)) + rng.gumbel(size=(2500, 6))).argmax(1)
+
+
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference takes another path")
+@pytest.mark.parametrize("tol", [1e-4, 1e-7])
+@pytest.mark.parametrize("C", [1e-4, 1e-2, 1.0, 100.0, 1e4, np.inf])
+def test_features_of_all_magnitudes_converge_in_few_products(magnitudes, C, tol):
+    # The gradient of a feature of 1e5 is above tol while nothing is left to gain. L-BFGS took 1000 iterations and more
+    # from there, and conjugate gradients with diagonal blocks thousands of products.
+    X, y = magnitudes
+    objective = SoftmaxObjective(X, y, l2=1 / (C * len(X)))
+    found = minimize(objective, np.zeros(objective.size), tol=tol, max_iter=1000)
+    assert found.converged, found.report
+    assert found.n_iter < 200
+    products = [int(line.rpartition(" ")[2]) for line in found.report.splitlines() if line.startswith("products")]
+    assert sum(products) < 1000, found.report
+
+
 @pytest.mark.parametrize("solver", ["auto", "newton"])
 @pytest.mark.parametrize("name", DATA)
 def test_tight_tolerances_are_reached(name, solver):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._inputs.dtypes import TINY
+from .._inputs.dtypes import EPS, TINY
 from . import dispatch
 from .vectors import steady
 
@@ -16,6 +16,9 @@ Vector = npt.NDArray[np.float64]
 
 # A scaled matrix has full rank beyond doubt if its reciprocal condition number is larger than this.
 SOUND = 1e-10
+# LAPACK factors a matrix of at most LAPACK rows, and the package's own kernel a larger one: the number of OpenBLAS's
+# threads changes bits from 128 rows on; see "A Hessian as preconditioner" in docs/notes.md.
+LAPACK = 64
 
 
 class Factor:
@@ -39,12 +42,14 @@ class Factor:
         else:
             self.scale, A = np.empty(len(H)), np.empty(H.shape)
             dispatch.kernels.hessian_scale(steady(H), self.scale, A, classes, D, intercept, share)
+        self.L: Vector
+        self.own = dispatch.kernels is not None and len(A) > LAPACK
         ridge, self.failed = 1e-13, 1  # what is added to the diagonal, and grows until A is positive definite
         while self.failed and ridge < 1:
             A.reshape(-1)[:: len(A) + 1] += ridge
             # Not scipy.linalg.cho_factor, which is slower for small matrices; see "LAPACK without SciPy's wrappers" in
             # docs/notes.md.
-            self.L, self.failed = _lapack().dpotrf(A, lower=True)
+            self.L, self.failed = own_factor(A) if self.own else _lapack().dpotrf(A, lower=True)
             ridge *= 100
 
     @property
@@ -64,8 +69,26 @@ class Factor:
         """Return H^-1 v; or a copy of v if H could not be factored, as with a NaN in it."""
         if self.failed:
             return v.copy()
-        x, _ = _lapack().dpotrs(self.L, v * self.scale, lower=True)
+        x = v * self.scale
+        if self.own:
+            assert dispatch.kernels is not None
+            for transposed in (True, False):
+                dispatch.kernels.triangle_solve(self.L.T, x[np.newaxis], transposed)
+        else:
+            x, _ = _lapack().dpotrs(self.L, x, lower=True)
         return np.asarray(x * self.scale)
+
+
+def own_factor(A: Vector) -> tuple[Vector, int]:
+    """Return the lower Cholesky factor of a symmetric matrix, and how many of its rows have no positive pivot."""
+    assert dispatch.kernels is not None
+    ld, space = dispatch.kernels.gram_space(len(A))
+    U, inverse = np.zeros((len(A), ld)), np.empty(len(A))
+    U[:, : len(A)] = A
+    dispatch.kernels.gram_factor(U, inverse, np.empty(space), EPS[A.dtype])
+    L = np.triu(U[:, : len(A)])
+    L /= inverse
+    return L.T, len(A) - int(np.count_nonzero(U.diagonal())) if np.isfinite(L).all() else len(A)
 
 
 @lru_cache(maxsize=1)

@@ -101,10 +101,14 @@ class LBFGS:
         # The first iteration with a preconditioner of this history, and the one in which it is computed next.
         self.first, self.due = run.n_iter, run.n_iter + refresh
 
-    def to_the_end(self, most: int | None = None, least: float = 0.0) -> None:
-        """Go on until the descent ends, for `most` iterations, or until the gradient's largest component is `least`."""
+    def to_the_end(self, most: int | None = None, least: float = 0.0, settled: float = 0.0) -> None:
+        """Go on until the descent ends, for `most` iterations, or until the gradient's largest component is `least`.
+
+        L-BFGS also breaks off when the preconditioner is due and the predicted decrease is at most `settled` times the
+        largest with which a fit may end: there Newton's method needs few steps to reduce the gradient, too.
+        """
         since = self.run.n_iter, self.run.evaluations
-        self._go(self.run.max_iter if most is None else most, least)
+        self._go(self.run.max_iter if most is None else most, least, settled)
         self.run.tell("L-BFGS", since)
 
     def ease(self, easing: Any) -> None:
@@ -129,8 +133,8 @@ class LBFGS:
             self._go(EASE_ITERATIONS + (stage + 1) // 2)
         run.tell(f"L-BFGS with an extra penalty that falls to {part:.2g} of its strength", since)
 
-    def _go(self, most: int, least: float = -math.inf) -> None:
-        """Iterate until the descent ends, `most` iterations are over, or the largest component is at most `least`."""
+    def _go(self, most: int, least: float = -math.inf, settled: float = 0.0) -> None:
+        """Iterate until one of the conditions of `to_the_end` holds."""
         run, end = self.run, self.run.n_iter + most
         while math.isfinite(run.value):
             if run.extra is not None and run.n_iter == end < run.max_iter and not run.reason:
@@ -140,6 +144,8 @@ class LBFGS:
                     self._judge(self._aim()[1])  # the old preconditioner may suffice to see that this is the end
                     if run.reason:
                         break
+                elif self.history and settled and -0.5 * self._aim()[1] <= settled * run.most_decrease:
+                    break
                 run.refresh()
                 # See "When the preconditioner is computed again" in docs/notes.md.
                 gap = self.due - self.first

@@ -20,6 +20,10 @@ Vector = npt.NDArray[np.float64]
 # Up to this many parameters Newton's method has the whole Hessian, and is the fastest method on every data set that was
 # tried; see "Newton's method for few parameters" in docs/notes.md.
 FEW = 128
+# Up to MANY parameters a whole Hessian takes less time than 250 products. It becomes the preconditioner after a step of
+# more than LONG products, and is computed again after one of more than AGAIN; see "A Hessian as preconditioner" in
+# docs/notes.md.
+MANY, LONG, AGAIN = 2000, 100, 20
 # The Hessian of all rows replaces that of fewer rows if a step leaves more than this part of the predicted decrease. A
 # step usually leaves a hundredth.
 SLOW = 0.3
@@ -76,9 +80,14 @@ def follow(run: Descent) -> None:
     The first whole Hessians may be those of an objective of fewer rows, if the objective has a method `thinned` that
     returns one. A step then has a relative error of about an eighth. If steps gain too little for that, the Hessian of
     all rows is used from there on.
+
+    Conjugate gradients take their preconditioner from the whole Hessian of a point if they have taken long.
     """
-    since, exact = (run.n_iter, run.evaluations), run.w.size <= FEW and hasattr(run.objective, "hessian")
+    since, size = (run.n_iter, run.evaluations), run.w.size if hasattr(run.objective, "hessian") else math.inf
+    exact, many = size <= FEW, size <= MANY
     inverse: Callable[[Vector], Vector] | None = None
+    whole: Callable[[Vector], Vector] | None = None  # the preconditioner, once it is a whole Hessian's inverse
+    products = 0  # with the Hessian, by the last step's conjugate gradients
     predicted: list[float] = []
     thinned = getattr(run.objective, "thinned", None) if exact else None
     model = (thinned and thinned()) or run.objective
@@ -91,14 +100,18 @@ def follow(run: Descent) -> None:
             inverse = inverse_hessian(model, run.w)
             direction = -inverse(run.grad)
         else:
-            run.refresh()
-            inverse = run.invert
+            if many and products > (LONG if whole is None else AGAIN):
+                run.preconditioner = whole = inverse_hessian(run.objective, run.w)
+            elif whole is None:
+                run.refresh()
+            inverse, before = run.invert, run.products
             direction = _conjugate_gradients(run)
+            products = run.products - before
         slope, tried = run.dot(run.grad, direction), run.evaluations
         run.judge(slope)
         predicted.append(run.predicted_decrease)
         over = bool(run.reason)
-        if exact and not over and _is_rounding(predicted, run):
+        if (exact or whole is not None) and not over and _is_rounding(predicted, run):
             run.reason = "the predicted decrease no longer falls as it should: it is rounding of the gradient"
         went = not run.reason and search(run, direction, slope)
         if model is not run.objective and not over:

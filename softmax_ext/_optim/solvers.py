@@ -23,6 +23,9 @@ LBFGS_ITERATIONS, LBFGS_TOL = 60, 1e-6
 # computes the preconditioner again at iteration NEAR_REFRESH; see "The preconditioner of a similar fit" in
 # docs/notes.md.
 NEAR_ITERATIONS, NEAR_REFRESH = 8, 15
+# L-BFGS after an extra penalty is followed by Newton's method where the predicted decrease is this part of the largest
+# with which a fit may end, but the gradient is not small; see "A Hessian as preconditioner" in docs/notes.md.
+SETTLED = 1e-3
 
 
 def choose(size: int) -> str:
@@ -59,6 +62,7 @@ def minimize(
     - If samples are far fewer than features, and the objective has a method `in_rows_space` for that, the fit takes
       place in the space of the samples.
     - If w is 0 and the objective's `easing()` returns an extra penalty, L-BFGS begins with that, and reduces it.
+      Newton's method follows only where the predicted decrease is far below what is small enough for the end.
     - If the `preconditioner` of a similar fit is given, L-BFGS begins with it. With few parameters it takes 8
       iterations.
 
@@ -98,11 +102,12 @@ def minimize(
         lbfgs.ease(easing)
     most: int | None = LBFGS_ITERATIONS if chosen == "lbfgs" else NEAR_ITERATIONS
     tight = tol < LBFGS_TOL
-    # After an extra penalty L-BFGS goes on to the end unless the tolerance is tight, since Newton's method would take
-    # thousands of products; see "From stronger penalties to weak ones" in docs/notes.md.
+    settled = 0.0
+    # After an extra penalty Newton's method would take thousands of products, unless the tolerance is tight or little
+    # is left to gain; see "From stronger penalties to weak ones" in docs/notes.md.
     if easing is not None and not tight:
-        most = None
-    lbfgs.to_the_end(most, LBFGS_TOL if tight else 0.0)
+        most, settled = None, SETTLED
+    lbfgs.to_the_end(most, LBFGS_TOL if tight else 0.0, settled)
     if not run.reason:
         newton.follow(run)
     return run.solution()
