@@ -339,6 +339,8 @@ def test_explanation_names_the_choices(isa, dtype, shape):
     assert lines["ISA level"] == f"{isa}, vectors of {dispatch.kernels.lanes_of(dtype.itemsize)}"
     assert lines["threads"].startswith("as asked for" if way.parallel else "one,")
     assert lines["scores"].startswith("lanes along the features" if way.dots else "lanes along the classes")
+    halves = isa == "avx512" and not way.dots and 2 * K <= dispatch.kernels.lanes_of(dtype.itemsize)
+    assert ("half vectors" in lines["scores"]) == halves
     assert lines["gradient"].startswith("lanes along the classes" if way.transposed else "lanes along the features")
     assert ("summed in double" in lines["gradient"]) == way.doubles
     assert lines["tiles"].startswith(f"{way.rows} samples for the scores, {way.tile} for the gradient")

@@ -95,6 +95,8 @@ def explain_plan(N: int, D: int, K: int, dtype: npt.DTypeLike = np.float32, nnz:
             if way.dots
             else "lanes along the classes, rows of W transposed"
             if nnz is not None
+            else "lanes along the classes, by half vectors, W packed in panels"
+            if lanes * kind.itemsize == 64 and 2 * K <= lanes
             else "lanes along the classes, W packed in panels"
         ),
         "gradient: "
