@@ -627,7 +627,8 @@ def test_threads_that_share_a_block_leave_its_bits(isa, dtype, D):
             fisher.U[:] = np.nan
             space = np.full(n_threads * dispatch.kernels.fisher_sizes(P, X.itemsize)[1], np.nan, dtype)
             factors = dispatch.kernels.Factors(fisher.U, np.empty((3, P), dtype), space, True)
-            factors.factor(X, rows[:classes], roots[:classes], added[:classes], 1e-6, n_threads)
+            unit = np.linspace(0.5, 2, classes * P).reshape(classes, P) if dtype == "f8" else None
+            factors.factor(X, rows[:classes], roots[:classes], added[:classes], 1e-6, n_threads, unit=unit)
             found.append(np.triu(fisher.U[:classes, :, :P]))
         assert np.isfinite(found[0]).all()
         for other in found[1:]:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from .._core import dispatch
 from .._core.vectors import PARALLEL, combinations, largest, steady
 from .._inputs.csr import CSR
-from .._inputs.dtypes import EPS, TINY, is_native, native, read_as
+from .._inputs.dtypes import EPS, F4, F8, TINY, is_native, native, read_as
 from .._inputs.rows import Rows
 from .parameters import Parameters
 from .penalty import Penalty
@@ -225,15 +225,21 @@ class Fisher:
             used, rows = np.unique(rows, return_inverse=True)
             X = X[used].scipy(dtype).toarray() if isinstance(X, CSR) else native(X[used], read_as(X.dtype))
             rows = rows.reshape(roots.shape)
-        damping = np.array(np.broadcast_to(self.added[:classes], (classes, P)), order="C")
+        damping, unit = np.array(np.broadcast_to(self.added[:classes], (classes, P)), order="C"), None
         if not self.whole:
-            damping += DAMPING * self.weight[:classes, np.newaxis] * self.mean_squares
-        ridge = 32 * EPS[dtype]
+            usual = self.weight[:classes, np.newaxis] * self.mean_squares
+            if dtype == F8:
+                unit = usual + damping
+                unit[~((unit > 0) & (unit < np.inf))] = 1  # the size of such features is not known
+                np.sqrt(unit, out=unit)
+                np.divide(1, unit, out=unit)
+            damping += DAMPING * usual
+        ridge = 32 * EPS[dtype if unit is None else F4]
         # One thread computes few small blocks in less time than a team of threads needs to start.
         threads = self.n_threads if classes * self.count * P * P > 2**21 else 1
         standard = None if self.standard is None else np.array(self.standard, dtype)
-        added = damping.astype(dtype)
-        self.factors.factor(X, rows, roots, added, ridge, threads, standard=standard, whole=self.whole)
+        added = damping.astype(dtype, copy=False)
+        self.factors.factor(X, rows, roots, added, ridge, threads, standard=standard, unit=unit, whole=self.whole)
 
     def _invert_diagonals(self, c: Vector, *, even: bool) -> None:
         """Compute the diagonals from all rows with weights c (n, classes), which may be equal, and invert them."""

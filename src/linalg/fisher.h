@@ -49,6 +49,24 @@ KERNEL void NAME(weigh_rows)(const void *X, int element, ptrdiff_t D, ptrdiff_t 
     }
 }
 
+/* Writes rows a_i x_i or a_i (x_i, 1) of doubles, times `unit`, (D) or (D + 1), with zeros up to ld; `standard` is as above. */
+KERNEL void NAME(weigh_doubles)(const double *X, ptrdiff_t D, ptrdiff_t ldx, int ones, const ptrdiff_t *rows, const double *a,
+                                ptrdiff_t n, const double *standard, const double *unit, real *to, ptrdiff_t ld)
+{
+    const double *mean = standard, *factor = standard ? standard + D : NULL;
+    for (ptrdiff_t i = 0; i < n; i++, to += ld) {
+        const double *x = X + rows[i] * ldx, weight = a[i];
+        if (i + 1 < n)
+            for (ptrdiff_t j = 0; j < D; j += 8) PREFETCH(X + rows[i + 1] * ldx + j);
+        if (standard)
+            for (ptrdiff_t j = 0; j < D; j++) to[j] = (real)(weight * unit[j] * ((x[j] - mean[j]) * factor[j]));
+        else
+            for (ptrdiff_t j = 0; j < D; j++) to[j] = (real)(weight * unit[j] * x[j]);
+        for (ptrdiff_t j = D; j < ld; j++) to[j] = 0;
+        if (ones) to[D] = (real)(weight * unit[D]);
+    }
+}
+
 /* Replaces M by U, and writes T; panel has room for PANEL rows.  With `drop`, the ridge is not added: a row whose pivot
  * is not above the ridge depends on the rows before, and becomes 0. */
 KERNEL void NAME(factor)(real *U, ptrdiff_t P, ptrdiff_t ld, real *T, real ridge, int drop, real *panel)

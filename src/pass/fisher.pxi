@@ -29,6 +29,7 @@ cdef struct ClassSamples:   # what the blocks of all classes are summed from
     const void *a           # and the roots of what they weigh
     Py_ssize_t count
     const void *penalty     # (classes, P): what is added to the diagonals
+    const double *unit      # (classes, P): see `Factors.factor`; or NULL
     double ridge
     bint whole              # whether M itself is wanted, both triangles, and not its factor
 
@@ -45,7 +46,6 @@ cdef void fisher_sums(
     """Sum columns `first` to `end` of M of class k, without the penalty, from its weighted rows."""
     cdef Py_ssize_t P = x.D + x.ones, i, n
     cdef const Py_ssize_t *rows = x.rows + k * x.count
-    cdef const floating *a = <const floating *>x.a + k * x.count
     if first == end:
         return
     for i in range(P):
@@ -53,9 +53,16 @@ cdef void fisher_sums(
     i = 0
     while i < x.count:
         n = min(GRAM_ROWS, x.count - i)
-        weigh_rows(
-            x.X, x.element, x.D, x.ldx, x.ones, rows + i, a + i, n, <const floating *>x.standard, work, ld,
-        )
+        if x.unit == NULL:
+            weigh_rows(
+                x.X, x.element, x.D, x.ldx, x.ones, rows + i, <const floating *>x.a + k * x.count + i, n,
+                <const floating *>x.standard, work, ld,
+            )
+        else:
+            weigh_doubles(
+                <const double *>x.X, x.D, x.ldx, x.ones, rows + i, <const double *>x.a + k * x.count + i, n,
+                <const double *>x.standard, x.unit + k * P, work, ld,
+            )
         outer_columns(work, P, work, first, ld if end == P else end, n, ld, U)
         i += n
 
@@ -65,9 +72,13 @@ cdef void fisher_block(
 ) noexcept nogil:
     """Add the penalty to the sums of class k, and factor them."""
     cdef Py_ssize_t P = x.D + x.ones, i, j
-    cdef const floating *penalty = <const floating *>x.penalty + k * P
+    cdef const double *unit
     for i in range(P):
-        U[i * (ld + 1)] += penalty[i]
+        if x.unit == NULL:
+            U[i * (ld + 1)] += (<const floating *>x.penalty)[k * P + i]
+        else:
+            unit = x.unit + k * P + i
+            U[i * (ld + 1)] += <floating>((<const double *>x.penalty)[k * P + i] * unit[0] * unit[0])
     if x.whole:
         for i in range(P):
             for j in range(i):
@@ -76,21 +87,60 @@ cdef void fisher_block(
         factor(U, P, ld, T, <floating>x.ridge, False, work)
 
 
-cdef void fisher_blocks(
-    const ClassSamples *x, Py_ssize_t classes, Py_ssize_t ld, floating *U, floating *T, floating *work, int n_threads,
+cdef void widen_block(
+    const double *unit, Py_ssize_t P, Py_ssize_t narrow, Py_ssize_t ld, double *U, double *T, float *work,
 ) noexcept nogil:
-    """Sum and factor the blocks; where classes are few, they have parts, of which each thread gets as many."""
-    cdef Py_ssize_t i, k, P = x.D + x.ones, space = block_space(ld, sizeof(floating)), panel = MAX_V * lanes(U)
-    cdef Py_ssize_t parts = 1
-    while classes < 4 * n_threads and classes * parts % n_threads:
+    """Replace a factor of floats, in rows of `narrow`, by the same of doubles in the same memory, without the unit."""
+    cdef Py_ssize_t i, j
+    for i in range(P - 1, -1, -1):  # the last first, since a row of doubles takes the place of the floats behind it
+        memcpy(work, <const float *>U + i * narrow, P * sizeof(float))
+        for j in range(i, P):
+            U[i * ld + j] = work[j]
+        for j in range(P, ld):
+            U[i * ld + j] = 0
+    memcpy(work, T, P * sizeof(float))
+    for i in range(P):
+        T[i] = work[i] * unit[i]
+
+
+cdef void finish_block(
+    const ClassSamples *x, Py_ssize_t k, Py_ssize_t ld, Py_ssize_t wide, Py_ssize_t scale, floating *U, floating *T,
+    floating *work,
+) noexcept nogil:
+    """Factor the sums of class k, in rows of ld, and widen them to rows of `wide` doubles if their scale is 2."""
+    fisher_block(x, k, ld, U, T, work)
+    if scale == 2:
+        widen_block(x.unit + k * (x.D + x.ones), x.D + x.ones, ld, wide, <double *>U, <double *>T, <float *>work)
+
+
+cdef void fisher_blocks(
+    const ClassSamples *x, Py_ssize_t classes, Py_ssize_t wide, Py_ssize_t scale, floating *U, floating *T,
+    floating *work, int n_threads,
+) noexcept nogil:
+    """Sum and factor the blocks, in memory for rows of `wide` numbers, each of `scale` numbers of this type.
+
+    Classes that are too few for all threads, or left over for some of them, have parts, of which each thread gets as
+    many.
+    """
+    cdef Py_ssize_t i, k, P = x.D + x.ones, ld = whole(P, lanes(U)), panel = MAX_V * lanes(U), parts = 1
+    cdef Py_ssize_t apart = scale * P * wide, space = scale * block_space(wide, sizeof(floating))
+    cdef Py_ssize_t left = classes % n_threads if classes < 4 * n_threads else 0, full = classes - left
+    while left * parts % n_threads:
         parts += 1
-    for i in prange(classes * parts, schedule="dynamic", chunksize=1, num_threads=n_threads):
-        fisher_sums(
-            x, i // parts, edge(P, panel, i % parts, parts), edge(P, panel, i % parts + 1, parts), ld,
-            U + i // parts * P * ld, work + threadid() * space,
-        )
-    for k in prange(classes, schedule="dynamic", chunksize=1, num_threads=n_threads):
-        fisher_block(x, k, ld, U + k * P * ld, T + k * P, work + threadid() * space)
+    for i in prange(full + left * parts, schedule="dynamic", chunksize=1, num_threads=n_threads):
+        k = i if i < full else full + (i - full) // parts
+        if i < full:
+            fisher_sums(x, k, 0, P, ld, U + k * apart, work + threadid() * space)
+            finish_block(
+                x, k, ld, wide, scale, U + k * apart, T + k * scale * P, work + threadid() * space,
+            )
+        else:
+            fisher_sums(
+                x, k, edge(P, panel, (i - full) % parts, parts), edge(P, panel, (i - full) % parts + 1, parts), ld,
+                U + k * apart, work + threadid() * space,
+            )
+    for k in prange(full, classes if left else full, schedule="dynamic", chunksize=1, num_threads=n_threads):
+        finish_block(x, k, ld, wide, scale, U + k * apart, T + k * scale * P, work + threadid() * space)
 
 
 cdef void solve_blocks(
@@ -321,9 +371,14 @@ cdef class Factors(Inverse):
         int n_threads,
         standard=None,          # IN     (2, D): the mean of each feature, and the inverse of its scale
         *,
+        unit=None,              # IN     (classes or 1, P): what features are multiplied by, if U is of doubles
         bint whole=False,       # whether U gets the blocks themselves, and T nothing
     ):
-        """Compute as many factors as `rows` has classes."""
+        """Compute as many factors as `rows` has classes.
+
+        Those of doubles are computed in floats, which takes half of the time, and then widened, unless they are
+        `whole`; `unit` brings the diagonal near 1. See "Blocks of doubles are computed in floats" in docs/notes.md.
+        """
         cdef ClassSamples x
         cdef Py_ssize_t n, count = len(rows)
         cdef fexcept_t flags
@@ -333,16 +388,23 @@ cdef class Factors(Inverse):
         x.a = numbers(a, b"f", self.itemsize, count * x.count, False)
         x.penalty = numbers(penalty, b"f", self.itemsize, count * self.P, False)
         x.standard = numbers(standard, b"f", self.itemsize, 2 * x.D, False)
+        x.unit = <const double *>numbers(unit, b"f", sizeof(double), count * self.P, False)
+        if (x.unit == NULL) != (whole or self.itemsize == sizeof(float)):
+            raise ValueError("expected a unit for factors of doubles, and for nothing else")
         self.count = min(count, self.classes)
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
         with nogil:
             if self.itemsize == sizeof(float):
                 fisher_blocks(
-                    &x, self.count, self.ld, <float *>self.U, <float *>self.T, <float *>self.work, n_threads,
+                    &x, self.count, self.ld, 1, <float *>self.U, <float *>self.T, <float *>self.work, n_threads,
+                )
+            elif whole:
+                fisher_blocks(
+                    &x, self.count, self.ld, 1, <double *>self.U, <double *>self.T, <double *>self.work, n_threads,
                 )
             else:
                 fisher_blocks(
-                    &x, self.count, self.ld, <double *>self.U, <double *>self.T, <double *>self.work, n_threads,
+                    &x, self.count, self.ld, 2, <float *>self.U, <float *>self.T, <float *>self.work, n_threads,
                 )
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
