@@ -51,10 +51,29 @@ def test_sums_of_classes_are_right(isa, dtype, kind, weighed, blocks, monkeypatc
     np.testing.assert_allclose(found[0], 2 * want, rtol=1e-13, atol=1e-13)
 
 
+@needs_kernels
+@pytest.mark.pairs(3)
+@pytest.mark.parametrize("K, D", [(5, 37), (32, 37), (33, 37), (33, 200), (3, 1100)])
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("kind", ["array", "strided"])
+def test_moments_beside_the_sums_of_classes_have_the_bits_of_each_alone(isa, dtype, kind, weighed, K, D, monkeypatch):
+    if isa == dispatch.REFERENCE:
+        pytest.skip("the reference makes a pass instead of sums")
+    X, y, s, wide = samples(kind, dtype, D=D, K=K)
+    monkeypatch.setattr(sums, "PARALLEL", 0)
+    alone, found = np.zeros((K, D)), np.zeros((3, K + 2, D))
+    sums.add_classes(X, y, s if weighed else None, alone, 1)
+    for n_threads, each in enumerate(found, start=1):
+        sums.add_classes(X, y, s if weighed else None, each[:K], n_threads, each[K:])
+        np.testing.assert_array_equal(each, [*alone, *sums.moments(X, n_threads)])
+    np.testing.assert_allclose(found[0, K:], [wide.sum(axis=0), np.square(wide).sum(axis=0)], rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_moments_are_right(isa, dtype, kind):
     X, _, _, wide = samples(kind, dtype)
-    np.testing.assert_allclose(sums.moments(X), [wide.sum(axis=0), np.square(wide).sum(axis=0)], rtol=1e-12, atol=1e-12)
+    want = [wide.sum(axis=0), np.square(wide).sum(axis=0)]
+    np.testing.assert_allclose(sums.moments(X, 1), want, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["f4", "f8", "f2", "i1"])
@@ -62,7 +81,7 @@ def test_moments_of_whole_numbers_are_exact(isa, kind):
     X = np.random.default_rng(0).integers(-9, 9, (103, 37)).astype(kind)
     want = X.sum(axis=0, dtype=float), np.square(X, dtype=float).sum(axis=0)
     for given in (X, np.asfortranarray(X), np.hstack([X, X])[:, :37], X[::-1]):
-        np.testing.assert_array_equal(sums.moments(given), want)
+        np.testing.assert_array_equal(sums.moments(given, 1), want)
 
 
 @pytest.mark.pairs(3)

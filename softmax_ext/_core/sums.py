@@ -29,21 +29,28 @@ CONVERTED_BYTES = 2**22
 PARALLEL = 2**18
 
 
-def add_classes(X: Any, y: Array, s: Vector | None, sums: Vector, n_threads: int) -> None:
-    """Add s_i x_i of each sample to row y_i, its label in 0..K-1, of `sums` (K, D). It needs compiled kernels."""
+def add_classes(
+    X: Any, y: Array, s: Vector | None, sums: Vector, n_threads: int, features: Vector | None = None
+) -> None:
+    """Add s_i x_i of each sample to row y_i, its label in 0..K-1, of `sums` (K, D). It needs compiled kernels.
+
+    If X is an array, `features` (2, D), what `moments` returns is added in the same read of X.
+    """
     assert dispatch.kernels is not None
-    numbers, dtype = X.nnz if isinstance(X, CSR) else X.size, COMPUTES_IN[X.dtype.char]
-    threads = n_threads if numbers >= PARALLEL else 1
+    dtype, threads = COMPUTES_IN[X.dtype.char], _team(X, n_threads)
     for rows, block in _blocks(X, dtype):
         weights = None if s is None else s[rows]
-        dispatch.kernels.class_sums(block, y[rows], weights, sums, dtype.itemsize, threads)
+        dispatch.kernels.class_sums(block, y[rows], weights, sums, dtype.itemsize, threads, features)
 
 
-def class_means(rows: Rows, K: int, m: float, n_threads: int) -> tuple[Vector, Vector]:
-    """Return Σ_i s_i [y_i = k] / m of each class, (K,), and Σ_i s_i [y_i = k] x_i / m, (K, D)."""
+def class_means(rows: Rows, K: int, m: float, n_threads: int, features: Vector | None = None) -> tuple[Vector, Vector]:
+    """Return Σ_i s_i [y_i = k] / m of each class, (K,), and Σ_i s_i [y_i = k] x_i / m, (K, D).
+
+    `features` is as in `add_classes`.
+    """
     assert rows.y is not None
     means = np.zeros((K, rows.D))
-    add_classes(rows.X, rows.y, rows.s, means, n_threads)
+    add_classes(rows.X, rows.y, rows.s, means, n_threads, features)
     means /= m
     return np.bincount(rows.y, rows.s, K) / m, means
 
@@ -54,19 +61,24 @@ def constant_gradient(means: Vector, q: Vector, dW: Array) -> None:
     dispatch.kernels.constant_gradient(means, q, np.empty(means.shape[1]), dW)
 
 
-def moments(X: Any) -> Vector:
+def moments(X: Any, n_threads: int) -> Vector:
     """Return the sums of each feature and of its squares, (2, D)."""
-    D, dtype = X.shape[1], COMPUTES_IN[X.dtype.char]
+    D, dtype, threads = X.shape[1], COMPUTES_IN[X.dtype.char], _team(X, n_threads)
     found = np.zeros((2, D))
     for _, block in _blocks(X, dtype):
         if dispatch.kernels is not None:
-            dispatch.kernels.feature_moments(block, found, dtype.itemsize)
+            dispatch.kernels.feature_moments(block, found, dtype.itemsize, threads)
             continue
         data, indices = block.entries() if isinstance(X, CSR) else (block.ravel(), np.tile(np.arange(D), len(block)))
         wide = data.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             found += np.bincount(indices, wide, D), np.bincount(indices, wide * wide, D)
     return found
+
+
+def _team(X: Any, n_threads: int) -> int:
+    """Return how many threads add the numbers of X."""
+    return n_threads if (X.nnz if isinstance(X, CSR) else X.size) >= PARALLEL else 1
 
 
 def _blocks(X: Any, dtype: np.dtype[Any]) -> Iterator[tuple[slice, Any]]:

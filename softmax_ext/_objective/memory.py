@@ -319,8 +319,16 @@ class SoftmaxObjective(SquaredScores):
 
     @cached_property
     def _class_means(self) -> tuple[Vector, Vector]:
-        """What `class_means` returns; it is kept, since a fit needs it where it begins and for its duality gap."""
-        return class_means(self._rows, self.K, self.m, self.n_threads)
+        """What `class_means` returns; it is kept, since a fit needs it where it begins and for its duality gap.
+
+        Moments of the same rows, which the preconditioner needs, come from the same read of X.
+        """
+        X, together = self._some, np.zeros((2, self.D))
+        alone = "_moments" in vars(self) or isinstance(X, CSR) or len(X) < self.N
+        found = class_means(self._rows, self.K, self.m, self.n_threads, None if alone else together)
+        if not alone:
+            vars(self)["_moments"] = together / self.N
+        return found
 
     @property
     def _sums_classes(self) -> bool:
@@ -497,7 +505,7 @@ class SoftmaxObjective(SquaredScores):
     def _moments(self) -> Vector:
         """The means of the features and of their squares over the rows of `_some`, (2, D)."""
         X = self._some
-        return moments(X) / len(X)
+        return moments(X, self.n_threads) / len(X)
 
     @property
     def _some(self) -> Any:

@@ -96,6 +96,36 @@ KERNEL void NAME(add_moments)(const real *a, ptrdiff_t n, ptrdiff_t lda, ptrdiff
         }
 }
 
+/* Adds `width` features of n rows, in their order: s_i x_i to row y_i of sums (K, D), and x_i and its squares to totals and
+ * squares; without y or without totals, only the others.  It adds in memory of its own, since the sums of other threads'
+ * features may lie in the same cache lines. */
+enum { NAME(tile_features) = 512, NAME(tile_sums) = 4096 };
+KERNEL void NAME(add_features)(const real *x, ptrdiff_t n, ptrdiff_t ldx, const ptrdiff_t *y, const double *s, ptrdiff_t K,
+                               ptrdiff_t D, ptrdiff_t width, double *sums, double *totals, double *squares)
+{
+    double own[NAME(tile_sums)], total[NAME(tile_features)], square[NAME(tile_features)];
+    const size_t bytes = (size_t)width * sizeof(double);
+    const ptrdiff_t step = y ? 4 : n; /* rows that are in the first cache when they are read again */
+    if (y)
+        for (ptrdiff_t k = 0; k < K; k++) memcpy(own + k * width, sums + k * D, bytes);
+    if (totals) {
+        memcpy(total, totals, bytes);
+        memcpy(square, squares, bytes);
+    }
+    for (ptrdiff_t i = 0; i < n; i += step) {
+        const ptrdiff_t end = smaller(i + step, n);
+        if (totals) NAME(add_moments)(x + i * ldx, end - i, ldx, width, total, square);
+        if (y)
+            for (ptrdiff_t r = i; r < end; r++) NAME(add_share)(s ? s[r] : 1, x + r * ldx, width, own + y[r] * width);
+    }
+    if (y)
+        for (ptrdiff_t k = 0; k < K; k++) memcpy(sums + k * D, own + k * width, bytes);
+    if (totals) {
+        memcpy(totals, total, bytes);
+        memcpy(squares, square, bytes);
+    }
+}
+
 /* Returns a + b, where no product in a or b is rounded together with the sum, as Python's numbers are added. */
 KERNEL double NAME(plus)(double a, double b)
 {
