@@ -101,6 +101,8 @@ def follow(run: Descent) -> None:
             direction = -inverse(run.grad)
         else:
             if many and products > (LONG if whole is None else AGAIN):
+                if whole is None:
+                    predicted = []  # before, they were those of steps that ended early, and fall as they like
                 run.preconditioner = whole = inverse_hessian(run.objective, run.w)
             elif whole is None:
                 run.refresh()
