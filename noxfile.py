@@ -104,7 +104,8 @@ def aarch64(session: nox.Session) -> None:
     # onnxruntime reads which processor the host has, and crashes when it is imported.
     needed = [name for name in requirements("test") if not name.startswith("onnxruntime")]
     session.run("python", "-m", "pip", "install", *systems, *wheels, *needed, "pytest-xdist")
-    (root / "usr/lib/python3/dist-packages/site.pth").write_text(f"{site}\n")
+    # The tree too, as an editable install has it: some tests start programs of their own.
+    (root / "usr/lib/python3/dist-packages/site.pth").write_text(f"{site}\n{tree}\n")
 
     shutil.rmtree(tree, ignore_errors=True)
     shutil.copytree(".", tree, ignore=shutil.ignore_patterns(".*", "build", "*.so", "__pycache__"))
