@@ -1,6 +1,8 @@
 """What an sdist and a wheel hold, built in a copy of the source tree; and what a build without OpenMP says."""
 
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -173,6 +175,19 @@ def test_a_stripped_wheel_stays_below_four_megabytes(tmp_path):
             if path.is_file() and "__pycache__" not in path.parts:
                 archive.write(path)
     assert (tmp_path / "wheel").stat().st_size < 3_800_000
+
+
+@pytest.mark.optimised
+@pytest.mark.skipif(not shutil.which("nm"), reason="needs nm (Debian: binutils)")
+@pytest.mark.skipif("gcc 12" not in softmax_ext.show_config().compiler, reason="the page has the sizes by GCC 12")
+def test_the_page_about_building_knows_what_the_kernels_weigh():
+    """To a fifth: a kernel that is added changes the last line of its table."""
+    program = runpy.run_path(str(ROOT / "benchmarks" / "sizes.py"))
+    page = (ROOT / "docs" / "tutorials" / "building.md").read_text()
+    told = re.search(r"^\| all \| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE).groups()
+    for isa, kib in zip(["baseline", "avx2", "avx512"], told, strict=True):
+        (module,) = Path(softmax_ext.__file__).parent.glob(f"_core/kernels_{isa}.*.so")
+        assert sum(program["sizes"](module, {}).values()) / 1024 == pytest.approx(int(kib), rel=0.2)
 
 
 def test_conda_recipe_asks_for_what_the_project_does():
