@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_info
 import softmax_ext
 from softmax_ext import SoftmaxObjective, optim
 from softmax_ext._core import dispatch
+from softmax_ext._core.vectors import combinations
 from softmax_ext._objective.parameters import Parameters
 from softmax_ext._objective.rows_space import RowsSpace
 
@@ -46,8 +47,19 @@ def calls(dtype):
         "evaluate": lambda: objective.evaluate(w),
         "value_and_grad": lambda: objective.value_and_grad(w),
         "lbfgs": lambda: optim.lbfgs(objective, 0 * w, max_iter=3),
+        "gram": lambda: gram(wide),
         "rows_space": lambda: RowsSpace(wide, Parameters(3, 800, False, False), 2).lift(np.ones(6), np.ones(6)),
     }
+
+
+def gram(X):
+    """What wider samples need, and coordinates among them: X Xᵀ, its factor, and combinations of the samples."""
+    N, (ld, space) = len(X), dispatch.kernels.gram_space(len(X))
+    G, work = np.zeros((N, ld)), np.empty((1, space))
+    dispatch.kernels.gram_add(X, G, work, np.empty((1, N, ld)), 1)
+    dispatch.kernels.gram_factor(G, np.empty(N), work[0], 1e-12)
+    dispatch.kernels.triangle_solve(np.ascontiguousarray(G[:, :N]), np.ones((3, N)), True)
+    combinations(X, np.ones((N, 3)))
 
 
 MODE = """
@@ -146,7 +158,7 @@ def test_flags_stay(isa, dtype, raised, monkeypatch):
             call()
     passes = {f"{name}.visit" for name in ("LossGrad", "Probabilities", "HessianProduct", "Hessian")}
     used = passes | {"special", "cross_entropy", "Factors.factor", "Factors.apply", "Function.at", "Stretch.go"}
-    used |= {"gram_add", "gram_factor", "triangle_solve", "rows_combine"}
+    used |= {"gram_add", "gram_factor", "triangle_solve", "rows_combine", "gram_coordinates", "rows_lift"}
     assert used <= watched.called
 
 

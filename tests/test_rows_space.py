@@ -8,11 +8,12 @@ import scipy.sparse
 import threadpoolctl
 from sklearn.model_selection import StratifiedKFold
 
-from softmax_ext import SoftmaxObjective
+from softmax_ext import SoftmaxObjective, explain_plan
 from softmax_ext._objective import rows_space
 from softmax_ext._objective.parameters import Parameters
 from softmax_ext._objective.rows_space import RowsSpace, is_wide
 from softmax_ext._optim.solvers import minimize
+from softmax_ext._optim.stretch import Stretch
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 from softmax_ext.objective import BinomialObjective
 
@@ -155,9 +156,47 @@ def test_paths_and_folds_share_one_factor(kind, K, n_threads, monkeypatch):
 
 def test_samples_that_span_nothing_are_fitted():
     X = np.zeros((5, 100))
-    assert is_wide(*X.shape) and SoftmaxObjective(X, [0, 1, 2, 0, 1]).in_rows_space() is None
+    assert is_wide(*X.shape, 3) and SoftmaxObjective(X, [0, 1, 2, 0, 1]).in_rows_space() is None
     model = LogisticRegression().fit(X, [0, 1, 2, 0, 1])
     np.testing.assert_allclose(model.predict_proba(X)[0], [0.4, 0.4, 0.2], atol=1e-3)
+
+
+def test_equal_penalty_weights_are_fitted_in_all_features():
+    X, y = wide()
+    model, plain = (LogisticRegression(penalty_weights=v, tol=1e-8).fit(X, y) for v in (np.ones(D), None))
+    np.testing.assert_allclose(model.coef_, plain.coef_, atol=1e-6)
+
+
+@pytest.mark.parametrize(("N", "D", "K", "expected"), [
+    (128, 512, 3, True), (128, 511, 3, False), (128, 512, 2, False), (128, 1024, 2, True), (129, 1031, 9, False),
+    (129, 1032, 9, True), (512, 4096, 2, True), (513, 9000, 3, False), (1, 4, 3, True),
+])  # fmt: skip
+def test_few_samples_need_fewer_features_for_each(N, D, K, expected):
+    assert is_wide(N, D, K) is expected
+    rng = np.random.default_rng(0)
+    y = np.arange(N) % K
+    objective = (BinomialObjective if K == 2 else SoftmaxObjective)(rng.standard_normal((N, D)), y, l2=1, K=K)
+    assert (objective.in_rows_space() is not None) is expected
+    assert ("in the space of the" in explain_plan(N, D, K)) is expected
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-9])
+@pytest.mark.parametrize("C", [1e-2, 1.0, 1e4])
+@pytest.mark.parametrize("options", [{}, {"fit_intercept": False}, {"weighted": True}])
+@pytest.mark.parametrize("K", [2, 5])
+def test_a_kernel_takes_the_iterations_of_python_in_the_space_of_the_samples(K, options, C, tol, isa, monkeypatch):
+    X, y = wide("dense", np.float64, K)
+    s = np.random.default_rng(3).uniform(0, 2, N) if options.get("weighted") else None
+    kind = BinomialObjective if K == 2 else SoftmaxObjective
+    objective = kind(X, y, l2=1 / (C * N), sample_weight=s, fit_intercept=options.get("fit_intercept", True))
+    found = []
+    for by_kernel in (True, False):
+        if not by_kernel:
+            monkeypatch.setattr(Stretch, "serves", staticmethod(lambda run: False))
+        found.append(minimize(objective, np.zeros(objective.size), tol=tol, max_iter=60))
+    for name, a, b in zip(found[0]._fields, *found, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+    assert found[0].n_iter and "in the space of the samples" in found[0].report
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

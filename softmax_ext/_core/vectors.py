@@ -83,7 +83,7 @@ def combinations(rows: Array, shares: Array, n_threads: int = 1, *, squared: boo
         return np.asarray(shares.T @ (np.square(wide) if squared else wide))
     found = np.empty((shares.shape[1], rows.shape[1]))
     n_threads = _team(rows.size * shares.shape[1] // 8, n_threads)
-    work = np.empty((n_threads, kernels.combine_space(len(rows))))
+    work = np.empty((n_threads, kernels.combine_space(*rows.shape)))
     kernels.rows_combine(rows, shares, found, work, n_threads, squared)
     return found
 

@@ -119,6 +119,7 @@ class Fisher:
         standard: tuple[Vector, Vector] | None = None,  # each feature's mean and inverse scale, if w is for scaled ones
         whole: bool = False,  # whether M itself is wanted, without damping, and not its inverse
         means: Callable[[], Vector] | None = None,  # returns the features' means, for diagonals of centred features
+        diagonal: bool = False,  # whether diagonals are wanted, even if blocks are affordable
     ) -> None:
         self.whole, self.means = whole, means if parameters.intercept else None
         self.mean: Vector | None = None  # (1 or classes, D): the means that features are less of, if they are
@@ -133,7 +134,7 @@ class Fisher:
         few = self.count * P <= 2 * PASSES * passes_over and classes * P * P * itemsize <= BYTES
         if isinstance(self.X, CSR):  # the sampled rows become an array
             few = few and self.count * P * itemsize <= DENSE_BYTES
-        self.blocks = few and dispatch.kernels is not None
+        self.blocks = few and not diagonal and dispatch.kernels is not None
         if self.blocks:
             assert dispatch.kernels is not None
             ld, work = dispatch.kernels.fisher_sizes(P, itemsize)

@@ -573,10 +573,10 @@ class SoftmaxObjective(SquaredScores):
     def _rows_space(self) -> RowsSpace | None:
         """The space of the samples, if the features are far more than the samples."""
         X = self._rows.X
-        if self._rows.narrow and is_wide(self.N, self.D):
-            X = X.astype(self.dtype, order="C")
-        if not is_wide(self.N, self.D) or dispatch.kernels is None:
+        if not is_wide(self.N, self.D, self.K) or dispatch.kernels is None:
             return None
+        if self._rows.narrow:
+            X = X.astype(self.dtype, order="C")
         if not isinstance(X, CSR) and X.dtype != self.dtype:
             return None
         space = RowsSpace(X, self.parameters, self.n_threads)
@@ -587,7 +587,7 @@ class SoftmaxObjective(SquaredScores):
 
         The objective has at most as many features as samples; see `RowsSpace`.
         """
-        if self._rows_space is None or np.ptp(self.penalty.diagonal(self.D)):
+        if not self.penalty.uniform or self._rows_space is None:
             return None
         space, rows = self._rows_space, self._rows
         narrow = Rows(space.Z, rows.y, rows.Y, rows.s, offset=rows.offset)
@@ -597,13 +597,16 @@ class SoftmaxObjective(SquaredScores):
         """Return the extra penalty with which a fit should begin, or None; N if these rows are a sample of N."""
         return easing(self.parameters, self.penalty, self.mean_squares, self.N if N is None else N)
 
-    def preconditioner(self, w: Vector, extra: Vector | None = None) -> Fisher:
+    def preconditioner(self, w: Vector, extra: Vector | None = None, *, diagonal: bool = False) -> Fisher:
         """Return the preconditioner at w, which multiplies vectors by an approximate inverse of the Hessian.
 
-        `extra` is the diagonal of a penalty besides the objective's own. `fisher.py` has the mathematics.
+        `extra` is the diagonal of a penalty besides the objective's own, and `diagonal` asks for the blocks' diagonals
+        alone. `fisher.py` has the mathematics.
         """
-        squares = self.mean_squares
-        return self.fisher(w, self.parameters, self.penalty, extra, mean_squares=squares, means=lambda: self.means)
+        layout, squares = self.parameters, self.mean_squares
+        return self.fisher(
+            w, layout, self.penalty, extra, mean_squares=squares, means=lambda: self.means, diagonal=diagonal
+        )
 
     def curvature(self, w: Vector) -> Fisher:
         """Return the matrices that `preconditioner` inverts, without its damping."""
@@ -621,6 +624,7 @@ class SoftmaxObjective(SquaredScores):
         standard: tuple[Vector, Vector] | None = None,
         whole: bool = False,
         means: Callable[[], Vector] | None = None,
+        diagonal: bool = False,
     ) -> Fisher:
         """Return the preconditioner for parameters v, which `raw` converts to those of this objective; see `Scaling`.
 
@@ -647,6 +651,7 @@ class SoftmaxObjective(SquaredScores):
             standard=standard,
             whole=whole,
             means=means,
+            diagonal=diagonal,
         )
 
 

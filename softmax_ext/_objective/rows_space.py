@@ -19,28 +19,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._core import dispatch
-from .._core.vectors import combinations, dots
+from .._core import dispatch, turns, workspace
+from .._core.vectors import dots, largest, steady
 from .._inputs.csr import CSR
+from .._inputs.dtypes import F8
 from .parameters import Parameters
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
 # X Xᵀ and its factor cost less than the passes that they save if there are at most MOST_ROWS samples, and at least
-# FEATURES_PER_ROW features for each of them; see "The space of the samples" in docs/notes.md.
-MOST_ROWS, FEATURES_PER_ROW = 512, 8
+# FEATURES_PER_ROW features for each of them; or half as many features, if there are FEW_ROWS and more than two classes,
+# which share the factor. See "The space of the samples" in docs/notes.md.
+MOST_ROWS, FEW_ROWS, FEATURES_PER_ROW = 512, 128, 8
 # X Xᵀ is summed over at most SLICES slices of the features at the same time, each of at least SLICE features. Ctrl-C is
 # looked for after AT_ONCE multiplications, some tenths of a second.
 SLICES, SLICE, AT_ONCE = 16, 1024, 2**32
+# One thread multiplies fewer numbers than this in less time than a team of threads needs to start on a busy machine.
+PARALLEL_PRODUCTS = 2**24
 # A sample adds a direction if at least this part of its square is orthogonal to the samples before it. A smaller part
 # is rounding.
 NEW = 1e-12
 
 
-def is_wide(N: int, D: int) -> bool:
-    """Return whether a fit of N samples and D features is faster in the space of the samples."""
-    return N <= MOST_ROWS and D >= FEATURES_PER_ROW * N
+def features_per_row(N: int, K: int) -> int:
+    """Return with how many features for each of N samples a fit of K classes is faster in the space of the samples."""
+    return FEATURES_PER_ROW // 2 if N <= FEW_ROWS and K > 2 else FEATURES_PER_ROW
+
+
+def is_wide(N: int, D: int, K: int) -> bool:
+    """Return whether a fit of N samples, D features and K classes is faster in the space of the samples."""
+    return N <= MOST_ROWS and D >= features_per_row(N, K) * N
 
 
 class RowsSpace:
@@ -53,50 +62,60 @@ class RowsSpace:
     def __init__(self, X: Any, parameters: Parameters, n_threads: int) -> None:
         self.n_threads, self.wide = n_threads, parameters
         self.X: Any = X.scipy(np.float64) if isinstance(X, CSR) else np.require(X, X.dtype, ["C", "A"])
-        self.Z, self.R, self.kept = cholesky(self._gram())
-        self.narrow = Parameters(parameters.K, self.Z.shape[1], parameters.intercept, parameters.binary)
+        N = self.X.shape[0]
+        Z, R, kept = np.empty(N * N), np.empty(N * N), np.empty(N, np.intp)
+        r = self._coordinates(Z, R, kept)
+        self.Z, self.R, self.kept = Z[: N * r].reshape(N, r), R[: r * r].reshape(r, r), kept[:r]
+        self.narrow = Parameters(parameters.K, r, parameters.intercept, parameters.binary)
 
-    def _gram(self) -> Vector:
-        """Return the upper triangle of X Xᵀ, in rows that are padded as the kernels need it."""
+    def _coordinates(self, Z: Vector, R: Vector, kept: npt.NDArray[np.intp]) -> int:
+        """Factor X Xᵀ, and return its rank."""
         kernels, (N, D) = dispatch.kernels, self.X.shape
         assert kernels is not None
         ld, space = kernels.gram_space(N)
         gram = np.zeros((N, ld))
         if not self._dense:
             gram[:, :N] = (self.X @ self.X.T).toarray()
-            return gram
-        work, at_once = np.empty((self.n_threads, space)), max(SLICE, AT_ONCE // N**2)
+            return int(kernels.gram_coordinates(None, gram, np.empty(space + N), None, NEW, Z, R, kept, 1, False))
+        n_threads = self.n_threads if N * N * D >= PARALLEL_PRODUCTS else 1
+        at_once, work = max(SLICE, AT_ONCE // N**2), np.empty(n_threads * space + N)
         sums = np.empty((max(1, min(SLICES, min(D, at_once) // SLICE)), N, ld))
-        for start in range(0, D, at_once):
-            kernels.gram_add(self.X[:, start : start + at_once], gram, work, sums, self.n_threads)
-        return gram
+        last = D - 1 - (D - 1) % at_once
+        for start in range(0, last, at_once):
+            some = work[: n_threads * space].reshape(n_threads, space)
+            kernels.gram_add(self.X[:, start : start + at_once], gram, some, sums, n_threads)
+        X = self.X[:, last:]
+        return int(kernels.gram_coordinates(X, gram, work, sums, NEW, Z, R, kept, n_threads, turns.mine()))
 
     def lower(self, w: Array) -> Vector:
         """Return the parameters in this space that give the same scores as w."""
+        assert dispatch.kernels is not None
+        if largest(steady(w)) == 0:  # not by NumPy, which lets the GIL go for a vector of more than 500 numbers
+            return np.zeros(self.narrow.size)
         V = np.zeros((self.wide.count, len(self.kept)))
-        if w.any():
-            for v, row in zip(V, self.wide.weights(w).astype(np.float64), strict=True):
-                v[:] = (dots(self.X, row, n_threads=self.n_threads) if self._dense else self.X @ row)[self.kept]
-            self._solve(V, True)
+        for v, row in zip(V, self.wide.weights(w).astype(np.float64), strict=True):
+            v[:] = (dots(self.X, row, n_threads=self.n_threads) if self._dense else self.X @ row)[self.kept]
+        dispatch.kernels.triangle_solve(self.R, V, True)
         return self.narrow.join(V, self.wide.intercepts(w))
 
     def lift(self, *vectors: Array) -> list[Vector]:
         """Return each vector of parameters of this space, or gradient by them, in the coordinates of all features."""
+        kernels, (N, D) = dispatch.kernels, self.X.shape
+        assert kernels is not None
+        if self._dense:
+            V, W = np.array(vectors, np.float64), np.empty((len(vectors), self.wide.size))
+            count = self.wide.count
+            n_threads = self.n_threads if N * D * len(V) * count >= PARALLEL_PRODUCTS else 1
+            space = workspace.take(kernels.lift_space(N, D, len(V) * count, n_threads), F8, 0)
+            kernels.rows_lift(self.X, self.R, self.kept, V, W, space.work, count, n_threads)
+            workspace.give(space)
+            return list(W)
         V = np.concatenate([self.narrow.weights(v) for v in vectors])
-        self._solve(V, False)
-        shares = np.zeros((self.X.shape[0], len(V)))
+        kernels.triangle_solve(self.R, V, False)
+        shares = np.zeros((N, len(V)))
         shares[self.kept] = V.T
-        W = combinations(self.X, shares, self.n_threads) if self._dense else (self.X.T @ shares).T
-        each = np.split(W, len(vectors))
+        each = np.split((self.X.T @ shares).T, len(vectors))
         return [self.wide.join(W, self.narrow.intercepts(v)) for W, v in zip(each, vectors, strict=True)]
-
-    def _solve(self, V: Vector, transposed: bool) -> None:
-        """Replace each row v of V, coordinates in this space, by the shares of the kept samples whose sum it is.
-
-        If `transposed`, replace scores of the kept samples by the coordinates that give them.
-        """
-        assert dispatch.kernels is not None
-        dispatch.kernels.triangle_solve(self.R, V, transposed)
 
     @property
     def _dense(self) -> bool:
@@ -108,21 +127,6 @@ class RowsSpace:
 
         They follow from the norms of its rows, which `lift` does not change, and often spare the call of `lift`.
         """
-        V, b = self.narrow.weights(grad), self.narrow.intercepts(grad)
-        norm = float(np.sqrt(np.square(V).sum(axis=1).max()))
-        of_b = 0.0 if b is None else float(np.abs(b).max())
-        return max(norm / np.sqrt(self.wide.D), of_b), max(norm, of_b)
-
-
-def cholesky(gram: Vector) -> tuple[Vector, Vector, npt.NDArray[np.intp]]:
-    """Return L (N, r) with L Lᵀ = gram; the transpose of the rows of L that added a column; and their numbers.
-
-    Of `gram` the upper triangle is read, and overwritten.
-    """
-    assert dispatch.kernels is not None
-    N = len(gram)
-    inverse = np.empty(N)  # one over the roots of the diagonal
-    dispatch.kernels.gram_factor(gram, inverse, np.empty(dispatch.kernels.gram_space(N)[1]), NEW)
-    U = np.triu(gram[:, :N]) / inverse
-    kept = np.flatnonzero(gram.diagonal())
-    return U[kept].T.copy(), U[np.ix_(kept, kept)], kept
+        assert dispatch.kernels is not None
+        least, most = dispatch.kernels.gradient_bounds(grad, self.narrow.count, self.narrow.D, self.wide.D)
+        return least, most

@@ -39,6 +39,10 @@ PART = 1e-3
 # gradient by GAIN of itself; see "When progress is only rounding" in docs/notes.md.
 WINDOW, GAIN = 20, 0.1
 
+# In the space of the samples, preconditioners before this iteration are diagonals, which cost next to nothing; see
+# "When the preconditioner is computed again" in docs/notes.md.
+DIAGONAL_ITERATIONS = 15
+
 
 class Objective(Protocol):
     """The methods that every optimiser calls. With `preconditioner(w) -> Preconditioner` it needs fewer passes."""
@@ -233,7 +237,7 @@ class Descent:
         if self.space is not None:
             if not exact:
                 return self.space.bounds(grad)[1]
-            (grad,) = self.space.lift(grad)
+            grad, self.lifted = self.space.lift(grad, self.w)  # at once, since to read the samples takes as long again
         return largest(grad)
 
     def evaluate(self, w: Vector) -> tuple[float, Vector]:
@@ -248,7 +252,10 @@ class Descent:
     def refresh(self) -> None:
         """Compute the objective's preconditioner at this point, in the same memory if it can."""
         more = () if self.extra is None else (self.extra,)
-        if hasattr(self.preconditioner, "refresh"):
+        if self.space is not None:
+            diagonal = self.n_iter < DIAGONAL_ITERATIONS
+            self.preconditioner = self.objective.preconditioner(self.w, *more, diagonal=diagonal)
+        elif hasattr(self.preconditioner, "refresh"):
             self.preconditioner.refresh(self.w, *more)
         elif hasattr(self.objective, "preconditioner"):
             self.preconditioner = self.objective.preconditioner(self.w, *more)
@@ -278,7 +285,7 @@ class Descent:
         self.curve.append(asked[0])
         self.largest_gradients.append(self.largest_gradient)
         if self.callback is not None:
-            seen = w.view() if self.space is None or not self.watched else self.space.lift(w)[0]
+            seen = w.view() if self.space is None or not self.watched else self.lifted
             seen.flags.writeable = False
             if self.callback(self.n_iter, asked[0], self.largest_gradient, seen):
                 self.reason = "the callback said so"
@@ -290,7 +297,7 @@ class Descent:
         """Note iterations of a kernel, which has set the present point; `best` is the best one if it is new."""
         self.curve += values
         self.largest_gradients += largests
-        self.largest_gradient, self.over = largests[-1], self.n_iter
+        self.largest_gradient, self.over, self.exact = largests[-1], self.n_iter, self.space is None
         self.evaluations += evaluations
         if best is not None:
             self.best, self.least = best, min(values)
@@ -355,11 +362,9 @@ class Descent:
         """Return the result of the descent, by the parameters of all features."""
         converged, w = self.converged, self.w
         if self.space is not None:
-            if self.exact:
-                (w,) = self.space.lift(w)
-            else:
-                w, grad = self.space.lift(w, self.asked[1])
-                self.largest_gradient = largest(grad)
+            if not self.exact:
+                self.largest_gradient = self._largest(exact=True)
+            w = self.lifted
         lines = [*self.lines, f"products with the Hessian: {self.products}"] if self.products else self.lines
         report = "\n".join([*lines, f"stopped: {self.reason}", self.where()])
         return Solution(

@@ -12,7 +12,7 @@ from .._core.plan import MiB, plan
 from .._inputs.scalars import check_integer
 from .._objective.fisher import EASY_ROWS
 from .._objective.parameters import Parameters
-from .._objective.rows_space import FEATURES_PER_ROW, is_wide
+from .._objective.rows_space import features_per_row, is_wide
 from .solvers import choose
 
 
@@ -29,11 +29,12 @@ class Explanation(str):
 def _solver(N: int, D: int, K: int) -> str:
     """Return what a fit from zeros does with the default solver."""
     place = ""
-    if is_wide(N, D):
-        place = f", in the space of the {N} samples, for there are {FEATURES_PER_ROW} features for each of them"
+    if is_wide(N, D, K):
+        least = features_per_row(N, K)
+        place = f", in the space of the {N} samples, for there are {least} features or more for each of them"
         D = N
     size = Parameters.of_model(K, D, True).size
-    if choose(size) == "newton":
+    if choose(size) == "newton" and not place:
         return f"Newton with the whole Hessian, for there are few parameters{place}"
     if N < EASY_ROWS * size:
         return (

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._inputs.scalars import check_integer
-from .descent import Callback, Descent, Objective, Solution, check_optimiser
+from .descent import DIAGONAL_ITERATIONS, Callback, Descent, Objective, Solution, check_optimiser
 from .history import History
 from .line_search import search
 from .stretch import Stretch
@@ -20,6 +20,9 @@ Vector = npt.NDArray[np.float64]
 # small enough for the end. After a larger step the quadratic model does not know the function yet; see "A fit ends by
 # its predicted decrease" in docs/notes.md.
 GAINED = 10
+
+# The iteration at which the preconditioner is computed again for the first time.
+AGAIN = 5
 
 # Each extra penalty is EASE times the one before. The first one has EASE_FIRST iterations, the others EASE_ITERATIONS,
 # to which one is added for every second penalty. It is left out when it is less than EASE_PART of the value. See "From
@@ -100,6 +103,7 @@ class LBFGS:
         self.stretch = Stretch(run, self.history, EASE_ENOUGH) if Stretch.serves(run) else None
         # The first iteration with a preconditioner of this history, and the one in which it is computed next.
         self.first, self.due = run.n_iter, run.n_iter + refresh
+        self.again = AGAIN if run.space is None else DIAGONAL_ITERATIONS
 
     def to_the_end(self, most: int | None = None, least: float = 0.0, settled: float = 0.0) -> None:
         """Go on until the descent ends, for `most` iterations, or until the gradient's largest component is `least`.
@@ -149,7 +153,7 @@ class LBFGS:
                 run.refresh()
                 # See "When the preconditioner is computed again" in docs/notes.md.
                 gap = self.due - self.first
-                self.due = self.first + (min(3 * gap, gap + 30) if gap else 5)
+                self.due = self.first + (min(3 * gap, gap + 30) if gap else self.again)
             most = min(end, self.due, run.max_iter) - run.n_iter
             aimed = self._aim() if self.stretch is None else self.stretch.go(most, least)
             if aimed is None:

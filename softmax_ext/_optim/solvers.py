@@ -86,7 +86,7 @@ def minimize(
         begun(run)
     if space is not None:
         run.lines.append(f"in the space of the samples: {space.narrow.D} features in the place of {space.wide.D}")
-    chosen = choose(run.w.size) if solver == "auto" else solver
+    chosen = solver if solver != "auto" else choose(run.w.size) if space is None else "lbfgs"
     if solver == "newton" or (chosen == "newton" and not near):
         newton.follow(run)
         return run.solution()

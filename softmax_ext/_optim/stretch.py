@@ -56,7 +56,6 @@ class Stretch:
         objective = run.objective
         return (
             run.callback is None
-            and run.space is None
             and isinstance(objective, SoftmaxObjective)
             and objective.lends
             and objective.flops <= FLOPS
@@ -75,9 +74,11 @@ class Stretch:
             direction = self.history.direction()
             return direction, run.dot(run.grad, direction)
         objective: SoftmaxObjective = run.objective
-        return objective.lend(lambda function, l2: self._go(function, l2, M, most, least))
+        return objective.lend(lambda function, l2: self._go(objective, function, l2, M, most, least))
 
-    def _go(self, function: Function, l2: float, M: Fisher, most: int, least: float) -> tuple[Vector, float] | None:
+    def _go(
+        self, objective: SoftmaxObjective, function: Function, l2: float, M: Fisher, most: int, least: float
+    ) -> tuple[Vector, float] | None:
         run, kernel, n = self.run, self.kernel, self.run.n_iter
         assert M.kernel is not None
         w, asked, direction, best = run.w.copy(), run.asked[1].copy(), np.empty_like(run.w), np.empty_like(run.w)
@@ -107,6 +108,8 @@ class Stretch:
                 tol=run.tol,
                 enough=least,
                 eps=run.eps,
+                rows=objective.parameters.count,
+                wide=0 if run.space is None else run.space.wide.D,
                 turn=turns.mine(),
             )
         finally:

@@ -12,7 +12,9 @@ cdef struct Point:          # where a descent is
     double *w
     double *asked           # the objective's own gradient
     double *grad            # with that of the extra penalty; the same memory if there is none
-    double asked_value, value, largest
+    double asked_value, value
+    double largest          # the gradient's largest component, or what it is at most
+    double least            # likewise, or what it is at least
 
 cdef enum:
     VECTORS = 13            # doubles of work space for each parameter
@@ -41,6 +43,7 @@ cdef class Stretch:
     cdef double *largests   # likewise the largest components of their gradients
     cdef Py_ssize_t n_iter
     cdef double l2, tol, enough, rounding
+    cdef Py_ssize_t rows, wide  # of the coefficients, and of how many features the space is that they are in, or 0
     cdef void *work         # of a pass
     cdef double *sums
     cdef tuple held         # the arrays, which must live as long
@@ -96,6 +99,8 @@ cdef class Stretch:
         double tol,
         double enough,          # a largest component that ends the descent
         double eps,             # of the objective's dtype
+        Py_ssize_t rows,        # of the coefficients
+        Py_ssize_t wide,        # the number of features, if the coefficients are in the space of the samples, or 0
         bint turn,              # whether this thread has the turn, and leaves it to others meanwhile
     ):
         """Take up to `most` iterations; return how many were taken, and whether there is a judgement to make."""
@@ -118,8 +123,12 @@ cdef class Stretch:
         self.values = <double *>numbers(values, b"f", sizeof(double), n_iter + most + 1, True)
         self.largests = <double *>numbers(largests, b"f", sizeof(double), n_iter + most + 1, True)
         self.n_iter, self.l2, self.tol, self.enough, self.rounding = n_iter, l2, tol, enough, 8 * eps
+        self.rows, self.wide = rows, wide
         self.lay_out()
         self.at.asked_value, self.at.value, self.at.largest = self.values[n_iter], value, self.largests[n_iter]
+        self.at.least = self.at.largest
+        if wide:
+            row_bounds(to_asked, rows, f.weights // rows, size, wide, &self.at.least)
         self.least, self.bettered, self.evaluations = least_value, False, 0
         f.d.loss.l2 = l2
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
@@ -183,7 +192,7 @@ cdef bint may_end(Stretch t) noexcept nogil:
     """Return whether Python has to judge: wherever it might end the descent, or there is no direction of descent."""
     cdef double predicted = -0.5 * t.slope, tolerated
     tolerated = t.rules.part * (t.tol if t.tol > t.at.asked_value else t.at.asked_value)
-    if not t.slope < 0 or t.at.largest <= t.enough or (predicted <= tolerated and t.at.largest <= t.tol):
+    if not t.slope < 0 or t.at.largest <= t.enough or (predicted <= tolerated and t.at.least <= t.tol):
         return True
     if t.extra != NULL:
         return predicted <= t.rules.enough * tolerated
@@ -274,9 +283,49 @@ cdef int try_step(Stretch t, double step) except -1 nogil:
 cdef void move(Stretch t) noexcept nogil:
     """Go to the point that was tried last, and note its value."""
     t.at, t.tried = t.tried, t.at
-    t.at.largest = largest(t.at.asked, t.pairs.size)
+    if t.wide:
+        t.at.largest = row_bounds(t.at.asked, t.rows, t.f.weights // t.rows, t.pairs.size, t.wide, &t.at.least)
+    else:
+        t.at.largest = t.at.least = largest(t.at.asked, t.pairs.size)
     t.n_iter = t.n_iter + 1
     t.values[t.n_iter], t.largests[t.n_iter] = t.at.asked_value, t.at.largest
     if t.at.asked_value < t.least:
         t.least, t.bettered = t.at.asked_value, True
         memcpy(t.best, t.at.w, t.pairs.size * sizeof(double))
+
+
+cdef double row_bounds(
+    const double *grad, Py_ssize_t rows, Py_ssize_t D, Py_ssize_t size, Py_ssize_t wide, double *least,
+) noexcept nogil:
+    """Return what a gradient's largest component is at most, and at least, once its rows are turned in a wider space.
+
+    To turn a row keeps its norm, and leaves the intercepts as they are.
+    """
+    cdef Py_ssize_t k
+    cdef double square, most = 0, others = largest(grad + rows * D, size - rows * D)
+    for k in range(rows):
+        square = product(grad + k * D, grad + k * D, D)
+        most = most if square <= most else square  # NaN stays
+        if square != square:
+            break
+    most = sqrt(most)
+    least[0] = most / sqrt(<double>wide)
+    least[0] = others if others > least[0] or others != others else least[0]
+    return others if others > most or others != others else most
+
+
+def gradient_bounds(
+    grad,                   # IN     (size,), float64: rows of D numbers, then others
+    Py_ssize_t rows,
+    Py_ssize_t D,
+    Py_ssize_t wide,        # the number of features in the wider space
+):
+    """Return a lower and an upper bound of a gradient's largest component in a wider space; see `row_bounds`."""
+    cdef double least, most
+    cdef Py_ssize_t size = grad.size
+    if size < rows * D:
+        raise ValueError(f"expected {rows * D} numbers or more, got {size}")
+    most = row_bounds(
+        <const double *>numbers(grad, b"f", sizeof(double), size, False), rows, D, size, wide, &least,
+    )
+    return least, most
