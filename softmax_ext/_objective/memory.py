@@ -33,7 +33,7 @@ from .fisher import POOL, Easing, Fisher, easing
 from .function import Function, Kept
 from .parameters import Parameters
 from .penalty import Penalty
-from .rows_space import RowsSpace, is_wide
+from .rows_space import RowsSpace, space_of
 from .scores import SquaredScores
 from .support import hessian_among, operations_among
 
@@ -572,15 +572,7 @@ class SoftmaxObjective(SquaredScores):
     @cached_property
     def _rows_space(self) -> RowsSpace | None:
         """The space of the samples, if the features are far more than the samples."""
-        X = self._rows.X
-        if not is_wide(self.N, self.D, self.K) or dispatch.kernels is None:
-            return None
-        if self._rows.narrow:
-            X = X.astype(self.dtype, order="C")
-        if not isinstance(X, CSR) and X.dtype != self.dtype:
-            return None
-        space = RowsSpace(X, self.parameters, self.n_threads)
-        return space if len(space.kept) else None
+        return space_of(self._rows, self.parameters, self.n_threads)
 
     def in_rows_space(self) -> tuple[RowsSpace, SoftmaxObjective] | None:
         """Return the space of the samples and the same objective in it, or None if that is not faster.
@@ -591,7 +583,11 @@ class SoftmaxObjective(SquaredScores):
             return None
         space, rows = self._rows_space, self._rows
         narrow = Rows(space.Z, rows.y, rows.Y, rows.s, offset=rows.offset)
-        return space, self.of_rows(narrow, space.narrow, self.penalty, m=self.m, n_threads=self.n_threads)
+        if not narrow.in_place:
+            return space, self.of_rows(narrow, space.narrow, self.penalty, m=self.m, n_threads=self.n_threads)
+        found = object.__new__(type(self))  # labels that have been checked are not checked again
+        found._begin(narrow, narrow.total, space.narrow, self.penalty, self.m, self.n_threads)
+        return space, found
 
     def easing(self, N: int | None = None) -> Easing | None:
         """Return the extra penalty with which a fit should begin, or None; N if these rows are a sample of N."""

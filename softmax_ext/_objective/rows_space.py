@@ -23,6 +23,7 @@ from .._core import dispatch, turns, workspace
 from .._core.vectors import dots, largest, steady
 from .._inputs.csr import CSR
 from .._inputs.dtypes import F8
+from .._inputs.rows import Rows
 from .parameters import Parameters
 
 Array = npt.NDArray[Any]
@@ -52,6 +53,19 @@ def is_wide(N: int, D: int, K: int) -> bool:
     return N <= MOST_ROWS and D >= features_per_row(N, K) * N
 
 
+def space_of(rows: Rows, parameters: Parameters, n_threads: int) -> RowsSpace | None:
+    """Return the space that samples span, if the features are far more than they, and a fit is faster there."""
+    X = rows.X
+    if not is_wide(len(rows), parameters.D, parameters.K) or dispatch.kernels is None:
+        return None
+    if rows.narrow:
+        X = X.astype(rows.dtype, order="C")
+    if not isinstance(X, CSR) and X.dtype != rows.dtype:
+        return None
+    space = RowsSpace(X, parameters, n_threads)
+    return space if len(space.kept) else None
+
+
 class RowsSpace:
     """The space that the samples X span, and their coordinates in it, `Z` (N, r) float64.
 
@@ -76,7 +90,8 @@ class RowsSpace:
         gram = np.zeros((N, ld))
         if not self._dense:
             gram[:, :N] = (self.X @ self.X.T).toarray()
-            return int(kernels.gram_coordinates(None, gram, np.empty(space + N), None, NEW, Z, R, kept, 1, False))
+            work = np.empty(space + N)
+            return int(kernels.gram_coordinates(None, gram, work, None, NEW, Z, R, kept, n_threads=1, turn=False))
         n_threads = self.n_threads if N * N * D >= PARALLEL_PRODUCTS else 1
         at_once, work = max(SLICE, AT_ONCE // N**2), np.empty(n_threads * space + N)
         sums = np.empty((max(1, min(SLICES, min(D, at_once) // SLICE)), N, ld))
@@ -84,8 +99,8 @@ class RowsSpace:
         for start in range(0, last, at_once):
             some = work[: n_threads * space].reshape(n_threads, space)
             kernels.gram_add(self.X[:, start : start + at_once], gram, some, sums, n_threads)
-        X = self.X[:, last:]
-        return int(kernels.gram_coordinates(X, gram, work, sums, NEW, Z, R, kept, n_threads, turns.mine()))
+        X, options = self.X[:, last:], {"n_threads": n_threads, "turn": turns.mine()}
+        return int(kernels.gram_coordinates(X, gram, work, sums, NEW, Z, R, kept, **options))
 
     def lower(self, w: Array) -> Vector:
         """Return the parameters in this space that give the same scores as w."""
