@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ pytest.importorskip("dask")
 
 import dask  # noqa: E402
 import dask.array as da  # noqa: E402
+from distributed.comm.tcp import TCP  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 
 from softmax_ext import chunks, linear_model  # noqa: E402
@@ -34,7 +36,6 @@ from softmax_ext._objective.folds import totals  # noqa: E402
 from softmax_ext._objective.penalty import Penalty  # noqa: E402
 from softmax_ext._objective.pieces import checked, survey  # noqa: E402
 from softmax_ext._objective.sample import every  # noqa: E402
-from softmax_ext._objective.tree import added  # noqa: E402
 from softmax_ext.dask import DaskObjective, LogisticRegression  # noqa: E402
 
 pytestmark = pytest.mark.thread_unsafe(reason="Dask has one default client in a process")
@@ -238,29 +239,28 @@ def test_float32_partitions_give_float32(client):
     assert model.predict_proba(split(X.astype(np.float32))).dtype == np.float32
 
 
-def test_each_worker_gets_one_task_and_keeps_its_partitions(client, monkeypatch):
-    X, y = (client.persist(split(array)) for array in problem())
-    with client.as_current():
-        distributed.wait([X, y])
-    calls, evaluations = [], []
-    submit, partials = client.submit, ours.DaskObjective._partials
+@pytest.fixture
+def evaluations(monkeypatch):
+    """Return a list that gets one of the numbers of parts, and questions, of each worker's part in each evaluation."""
+    found, partials, evaluate = [], DaskObjective._partials, partitions.evaluate
+    monkeypatch.setattr(DaskObjective, "_partials", lambda self, asks: found.append([]) or partials(self, asks))
 
-    def counted(function, *arguments, **keywords):
-        if function is partitions.evaluate:
-            calls.append((keywords["workers"], arguments[1]))
-        return submit(function, *arguments, **keywords)
+    def watched(asks, numbers, *rest):
+        found[-1].append((numbers, len(asks)))
+        return evaluate(asks, numbers, *rest)
 
-    def watched(objective, *arguments):
-        evaluations.append([tuple(holders) for holders in client.who_has(objective.parts).values()])
-        return partials(objective, *arguments)
+    monkeypatch.setattr(partitions, "evaluate", watched)
+    return found
 
-    monkeypatch.setattr(client, "submit", counted)
-    monkeypatch.setattr(ours.DaskObjective, "_partials", watched)
-    LogisticRegression(client=client, max_iter=5, tol=1e-1).fit(X, y)
-    assert len(evaluations) > 2 and len(calls) <= 2 * len(evaluations)
-    assert all(len(workers) == 1 for workers, _ in calls)
-    assert all(held == evaluations[1] for held in evaluations[1:])
-    assert sorted(i for _, numbers in calls[:2] for i in numbers) in (list(range(5)), sorted(list(range(5)) * 2))
+
+def test_each_worker_is_asked_once_and_keeps_its_partitions(evaluations):
+    with cluster(2, 1, False) as client:
+        X, y = (client.persist(split(array)) for array in problem())
+        LogisticRegression(client=client, max_iter=5, tol=1e-1).fit(X, y)
+    assert len(evaluations) > 2 and all(len(each) == 2 for each in evaluations)
+    of_workers = [sorted(numbers for numbers, _ in each) for each in evaluations]
+    assert all(each == of_workers[0] for each in of_workers)
+    assert sorted(i for numbers in of_workers[0] for i in numbers) == list(range(5))
 
 
 @pytest.mark.parametrize(("asked", "want"), [(None, 3), (2, 2)])
@@ -547,10 +547,23 @@ def applies(function):
     return lambda task, arguments: task is partitions.apply and arguments[0] is function
 
 
-def asks(tell):
-    return lambda task, arguments: task is partitions.evaluate and any(tell(ask) for ask, _ in arguments[0])
+class Evaluating(NamedTuple):
+    """A stage of an evaluation, which is no task: a method or a function, and how a call of this stage is known."""
+
+    owner: str
+    name: str
+    is_of_stage: Any = None
 
 
+def asks(method, fold=None):
+    return Evaluating(
+        "softmax_ext._chunks.partitions",
+        "evaluate",
+        lambda asked, *_: any(ask.method == method and fold in (None, ask.fold) for ask, _ in asked),
+    )
+
+
+EXCHANGE = "softmax_ext._chunks.exchange"
 LBFGS, CHOICE = {"solver": "lbfgs", "max_iter": 8, "tol": 1e-3}, {"Cs": [0.1, 1], "l1_ratios": (0,), "max_iter": 8}
 # What is asked of a cluster, and how a task of this stage is known.
 STAGES = {
@@ -559,16 +572,18 @@ STAGES = {
     "sample": (LBFGS, lambda task, _: task is every),
     "encoding": (LBFGS, lambda task, _: task is partitions.part_of),
     "moments": ({**LBFGS, "standardize": True}, applies(moments)),
-    "evaluation": (LBFGS, asks(lambda ask: ask.method == "value_and_grad")),
-    "scattered evaluation": (LBFGS, asks(lambda ask: ask.method == "value_and_grad")),
-    "subtree": (LBFGS, lambda task, _: task is partitions.pick),
-    "addition": (LBFGS, lambda task, _: task is added),
-    "Hessian product": ({**LBFGS, "solver": "newton-cg"}, asks(lambda ask: ask.method == "hessp")),
+    "hearing": (LBFGS, Evaluating(f"{EXCHANGE}.Exchange", "_asked")),
+    "evaluation": (LBFGS, asks("value_and_grad")),
+    "passing on": (LBFGS, Evaluating(f"{EXCHANGE}.Exchange", "_passed_on")),
+    "fetching": (LBFGS, Evaluating(f"{EXCHANGE}.Exchange", "_fetched")),
+    "subtree": (LBFGS, Evaluating(f"{EXCHANGE}.Exchange", "_given")),
+    "addition": (LBFGS, Evaluating(f"{EXCHANGE}.Meeting", "put")),
+    "Hessian product": ({**LBFGS, "solver": "newton-cg"}, asks("hessp")),
     "weights of folds": (CHOICE, applies(totals)),
-    "evaluation of folds": (CHOICE, asks(lambda ask: ask.fold == 1)),
+    "evaluation of folds": (CHOICE, asks("value_and_grad", fold=1)),
     "scores of folds": (CHOICE, applies(held_out.sums)),
-    "information": ("inference", asks(lambda ask: ask.method == "hessian")),
-    "sandwich": ("inference", asks(lambda ask: ask.method == "squared_scores")),
+    "information": ("inference", asks("hessian")),
+    "sandwich": ("inference", asks("squared_scores")),
 }
 QUICK = {"first look", "evaluation", "Hessian product", "evaluation of folds"}
 
@@ -602,11 +617,9 @@ def test_a_worker_is_killed_at_every_stage(stage, later, mortal, tmp_path, monke
     (what, is_of_stage), marker, submit, to_map = STAGES[stage], str(tmp_path / "killed"), mortal.submit, mortal.map
     X, y = problem(N=800, D=50)
     X /= X.std(axis=0)
-    if stage == "scattered evaluation":
-        monkeypatch.setattr(cluster_module, "SCATTERED", 0)
     want = asked_of(mortal, what, X, y)
 
-    def deadly(function):
+    def deadly(function, is_of_stage=None):
         def first_kills(*arguments):
             import os
             import signal
@@ -615,6 +628,8 @@ def test_a_worker_is_killed_at_every_stage(stage, later, mortal, tmp_path, monke
             def kill():
                 os.kill(os.getpid(), signal.SIGKILL)
 
+            if is_of_stage is not None and not is_of_stage(*arguments):
+                return function(*arguments)
             try:
                 os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
             except FileExistsError:
@@ -626,16 +641,25 @@ def test_a_worker_is_killed_at_every_stage(stage, later, mortal, tmp_path, monke
 
         return first_kills
 
-    monkeypatch.setattr(
-        mortal,
-        "submit",
-        lambda task, *rest, **more: submit(deadly(task) if is_of_stage(task, rest) else task, *rest, **more),
-    )
-    monkeypatch.setattr(
-        mortal,
-        "map",
-        lambda task, *rest, **more: to_map(deadly(task) if is_of_stage(task, rest) else task, *rest, **more),
-    )
+    def arm(stage):
+        import pkgutil
+
+        owner = pkgutil.resolve_name(stage.owner)
+        setattr(owner, stage.name, deadly(getattr(owner, stage.name), stage.is_of_stage))
+
+    if isinstance(is_of_stage, Evaluating):
+        mortal.run(arm, is_of_stage)
+    else:
+        monkeypatch.setattr(
+            mortal,
+            "submit",
+            lambda task, *rest, **more: submit(deadly(task) if is_of_stage(task, rest) else task, *rest, **more),
+        )
+        monkeypatch.setattr(
+            mortal,
+            "map",
+            lambda task, *rest, **more: to_map(deadly(task) if is_of_stage(task, rest) else task, *rest, **more),
+        )
     before = worker_processes(mortal)
     found = asked_of(mortal, what, X, y)
     monkeypatch.undo()
@@ -654,8 +678,8 @@ def test_the_only_worker_is_lost_between_two_looks_at_the_cluster(monkeypatch):
     kept = distributed.wait
     with cluster(1, 1, True) as client:
 
-        def lose_the_worker(futures):
-            kept(futures)
+        def lose_the_worker(futures, **more):
+            kept(futures, **more)
             monkeypatch.setattr(distributed, "wait", kept)
             os.kill(worker_processes(client)[0], signal.SIGKILL)
             while client.scheduler_info(n_workers=-1)["workers"]:
@@ -758,52 +782,56 @@ def lying(client, X, y, where):
 
 
 @pytest.mark.parametrize(("Q", "n_workers", "placement"), [(256, 8, "in order"), (24, 4, "random"), (24, 4, "one")])
-def test_few_gradients_travel_and_two_reach_the_client(Q, n_workers, placement):
-    """Bytes are counted where workers send them. Whatever the placement, the bits are those of chunks."""
-    (X, y), rng = problem(4, N=4 * Q, D=50), np.random.default_rng(0)
+def test_few_gradients_travel_and_one_reaches_the_client(Q, n_workers, placement, monkeypatch):
+    """All bytes of all connections are counted. Whatever the placement, the bits are those of chunks."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((4 * Q, 1500)), rng.integers(0, 4, 4 * Q)
     rows = [slice(i, i + 4) for i in range(0, len(y), 4)]
     whole = chunks.ChunksObjective(chunks.from_iterable(lambda: [(X[i], y[i]) for i in rows]), l2=0.01)
     w = np.random.default_rng(1).standard_normal(whole.size)
     value, grad = whole.value_and_grad(w)
-    size = 8 * (whole.size + 1)
+    size, sent, write = 8 * (whole.size + 1), [], TCP.write
+
+    async def counted(self, *arguments, **keywords):
+        count = await write(self, *arguments, **keywords)
+        sent.append((self.local_address, self.peer_address, count))
+        return count
+
     with (
         dask.config.set({"distributed.scheduler.work-stealing": False}),
         distributed.LocalCluster(
-            n_workers=n_workers, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=n_workers, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
         ) as local,
         distributed.Client(local, set_as_default=False) as client,
     ):
-        workers = sorted(worker.address for worker in local.workers.values())
+        workers, scheduler = sorted(worker.address for worker in local.workers.values()), local.scheduler.address
         numbers = {"in order": np.arange(Q) * n_workers // Q, "random": rng.integers(0, n_workers, Q)}
         objective = lying(client, X, y, [workers[i] for i in numbers.get(placement, np.zeros(Q, int))])
         objective.value_and_grad(w)
-        before = {worker: len(worker.transfer_outgoing_log) for worker in local.workers.values()}
+        monkeypatch.setattr(TCP, "write", counted)
         again = objective.value_and_grad(w)
-        sent = [each for worker, n in before.items() for each in list(worker.transfer_outgoing_log)[n:]]
+        monkeypatch.undo()
     assert again[0] == value and again[1].tobytes() == grad.tobytes()
-    between, to_client = (
-        sum(each["total"] for each in sent if (each["who"] in workers) == travels) / size for travels in (True, False)
+    # Workers answer from the addresses that they listen at, and are asked there. One answer goes by the scheduler.
+    from_workers, to_workers, to_client = (
+        sum(count for local, peer, count in sent if (local, peer)[side] in those) / size
+        for side, those in ((0, workers), (1, workers), (0, [scheduler]))
     )
-    assert to_client < 2.2
-    assert between < {"in order": 16, "random": Q, "one": 0.1}[placement]
+    print(f"{from_workers:.2f} {to_workers:.2f} {to_client:.2f}")
+    assert 1 <= to_client < 1.2
+    assert 0.98 <= from_workers < {"in order": 16, "random": Q, "one": 0.2}[placement] + 1.2
+    assert to_workers < 1.3 * (1 if placement == "one" else n_workers)
 
 
 @pytest.mark.filterwarnings("ignore:The max_iter was reached:sklearn.exceptions.ConvergenceWarning")
-def test_each_worker_gets_one_task_for_all_folds(client, monkeypatch):
-    X, y = (client.persist(split(array)) for array in problem(4, D=40))
-    tasks, submit, partials = [], client.submit, DaskObjective._partials
-    evaluations = []
-    monkeypatch.setattr(DaskObjective, "_partials", lambda self, asks: evaluations.append(asks) or partials(self, asks))
-
-    def counted(function, *arguments, **keywords):
-        if function is partitions.evaluate:
-            tasks.append(len(arguments[0]))
-        return submit(function, *arguments, **keywords)
-
-    monkeypatch.setattr(client, "submit", counted)
-    model = choice(client=client, l1_ratios=(0,), Cs=[0.01, 0.1], cv=5).fit(X, y)
-    assert len(tasks) <= 2 * len(evaluations) and max(tasks) == 6
-    assert len(evaluations) < sum(map(len, evaluations)) / 3 and model.n_iter_.sum() > 20
+def test_each_worker_is_asked_once_for_all_folds(evaluations):
+    with cluster(2, 1, False) as client:
+        X, y = (client.persist(split(array)) for array in problem(4, D=40))
+        model = choice(client=client, l1_ratios=(0,), Cs=[0.01, 0.1], cv=5).fit(X, y)
+    asked = [{questions for _, questions in each} for each in evaluations]
+    assert all(len(each) == 2 for each in evaluations) and all(len(each) == 1 for each in asked)
+    assert max(map(max, asked)) == 6
+    assert len(evaluations) < sum(map(max, asked)) / 3 and model.n_iter_.sum() > 20
 
 
 def test_a_choice_on_a_cluster_is_cloned_scored_and_made_local(client):

@@ -39,16 +39,24 @@ def test_any_workers_add_the_pieces_to_the_same_bits(pieces, workers):
         tree.place(in_order, (0, number), sums, tree.added, MANY, tree.height(MANY))
     assert bits(tree.total(in_order)) == want
     for _ in range(5):
-        held, owners = {}, rng.integers(0, workers, pieces)
-        for worker in range(workers):
-            numbers = rng.permutation(np.flatnonzero(owners == worker)).tolist()
-            own = {}
-            for number in numbers:
-                tree.place(own, (0, number), made[number], tree.added, pieces, tree.height(pieces))
-            assert sorted(own) == sorted(tree.largest(numbers, pieces))
-            for node, sums in own.items():
-                tree.place(held, node, sums, tree.added, pieces, tree.height(pieces) - 1)
-        assert len(held) <= 2 and bits(tree.total(held)) == want
+        owners = rng.integers(0, workers, pieces).tolist()
+        held = [{} for _ in range(workers)]
+        for number in rng.permutation(pieces).tolist():
+            tree.place(held[owners[number]], (0, number), made[number], tree.added, pieces, tree.height(pieces))
+        travelled = 0
+        for node, source, target in tree.journeys(owners):
+            sums = held[source].pop(node)
+            tree.place(held[target], node, sums, tree.added, pieces, tree.height(pieces))
+            travelled += 1
+        assert bits(held[owners[0]].pop((tree.height(pieces), 0))) == want
+        assert not any(held) and travelled < pieces
+
+
+def test_what_was_received_is_not_overwritten():
+    left, right = np.arange(3.0), np.ones(3)
+    left.flags.writeable = False
+    assert tree.added_in_place((1, 0), [left, right], [right, None])[0].tolist() == [1, 2, 3]
+    assert left.tolist() == [0, 1, 2] and right.tolist() == [1, 1, 1]
 
 
 def test_sums_in_place_are_the_same():

@@ -1,35 +1,49 @@
 """A cluster's partitions as data in pieces, and the objective whose sums its workers compute.
 
-An objective sends each worker one task for an evaluation, or for those of all folds. A worker adds the whole subtrees
-of partitions that it holds. Their sums meet on workers, until the client gets the two parts of the last addition.
+An objective asks one worker for an evaluation, or for those of all folds, and that one asks the others (exchange.py). A
+worker adds the whole subtrees of partitions that it holds. Their sums meet on workers, and the client gets the last.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import math
+import pickle
+import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any
 
 import dask.array as da
 import distributed
 import numpy as np
 import numpy.typing as npt
+from distributed.protocol import to_serialize
 
 from .._inputs.rows import Rows
 from .._objective.folds import Ask, Folds
 from .._objective.pieces import Pieces, PiecesObjective, Problem, Survey, checked, merged, survey
 from .._objective.sample import every, most_of_a_sample
-from .._objective.tree import Node, Sums, added, height, largest, place
+from .._objective.tree import Node, Sums, height
 from . import partitions
+from .exchange import ASK, Exchange, Lost, Question, orders, unpacked
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-# Vectors of more bytes than this are scattered, so that workers send them to each other. Smaller ones go with each
-# worker's task through the scheduler: its copies cost less than the second round trip of a scatter.
+# Arguments of tasks with more bytes than this are scattered, so that workers send them to each other. Smaller ones go
+# with each task through the scheduler: its copies cost less than the second round trip of a scatter.
 SCATTERED = 2**20
 # How many seconds a cluster may be without any worker: on a busy machine a nanny needs some to replace a process.
 PATIENCE = 60
+# How many times an evaluation is asked for while workers are lost.
+ATTEMPTS = 10
+# Once in so many seconds of an evaluation the client asks whether all workers are there. Those that wait for one that
+# is not would otherwise wait as long as a connection may take, by Dask's default 30 seconds.
+LOOK = 1.0
 
 
 class Partitions(Pieces):
@@ -78,79 +92,106 @@ class Partitions(Pieces):
         yield from gathered(self.client, tasks)
 
 
+class Turns:
+    """The evaluations of an objective and of its copies, one after the other, on workers that hold its parts."""
+
+    def __init__(self) -> None:
+        self.name, self.numbers, self.lock = uuid.uuid4().hex, itertools.count(), threading.Lock()
+        self.owners: list[str] | None = None  # of the parts; None if that has to be found out
+        self.order = b""  # that of the first owner, who is asked
+
+
 class DaskObjective(PiecesObjective):
     """The objective over a collection's partitions, each of which has an objective of its own on a worker."""
 
     def __init__(self, data: Partitions, problem: Problem, sample: Rows, folds: Folds | None = None) -> None:
         super().__init__(problem, problem.encoded(sample))
-        self.client, self.folds = data.client, folds
+        self.client, self.folds, self.turns = data.client, folds, Turns()
         problems = [problem] * len(data.pieces)
         parts = data.client.map(partitions.part_of, data.pieces, problems, data.places(folds), pure=False)
         self.parts = [part for part, one in zip(parts, data.surveys, strict=True) if one.rows]
+        self.client.register_plugin(Exchange())
 
     def _partials(self, asks: Sequence[Ask]) -> Iterator[tuple[Node, Sums]]:
-        client, bare = self.client, [(ask._replace(vectors=()), len(ask.vectors)) for ask in asks]
-        sent = scattered(client, [vector for ask in asks for vector in ask.vectors])
-        of, made = len(self.parts), []
+        if not self.parts:
+            return
+        failures = 0
+        with self.turns.lock:
+            while True:
+                try:
+                    sums = self._asked(asks)
+                    break
+                except Lost as error:
+                    self.turns.owners, failures = None, failures + 1
+                    if failures == ATTEMPTS:
+                        raise RuntimeError(
+                            f"workers were lost in {ATTEMPTS} attempts at one evaluation, at last {error}: look why "
+                            "they end, perhaps for lack of memory"
+                        ) from error
+                    time.sleep(min(0.05 * 2**failures, 5))  # meanwhile the scheduler notices, too
+        # What has come through the network may not be written to.
+        yield (
+            (height(len(self.parts)), 0),
+            [one if one is None or one.flags.writeable else one.copy() for one in sums],
+        )
 
-        def submit(worker: str, function: Callable[..., Any], *arguments: Any) -> _Held:
-            made.append(client.submit(function, *arguments, workers=[worker], allow_other_workers=True, pure=False))
-            return _Held(worker, made[-1])
+    def _asked(self, asks: Sequence[Ask]) -> Sums:
+        """Return the sums of all parts, or raise Lost."""
+        turns = self.turns
+        if turns.owners is None:
+            owners = self._owners()
+            turns.order, turns.owners = orders(owners, [part.key for part in self.parts]), owners
+        bare = [(ask._replace(vectors=()), len(ask.vectors)) for ask in asks]
+        question = Question(turns.name, next(turns.numbers), len(self.parts), bare, self.problem.n_threads)
+        vectors = [vector for ask in asks for vector in ask.vectors]
+        message = {
+            "op": ASK,
+            "question": to_serialize(question),
+            "order": turns.order,
+            "vectors": to_serialize(vectors),
+        }
+        answer = self.client.sync(self._answer, message, turns.owners)
+        sums: Sums = unpacked(turns.owners[0], answer)
+        return sums
 
-        def meet(node: Node, left: _Held, right: _Held) -> _Held:
-            """Let the right part travel to the left one."""
-            return submit(left.worker, added, node, left.sums, right.sums)
+    async def _answer(self, message: dict[str, Any], owners: list[str]) -> Any:
+        """Return the answer of the first owner; raise Lost if it, or another one, is gone.
 
-        held: dict[Node, _Held] = {}
-        try:
-            placed = self._placed()
-            # The scheduler takes some tenths of a millisecond for each task, so those that compute come first.
-            found = {
-                worker: submit(
-                    worker,
-                    partitions.evaluate,
-                    bare,
-                    numbers,
-                    [self.parts[i] for i in numbers],
-                    of,
-                    self.problem.n_threads,
-                    *sent,
-                )
-                for worker, numbers in placed.items()
-            }
-            for worker, numbers in placed.items():
-                nodes = largest(numbers, of)
-                for node in nodes:
-                    one = found[worker]
-                    one = one if len(nodes) == 1 else submit(worker, partitions.pick, one.sums, node)
-                    place(held, node, one, meet, of, height(of) - 1)
-            sums = client.gather([one.sums for one in held.values()])
-        except BaseException:
-            client.cancel(made)
-            raise
-        for node, each in sorted(zip(held, sums, strict=True), key=lambda one: one[0][1] << one[0][0]):
-            # What has come through the network may not be written to, and what has not is the worker's own.
-            yield node, [None if one is None else one.copy() for one in each]
-
-    def _placed(self) -> dict[str, list[int]]:
-        """Return the numbers of the parts that each worker computes.
-
-        A worker computes the parts that it holds. A part that no worker holds goes to the one with the fewest.
+        The scheduler passes the message on and knows nothing of it: not every client can reach a worker.
         """
-        with self.client.as_current():
-            distributed.wait(self.parts)
+        scheduler, (first, *_), all_of = self.client.scheduler, owners, list(dict.fromkeys(owners))
+        telling = asyncio.ensure_future(scheduler.broadcast(msg=message, workers=[first], on_error="return_pickle"))
+        try:
+            while not (await asyncio.wait({telling}, timeout=LOOK))[0]:
+                if gone := set(all_of) - set(await scheduler.ncores(workers=all_of)):
+                    raise Lost(f"{min(gone)} is gone")
+        finally:
+            telling.cancel()
+        answer = telling.result()[first]
+        if isinstance(answer, bytes):
+            raise Lost(f"{first}: {pickle.loads(answer)}")
+        return answer
+
+    def _owners(self) -> list[str]:
+        """Return the worker that computes each part, which holds it."""
+        self._wait()
         holders = self.client.who_has(self.parts)
-        placed: dict[str, list[int]] = {}
-        homeless = []
-        for i, part in enumerate(self.parts):
-            if workers := holders.get(part.key):
-                placed.setdefault(min(workers), []).append(i)
-            else:
-                homeless.append(i)
-        workers = self._workers() if homeless else []
-        for i in homeless:
-            placed.setdefault(min(workers, key=lambda worker: len(placed.get(worker, []))), []).append(i)
-        return placed
+        found = []
+        for part in self.parts:
+            if part.status != "finished":
+                part.result()  # raises the error
+            if not (workers := holders.get(part.key)):
+                raise Lost(f"the worker that had {part.key}")
+            found.append(min(workers))
+        return found
+
+    def _wait(self) -> None:
+        """Wait until all parts are computed."""
+        while True:
+            self._workers()
+            with suppress(TimeoutError), self.client.as_current():
+                distributed.wait(self.parts, timeout=PATIENCE)
+                return
 
     def _workers(self) -> list[str]:
         """Return the addresses of all workers; if there is none, wait for one."""
@@ -162,13 +203,6 @@ class DaskObjective(PiecesObjective):
                     f"the cluster has had no worker for {PATIENCE} seconds: look why they end, or give it others"
                 ) from None
         return workers
-
-
-class _Held(NamedTuple):
-    """A node's sums, and the worker that holds them."""
-
-    worker: str
-    sums: Any
 
 
 def scattered(client: Any, arguments: Sequence[Any]) -> list[Any]:

@@ -54,17 +54,13 @@ def part_of(piece: Rows, problem: Problem, places: Places | None) -> Part | None
 
 
 def evaluate(
-    asks: list[tuple[Ask, int]], numbers: list[int], parts: list[Any], of: int, n_threads: int | None, *vectors: Vector
-) -> dict[Node, Sums] | Sums:
-    """Return the sums of the largest nodes of the tree over `of` parts that these make up; of one node, only its sums.
+    asks: list[tuple[Ask, int]], numbers: list[int], parts: list[Any], of: int, n_threads: int, *vectors: Vector
+) -> dict[Node, Sums]:
+    """Return the sums of the largest nodes of the tree over `of` parts that these make up.
 
-    With each question comes how many of the vectors are its own. The parts are computed one after the other, each on
-    all threads of the worker if `n_threads` is None.
+    With each question comes how many of the vectors are its own. The parts are computed one after the other.
     """
-    from distributed import get_worker
-
-    n_threads = threads.effective(get_worker().state.nthreads if n_threads is None else n_threads)
-    rest = iter(vectors)
+    n_threads, rest = threads.effective(n_threads), iter(vectors)
     asked = [ask._replace(vectors=tuple(islice(rest, count))) for ask, count in asks]
     held: dict[Node, Sums] = {}
     for number, part in zip(numbers, parts, strict=True):
@@ -73,12 +69,7 @@ def evaluate(
             part.objective.n_threads = n_threads
             sums = answers(part.objective, part.places, asked)
         place(held, (0, number), sums, added_in_place, of, height(of))
-    return held if len(held) > 1 else held.popitem()[1]
-
-
-def pick(held: dict[Node, Sums], node: Node) -> Sums:
-    """Return the sums of one node of those that a worker holds."""
-    return held[node]
+    return held
 
 
 def apply(function: Callable[..., Any], piece: Rows, places: Places | None, *arguments: Any) -> Any:

@@ -7,7 +7,7 @@ others can add what it sends, and the bits depend on the pieces' numbers alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,12 +44,17 @@ def place(
     held[level, index] = item
 
 
-def largest(numbers: Iterable[int], pieces: int) -> list[Node]:
-    """Return the largest nodes that some pieces make up."""
-    held: dict[Node, None] = {}
-    for number in numbers:
-        place(held, (0, number), None, lambda *_: None, pieces, height(pieces))
-    return list(held)
+def journeys(owners: Sequence[Item]) -> Iterator[tuple[Node, Item, Item]]:
+    """Yield the nodes that travel, from whom and to whom, if each piece has an owner; the lowest first.
+
+    A node is added by the owner of its first piece. So its right part travels, once, unless it has the same owner.
+    """
+    pieces = len(owners)
+    for level in range(height(pieces)):
+        for index in range(1, (pieces - 1 >> level) + 1, 2):
+            left, right = owners[index - 1 << level], owners[index << level]
+            if left != right:
+                yield (level, index), right, left
 
 
 def added(_: Node, left: Sums, right: Sums) -> Sums:
@@ -58,8 +63,8 @@ def added(_: Node, left: Sums, right: Sums) -> Sums:
 
 
 def added_in_place(_: Node, left: Sums, right: Sums) -> Sums:
-    """Return the sums of two parts, which are overwritten."""
-    return [_sum(a, b, a) for a, b in zip(left, right, strict=True)]
+    """Return the sums of two parts, of which the left one is overwritten where it can be: not if it was received."""
+    return [_sum(a, b, a if a is not None and a.flags.writeable else None) for a, b in zip(left, right, strict=True)]
 
 
 def _sum(a: Vector | None, b: Vector | None, out: Vector | None) -> Vector | None:
