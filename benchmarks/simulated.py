@@ -1,12 +1,13 @@
-"""Simulate an evaluation on a large cluster: the code of the tree as it is, over a transport that charges time.
+"""Simulate an evaluation on a large cluster: the workers' code as it is, over a transport that charges time.
 
-`Simulation` stands in for Dask's client. It takes the tasks of `DaskObjective` with their workers, computes them for
-real, on small data, and charges what they would take on large data: for operations, additions, bytes through each
-worker's connection, and messages. Its result must have the bits of chunks in this process.
+`Simulation` and `Worker` stand in for Dask's client and workers. An `Exchange` runs on each worker, in an event loop whose
+clock moves only when all wait. Parts are computed for real, on small data, and charged as large: operations, additions,
+messages, and bytes through each worker's connection. The result must have the bits of chunks in this process.
 """
 
-import heapq
+import asyncio
 import itertools
+import selectors
 import types
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
@@ -14,10 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from softmax_ext import chunks
-from softmax_ext._chunks import cluster, partitions
+from softmax_ext._chunks import cluster, exchange
 from softmax_ext._objective.penalty import Penalty
 from softmax_ext._objective.pieces import checked, survey
-from softmax_ext._objective.tree import added
 
 
 class Rates(NamedTuple):
@@ -26,9 +26,8 @@ class Rates(NamedTuple):
     flops: float  # operations per second of one core
     bandwidth: float  # bytes per second in each direction of each connection
     additions: float  # bytes of a vector that are added per second
-    link: float  # seconds from the end of a task to the start of one that waits for it on another worker
-    task: float  # seconds of the client and the scheduler for each task, one after the other
-    trip: float  # seconds of one task there and back
+    call: float  # seconds of a call from one worker to another, there and back, without vectors
+    trip: float  # seconds of a call from the client by the scheduler to a worker, and back
 
 
 class Scale(NamedTuple):
@@ -39,147 +38,192 @@ class Scale(NamedTuple):
     K: int
     cores: int
     workers: int
-    parts: int  # partitions, which lie on the workers in order
+    parts: int  # partitions
+    in_order: bool = True  # whether neighbours lie on the same worker; else each on the next
 
     @property
     def vector(self):
         """Bytes of a gradient."""
         return 8 * self.K * (self.D + 1)
 
+    def owner(self, i):
+        """Return the worker that has a partition."""
+        return i * self.workers // self.parts if self.in_order else i % self.workers
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """An event loop that does not wait: its time goes on to that of the next event."""
+
+    def __init__(self):
+        super().__init__(_Selector(self))
+        self.now = 0.0
+
+    def time(self):
+        """Return the simulated time."""
+        return self.now
+
+
+class _Selector(selectors.DefaultSelector):
+    def __init__(self, loop):
+        super().__init__()
+        self.loop = loop
+
+    def select(self, timeout=None):
+        if timeout is None:
+            raise RuntimeError("all of the simulation waits, and for nothing")
+        self.loop.now += timeout
+        return super().select(0)
+
+
+class Worker:
+    """What `Exchange` needs of a worker."""
+
+    def __init__(self, number, simulation):
+        self.number, self.simulation, self.address = number, simulation, str(number)
+        self.data, self.handlers, self.executors = {}, {}, {"default": None}
+        self.state = types.SimpleNamespace(nthreads=1)
+        self.sending = self.receiving = 0.0  # until when its connections are busy
+        self.adding = 0.0
+
+    def rpc(self, address):
+        """Return what calls another worker."""
+        return Calls(self, self.simulation.workers[int(address)])
+
+    async def adds(self):
+        """Charge for an addition, one after the other."""
+        loop = asyncio.get_running_loop()
+        self.adding = max(self.adding, loop.time()) + self.simulation.scale.vector / self.simulation.rates.additions
+        await asyncio.sleep(self.adding - loop.time())
+
+
+class Calls:
+    """Calls from one worker, or from the scheduler, to another: each attribute is a function that charges for one."""
+
+    def __init__(self, source, target):
+        self.source, self.target = source, target
+
+    def __getattr__(self, operation):
+        async def call(**message):
+            simulation = self.target.simulation
+            if "vectors" in message:
+                simulation.down += 1
+                await simulation.sent(self.source, self.target, simulation.scale.vector + len(message["order"]))
+            await asyncio.sleep(simulation.rates.call / 2)
+            given = {name: getattr(each, "data", each) for name, each in message.items()}
+            answer = await self.target.handlers[operation](**given)
+            answer = {name: getattr(each, "data", each) for name, each in answer.items()}
+            if answer.get("sums") is not None:
+                simulation.up += 1
+                await simulation.sent(self.target, self.source, simulation.scale.vector)
+            await asyncio.sleep(simulation.rates.call / 2)
+            return answer
+
+        return call
+
+
+class Exchange(exchange.Exchange):
+    """The real one, whose additions are charged for."""
+
+    async def _fetched(self, *arguments):
+        await super()._fetched(*arguments)
+        await self.worker.adds()
+
 
 class Future:
-    """The result of a task, or data that a worker holds."""
+    """A result that a worker holds."""
 
     numbers = itertools.count()
+    status = "finished"
 
-    def __init__(self, function, arguments, worker, known):
-        self.function, self.arguments, self.worker, self.known = function, arguments, worker, known
-        self.key, self.end, self.value = next(self.numbers), None, None
-
-    @property
-    def needs(self):
-        """The futures among the arguments."""
-        return [each for each in _flat(self.arguments) if isinstance(each, Future)]
-
-
-def _flat(arguments):
-    for each in arguments:
-        yield from _flat(each) if isinstance(each, list | tuple) else [each]
-
-
-def _filled(argument):
-    if isinstance(argument, Future):
-        return argument.value
-    return [_filled(each) for each in argument] if isinstance(argument, list) else argument
+    def __init__(self, value, worker):
+        self.value, self.worker, self.key = value, worker, f"{'part_of-' + 32 * '0'}-{next(self.numbers)}"
+        worker.data[self.key] = value
 
 
 class Simulation:
     """What `DaskObjective` asks of a client, with a clock."""
 
     def __init__(self, rates, scale):
-        self.rates, self.scale = rates, scale
-        self.holders = {}
-        self.restart()
+        self.rates, self.scale, self.loop = rates, scale, Clock()
+        self.workers = [Worker(i, self) for i in range(scale.workers)]
+        self.host, self.scheduler = Worker(-1, self), self
+        self.up = self.down = 0  # vectors that were sent from worker to worker, or the scheduler
+        self.loop.run_in_executor = self._computed
 
-    def restart(self):
-        """Set the clock and the counts to 0."""
-        self.clock, self.tasks, self.made = 0.0, 0, []
-        self.free = np.zeros(self.scale.workers)  # when each worker's processors are free
-        self.sending, self.receiving = np.zeros(self.scale.workers), np.zeros(self.scale.workers)
-        self.between = self.to_client = 0
+    async def sent(self, source, target, size):
+        """Charge for bytes on their way from one worker to another: each sends one after the other, and receives so."""
+        begin = max(self.loop.time(), source.sending, target.receiving)
+        source.sending = target.receiving = begin + size / self.rates.bandwidth
+        await asyncio.sleep(source.sending - self.loop.time())
+
+    async def _computed(self, _, compute):
+        """Compute, and charge for as many operations and additions as large parts take."""
+        scale, rates, parts = self.scale, self.rates, len(compute.args[1])
+        seconds = parts * 4 * scale.N / scale.parts * scale.D * scale.K / (scale.cores * rates.flops)
+        await asyncio.sleep(seconds + (parts - 1) * scale.vector / rates.additions)
+        return compute()
+
+    def map(self, function, *sequences, pure):
+        """Compute at once the partitions' own tasks, which are not part of an evaluation."""
+        return [
+            Future(function(*arguments), self.workers[self.scale.owner(i)])
+            for i, arguments in enumerate(zip(*sequences, strict=True))
+        ]
+
+    def register_plugin(self, plugin):
+        """Set up each worker."""
+        for worker in self.workers:
+            Exchange().setup(worker)
 
     def as_current(self):
         """Do nothing."""
         return nullcontext()
 
-    def map(self, function, *sequences, pure):
-        """Compute at once: the partitions' own tasks, which are not part of an evaluation."""
-        found = []
-        for i, arguments in enumerate(zip(*sequences, strict=True)):
-            future = Future(None, (), i * self.scale.workers // self.scale.parts, 0.0)
-            future.value, future.end = function(*arguments), 0.0
-            self.holders[future.key] = [future.worker]
-            found.append(future)
-        return found
-
     def who_has(self, futures):
-        """Return the worker of each partition."""
-        return {each.key: self.holders[each.key] for each in futures}
+        """Return the worker of each part."""
+        return {each.key: [each.worker.address] for each in futures}
 
-    def scatter(self, arrays, broadcast, hash):
-        """Charge for a tree in which each worker that has the vectors sends them to another."""
-        rounds = int(np.ceil(np.log2(self.scale.workers))) + 1
-        self.clock += rounds * (self.rates.link + self.scale.vector / self.rates.bandwidth)
-        return list(arrays)
+    def scheduler_info(self, n_workers):
+        """Return all workers."""
+        return {"workers": {each.address: None for each in self.workers}}
 
-    def submit(self, function, *arguments, workers, allow_other_workers, pure):
-        """Take a task, which its worker knows of when the scheduler has come to it."""
-        self.clock, self.tasks = self.clock + self.rates.task, self.tasks + 1
-        self.made.append(Future(function, arguments, workers[0], self.clock))
-        return self.made[-1]
+    async def ncores(self, workers):
+        """Return all workers: none is lost."""
+        return workers
 
-    def gather(self, futures):
-        """Compute all tasks, and charge for them and for the results' way to the client."""
-        waiting = {each.key: sum(one.end is None for one in each.needs) for each in self.made}
-        after = {}
-        for each in self.made:
-            for one in each.needs:
-                after.setdefault(one.key, []).append(each)
-        ready = [(each.known, each.key, each) for each in self.made if not waiting[each.key]]
-        heapq.heapify(ready)
-        while ready:
-            now, _, task = heapq.heappop(ready)
-            self._charge(task, now)
-            task.value = task.function(*map(_filled, task.arguments))
-            for each in after.get(task.key, []):
-                waiting[each.key] -= 1
-                if not waiting[each.key]:
-                    at = max(each.known, *(one.end for one in each.needs))
-                    heapq.heappush(ready, (at, each.key, each))
-        for each in sorted(futures, key=lambda one: one.end):
-            self.clock = max(self.clock, each.end) + self.scale.vector / self.rates.bandwidth
-            self.to_client += 1
-        self.clock += self.rates.trip
-        return [each.value for each in futures]
+    def sync(self, function, *arguments):
+        """Run until the function has ended."""
+        return self.loop.run_until_complete(function(*arguments))
 
-    def _charge(self, task, now):
-        """Set when a task ends that may begin now, after what other workers hold has come."""
-        rates, w = self.rates, task.worker
-        come = now
-        for one in task.needs:
-            if one.worker != w:
-                begin = max(now + rates.link, self.sending[one.worker], self.receiving[w])
-                end = begin + self.scale.vector / rates.bandwidth
-                self.sending[one.worker] = self.receiving[w] = end
-                come, self.between = max(come, end), self.between + 1
-        begin, seconds = max(come, self.free[w]), 0.0
-        if task.function is partitions.evaluate:
-            parts, scale = len(task.arguments[2]), self.scale
-            seconds = parts * 4 * scale.N / scale.parts * scale.D * scale.K / (scale.cores * rates.flops)
-            seconds += (parts - 1) * scale.vector / rates.additions
-        elif task.function is added:
-            seconds = self.scale.vector / rates.additions
-        task.end = self.free[w] = begin + seconds
+    async def broadcast(self, msg, workers, on_error):
+        """Ask one worker, as the scheduler does, which passes on both the question and the answer."""
+        message, (address,) = dict(msg), workers
+        await asyncio.sleep(self.rates.trip)
+        hop = self.scale.vector / self.rates.bandwidth
+        await asyncio.sleep(hop)  # from the client to the scheduler
+        answer = await getattr(Calls(self.host, self.workers[int(address)]), message.pop("op"))(**message)
+        await asyncio.sleep(hop)
+        return {address: answer}
+
+
+@contextmanager
+def _stood_in():
+    """Let `cluster` wait for nobody."""
+    before = cluster.distributed
+    cluster.distributed = types.SimpleNamespace(wait=lambda futures, timeout: None)
+    try:
+        yield
+    finally:
+        cluster.distributed = before
 
 
 class Found(NamedTuple):
     """What an evaluation took."""
 
     seconds: float
-    tasks: int
+    down: int  # vectors of coefficients that were sent to workers
     between: int  # gradients that travelled between workers
     to_client: int
-
-
-@contextmanager
-def _stood_in():
-    """Let `cluster` wait for nobody, and scatter vectors of any size."""
-    before = cluster.distributed, cluster.SCATTERED
-    cluster.distributed, cluster.SCATTERED = types.SimpleNamespace(wait=lambda futures: None), 0
-    try:
-        yield
-    finally:
-        cluster.distributed, cluster.SCATTERED = before
 
 
 def evaluation(rates: Rates, scale: Scale) -> Found:
@@ -194,9 +238,9 @@ def evaluation(rates: Rates, scale: Scale) -> Found:
     data.surveys = [survey(piece) for piece in data.pieces]
     with _stood_in():
         ours = cluster.DaskObjective(data, whole.problem._replace(penalty=Penalty(0.01)), whole.some)
-        client.restart()
         w = rng.standard_normal(whole.size)
         value, grad = ours.value_and_grad(w)
     want = whole.value_and_grad(w)
     assert value == want[0] and grad.tobytes() == want[1].tobytes()
-    return Found(client.clock, client.tasks, client.between, client.to_client)
+    client.loop.close()
+    return Found(client.loop.now, client.down, client.up - 1, 1)

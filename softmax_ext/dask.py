@@ -8,9 +8,9 @@
     client = Client("tcp://scheduler:8786")
     model = LogisticRegression().fit(X, y)  # dask arrays, or columns of a data frame: d.drop(columns="y"), d.y
 
-The optimiser runs in the client's process. For each evaluation, every worker gets one task, which computes the sums of
-the partitions that the worker holds. Sums are added in a binary tree by the partitions' numbers, on the workers. So the
-number of workers does not change a bit of the result, and the client receives two gradients at most.
+The optimiser runs in the client's process. For each evaluation, every worker computes the sums of the partitions that it
+holds. Sums are added in a binary tree by the partitions' numbers, on the workers. So the number of workers does not change
+a bit of the result, and the client receives one gradient.
 """
 
 from __future__ import annotations
@@ -228,10 +228,11 @@ class LogisticRegression(_OnCluster, linear_model.LogisticRegression):
 
     Notes
     -----
-    An evaluation sends the coefficients to each worker, which adds the gradients of neighbouring partitions that it
-    holds. Others travel between workers, so partitions should lie on the workers in their order, as Dask places them.
-    The client receives two gradients at most. If a worker is lost, Dask computes its partitions again from
-    their source, and the fit ends at the same coefficients; partitions that were scattered by hand are lost.
+    An evaluation is no task of Dask's scheduler: workers pass the coefficients on to one another, and each adds the
+    gradients of neighbouring partitions that it holds. Others travel between workers, so partitions should lie on the
+    workers in their order. The client receives one gradient. If a worker is lost, Dask computes its partitions again
+    from their source, and the fit ends at the same coefficients; partitions that were scattered by hand are lost. Since
+    the scheduler takes workers for idle while they evaluate, an adaptive cluster needs its minimum of workers set.
     Processors of different kinds round differently: only in a cluster that mixes them does the result depend on which
     worker computes which partition.
 
@@ -282,7 +283,7 @@ class LogisticRegression(_OnCluster, linear_model.LogisticRegression):
             Where the plain estimator raises them, with the number of the partition. Also if X and y have different
             numbers of rows, if the solver takes mini-batches, and if X is a Dask collection but y is not.
         RuntimeError
-            If the cluster has no worker for a minute.
+            If the cluster has no worker for a minute, or loses workers in ten attempts at one evaluation.
         """
         if not _is_dask(X):
             super().fit(X, y, sample_weight, offset)
@@ -316,8 +317,7 @@ class LogisticRegressionCV(_OnCluster, linear_model.LogisticRegressionCV):
 
     Notes
     -----
-    All folds, and all rows, are fitted side by side. An evaluation is one task for each worker, which computes those of
-    all of them, so that a sweep has no more round trips than its longest chain of fits. Neither the number of workers
+    All folds, and all rows, are fitted side by side. An evaluation asks each worker once, for all of them, so that a sweep has no more round trips than its longest chain of fits. Neither the number of workers
     nor who has which partition changes a bit.
 
     Examples
