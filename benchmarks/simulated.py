@@ -1,8 +1,8 @@
 """Simulate an evaluation on a large cluster: the workers' code as it is, over a transport that charges time.
 
-`Simulation` and `Worker` stand in for Dask's client and workers. An `Exchange` runs on each worker, in an event loop whose
-clock moves only when all wait. Parts are computed for real, on small data, and charged as large: operations, additions,
-messages, and bytes through each worker's connection. The result must have the bits of chunks in this process.
+`Simulation` and `Worker` stand in for Dask's client and workers. An `Exchange` runs on each worker, in an event loop
+whose clock moves only when all wait. Parts are computed for real, on small data, and charged as large: operations,
+additions, messages, and bytes through each worker's connection. The result must have the bits of chunks in this process.
 """
 
 import asyncio

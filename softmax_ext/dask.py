@@ -8,9 +8,9 @@
     client = Client("tcp://scheduler:8786")
     model = LogisticRegression().fit(X, y)  # dask arrays, or columns of a data frame: d.drop(columns="y"), d.y
 
-The optimiser runs in the client's process. For each evaluation, every worker computes the sums of the partitions that it
-holds. Sums are added in a binary tree by the partitions' numbers, on the workers. So the number of workers does not change
-a bit of the result, and the client receives one gradient.
+The optimiser runs in the client's process. For each evaluation, every worker computes the sums of the partitions that
+it holds. Sums are added in a binary tree by the partitions' numbers, on the workers. So the number of workers does not
+change a bit of the result, and the client receives one gradient.
 """
 
 from __future__ import annotations
@@ -317,8 +317,9 @@ class LogisticRegressionCV(_OnCluster, linear_model.LogisticRegressionCV):
 
     Notes
     -----
-    All folds, and all rows, are fitted side by side. An evaluation asks each worker once, for all of them, so that a sweep has no more round trips than its longest chain of fits. Neither the number of workers
-    nor who has which partition changes a bit.
+    All folds, and all rows, are fitted side by side. An evaluation asks each worker once, for all of them, so that a
+    sweep has no more round trips than its longest chain of fits. Neither the number of workers nor who has which
+    partition changes a bit.
 
     Examples
     --------
