@@ -2,7 +2,7 @@
 
 `Simulation` and `Worker` stand in for Dask's client and workers. An `Exchange` runs on each worker, in an event loop
 whose clock moves only when all wait. Parts are computed for real, on small data, and charged as large: operations,
-additions, messages, and bytes through each worker's connection. The result must have the bits of chunks in this process.
+additions, messages, and bytes through each worker's connection. The result must have the bits of chunks here.
 """
 
 import asyncio
