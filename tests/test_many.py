@@ -43,6 +43,18 @@ ESTIMATORS = {
 }
 
 
+@pytest.mark.parametrize("K", [2, 6])
+@pytest.mark.parametrize("estimator", [LogisticRegression(), LogisticRegression(C=1e4, max_iter=30)])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_fits_in_the_space_of_the_samples_do_not_wait_for_one_another(dtype, estimator, K):
+    """A thread that computes the space leaves its turn to another one, so it may hold no lock that this one needs."""
+    tasks = [task(seed, 40, 400, K, dtype) for seed in range(60)]
+    found = fit_many(estimator, tasks, n_jobs=3)
+    assert all("in the space of the samples" in model.convergence_report_ for model in found)
+    for model, each in list(zip(found, tasks, strict=True))[::9]:
+        assert_same(model, clone(estimator).fit(*each))
+
+
 @pytest.mark.pairs
 @pytest.mark.parametrize("n_jobs", [1, 2, 3, None])
 @pytest.mark.parametrize("kind", ["dense", "sparse", "weights", "two classes", "soft"])

@@ -525,7 +525,7 @@ class SoftmaxObjective(SquaredScores):
         other.parameters = Parameters(layout.K, other.D, layout.intercept, layout.binary)
         other.penalty = self.penalty.of_features(which)
         # These are cached for all features.
-        for name in ("mean_squares", "_moments", "_class_means", "_rows_space", "_centre", "columns"):
+        for name in ("mean_squares", "_moments", "_class_means", "_space", "_centre", "columns"):
             other.__dict__.pop(name, None)
         return other
 
@@ -569,10 +569,16 @@ class SoftmaxObjective(SquaredScores):
         stored = self._rows.stored
         return 4 * self.K * (self.N * self.D if stored is None else stored)
 
-    @cached_property
+    @property
     def _rows_space(self) -> RowsSpace | None:
-        """The space of the samples, if the features are far more than the samples."""
-        return space_of(self._rows, self.parameters, self.n_threads)
+        """The space of the samples, if the features are far more than the samples; it is kept.
+
+        Not by `cached_property`, whose lock, up to Python 3.11, all objects share: a thread that computes the space
+        leaves its turn to another one, which would wait for the lock.
+        """
+        if "_space" not in vars(self):
+            self._space = space_of(self._rows, self.parameters, self.n_threads)
+        return self._space
 
     def in_rows_space(self) -> tuple[RowsSpace, SoftmaxObjective] | None:
         """Return the space of the samples and the same objective in it, or None if that is not faster.
