@@ -226,12 +226,14 @@ class Fisher:
             used, rows = np.unique(rows, return_inverse=True)
             X = X[used].scipy(dtype).toarray() if isinstance(X, CSR) else native(X[used], read_as(X.dtype))
             rows = rows.reshape(roots.shape)
-        damping, unit = np.array(np.broadcast_to(self.added[:classes], (classes, P)), order="C"), None
+        damping, unit = np.empty((classes, P)), None
+        damping[:] = self.added[:classes]
         if not self.whole:
             usual = self.weight[:classes, np.newaxis] * self.mean_squares
             if dtype == F8:
                 unit = usual + damping
-                unit[~((unit > 0) & (unit < np.inf))] = 1  # the size of such features is not known
+                if not 0 < unit.min() <= unit.max() < np.inf:
+                    unit[~((unit > 0) & (unit < np.inf))] = 1  # the size of such features is not known
                 np.sqrt(unit, out=unit)
                 np.divide(1, unit, out=unit)
             damping += DAMPING * usual

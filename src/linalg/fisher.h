@@ -9,14 +9,16 @@
 
 #define PANEL 32 /* a multiple of L */
 
-/* C += A^T B for columns `first` to `end` of C (M, N), over n rows of A and B, by panels of columns, down to the diagonal;
- * all have rows of ld. */
+/* C += A^T B for columns `first` to `end` of C (M, N), over n rows of A and B, by panels of columns, and down to the diagonal
+ * by squares of L; all have rows of ld. */
 KERNEL void NAME(outer_columns)(const real *A, ptrdiff_t M, const real *B, ptrdiff_t first, ptrdiff_t end, ptrdiff_t n,
                                 ptrdiff_t ld, real *C)
 {
     for (ptrdiff_t c = first; c < end; c += MAX_V * L) {
-        const ptrdiff_t columns = smaller(MAX_V * L, end - c);
-        NAME(outer)(A, smaller(c + columns, M), ld, B + c, columns, ld, n, NULL, C + c, ld, columns, ADD);
+        const ptrdiff_t next = smaller(c + MAX_V * L, end), above = smaller(c, M);
+        if (above) NAME(outer)(A, above, ld, B + c, next - c, ld, n, NULL, C + c, ld, next - c, ADD);
+        for (ptrdiff_t r = c; r < smaller(next, M); r += L)
+            NAME(outer)(A + r, smaller(L, M - r), ld, B + r, next - r, ld, n, NULL, C + r * (ld + 1), ld, next - r, ADD);
     }
 }
 
@@ -65,6 +67,25 @@ KERNEL void NAME(weigh_doubles)(const double *X, ptrdiff_t D, ptrdiff_t ldx, int
         for (ptrdiff_t j = D; j < ld; j++) to[j] = 0;
         if (ones) to[D] = (real)(weight * unit[D]);
     }
+}
+
+/* Writes c_ik = s_i S_ik (1 - S_ik) of n rows, and their sums; returns whether all classes have the same numbers. */
+KERNEL int NAME(weigh_classes)(const real *S, ptrdiff_t n, ptrdiff_t classes, ptrdiff_t lds, const double *s, double *c,
+                               double *sums)
+{
+    int differ = 0;
+    for (ptrdiff_t k = 0; k < classes; k++) sums[k] = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const real *from = S + i * lds;
+        double *restrict to = c + i * classes, *restrict sum = sums;
+        for (ptrdiff_t k = 0; k < classes; k++) {
+            const double p = from[k], weight = p * (1 - p) * s[i];
+            to[k] = weight;
+            sum[k] += weight;
+        }
+        for (ptrdiff_t k = 0; k < classes; k++) differ |= to[k] != to[0];
+    }
+    return !differ;
 }
 
 /* Replaces M by U, and writes T; panel has room for PANEL rows.  With `drop`, the ridge is not added: a row whose pivot

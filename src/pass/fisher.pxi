@@ -188,24 +188,6 @@ cdef void by_layout(
             vector[classes * D + k] = G[k * P + D]
 
 
-cdef bint weigh_classes(
-    const floating *S, Py_ssize_t n, Py_ssize_t classes, Py_ssize_t lds, const double *s, double *c, double *sums,
-) noexcept nogil:
-    """Write what the samples weigh in each class, and sums; return whether all classes have the same numbers."""
-    cdef Py_ssize_t i, k
-    cdef bint same = True
-    cdef double p
-    memset(sums, 0, classes * sizeof(double))
-    for i in range(n):
-        for k in range(classes):
-            p = S[i * lds + k]
-            c[i * classes + k] = p * (1 - p) * s[i]
-            sums[k] += c[i * classes + k]
-            if c[i * classes + k] != c[i * classes]:
-                same = False
-    return same
-
-
 def class_weights(
     S,                      # IN     (n, classes), columns contiguous: posteriors
     s,                      # IN     (n,): what the samples weigh
