@@ -2,6 +2,7 @@
 
 import doctest
 import pickle
+import threading
 import warnings
 
 import numpy as np
@@ -235,6 +236,21 @@ def test_a_path_over_chunks_has_the_names_and_class_weights_of_one_in_memory():
     found = logistic_regression_path(halves, Cs=want.Cs, class_weight=weights, tol=1e-8)
     assert found.feature_names.tolist() == want.feature_names.tolist() == list("abcd")
     np.testing.assert_allclose(found.coefs, want.coefs, atol=1e-6)
+
+
+@pytest.mark.parametrize("l1_ratio", [0, 1])
+def test_a_path_over_chunks_is_read_by_one_thread(l1_ratio, monkeypatch):
+    """To start another for each pass takes longer than a pass over small chunks."""
+    readers, X, y = [], *problem(3)
+
+    def factory():
+        readers.append(threading.current_thread())
+        yield X[:70], y[:70]
+        yield X[70:], y[70:]
+
+    logistic_regression_path(from_iterable(factory), Cs=5, l1_ratio=l1_ratio)
+    assert len(readers) > 10 and len(set(readers)) == 1
+    assert not readers[0].is_alive()
 
 
 def test_a_path_that_is_broken_off_keeps_the_models_that_are_finished(tmp_path):

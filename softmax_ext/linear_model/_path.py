@@ -244,14 +244,30 @@ def logistic_regression_path(
     if asked.l1_ratio > 1:
         raise ValueError(f"l1_ratio must be between 0, which is L2, and 1, which is L1, got {l1_ratio}")
     given = _Given(asked, grouped, penalty_weights, bool(fit_intercept), bool(standardize), class_weight, n_threads)
+    way = _Way(Cs, tol, max_iter, verbose, callback)
     if isinstance(X, Pieces):
         if not (y is None and sample_weight is None and offset is None):
             raise TypeError(
                 f"y, sample_weight and offset are in {X.kind}: call logistic_regression_path(X), without them"
             )
-        objective, classes, names = given.in_pieces(X)
-    else:
-        objective, classes, names = given.in_memory(X, y, sample_weight, offset)
+        with X.reading():
+            return _fitted(given, way, *given.in_pieces(X))
+    return _fitted(given, way, *given.in_memory(X, y, sample_weight, offset))
+
+
+class _Way(NamedTuple):
+    """Along which penalties a path goes, and how far each of its fits."""
+
+    Cs: int | npt.ArrayLike
+    tol: float
+    max_iter: int
+    verbose: int
+    callback: FitObserver | None
+
+
+def _fitted(given: _Given, way: _Way, objective: Any, classes: Array, names: Array | None) -> Path:
+    """Return the path of an objective, with the names of its classes and features."""
+    asked, standardize, Cs = given.asked, given.standardize, way.Cs
     layout, like = objective.parameters, objective.penalty
     raw, fixed = objective.inner.parameters if standardize else layout, like.fixes(layout.D)
     start = Start(objective, asked, like)
@@ -260,7 +276,7 @@ def logistic_regression_path(
     parts = np.empty((n, raw.count, raw.each), objective.dtype)
     objectives, losses, gaps, n_iters = np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.int32)
     space, objective = within(objective)
-    trail = Trail(objective, space=space, tol=tol, max_iter=max_iter, moving=True)
+    trail = Trail(objective, space=space, tol=way.tol, max_iter=way.max_iter, moving=True)
     if asked.l1_ratio:
         trail.ends.dual, trail.ends.w = start.dual, start.w
     order = np.argsort(values, kind="stable").tolist()
@@ -277,8 +293,8 @@ def logistic_regression_path(
 
     done = 0
     with ExitStack() as stack:
-        observers = [] if callback is None else [callback]
-        if verbose:
+        observers = [] if way.callback is None else [way.callback]
+        if way.verbose:
             observers.append(stack.enter_context(fits_progress("logistic_regression_path")))
         try:
             for j in order:
