@@ -1,6 +1,8 @@
 """Kinds of files in chunks: the bits of .npy from each of them, numbers that stay narrow, and what damage says."""
 
+import functools
 import os
+import re
 import shutil
 
 import numpy as np
@@ -10,7 +12,7 @@ from softmax_ext import SoftmaxObjective, chunks
 
 pytest.importorskip("sklearn", "1.6")
 
-from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
 
 pytestmark = pytest.mark.thread_unsafe(reason="two threads would write the same files")
 
@@ -251,6 +253,95 @@ def test_a_file_damaged_in_the_middle_of_a_fit_is_named(fault, folders):
     s, offset = more
     whole = SoftmaxObjective(X, y, l2=1 / s.sum(), sample_weight=s, offset=offset)
     assert whole.value(kept) == pytest.approx(curve[-1], rel=1e-8)
+
+
+def of_a_path(data, damage, **options):
+    def callback(done, n):
+        if done == 2:
+            damage()
+
+    whole = logistic_regression_path(data, Cs=4, **options)
+    with pytest.raises((ValueError, OSError)) as caught:
+        logistic_regression_path(data, Cs=whole.Cs[::-1], callback=callback, **options)
+    for ours, theirs in zip(caught.value.path, whole, strict=True):
+        np.testing.assert_array_equal(ours[::-1], theirs[:2])
+    return caught.value
+
+
+def of_a_choice(data, damage, **options):
+    options = {"cv": 2, "Cs": [0.001, 0.1, 10], "l1_ratios": (0,), "solver": "saga", "scoring": "accuracy"} | options
+    options |= {"use_legacy_attributes": False}
+    whole = LogisticRegressionCV(**options).fit(data)
+    model = LogisticRegressionCV(callback=lambda done, of: damage() if done == 5 else None, **options)
+    with pytest.raises((ValueError, OSError)) as caught:
+        model.fit(data)
+    kept = np.isfinite(model.coefs_paths_)
+    assert kept[:, :, 0].all() and not kept.all()
+    np.testing.assert_array_equal(model.coefs_paths_[kept], whole.coefs_paths_[kept])
+    return caught.value
+
+
+def of_an_l1_fit(data, damage):
+    curve = []
+
+    def callback(iteration, value, violation):
+        curve.append(value)
+        if iteration == 2:
+            damage()
+
+    options = {"solver": "saga", "l1_ratio": 1, "C": 0.02, "tol": 1e-9}
+    whole = LogisticRegression(**options).fit(data)
+    model = LogisticRegression(callback=callback, **options)
+    with pytest.raises((ValueError, OSError)) as caught:
+        model.fit(data)
+    assert len(curve) == 2 and curve == whole.loss_curve_[1:3].tolist()
+    assert model.coef_.any() and not model.converged_
+    return caught.value
+
+
+def of_an_inference(data, damage):
+    passes, partials, model = [], chunks.ChunksObjective._partials, LogisticRegression(C=np.inf)
+
+    def counted(self, asks):
+        passes.append(asks)
+        if len(passes) == 4:
+            damage()
+        return partials(self, asks)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises((ValueError, OSError)) as caught:
+        patch.setattr(chunks.ChunksObjective, "_partials", counted)
+        model.inference(data)
+    assert len(passes) == 4 and not hasattr(model, "coef_")
+    return caught.value
+
+
+PRODUCTS = {
+    "path": of_a_path,
+    "path with L1": functools.partial(of_a_path, l1_ratio=1),
+    "choice": of_a_choice,
+    "choice with L1": functools.partial(of_a_choice, l1_ratios=(1,), Cs=[0.001, 0.01, 0.02]),
+    "fit with L1": of_an_l1_fit,
+    "inference": of_an_inference,
+}
+IN_A_SWEEP = {
+    "npy shorter": (npy, cut_short("X.npy"), r"X\.npy has \d+ bytes"),
+    "parquet shorter": (parquet, cut_short("a.parquet"), r"a\.parquet"),
+    "parquet overwritten": (parquet, overwritten("a.parquet"), r"a\.parquet, row group \d"),
+} | {
+    name: FAULTS[name]
+    for name in FAULTS
+    if name.partition(" ")[2] not in ("narrower", "wider", "gone", "of other rows")
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("fault", IN_A_SWEEP)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_a_file_damaged_in_the_middle_of_a_sweep_is_named_and_finished_values_are_kept(product, fault, folders):
+    make, damage, says = IN_A_SWEEP[fault]
+    X, y, *more = problem()
+    error = PRODUCTS[product](make(folders[1], X, y, *more), lambda: damage(folders[1]))
+    assert re.search(says, str(error))
 
 
 def arrow_door(folder, X="y", y="y"):

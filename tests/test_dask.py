@@ -834,6 +834,26 @@ def test_each_worker_is_asked_once_for_all_folds(evaluations):
     assert len(evaluations) < sum(map(max, asked)) / 3 and model.n_iter_.sum() > 20
 
 
+@pytest.mark.filterwarnings("ignore:The max_iter was reached:sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("penalty", ["l2", "l1"])
+def test_a_choice_that_was_killed_goes_on_on_another_cluster(penalty, client, threads, tmp_path, monkeypatch):
+    """What a killed sweep leaves is the beginning of its file, perhaps with half an answer."""
+    (X, y), path, passes, partials = problem(), tmp_path / "sweep.journal", [], DaskObjective._partials
+    monkeypatch.setattr(DaskObjective, "_partials", lambda *args: passes.append(1) or partials(*args))
+
+    def bits(where, **more):
+        model = choice(client=where, l1_ratios=(PENALTIES[penalty],), **more).fit(split(X), split(y))
+        return model.coef_.tobytes() + model.coefs_paths_.tobytes() + model.scores_.tobytes()
+
+    want = bits(threads)
+    assert bits(threads, checkpoint=path) == want
+    content, made = path.read_bytes(), len(passes) // 2
+    path.write_bytes(content[: 2 * len(content) // 3])
+    passes.clear()
+    assert bits(client, checkpoint=path) == want
+    assert 0 < len(passes) < made and len(path.read_bytes()) == len(content)
+
+
 def test_a_choice_on_a_cluster_is_cloned_scored_and_made_local(client):
     X, y = problem()
     model = choice(client=client, scoring="accuracy", l1_ratios=(0,), max_iter=100)
