@@ -605,10 +605,8 @@ class SoftmaxObjective(SquaredScores):
         `extra` is the diagonal of a penalty besides the objective's own, and `diagonal` asks for the blocks' diagonals
         alone. `fisher.py` has the mathematics.
         """
-        layout, squares = self.parameters, self.mean_squares
-        return self.fisher(
-            w, layout, self.penalty, extra, mean_squares=squares, means=lambda: self.means, diagonal=diagonal
-        )
+        layout, penalty, squares = self.parameters, self.penalty, self.mean_squares
+        return self.fisher(w, layout, penalty, extra, mean_squares=squares, means=lambda: self.means, diagonal=diagonal)
 
     def curvature(self, w: Vector) -> Fisher:
         """Return the matrices that `preconditioner` inverts, without its damping."""
