@@ -765,7 +765,8 @@ def test_any_number_of_workers_gives_a_sweep_the_same_bits(n_workers, threads):
     X, y = problem(3, D=50)
     s = np.ones(len(y))
     with cluster(n_workers, 1, False) as client:
-        assert swept(client, X, y, s, 0.0, False) == swept(threads, X, y, s, 0.0, False)
+        for l1_ratio in PENALTIES.values():
+            assert swept(client, X, y, s, l1_ratio, False) == swept(threads, X, y, s, l1_ratio, False)
 
 
 def lying(client, X, y, where):
