@@ -641,14 +641,14 @@ def test_a_worker_is_killed_at_every_stage(stage, later, mortal, tmp_path, monke
 
         return first_kills
 
-    def arm(stage):
+    def arm(owner, name, is_of_stage):
         import pkgutil
 
-        owner = pkgutil.resolve_name(stage.owner)
-        setattr(owner, stage.name, deadly(getattr(owner, stage.name), stage.is_of_stage))
+        owner = pkgutil.resolve_name(owner)
+        setattr(owner, name, deadly(getattr(owner, name), is_of_stage))
 
     if isinstance(is_of_stage, Evaluating):
-        mortal.run(arm, is_of_stage)
+        mortal.run(arm, *is_of_stage)  # one by one, since workers cannot import the class from here
     else:
         monkeypatch.setattr(
             mortal,

@@ -910,7 +910,7 @@ def test_separable_data_without_penalty_converge_quietly(name):
     assert model.converged_ and model.score(X, y) == 1
 
 
-@pytest.mark.parametrize("D", [4, 600])
+@pytest.mark.parametrize("D", [4, 600, 1500])
 @pytest.mark.parametrize("scale, dtype", [(1e200, "float64"), (1e300, "float64"), (1e36, "float32")])
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
 def test_data_whose_squares_overflow_are_fitted_or_warned_of(solver, scale, dtype, D):

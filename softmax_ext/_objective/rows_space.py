@@ -54,7 +54,10 @@ def is_wide(N: int, D: int, K: int) -> bool:
 
 
 def space_of(rows: Rows, parameters: Parameters, n_threads: int) -> RowsSpace | None:
-    """Return the space that samples span, if the features are far more than they, and a fit is faster there."""
+    """Return the space that samples span, if the features are far more than they, and a fit is faster there.
+
+    Samples whose squares overflow have none.
+    """
     X = rows.X
     if not is_wide(len(rows), parameters.D, parameters.K) or dispatch.kernels is None:
         return None
@@ -63,7 +66,7 @@ def space_of(rows: Rows, parameters: Parameters, n_threads: int) -> RowsSpace | 
     if not isinstance(X, CSR) and X.dtype != rows.dtype:
         return None
     space = RowsSpace(X, parameters, n_threads)
-    return space if len(space.kept) else None
+    return space if len(space.kept) and np.isfinite(space.Z).all() else None
 
 
 class RowsSpace:

@@ -187,14 +187,14 @@ class Guest:
         found: Vector = self._alone("hessian", w)
         return found
 
-    def preconditioner(self, w: Vector, *extra: Vector) -> Any:
+    def preconditioner(self, w: Vector, *extra: Vector, **options: bool) -> Any:
         """Return what the objective returns."""
-        return self._alone("preconditioner", w, *extra)
+        return self._alone("preconditioner", w, *extra, **options)
 
     def thinned(self) -> Guest | None:
         """Return the objective of fewer samples as the fit sees it, if there is one."""
         fewer = self._alone("thinned") if hasattr(self.objective, "thinned") else None
         return None if fewer is None else Guest(fewer, self.meeting)
 
-    def _alone(self, name: str, *vectors: Vector) -> Any:
-        return self.meeting.ask(partial(Call, partial(getattr(self.objective, name), *vectors)))
+    def _alone(self, name: str, *vectors: Vector, **options: bool) -> Any:
+        return self.meeting.ask(partial(Call, partial(getattr(self.objective, name), *vectors, **options)))
