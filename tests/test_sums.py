@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from softmax_ext._core import dispatch, sums
+from softmax_ext._core import dispatch, sums, vectors
 from softmax_ext._inputs.csr import check_csr
 from softmax_ext._inputs.dtypes import COMPUTES_IN
 from softmax_ext._objective import memory
@@ -39,7 +39,7 @@ def test_sums_of_classes_are_right(isa, dtype, kind, weighed, blocks, monkeypatc
         pytest.skip("the reference makes a pass instead of sums")
     X, y, s, wide = samples(kind, dtype)
     s = s if weighed else None
-    monkeypatch.setattr(sums, "PARALLEL", 0)
+    monkeypatch.setattr(vectors, "PARALLEL", 0)
     monkeypatch.setattr(sums, "BLOCK_BYTES", blocks)
     want = ((1 if s is None else s) * np.eye(5)[y].T) @ wide
     found = np.zeros((3, 5, 37))
@@ -60,7 +60,7 @@ def test_moments_beside_the_sums_of_classes_have_the_bits_of_each_alone(isa, dty
     if isa == dispatch.REFERENCE:
         pytest.skip("the reference makes a pass instead of sums")
     X, y, s, wide = samples(kind, dtype, D=D, K=K)
-    monkeypatch.setattr(sums, "PARALLEL", 0)
+    monkeypatch.setattr(vectors, "PARALLEL", 0)
     alone, found = np.zeros((K, D)), np.zeros((3, K + 2, D))
     sums.add_classes(X, y, s if weighed else None, alone, 1)
     for n_threads, each in enumerate(found, start=1):

@@ -17,6 +17,7 @@ from .._inputs.dtypes import COMPUTES_IN, is_native, native
 from .._inputs.rows import Rows
 from . import dispatch
 from .plan import BLOCK_BYTES
+from .vectors import team
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -24,9 +25,6 @@ Vector = npt.NDArray[np.float64]
 # Rows that are not read in place are converted some at a time, which a third cache holds until they are added: see
 # "Where all weights are 0" in docs/notes.md.
 CONVERTED_BYTES = 2**22
-
-# One thread adds fewer numbers than this in less time than a team of threads needs to start.
-PARALLEL = 2**18
 
 
 def add_classes(
@@ -37,7 +35,7 @@ def add_classes(
     If X is an array, `features` (2, D), what `moments` returns is added in the same read of X.
     """
     assert dispatch.kernels is not None
-    dtype, threads = COMPUTES_IN[X.dtype.char], _team(X, n_threads)
+    dtype, threads = COMPUTES_IN[X.dtype.char], team(_numbers(X), n_threads)
     for rows, block in _blocks(X, dtype):
         weights = None if s is None else s[rows]
         dispatch.kernels.class_sums(block, y[rows], weights, sums, dtype.itemsize, threads, features)
@@ -63,7 +61,7 @@ def constant_gradient(means: Vector, q: Vector, dW: Array) -> None:
 
 def moments(X: Any, n_threads: int) -> Vector:
     """Return the sums of each feature and of its squares, (2, D)."""
-    D, dtype, threads = X.shape[1], COMPUTES_IN[X.dtype.char], _team(X, n_threads)
+    D, dtype, threads = X.shape[1], COMPUTES_IN[X.dtype.char], team(_numbers(X), n_threads)
     found = np.zeros((2, D))
     for _, block in _blocks(X, dtype):
         if dispatch.kernels is not None:
@@ -76,9 +74,9 @@ def moments(X: Any, n_threads: int) -> Vector:
     return found
 
 
-def _team(X: Any, n_threads: int) -> int:
-    """Return how many threads add the numbers of X."""
-    return n_threads if (X.nnz if isinstance(X, CSR) else X.size) >= PARALLEL else 1
+def _numbers(X: Any) -> int:
+    """Return how many numbers of X there are to add."""
+    return int(X.nnz if isinstance(X, CSR) else X.size)
 
 
 def _blocks(X: Any, dtype: np.dtype[Any]) -> Iterator[tuple[slice, Any]]:

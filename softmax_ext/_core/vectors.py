@@ -39,7 +39,7 @@ def dots(rows: Array, v: Vector, u: Array | None = None, n_threads: int = 1) -> 
     else:
         chunks = -(-size // dispatch.kernels.VECTOR_CHUNK)
         each = np.empty((chunks, count if u is None else 2 * count))
-        dispatch.kernels.vectors_dot[KIND[rows.dtype]](rows, v, u, each, _team(rows.size, n_threads))
+        dispatch.kernels.vectors_dot[KIND[rows.dtype]](rows, v, u, each, team(rows.size, n_threads))
         sums = each[0].reshape(-1, count)
     return sums[0] if u is None else sums
 
@@ -82,7 +82,7 @@ def combinations(rows: Array, shares: Array, n_threads: int = 1, *, squared: boo
         wide = rows.astype(np.float64, copy=False)
         return np.asarray(shares.T @ (np.square(wide) if squared else wide))
     found = np.empty((shares.shape[1], rows.shape[1]))
-    n_threads = _team(rows.size * shares.shape[1] // 8, n_threads)
+    n_threads = team(rows.size * shares.shape[1] // 8, n_threads)
     work = np.empty((n_threads, kernels.combine_space(*rows.shape)))
     kernels.rows_combine(rows, shares, found, work, n_threads, squared)
     return found
@@ -100,7 +100,7 @@ def combine(
             out[part] += shares @ rows[:, part].astype(np.float64, copy=False)
     else:
         run = dispatch.kernels.vectors_combine[KIND[rows.dtype]]
-        run(share, v, shares, rows, out, _team(rows.size, n_threads))
+        run(share, v, shares, rows, out, team(rows.size, n_threads))
     return out
 
 
@@ -109,9 +109,9 @@ def subtract(a: Vector, b: Vector, out: Array, n_threads: int = 1) -> None:
     if dispatch.kernels is None:
         np.subtract(a, b, out=out, casting="same_kind")
     else:
-        dispatch.kernels.vectors_subtract[KIND[out.dtype]](a, b, out, _team(out.size, n_threads))
+        dispatch.kernels.vectors_subtract[KIND[out.dtype]](a, b, out, team(out.size, n_threads))
 
 
-def _team(work: int, n_threads: int) -> int:
+def team(work: int, n_threads: int) -> int:
     """Return how many threads read `work` entries."""
     return n_threads if work >= PARALLEL else 1
