@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 
 from softmax_ext import SoftmaxObjective, linear_cross_entropy, loss_grad, predict_proba
-from softmax_ext._core import dispatch, sums
+from softmax_ext._core import dispatch, sums, vectors
 from softmax_ext._core import plan as _plan
 from softmax_ext._core import threads as _threads
 from softmax_ext._core.plan import binomial_plan, centred_plan, hessian_plan, plan
@@ -123,7 +123,7 @@ def test_many_threads_change_no_bit_of_a_centred_hessian(isa, make_problem):
 def test_sums_of_classes_are_right_and_the_same_bits_by_many_threads(
     isa, dtype, storage, K, D, make_problem, monkeypatch
 ):
-    monkeypatch.setattr(sums, "PARALLEL", 0)
+    monkeypatch.setattr(vectors, "PARALLEL", 0)
     X, y, *_ = make_problem(1000, D, K, dtype, storage=storage)[0]
     dense = X.toarray() if storage == "csr" else X
 
