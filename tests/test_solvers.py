@@ -16,10 +16,11 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 from softmax_ext import SoftmaxObjective, optim, reference
 from softmax_ext._core import dispatch
 from softmax_ext._objective.fisher import LEAST_ROWS, _spread, class_weights, priority_samples
+from softmax_ext._optim import newton
 from softmax_ext._optim.descent import Descent
 from softmax_ext._optim.history import History
 from softmax_ext._optim.lbfgs import LBFGS
-from softmax_ext._optim.newton import FEW
+from softmax_ext._optim.newton import FEW, LAST
 from softmax_ext._optim.solvers import minimize
 from softmax_ext.objective import BinomialObjective
 
@@ -708,6 +709,18 @@ def test_newtons_method_begins_with_hessians_of_fewer_rows(kind, monkeypatch):
     other = of_two_classes(kind, n_threads=1)
     monkeypatch.undo()
     np.testing.assert_array_equal(optim.newton(other, np.zeros(other.size)).w, found.w)
+
+
+@pytest.mark.parametrize("last, tol, fewer", [(LAST, 1e-4, [1]), (LAST, 0.0, [-1, 0]), (0.0, 1e-10, range(3, 9))])
+def test_a_step_that_is_likely_to_be_the_last_takes_the_hessian_of_the_one_before(last, tol, fewer, monkeypatch):
+    """With LAST = 0 each other step is taken for the last one, and a Hessian of its own point must follow."""
+    monkeypatch.setattr(newton, "LAST", last)
+    objective, hessian, points = objective_of("breast cancer"), BinomialObjective.hessian, []
+    monkeypatch.setattr(BinomialObjective, "hessian", lambda self, w: points.append(w) or hessian(self, w))
+    found = optim.newton(objective, np.zeros(objective.size), tol=tol, max_iter=30)
+    assert found.n_iter - len(points) in fewer
+    best = minimize(objective, np.zeros(objective.size), tol=1e-12).value
+    assert found.largest_gradient <= max(tol, 1e-10) and found.value - best <= 1e-3 * max(best, tol)
 
 
 def test_few_parameters_take_the_whole_hessian():

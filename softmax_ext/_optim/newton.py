@@ -24,6 +24,10 @@ FEW = 128
 # more than LONG products, and is computed again after one of more than AGAIN; see "A Hessian as preconditioner" in
 # docs/notes.md.
 MANY, LONG, AGAIN = 2000, 100, 20
+# Near the minimum a step by the Hessian of the point before multiplies the gradient by about twice what the last step
+# did. If LAST times that leads to the end, no other Hessian is computed; see "The last step of Newton's method" in
+# docs/notes.md.
+LAST = 2.0
 # The Hessian of all rows replaces that of fewer rows if a step leaves more than this part of the predicted decrease. A
 # step usually leaves a hundredth.
 SLOW = 0.3
@@ -81,7 +85,8 @@ def follow(run: Descent) -> None:
     returns one. A step then has a relative error of about an eighth. If steps gain too little for that, the Hessian of
     all rows is used from there on.
 
-    Conjugate gradients take their preconditioner from the whole Hessian of a point if they have taken long.
+    The last step may be by the whole Hessian of the point before. Conjugate gradients take their preconditioner from
+    the whole Hessian of a point if they have taken long.
     """
     since, size = (run.n_iter, run.evaluations), run.w.size if hasattr(run.objective, "hessian") else math.inf
     exact, many = size <= FEW, size <= MANY
@@ -89,6 +94,7 @@ def follow(run: Descent) -> None:
     whole: Callable[[Vector], Vector] | None = None  # the preconditioner, once it is a whole Hessian's inverse
     products = 0  # with the Hessian, by the last step's conjugate gradients
     predicted: list[float] = []
+    fresh = aged = False  # whether `inverse` is of where the last step began, and whether the next step is by it
     thinned = getattr(run.objective, "thinned", None) if exact else None
     model = (thinned and thinned()) or run.objective
     while math.isfinite(run.value):
@@ -97,8 +103,10 @@ def follow(run: Descent) -> None:
             if run.reason:
                 break
         if exact:
-            inverse = inverse_hessian(model, run.w)
-            direction = -inverse(run.grad)
+            aged = fresh and _nearly_ends(run)
+            if inverse is None or not aged:
+                inverse = inverse_hessian(model, run.w)
+            fresh, direction = not aged, -inverse(run.grad)
         else:
             if many and products > (LONG if whole is None else AGAIN):
                 if whole is None:
@@ -111,7 +119,7 @@ def follow(run: Descent) -> None:
             products = run.products - before
         slope, tried = run.dot(run.grad, direction), run.evaluations
         run.judge(slope)
-        predicted.append(run.predicted_decrease)
+        predicted = [] if aged else [*predicted, run.predicted_decrease]
         over = bool(run.reason)
         if (exact or whole is not None) and not over and _is_rounding(predicted, run):
             run.reason = "the predicted decrease no longer falls as it should: it is rounding of the gradient"
@@ -119,11 +127,19 @@ def follow(run: Descent) -> None:
         if model is not run.objective and not over:
             slow = len(predicted) > 1 and predicted[-1] > SLOW * predicted[-2]
             if not went or slow or run.evaluations > tried + 1:
-                model, predicted, run.reason = run.objective, [], run.reason if went else ""
+                model, predicted, run.reason, fresh = run.objective, [], run.reason if went else "", False
                 continue
-        if not went:
+        if not went and aged and not over:
+            run.reason = ""  # a decrease may be found with a Hessian of this point
+        elif not went:
             break
     run.tell("Newton's method" if exact else "Newton's method by conjugate gradients", since)
+
+
+def _nearly_ends(run: Descent) -> bool:
+    """Return whether a step by the Hessian of the point before is likely to be the last one."""
+    before, now = run.largest_gradients[-2:]
+    return run.tol < now and LAST * now * now <= run.tol * before
 
 
 def _is_rounding(predicted: list[float], run: Descent) -> bool:
