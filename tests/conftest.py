@@ -21,6 +21,7 @@ import scipy.sparse
 import softmax_ext
 from softmax_ext import reference
 from softmax_ext._core import dispatch, plan
+from softmax_ext._objective import constant
 
 hypothesis.settings.register_profile("dev", max_examples=100, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("ci", max_examples=1000, deadline=None, derandomize=True)
@@ -220,6 +221,12 @@ def small(monkeypatch):
 
     yield change
     plan.plan.cache_clear()
+
+
+@pytest.fixture
+def classes_summed(monkeypatch):
+    """Fits of small data begin with sums over each class, as those of large data do."""
+    monkeypatch.setattr(constant, "SUMMED_FLOPS", 0)
 
 
 @pytest.fixture

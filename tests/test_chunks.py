@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softmax_ext import SoftmaxObjective, chunks, optim, softmax
+from softmax_ext._core import dispatch
 from softmax_ext._inputs import validation
 from softmax_ext._inputs.rows import Rows
 from softmax_ext._inputs.validation import check_labels
+from softmax_ext._objective import constant
 from softmax_ext._objective.binomial import BinomialObjective
 from softmax_ext._objective.penalty import Penalty
 from softmax_ext._objective.pieces import merged, survey
@@ -27,7 +29,10 @@ pytest.importorskip("sklearn", "1.6")
 
 from softmax_ext.linear_model import LogisticRegression
 
-pytestmark = pytest.mark.thread_unsafe(reason="two threads would write the same files")
+pytestmark = [
+    pytest.mark.thread_unsafe(reason="two threads would write the same files"),
+    pytest.mark.usefixtures("classes_summed"),
+]
 
 
 def problem(N=997, D=6, K=3, dtype=np.float64, seed=0):
@@ -120,6 +125,30 @@ def test_a_fit_to_chunks_ends_at_the_optimum_in_memory(K, weights, source):
     ours = tight(**parameters).fit(source(*arrays))
     assert_same_fit(ours, tight(**parameters).fit(*arrays), X)
     assert ours.n_features_in_ == X.shape[1]
+
+
+@pytest.mark.skipif(not dispatch.available(), reason="nothing is compiled: NumPy makes a pass")
+@pytest.mark.parametrize("storage", ["array", "csr"])
+def test_a_fit_to_chunks_begins_and_ends_by_one_read(storage, monkeypatch):
+    """Sums over each class give the loss at the start, and the duality gap, as two passes do."""
+    X, y = problem(D=60, K=5)
+    X /= 10.0 ** np.arange(60)
+    X = X if storage == "array" else scipy.sparse.csr_array(X)
+    s, reads = np.random.default_rng(0).exponential(size=len(y)), []
+
+    def pieces():
+        reads.append(1)
+        return [(X[i : i + 101], y[i : i + 101], s[i : i + 101]) for i in range(0, len(y), 101)]
+
+    model = LogisticRegression(class_weight={1: 2.0}).fit(chunks.from_iterable(pieces))
+    passes = len(reads) - 2  # all but the first look and the one for the sums
+    assert f"{passes} evaluations" in model.convergence_report_
+    reads.clear()
+    monkeypatch.setattr(constant, "SUMMED_FLOPS", np.inf)
+    by_passes = LogisticRegression(class_weight={1: 2.0}).fit(chunks.from_iterable(pieces))
+    assert len(reads) == 2 + passes + 1
+    assert model.gap_ == pytest.approx(by_passes.gap_, rel=1e-6)
+    np.testing.assert_allclose(model.coef_, by_passes.coef_, atol=1e-12)
 
 
 @pytest.mark.parametrize("K, columns", [(2, 1), (2, 2), (3, 3)])

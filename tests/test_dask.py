@@ -38,7 +38,10 @@ from softmax_ext._objective.pieces import checked, survey  # noqa: E402
 from softmax_ext._objective.sample import every  # noqa: E402
 from softmax_ext.dask import DaskObjective, LogisticRegression  # noqa: E402
 
-pytestmark = pytest.mark.thread_unsafe(reason="Dask has one default client in a process")
+pytestmark = [
+    pytest.mark.thread_unsafe(reason="Dask has one default client in a process"),
+    pytest.mark.usefixtures("classes_summed"),
+]
 
 SIZES = (0, 211, 0, 97, 300, 1, 391)  # of the partitions
 

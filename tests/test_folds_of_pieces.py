@@ -14,6 +14,8 @@ from softmax_ext._objective import sample
 from softmax_ext.chunks import ChunksObjective, from_iterable, from_npy
 from softmax_ext.linear_model import LogisticRegressionCV
 
+pytestmark = pytest.mark.usefixtures("classes_summed")
+
 PENALTIES = {"l2": (0,), "l1": (1,), "both": (0, 0.5)}
 
 

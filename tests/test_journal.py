@@ -69,6 +69,7 @@ def records(path):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.usefixtures("classes_summed")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_fit_goes_on_from_every_pass(way, tmp_path):
     shape, parameters = WAYS[way]
@@ -164,6 +165,7 @@ SWEEPS = {
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.usefixtures("classes_summed")
 @pytest.mark.parametrize("way", SWEEPS)
 def test_a_sweep_goes_on_from_wherever_it_was_killed(way, tmp_path):
     shape, parameters = SWEEPS[way]

@@ -7,7 +7,7 @@ import scipy.sparse
 from softmax_ext._core import dispatch, sums, vectors
 from softmax_ext._inputs.csr import check_csr
 from softmax_ext._inputs.dtypes import COMPUTES_IN
-from softmax_ext._objective import memory
+from softmax_ext._objective import constant
 from softmax_ext.linear_model import LogisticRegression
 from softmax_ext.objective import SoftmaxObjective
 
@@ -35,8 +35,6 @@ def samples(kind, dtype, N=203, D=37, K=5):
 @pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_sums_of_classes_are_right(isa, dtype, kind, weighed, blocks, monkeypatch):
-    if isa == dispatch.REFERENCE:
-        pytest.skip("the reference makes a pass instead of sums")
     X, y, s, wide = samples(kind, dtype)
     s = s if weighed else None
     monkeypatch.setattr(vectors, "PARALLEL", 0)
@@ -57,8 +55,6 @@ def test_sums_of_classes_are_right(isa, dtype, kind, weighed, blocks, monkeypatc
 @pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("kind", ["array", "strided"])
 def test_moments_beside_the_sums_of_classes_have_the_bits_of_each_alone(isa, dtype, kind, weighed, K, D, monkeypatch):
-    if isa == dispatch.REFERENCE:
-        pytest.skip("the reference makes a pass instead of sums")
     X, y, s, wide = samples(kind, dtype, D=D, K=K)
     monkeypatch.setattr(vectors, "PARALLEL", 0)
     alone, found = np.zeros((K, D)), np.zeros((3, K + 2, D))
@@ -89,7 +85,7 @@ def test_moments_of_whole_numbers_are_exact(isa, kind):
 @pytest.mark.parametrize("kind", [*KINDS, "soft", "offset", "float16"])
 def test_constant_posteriors_have_the_loss_and_gradient_of_a_pass(isa, dtype, kind, intercept, monkeypatch):
     """A pass over such parameters says the same."""
-    monkeypatch.setattr(memory, "SUMMED_FLOPS", 0)
+    monkeypatch.setattr(constant, "SUMMED_FLOPS", 0)
     X, y, s, wide = samples(kind if kind in KINDS else "array", dtype)
     more = {"offset": np.random.default_rng(0).random((203, 5))} if kind == "offset" else {}
     targets = np.random.default_rng(1).dirichlet(np.ones(5), 203) if kind == "soft" else y
@@ -111,7 +107,7 @@ def test_constant_posteriors_have_the_loss_and_gradient_of_a_pass(isa, dtype, ki
 @needs_kernels
 @pytest.mark.parametrize("other", ["columns", "swapped", "float16", "int8"])
 def test_sums_of_any_layout_and_type_have_the_same_bits(dtype, other, monkeypatch):
-    monkeypatch.setattr(memory, "SUMMED_FLOPS", 0)
+    monkeypatch.setattr(constant, "SUMMED_FLOPS", 0)
     monkeypatch.setattr(sums, "CONVERTED_BYTES", 999)
     X, y, s, _ = samples("csr" if other == "int8" else "array", dtype)
     if other == "int8":
@@ -132,7 +128,7 @@ def test_sums_of_any_layout_and_type_have_the_same_bits(dtype, other, monkeypatc
 @needs_kernels
 @pytest.mark.parametrize("kind", KINDS)
 def test_sums_that_are_kept_are_of_the_objective_s_own_weights_and_features(dtype, kind, monkeypatch):
-    monkeypatch.setattr(memory, "SUMMED_FLOPS", 0)
+    monkeypatch.setattr(constant, "SUMMED_FLOPS", 0)
     X, y, s, wide = samples(kind, dtype)
     objective, some = SoftmaxObjective(X, y, sample_weight=s, K=5), np.array([3, 1, 36])
     before = objective.at_constant(np.zeros(objective.size))[1]
@@ -155,7 +151,7 @@ def test_a_fit_begins_and_ends_without_a_product(monkeypatch):
     model = LogisticRegression().fit(X, y)
     report, gap, coef = model.convergence_report_, model.gap_, model.coef_
     assert f"{len(passes)} evaluations" in report
-    monkeypatch.setattr(memory, "SUMMED_FLOPS", np.inf)
+    monkeypatch.setattr(constant, "SUMMED_FLOPS", np.inf)
     with_sums = len(passes)
     passes.clear()
     assert model.fit(X, y).convergence_report_.partition("\n")[0] == report.partition("\n")[0]

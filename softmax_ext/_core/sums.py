@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 
 from .._inputs.csr import CSR
 from .._inputs.dtypes import COMPUTES_IN, is_native, native
@@ -30,11 +31,17 @@ CONVERTED_BYTES = 2**22
 def add_classes(
     X: Any, y: Array, s: Vector | None, sums: Vector, n_threads: int, features: Vector | None = None
 ) -> None:
-    """Add s_i x_i of each sample to row y_i, its label in 0..K-1, of `sums` (K, D). It needs compiled kernels.
+    """Add s_i x_i of each sample to row y_i, its label in 0..K-1, of `sums` (K, D).
 
     If X is an array, `features` (2, D), what `moments` returns is added in the same read of X.
     """
-    assert dispatch.kernels is not None
+    if dispatch.kernels is None:  # a worker of a cluster, whose client has kernels
+        members = scipy.sparse.csr_array((np.ones(len(y)) if s is None else s, (y, np.arange(len(y)))))
+        members.resize(len(sums), len(y))
+        sums += members @ (X.scipy(np.float64) if isinstance(X, CSR) else X.astype(np.float64))
+        if features is not None:
+            features += moments(X, n_threads)
+        return
     dtype, threads = COMPUTES_IN[X.dtype.char], team(_numbers(X), n_threads)
     for rows, block in _blocks(X, dtype):
         weights = None if s is None else s[rows]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from .._core import dispatch, threads
 from .._core.plan import hessian_plan, plan
 from .._core.run import run
-from .._core.sums import class_means, constant_gradient, moments
+from .._core.sums import class_means, moments
 from .._core.vectors import steady
 from .._inputs.csr import CSR, is_sparse
 from .._inputs.dtypes import native
@@ -28,6 +28,7 @@ from .._inputs.scalars import check_positive_number
 from .._inputs.validation import check_block, check_labels, check_offset, check_problem, count_classes
 from ..functional import predict_proba
 from . import plain
+from .constant import at_constant, sums_classes
 from .entries import columns_of
 from .fisher import POOL, Easing, Fisher, easing
 from .function import Function, Kept
@@ -46,11 +47,6 @@ __all__ = ["Evaluation", "SoftmaxObjective"]
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 Result = TypeVar("Result")
-
-# If all weights are 0, the samples of each class are added up instead of a pass of SUMMED_FLOPS operations or more. The
-# sums of sparse samples are written in no order, so they may take SUMMED_BYTES at most. See "Where all weights are 0"
-# in docs/notes.md.
-SUMMED_FLOPS, SUMMED_BYTES = 2**22, 2**20
 
 
 class Evaluation(NamedTuple):
@@ -298,24 +294,10 @@ class SoftmaxObjective(SquaredScores):
         return value + self._penalty_at(w), grad
 
     def at_constant(self, w: Vector) -> tuple[float, Vector]:
-        """Return f(w) and its gradient, (size,) float64, for a w whose weights are 0, such as the start of a fit.
-
-        All samples have the same posterior q then, so no products are needed. With c_k = Σ_i s_i [y_i = k],
-
-            J = Σ_k c_k (log Σ_j exp b_j - b_k) / m        ∂J/∂W_k = (q_k Σ_i s_i x_i - Σ_i s_i [y_i = k] x_i) / m
-        """
-        parameters, K = self.parameters, self.K
-        if not self._sums_classes:
+        """Return f(w) and its gradient, (size,) float64, for a w whose weights are 0, such as the start of a fit."""
+        if not sums_classes(self._rows, self.parameters, self.flops):
             return self.value_and_grad(w)
-        b = w[parameters.count * parameters.D :] if parameters.intercept else np.zeros(K)
-        shares, means = self._class_means
-        log_q = b - np.log(np.exp(b - b.max()).sum()) - b.max()
-        q, grad = np.exp(log_q), np.empty(parameters.size)
-        dW, db = parameters.views(grad)
-        constant_gradient(means, q, dW)
-        if db is not None:
-            db[:] = q * shares.sum() - shares
-        return float(-(shares @ log_q)), grad
+        return at_constant(w, self.parameters, *self._class_means)
 
     @cached_property
     def _class_means(self) -> tuple[Vector, Vector]:
@@ -330,13 +312,10 @@ class SoftmaxObjective(SquaredScores):
             vars(self)["_moments"] = together / self.N
         return found
 
-    @property
-    def _sums_classes(self) -> bool:
-        """Whether to add up the samples of each class is possible, and faster than a pass."""
-        rows = self._rows
-        if dispatch.kernels is None or rows.y is None or rows.offset is not None or self.parameters.binary:
-            return False
-        return self.flops >= SUMMED_FLOPS and (rows.stored is None or 8 * self.size <= SUMMED_BYTES)
+    def class_sums(self) -> Vector:
+        """Return what `class_means` does as one vector of K + K D entries."""
+        shares, means = self._class_means
+        return np.append(shares, means)
 
     def _function(self) -> Function:
         """Return the loss and its gradient as a function that keeps the arrays of its pass."""

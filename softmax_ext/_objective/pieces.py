@@ -21,6 +21,7 @@ from .._inputs.dtypes import is_real, native, read_as
 from .._inputs.labels import numbered
 from .._inputs.rows import Rows
 from .binomial import BinomialObjective, objective_of
+from .constant import at_constant, sums_classes
 from .fisher import Easing, Fisher
 from .folds import Ask, Folds
 from .memory import SoftmaxObjective
@@ -358,6 +359,7 @@ class PiecesObjective:
         self.sample = problem.objective(sample, m=sample.total, penalty=problem.penalty)
         self.some = sample
         self.best: tuple[float, Vector] | None = None  # the least value so far, and its w
+        self.class_sums: Vector | None = None  # those of `SoftmaxObjective`, once they are known
         self.journal: Journal | None = None
         self.sweep: Any = None  # what keeps the answers to fits that go side by side: see _fit/journal.py
         self.folds: Folds | None = None
@@ -415,6 +417,7 @@ class PiecesObjective:
         other = copy.copy(self)
         other.sample, other.fold, other.ask_beside = copy.copy(self.sample), fold, beside
         other.sample.n_threads = 1  # the threads are busy with other fits
+        other.class_sums = None  # they are those of the fold
         if fold is not None:
             other.problem = self.problem._replace(m=self.weights_of_folds[fold])
         return other
@@ -476,6 +479,15 @@ class PiecesObjective:
         if self.best is None or value < self.best[0]:
             self.best = value, w.copy()
         return value, grad
+
+    def at_constant(self, w: Vector) -> tuple[float, Vector]:
+        """Return f(w) and its gradient, (size,) float64, for a w whose weights are 0, such as the start of a fit."""
+        if not sums_classes(self.sample._rows, self.parameters, self.flops):
+            return self.value_and_grad(w)
+        K = self.parameters.K
+        if self.class_sums is None:
+            self.class_sums = self._passed("class_sums", K + K * self.parameters.D)
+        return at_constant(w, self.parameters, self.class_sums[:K], self.class_sums[K:].reshape(K, -1))
 
     def unmoved(self, w: Vector) -> tuple[float, Vector]:
         """Return the loss and its gradient as they would be without the offset."""
