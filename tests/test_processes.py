@@ -11,7 +11,11 @@ import pytest
 from softmax_ext import loss_grad, predict_proba
 
 WINDOWS_HAS_NONE = pytest.mark.skipif(sys.platform == "win32", reason="the system has no fork")
-START_METHODS = multiprocessing.get_all_start_methods()
+# The pool of a fork that has ended waits for it forever.
+FORKS = pytest.mark.native("forks of a process that has had many threads may end at once")
+START_METHODS = [
+    pytest.param(name, marks=FORKS if name == "fork" else ()) for name in multiprocessing.get_all_start_methods()
+]
 
 # Large enough that a call has a team of two threads.
 PROBLEM = """
