@@ -82,6 +82,8 @@ KERNEL void NAME(add_scaled_by_one)(const real *x, ptrdiff_t ldx, ptrdiff_t n, p
                                     const ptrdiff_t *y, const double *s, double beta, double *sums)
 {
     const vec factor = NAME(set1)((real)beta);
+    /* Not in memory, which x might lie in: each addition would wait for the store of the one before. */
+    double loss = 0, slope = 0, curvature = 0;
     for (ptrdiff_t i = 0; i < n; i += L, x += L * ldx) {
         const ptrdiff_t some = smaller(L, n - i);
         NAME(Scaled) row = {NAME(set1)(0), NAME(set1)(0), NAME(set1)(0), NAME(set1)(0)};
@@ -106,11 +108,12 @@ KERNEL void NAME(add_scaled_by_one)(const real *x, ptrdiff_t ldx, ptrdiff_t n, p
         NAME(store)(variance, row.second / total - expected * expected);
         for (ptrdiff_t l = 0; l < some; l++) {
             const double below = (double)top[l] - (double)x[l * ldx + y[i + l]], weight = s ? s[i + l] : 1;
-            sums[0] += weight * ((double)(real)beta * below + (double)log_t[l]);
-            sums[1] += weight * (below + (double)mean[l]);
-            sums[2] += weight * (double)variance[l];
+            loss += weight * ((double)(real)beta * below + (double)log_t[l]);
+            slope += weight * (below + (double)mean[l]);
+            curvature += weight * (double)variance[l];
         }
     }
+    sums[0] += loss, sums[1] += slope, sums[2] += curvature;
 }
 
 /* A lane's terms are summed for so many groups of rows before they are added to the sums in double. */
