@@ -228,18 +228,28 @@ def predict_proba(
     threads = _threads.effective(n_threads)
     kernels = dispatch.kernels
     samples, dtype, weights, bias, checked = check_scoring(X, W, b, out)
-    if isinstance(samples, CSR) and samples.nnz * FEW_ENTRIES < samples.shape[1]:
-        samples, weights = samples.narrowed(weights)
-    N, D = samples.shape
-    K = weights.shape[0]
+    N, K = samples.shape[0], weights.shape[0]
     S: Array = np.empty((N, K), dtype) if checked is None else checked
     if kernels is None:
         S[...] = _rounded(reference.predict_proba(X, W, b, offset=offset), dtype)
-        return S if out is None else out
-    rows = Rows(samples, offset=check_offset(offset, N, K))
-    way = plan(N, D, K, dtype.itemsize, dispatch.isa, copied=rows.narrow, nnz=rows.stored)
-    run(kernels.Probabilities(weights, bias, S), way, rows, threads)
+    else:
+        posteriors(Rows(samples, offset=check_offset(offset, N, K)), weights, bias, threads, S)
     return S if out is None else out
+
+
+def posteriors(rows: Rows, W: Array, b: Array | None, n_threads: int, out: Array | None = None) -> Array:
+    """Return the probabilities of rows that have been checked, in the dtype of the computation, which W and b have."""
+    kernels, X = dispatch.kernels, rows.X
+    if kernels is None:
+        return predict_proba(X, W, b, offset=rows.offset, out=out)
+    S: Array = np.empty((len(rows), len(W)), W.dtype) if out is None else out
+    if isinstance(X, CSR) and X.nnz * FEW_ENTRIES < X.shape[1]:
+        X, W = X.narrowed(W)
+        rows = Rows(X, offset=rows.offset)
+    (N, D), K = X.shape, len(W)
+    way = plan(N, D, K, S.dtype.itemsize, dispatch.isa, copied=rows.narrow, nnz=rows.stored)
+    run(kernels.Probabilities(W, b, S), way, rows, n_threads)
+    return S
 
 
 def linear_cross_entropy(

@@ -613,6 +613,24 @@ def test_diagonals_are_those_of_numpy(isa, dtype, storage, stored, at, eased, in
         np.testing.assert_allclose(found.mean, want.mean, rtol=2e-4 if dtype == "f4" else 1e-9)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_what_blocks_need_besides_samples_is_that_of_numpy(isa, dtype, rows):
+    """Features whose mean square is 0, infinite or NaN are not scaled."""
+    if isa == dispatch.REFERENCE:
+        pytest.skip("blocks are made by compiled kernels")
+    rng = np.random.default_rng(0)
+    weight, squares, added = rng.exponential(size=3), rng.exponential(size=13), rng.exponential(size=(rows, 13))
+    squares[[2, 5, 7]], added[:, 2] = (0, np.inf, np.nan), 0
+    penalty, unit = np.empty((3, 13), dtype), np.empty((3, 13)) if dtype == "f8" else None
+    dispatch.kernels.block_units(weight, squares, added, 1e-3, penalty, unit)
+    usual = weight[:, np.newaxis] * squares
+    np.testing.assert_allclose(penalty, added + 1e-3 * usual, rtol=1e-6 if unit is None else 1e-15)
+    if unit is not None:
+        whole = usual + added
+        want = 1 / np.sqrt(np.where((whole > 0) & (whole < np.inf), whole, 1))
+        np.testing.assert_allclose(unit, want, rtol=1e-15)
+
+
 @pytest.mark.skipif(dispatch.kernels is None, reason="the reference has diagonals")
 @pytest.mark.parametrize("D", [3, 23, 24, 25, 100, 181])
 def test_threads_that_share_a_block_leave_its_bits(isa, dtype, D):

@@ -221,27 +221,22 @@ class Fisher:
         """Compute so many blocks from samples of the rows with weights c (n, classes), and factor them."""
         dtype, X, P = self.dtype, self.X, self.parameters.each
         rows, weights = priority_samples(c, classes, self.count, self.n_threads)
-        roots = np.sqrt(weights).astype(dtype, copy=False)
+        roots = np.sqrt(weights, out=weights).astype(dtype, copy=False)
         if isinstance(X, CSR) or not is_native(X, read_as(X.dtype)):
             used, rows = np.unique(rows, return_inverse=True)
             X = X[used].scipy(dtype).toarray() if isinstance(X, CSR) else native(X[used], read_as(X.dtype))
             rows = rows.reshape(roots.shape)
-        damping, unit = np.empty((classes, P)), None
-        damping[:] = self.added[:classes]
-        if not self.whole:
-            usual = self.weight[:classes, np.newaxis] * self.mean_squares
-            if dtype == F8:
-                unit = usual + damping
-                if not 0 < unit.min() <= unit.max() < np.inf:
-                    unit[~((unit > 0) & (unit < np.inf))] = 1  # the size of such features is not known
-                np.sqrt(unit, out=unit)
-                np.divide(1, unit, out=unit)
-            damping += DAMPING * usual
+        added, unit = np.empty((classes, P), dtype), None
+        if self.whole:
+            added[:] = self.added[:classes]
+        else:
+            unit = np.empty((classes, P)) if dtype == F8 else None
+            assert dispatch.kernels is not None
+            dispatch.kernels.block_units(self.weight, self.mean_squares, self.added, DAMPING, added, unit)
         ridge = 32 * EPS[dtype if unit is None else F4]
         # One thread computes few small blocks in less time than a team of threads needs to start.
         threads = self.n_threads if classes * self.count * P * P > 2**21 else 1
         standard = None if self.standard is None else np.array(self.standard, dtype)
-        added = damping.astype(dtype, copy=False)
         self.factors.factor(X, rows, roots, added, ridge, threads, standard=standard, unit=unit, whole=self.whole)
 
     def _invert_diagonals(self, c: Vector, *, even: bool) -> None:

@@ -26,7 +26,7 @@ from .._inputs.dtypes import native
 from .._inputs.rows import Rows
 from .._inputs.scalars import check_positive_number
 from .._inputs.validation import check_block, check_labels, check_offset, check_problem, count_classes
-from ..functional import predict_proba
+from ..functional import posteriors
 from . import plain
 from .constant import at_constant, sums_classes
 from .entries import columns_of
@@ -461,7 +461,7 @@ class SoftmaxObjective(SquaredScores):
     def _posterior(self, rows: Rows, W: Array, b: Array | None) -> Array:
         """Return the posterior of some samples for the classes that have parameters, (n, count)."""
         classes = self.parameters.classes
-        S = predict_proba(rows.X, W, b, offset=rows.offset, n_threads=self.n_threads)
+        S = posteriors(Rows(rows.X, offset=rows.offset), W, b, self.n_threads)
         return S[:, classes.start : classes.stop]
 
     @cached_property

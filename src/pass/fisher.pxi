@@ -211,6 +211,54 @@ def class_weights(
     return same
 
 
+cdef void units_of_class(
+    double weight, const double *squares, const double *own, Py_ssize_t P, double damping, floating *penalty,
+    double *unit,
+) noexcept nogil:
+    """Write a class's penalty, its own and some of its usual diagonal, and what brings that diagonal to 1."""
+    cdef Py_ssize_t j
+    cdef double usual, diagonal
+    for j in range(P):
+        usual = weight * squares[j]
+        penalty[j] = <floating>(own[j] + damping * usual)
+        if unit != NULL:
+            diagonal = usual + own[j]
+            unit[j] = 1 / sqrt(diagonal if 0 < diagonal < INFINITY else 1)  # the size of such features is not known
+
+
+def block_units(
+    weight,                 # IN     (classes or more,), float64: what the samples weigh in a class
+    squares,                # IN     (P,), float64: the features' mean squares
+    added,                  # IN     (1, or classes or more, P), float64: a penalty's part of the diagonals
+    double damping,         # how much of the usual diagonal is added to that
+    penalty,                # OUT    (classes, P), of the blocks' type: what is added to the diagonals
+    unit,                   # OUT    (classes, P), float64: see `Factors.factor`; or None
+):
+    """Write what `Factors.factor` needs of each class besides its samples."""
+    cdef Py_ssize_t k, classes, P, apart
+    classes, P = penalty.shape
+    apart = P if added.shape[0] > 1 else 0
+    cdef const double *heavy = <const double *>numbers(weight, b"f", sizeof(double), classes, False)
+    cdef const double *of = <const double *>numbers(squares, b"f", sizeof(double), P, False)
+    cdef const double *own = <const double *>numbers(added, b"f", sizeof(double), max(P, classes * apart), False)
+    cdef char *to = <char *>numbers(penalty, b"f", penalty.itemsize, classes * P, True)
+    cdef double *units = <double *>numbers(unit, b"f", sizeof(double), classes * P, True)
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    for k in range(classes):
+        if penalty.itemsize == sizeof(float):
+            units_of_class(
+                heavy[k], of, own + k * apart, P, damping, <float *>to + k * P,
+                NULL if units == NULL else units + k * P,
+            )
+        else:
+            units_of_class(
+                heavy[k], of, own + k * apart, P, damping, <double *>to + k * P,
+                NULL if units == NULL else units + k * P,
+            )
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+
+
 cdef inline uint64_t bits_of(const double *at) noexcept nogil:
     cdef uint64_t bits
     memcpy(&bits, at, sizeof(bits))

@@ -44,6 +44,7 @@
 #undef SIMD_LOW
 #undef SIMD_HIGH
 #undef PANEL
+#undef AHEAD
 #undef ALONG
 #undef vec
 #undef ivec
