@@ -505,7 +505,8 @@ def test_nullable_labels_stay_numbers(client):
 
 
 def worker_processes(client):
-    return list(client.run(os.getpid).values())
+    """Return the processes of the workers, but for those that end just now."""
+    return list(client.run(os.getpid, on_error="ignore").values())
 
 
 def test_a_worker_is_killed_in_the_middle_of_a_fit():
