@@ -82,6 +82,14 @@ cdef Py_ssize_t strip_start(SlicedPlan p, const Batch *d, Py_ssize_t i) noexcept
     return i * d.block // (p.slices * p.strips) - d.offset
 
 
+cdef bint one_batch(SlicedPlan p, const Batch *d) noexcept nogil:
+    """Return whether all rows are one batch, whose gradient is divided where it lies, and never added to sums."""
+    return (
+        p.head > 0 and p.slices * p.strips == 1 and not p.transposed and d.first and d.last
+        and 0 < d.N <= p.batch * p.tile
+    )
+
+
 cdef void strip_pass(
     SlicedPlan p, const Batch *d, Py_ssize_t strip, Py_ssize_t next_strip, const floating *packed, floating *Z,
     double *sums,
@@ -102,7 +110,7 @@ cdef void strip_pass(
     cdef const char *next
     cdef void *to
     cdef int out
-    cdef bint fresh = p.head and (d.first or strip % p.strips)
+    cdef bint fresh = p.head and (d.first or strip % p.strips), adding = not one_batch(p, d)
     if first >= stop and fresh and summing(d):
         memset(dW, 0, (p.D if p.transposed else p.K) * p.ldw * sizeof(double))
     while first < stop:
@@ -137,7 +145,7 @@ cdef void strip_pass(
             else:
                 outer(Z, p.K, p.ldz, tile, p.columns, ldt, n, next, to, p.ldw, p.columns, out)
             summed += 1
-            if p.batch > 1 and (summed == p.batch or first + n == stop):
+            if p.batch > 1 and adding and (summed == p.batch or first + n == stop):
                 for i in range(p.D if p.transposed else p.K):
                     flush(partial + i * p.ldw, p.columns, p.ldw, fresh, dW + i * p.ldw)
                 summed, fresh = 0, False
@@ -255,6 +263,21 @@ cdef void add_to(const double *a, Py_ssize_t n, double *to) noexcept nogil:
         to[i] += a[i]
 
 
+cdef double divide_batch(
+    SlicedPlan p, double *sums, const floating *batch, double m, floating *dW, floating *db,
+) noexcept nogil:
+    """Do as `divide` does where the gradient is that of the only batch; see "Around a small call" in docs/notes.md."""
+    cdef Py_ssize_t j, k
+    cdef double scale = 1 / m
+    cdef const double *bias = sums + p.losses
+    for k in range(p.K):
+        if db != NULL:
+            db[k] = <floating>(bias[k] * scale)
+        for j in range(p.D):
+            dW[k * p.D + j] = <floating>((0.0 + batch[k * p.ldw + j]) * scale)
+    return divide(p, sums, m, <floating *>NULL, <floating *>NULL, 1)
+
+
 cdef double slices_run(
     SlicedPlan p, const Batch *d, floating *packed, double *sums, int n_threads,
 ) noexcept nogil:
@@ -267,4 +290,8 @@ cdef double slices_run(
     take_all(p, d, packed, <char *>(packed + p.packed), sums, used, n_threads)
     if not d.last or not counting(d):
         return 0
+    if d.out.dW != NULL and one_batch(p, d):
+        return divide_batch(
+            p, sums, packed + p.packed + p.after, d.loss.m, <floating *>d.out.dW, <floating *>d.out.db,
+        )
     return divide(p, sums, d.loss.m, <floating *>d.out.dW, <floating *>d.out.db, n_threads)
