@@ -10,6 +10,7 @@ import scipy.sparse
 from softmax_ext import SoftmaxObjective, loss_grad, reference
 from softmax_ext._core import dispatch
 from softmax_ext._core.plan import hessian_plan
+from softmax_ext._objective.parameters import Parameters
 from softmax_ext.objective import BinomialObjective
 from softmax_ext.optim import Penalty
 
@@ -431,3 +432,13 @@ def test_what_a_pass_multiplies_by_is_never_subnormal(isa, dtype, K, targets):
         for result in (grad, product):
             assert ((result == 0) | (abs(result) >= tiny)).all(), margin
     assert grad[-1] == 0 and product[-1] == 0
+
+
+@pytest.mark.parametrize("K, D", [(2, 1), (3, 1), (9, 1), (9, 2), (10, 384), (17, 63), (40, 2000)])
+def test_a_model_has_the_bits_of_numpys_means(isa, K, D, dtype):
+    w, layout = np.random.default_rng([K, D]).standard_normal(K * (D + 1)), Parameters(K, D, True)
+    W, b = layout.views(w)
+    got = layout.model(w, dtype)
+    for have, want in zip(got, (W - W.sum(axis=0) / K, b - b.sum() / K), strict=True):
+        assert have.dtype == dtype
+        np.testing.assert_array_equal(have, want.astype(dtype))

@@ -66,6 +66,15 @@ def test_a_space_that_does_not_fit_is_not_reused(kept, work, dtype, sums):
     assert [id(space) for space in kept] == [id(other)]  # the last one given back
 
 
+def test_calls_in_turn_come_to_share_one_space(kept, dtype):
+    give(take(100, dtype, 7))
+    give(take(10, dtype, 9))
+    (space,) = kept
+    assert space.work.size >= 100 and space.sums.size >= 9
+    give(take(MOST // dtype.itemsize, dtype, 0))  # beside whose sums there would be no room for these
+    assert [each.sums.size for each in kept] == [0]
+
+
 def test_one_space_is_kept(kept):
     spaces = [take(100, F4, 7) for _ in range(3)]
     assert_apart(spaces)

@@ -16,6 +16,8 @@ from types import ModuleType
 
 from . import dispatch
 
+_is_gil_enabled = getattr(sys, "_is_gil_enabled", None)  # from Python 3.13 on
+
 
 class _Here(threading.local):
     """What a thread knows of its turn: the kernels that gave it, or None."""
@@ -28,7 +30,7 @@ _here = _Here()
 
 def locked() -> bool:
     """Return whether Python has its global lock: it may be turned on when any module is imported."""
-    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())  # from Python 3.13 on
+    return _is_gil_enabled is None or bool(_is_gil_enabled())
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def turn() -> Iterator[None]:
         yield
     finally:
         _here.by = None
-        kernels.give_turn()
+        kernels.leave_turn()
 
 
 def mine() -> bool:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .._inputs.dtypes import F8
+
 MOST = 64 * 2**20  # a work space of more bytes is not kept
 HUGE = 2**21  # bytes of a huge page of Linux on x86-64
 
@@ -33,10 +35,14 @@ def take(work: int, dtype: np.dtype[Any], sums: int) -> Space:
     except IndexError:
         pass
     else:
-        if space.work.dtype == dtype and space.work.size >= work and space.sums.size >= sums:
-            return space
-    doubles = np.dtype(np.float64)
-    return Space(_empty(work, dtype), _empty(sums, doubles), work * dtype.itemsize + 8 * sums <= MOST)
+        if space.work.dtype == dtype:
+            if space.work.size >= work and space.sums.size >= sums:
+                return space
+            # Calls that take turns find room for each of them.
+            most = max(work, space.work.size), max(sums, space.sums.size)
+            if most[0] * dtype.itemsize + 8 * most[1] <= MOST:
+                work, sums = most
+    return Space(_empty(work, dtype), _empty(sums, F8), work * dtype.itemsize + 8 * sums <= MOST)
 
 
 def _empty(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -25,13 +25,13 @@ COPIED_BYTES = 16 * 2**20
 
 def validated(estimator: Any, X: Any, *y: Any, **keywords: Any) -> Any:
     """Return X, and y if it is given, checked and converted as by scikit-learn's `validate_data`."""
-    X, y = readable(X, "X"), tuple(readable(given, "y") for given in y)
     if y and is_plain(X, y[0]) and keywords.get("ensure_all_finite") is False and keywords.get("reset", True):
         # scikit-learn's check would change nothing, and takes as long as the passes of a small fit (docs/notes.md,
         # "scikit-learn's checks of small fits").
         estimator.n_features_in_ = X.shape[1]
         vars(estimator).pop("feature_names_in_", None)
         return X, y[0]
+    X, y = readable(X, "X"), tuple(readable(given, "y") for given in y)
     if not is_narrow(X):
         return validate_data(estimator, X, *y, accept_sparse="csr", **keywords)
     # Narrow X gets its dtype and its check for finite values here: scikit-learn takes bfloat16 for text, and to check
@@ -81,6 +81,8 @@ def readable(x: Any, name: str) -> Any:
     Two errors that scikit-learn does not see are raised here: indices that lead outside a sparse array, and masked
     values.
     """
+    if type(x) is np.ndarray:  # the usual case, which needs none of what follows
+        return x
     x = read(x, name)
     if scipy.sparse.issparse(x):
         if x.ndim == 2:
@@ -103,9 +105,8 @@ def finite_offset(offset: Any, N: int, K: int) -> Any:
 
 def are_probabilities(y: Any) -> bool:
     """Return whether targets are probabilities: K >= 2 columns of a floating dtype."""
-    y = read(y, "y")
     try:
-        Y = np.asarray(y)
+        Y = y if type(y) is np.ndarray else np.asarray(read(y, "y"))
     except (TypeError, ValueError):  # y is a ragged list, say; scikit-learn raises the error for it later
         return False
     return Y.ndim == 2 and Y.shape[1] >= 2 and Y.dtype.kind == "f"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from numbers import Integral, Real
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,7 +68,7 @@ CONSTRAINTS: dict[str, Any] = {
 }
 
 # Sets of parameters that have been found valid. Only values of these types are kept: others may change, or be large.
-PLAIN, MOST_VALID = (str, int, float, type(None)), 1024
+PLAIN, MOST_VALID = frozenset((str, int, bool, float, np.float64, type(None))), 1024
 _valid: set[Any] = set()
 
 
@@ -76,12 +78,21 @@ def check_once(estimator: Any, check: Callable[[], object]) -> None:
     A second check would find nothing new, and scikit-learn's takes as long as the passes of a small fit (docs/notes.md,
     "scikit-learn's checks of small fits").
     """
-    values = [getattr(estimator, name, None) for name in estimator._parameter_constraints]
-    key = type(estimator), *((type(value), value) for value in values if isinstance(value, PLAIN))
-    if len(key) <= len(values) or key not in _valid:
+    kind = type(estimator)
+    values = _parameters_of(kind)(estimator)  # type: ignore[arg-type]
+    kinds = tuple(map(type, values))
+    if not PLAIN.issuperset(kinds):
+        check()
+    elif (key := (kind, kinds, values)) not in _valid:
         check()
         if len(_valid) < MOST_VALID:
             _valid.add(key)
+
+
+@lru_cache(maxsize=64)
+def _parameters_of(kind: type) -> Callable[[object], tuple[Any, ...]]:
+    """Return a function that returns the parameters of an estimator of this class."""
+    return attrgetter(*kind._parameter_constraints)  # type: ignore[attr-defined]
 
 
 class Strength(NamedTuple):

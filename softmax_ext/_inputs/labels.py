@@ -23,7 +23,9 @@ def counted(y: Array) -> tuple[Array, Array] | None:
 
     To sort labels, as scikit-learn's check and np.unique do, takes several passes over them.
     """
-    low, high = (int(y.min()), int(y.max())) if y.dtype.kind in "iub" and len(y) else (0, COUNTED)
+    if y.dtype.kind not in "iub" or not len(y):
+        return None
+    low, high = int(np.minimum.reduce(y)), int(np.maximum.reduce(y))
     if high - low >= COUNTED:
         return None
     # `low` is subtracted in the labels' type if they are unsigned, since they may be beyond the range of np.intp; else
@@ -33,7 +35,7 @@ def counted(y: Array) -> tuple[Array, Array] | None:
     if low and not unsigned:
         numbers = numbers - low
     counts = np.bincount(numbers)
-    found = np.flatnonzero(counts)
+    (found,) = counts.nonzero()
     classes = found.astype(y.dtype) + y.dtype.type(low) if unsigned else (found + low).astype(y.dtype)
     if len(found) < len(counts):
         numbers = (np.cumsum(counts > 0) - 1)[numbers]

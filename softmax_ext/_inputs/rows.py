@@ -124,7 +124,7 @@ class Rows:
     @property
     def total(self) -> float:
         """Σ s, the sum of the samples' weights."""
-        return float(len(self)) if self.s is None else float(self.s.sum())
+        return float(self.X.shape[0]) if self.s is None else float(self.s.sum())
 
     def weights(self) -> Array:
         """Return s, or ones (N,) if it is None."""
@@ -161,7 +161,7 @@ class Rows:
         """
         mass = self.mass()
         s = self.s if mass is None else mass if self.s is None else self.s * mass
-        return replace(self, y=None, Y=None, s=s)
+        return Rows(self.X, s=s, where=self.where, offset=self.offset)
 
 
 def _stacked(parts: list[Any]) -> Any:

@@ -19,7 +19,7 @@ priorities" in docs/notes.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -85,7 +85,7 @@ def easing(parameters: Parameters, penalty: Penalty, mean_squares: Vector, N: in
     D, squares = parameters.D, mean_squares[: parameters.D]
     own = penalty.l2 if penalty.uniform else float(penalty.diagonal(D).mean())
     unit = DAMPING * undecided(parameters.K)
-    if EASY_ROWS * parameters.size <= N or not own < unit * squares.max(initial=0.0) < np.inf:
+    if EASY_ROWS * parameters.size <= N or not own < unit * largest(squares) < np.inf:
         return None
     squares = np.sort(squares)
     squares = squares[np.searchsorted(squares, 0.0, "right") :]
@@ -129,7 +129,7 @@ class Fisher:
         self.standard = standard
         P, classes, itemsize = parameters.each, parameters.count, rows.dtype.itemsize
         self.rows, self.X = rows, rows.X
-        self.weights = (rows.weights() / total)[:, np.newaxis]
+        self.total = total
         self.count = min(len(rows), max(LEAST_ROWS, min(ROWS, FEW_PARAMETERS * P), int(MANY_PARAMETERS * P)))
         few = self.count * P <= 2 * PASSES * passes_over and classes * P * P * itemsize <= BYTES
         if isinstance(self.X, CSR):  # the sampled rows become an array
@@ -151,16 +151,26 @@ class Fisher:
         self.added = np.zeros((1, self.parameters.each))
         if extra is not None:
             self.added = self.parameters.by_class(extra, np.float64)
-        self.added[:, : self.parameters.D] += self.penalty.diagonal(self.parameters.D)
+        self.added[:, : self.parameters.D] += (
+            self.penalty.l2 if self.penalty.uniform else self.penalty.diagonal(self.parameters.D)
+        )
+        even = False
         if largest(steady(w)) != 0 or self.rows.offset is not None:
             c, self.weight, same = class_weights(self.posterior(self.rows, w), self.weights)
+        elif self.rows.s is None:
+            (c, self.weight), same, even = all_undecided(len(self.rows), self.parameters.K, self.total), True, True
         else:
             c, same = undecided(self.parameters.K) * self.weights, True
             self.weight = c.sum(axis=0)
         if self.blocks:
             self._factor(c, 1 if same else c.shape[1])  # one block serves all classes at w = 0
         else:
-            self._invert_diagonals(c, even=same and bool(c.min() == c.max()))
+            self._invert_diagonals(c, even=even or (same and bool(c.min() == c.max())))
+
+    @cached_property
+    def weights(self) -> Array:
+        """The weights of the rows in the Hessian, of which those in the loss sum to 1, (n, 1)."""
+        return (self.rows.weights() / self.total)[:, np.newaxis]
 
     @property
     def matrices(self) -> Array:
@@ -241,38 +251,15 @@ class Fisher:
 
     def _invert_diagonals(self, c: Vector, *, even: bool) -> None:
         """Compute the diagonals from all rows with weights c (n, classes), which may be equal, and invert them."""
-        D, X, rows = self.parameters.D, self.X, max(c.shape[1], len(self.added))
-        weights = np.repeat(self.weight, rows // len(self.weight))
-        diagonal, weight = np.zeros((rows, self.parameters.each)), weights[:, np.newaxis]
-        diagonal[:, D:] = weight
+        D, rows = self.parameters.D, max(c.shape[1], len(self.added))
+        weights = self.weight if rows == len(self.weight) else np.repeat(self.weight, rows // len(self.weight))
+        weight = weights[:, np.newaxis]
         if even:  # as at w = 0, so that the sums follow from the mean squares
-            diagonal[:, :D] = weight * self.mean_squares[:D]
-        elif isinstance(X, CSR):
-            squares = X.scipy(np.float64)
-            squares.data = np.square(squares.data)  # not in place, since the values may be the caller's
-            diagonal[:, :D] = (squares.T @ c).T
-            if self.standard is not None:
-                mean, inverse = self.standard
-                sums = (X.scipy(np.float64).T @ c).T
-                diagonal[:, :D] += mean * (mean * c.sum(axis=0)[:, np.newaxis] - 2 * sums)
-                diagonal[:, :D] = np.maximum(diagonal[:, :D], 0) * inverse**2
-            else:
-                # These rows tell the mean weight of a feature's entries, and the mean squares, of more rows, their
-                # size. A feature with few entries here gets about the mean weight of all rows.
-                few = PRIOR * squares.data.mean() / len(X) if squares.nnz else 0.0
-                diagonal[:, :D] += few * weight
-                diagonal[:, :D] *= self.mean_squares[:D] / np.maximum(squares.T @ self.weights[:, 0] + few, TINY)
+            diagonal = weight * self.mean_squares
         else:
-            at_once = max(1, 2**21 // D)
-            for start in range(0, len(X), at_once):
-                block = X[start : start + at_once]
-                if self.standard is not None or not is_native(block, self.dtype):
-                    block = block.astype(np.float64, order="C")
-                if self.standard is not None:
-                    block -= self.standard[0]
-                    block *= self.standard[1]
-                shares = c[start : start + at_once]
-                diagonal[:, :D] += combinations(block, shares, self.n_threads, squared=True)
+            diagonal = np.zeros((rows, self.parameters.each))
+            diagonal[:, D:] = weight
+            self._add_squares(c, weight, diagonal[:, :D])
         centred = self.means is not None and not self.whole
         self.inverses, self.mean = diagonal, np.empty((len(diagonal), D)) if centred else None
         if dispatch.kernels is None:
@@ -292,6 +279,36 @@ class Fisher:
         layout = self.parameters
         self.diagonal = dispatch.kernels.Diagonal(diagonal, self.mean, layout.count, layout.intercept)
 
+    def _add_squares(self, c: Vector, weight: Vector, sums: Vector) -> None:
+        """Add to `sums` (classes, D) the squares of the features, with the weights c (n, classes) of the rows."""
+        D, X = self.parameters.D, self.X
+        if isinstance(X, CSR):
+            squares = X.scipy(np.float64)
+            squares.data = np.square(squares.data)  # not in place, since the values may be the caller's
+            sums[:] = (squares.T @ c).T
+            if self.standard is not None:
+                mean, inverse = self.standard
+                linear = (X.scipy(np.float64).T @ c).T
+                sums += mean * (mean * c.sum(axis=0)[:, np.newaxis] - 2 * linear)
+                sums[:] = np.maximum(sums, 0) * inverse**2
+            else:
+                # These rows tell the mean weight of a feature's entries, and the mean squares, of more rows, their
+                # size. A feature with few entries here gets about the mean weight of all rows.
+                few = PRIOR * squares.data.mean() / len(X) if squares.nnz else 0.0
+                sums += few * weight
+                sums *= self.mean_squares[:D] / np.maximum(squares.T @ self.weights[:, 0] + few, TINY)
+        else:
+            at_once = max(1, 2**21 // D)
+            for start in range(0, len(X), at_once):
+                block = X[start : start + at_once]
+                if self.standard is not None or not is_native(block, self.dtype):
+                    block = block.astype(np.float64, order="C")
+                if self.standard is not None:
+                    block -= self.standard[0]
+                    block *= self.standard[1]
+                shares = c[start : start + at_once]
+                sums += combinations(block, shares, self.n_threads, squared=True)
+
     def _invert(self, weight: Vector, even: bool) -> None:
         """Invert the diagonals, of features less their means if they are centred.
 
@@ -308,6 +325,16 @@ class Fisher:
         diagonal += self.added
         least = LEAST * diagonal.max(axis=1, keepdims=True)
         np.divide(1, np.maximum(diagonal, np.maximum(least, TINY)), out=diagonal)
+
+
+@lru_cache(maxsize=8)
+def all_undecided(n: int, K: int, total: float) -> tuple[Vector, Vector]:
+    """Return what `class_weights` does for n samples of the same weight 1 / total, and K classes as likely.
+
+    Both are for all classes, (n, 1) and (1,), and must not be written to.
+    """
+    c = np.full((n, 1), undecided(K) * (1 / total))
+    return c, c.sum(axis=0)
 
 
 def class_weights(S: Array, weights: Vector) -> tuple[Vector, Vector, bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 Asked = tuple[float, Vector]  # a value and a gradient
+
+
+class Evaluation(NamedTuple):
+    """The results of one pass without a gradient."""
+
+    value: float  # f(w)
+    losses: Vector  # (N,): each sample's loss -Σ_k Y_ik log S_ik, without weight and penalty
+    accuracy: float  # the weighted part of the samples whose label has the highest score; NaN for probability targets
 
 
 class Function:
@@ -89,6 +97,15 @@ class Function:
         self.kernel.set(w, l2)
         loss = run(self.asked, self.way, self.rows, self.n_threads)
         return self.kernel.get(w, grad, l2, loss), grad
+
+    def gap(self, w: Vector, asked: Asked, frequencies: Vector, mass: float, l2: float) -> float:
+        """Return how far the value and gradient `asked` at w lie above the minimum at most; see `Dual.gap`."""
+        space = workspace.take(*self.space)
+        try:
+            room = np.empty(2 * len(w))
+            return float(self.kernel.gap(w, asked[1], frequencies, room, space, value=asked[0], mass=mass, l2=l2))
+        finally:
+            workspace.give(space)
 
 
 class Kept:

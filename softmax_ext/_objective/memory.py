@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from . import plain
 from .constant import at_constant, sums_classes
 from .entries import columns_of
 from .fisher import POOL, Easing, Fisher, easing
-from .function import Function, Kept
+from .function import Evaluation, Function, Kept
 from .parameters import Parameters
 from .penalty import Penalty
 from .rows_space import RowsSpace, space_of
@@ -47,14 +47,6 @@ __all__ = ["Evaluation", "SoftmaxObjective"]
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 Result = TypeVar("Result")
-
-
-class Evaluation(NamedTuple):
-    """The results of one pass without a gradient."""
-
-    value: float  # f(w)
-    losses: Vector  # (N,): each sample's loss -Σ_k Y_ik log S_ik, without weight and penalty
-    accuracy: float  # the weighted part of the samples whose label has the highest score; NaN for probability targets
 
 
 class SoftmaxObjective(SquaredScores):
@@ -168,7 +160,7 @@ class SoftmaxObjective(SquaredScores):
             self._part, self.m = self.m / check_positive_number(m, "m"), float(m)
         self.N, self.D = rows.X.shape
         self.parameters = layout
-        penalty.factors(self.D)  # raises if the penalty has another number of factors
+        penalty.check(self.D)
         self.penalty = penalty
         self.n_threads = threads.effective(n_threads)
 
@@ -191,7 +183,7 @@ class SoftmaxObjective(SquaredScores):
         if rows.in_place and 0 < total < np.inf:  # what these need of the checks; an objective has labels of its own
             found = cls.__new__(cls)
             labels = check_labels(rows.targets, len(rows), parameters.K, room)
-            found._begin(replace(rows, y=labels), total, parameters, penalty, m, n_threads)
+            found._begin(Rows(rows.X, labels, s=rows.s, where=rows.where), total, parameters, penalty, m, n_threads)
             return found
         return cls(
             rows.X,
@@ -260,7 +252,9 @@ class SoftmaxObjective(SquaredScores):
             value, grad = plain.value_and_grad(self._rows, self.parameters, w, self._part)
             penalty.add_gradient(self.parameters.weights(w), self.parameters.weights(grad))
             return value + self._penalty_at(w), grad
-        asked = self.lend(lambda function, l2: function(w, l2))
+        function = self._kept.take(self.n_threads, self._function)
+        asked = function(w, self._l2_of_a_pass)
+        self._kept.give(self.n_threads, function)
         return self._with_penalty(w, *asked)
 
     def lend(self, use: Callable[[Function, float], Result]) -> Result:
@@ -295,7 +289,7 @@ class SoftmaxObjective(SquaredScores):
 
     def at_constant(self, w: Vector) -> tuple[float, Vector]:
         """Return f(w) and its gradient, (size,) float64, for a w whose weights are 0, such as the start of a fit."""
-        if not sums_classes(self._rows, self.parameters, self.flops):
+        if not self.sums_classes:
             return self.value_and_grad(w)
         return at_constant(w, self.parameters, *self._class_means)
 
@@ -316,6 +310,11 @@ class SoftmaxObjective(SquaredScores):
         """Return what `class_means` does as one vector of K + K D entries."""
         shares, means = self._class_means
         return np.append(shares, means)
+
+    @property
+    def sums_classes(self) -> bool:
+        """Whether `at_constant` adds up the samples of each class, instead of a pass."""
+        return sums_classes(self._rows, self.parameters, self.flops)
 
     def _function(self) -> Function:
         """Return the loss and its gradient as a function that keeps the arrays of its pass."""
@@ -470,8 +469,8 @@ class SoftmaxObjective(SquaredScores):
 
         The last entry, for the intercept if there is one, is 1.
         """
-        means = np.ones(self.parameters.each)
-        means[: self.D] = self._moments[1]
+        means = np.empty(self.parameters.each)
+        means[: self.D], means[self.D :] = self._moments[1], 1
         return means
 
     @property
@@ -490,7 +489,7 @@ class SoftmaxObjective(SquaredScores):
     def _some(self) -> Any:
         """Some thousand rows of X; all rows if X is sparse, since a feature may have few entries."""
         X = self._rows.X
-        return X if isinstance(X, CSR) else X[:: max(1, self.N // 4096)]
+        return X if isinstance(X, CSR) or self.N < 8192 else X[:: self.N // 4096]
 
     def of_features(self, which: npt.NDArray[np.intp]) -> Self:
         """Return the objective by the weights of some features, as if the others were 0; the features are copied."""
@@ -564,14 +563,15 @@ class SoftmaxObjective(SquaredScores):
 
         The objective has at most as many features as samples; see `RowsSpace`.
         """
-        if not self.penalty.uniform or self._rows_space is None:
+        space, rows = self._rows_space if self.penalty.uniform else None, self._rows
+        if space is None:
             return None
-        space, rows = self._rows_space, self._rows
         narrow = Rows(space.Z, rows.y, rows.Y, rows.s, offset=rows.offset)
         if not narrow.in_place:
             return space, self.of_rows(narrow, space.narrow, self.penalty, m=self.m, n_threads=self.n_threads)
         found = object.__new__(type(self))  # labels that have been checked are not checked again
-        found._begin(narrow, narrow.total, space.narrow, self.penalty, self.m, self.n_threads)
+        found._begin(narrow, narrow.total, space.narrow, self.penalty, None, self.n_threads)
+        found.m, found._part = self.m, self._part
         return space, found
 
     def easing(self, N: int | None = None) -> Easing | None:
@@ -609,7 +609,7 @@ class SoftmaxObjective(SquaredScores):
 
         The other arguments are those of `Fisher`.
         """
-        pool = slice(None, None, max(1, self.N // POOL))
+        step, rows, s = max(1, self.N // POOL), self._curving, self._rows.s
 
         def posterior(rows: Rows, v: Vector) -> Array:
             """Return the posterior of some samples for the parameters v."""
@@ -618,8 +618,8 @@ class SoftmaxObjective(SquaredScores):
 
         return Fisher(
             v,
-            self._curving[pool],
-            float(self._rows.weights()[pool].sum()),
+            rows if step == 1 else rows[::step],
+            float(-(-self.N // step) if s is None else s[::step].sum()),
             parameters,
             penalty,
             mean_squares=mean_squares,

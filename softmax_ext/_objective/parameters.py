@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from .._core import dispatch
+from .._core.vectors import steady
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -47,6 +51,7 @@ class Parameters:
         self.size = self.count * self.each
 
     @classmethod
+    @lru_cache(maxsize=64)
     def of_model(cls, K: int, D: int, intercept: bool) -> Parameters:
         """Return the layout of an estimator's coefficients, where two classes have one row."""
         return cls(K, D, intercept, K == 2)
@@ -96,10 +101,14 @@ class Parameters:
         The posterior is the same then, and an L2 penalty not larger.
         """
         (W, b), W_kept, b_kept = self.views(w), np.empty((self.count, self.D), dtype), np.zeros(self.count, dtype)
-        mean, mean_b = self._means(w, fixed)
-        np.subtract(W, 0.0 if mean is None else mean, out=W_kept, casting="same_kind")
+        # NumPy sums a single column in another order.
+        if dispatch.kernels is not None and fixed is False and not self.binary and self.D > 1:
+            dispatch.kernels.less_mean(steady(w), W_kept)
+        else:
+            mean = self._mean(W, fixed)
+            np.subtract(W, 0.0 if mean is None else mean, out=W_kept, casting="same_kind")
         if b is not None:
-            np.subtract(b, mean_b, out=b_kept, casting="same_kind")
+            np.subtract(b, self._mean_b(b), out=b_kept, casting="same_kind")
         return W_kept, b_kept
 
     def gradient(self, dW: Array, db: Array | None) -> Vector:
@@ -118,22 +127,23 @@ class Parameters:
         if self.binary:
             return v
         v = v.copy()
-        (W, b), (mean, mean_b) = self.views(v), self._means(v, penalised)
+        (W, b), mean = self.views(v), self._mean(self.weights(v), penalised)
         if mean is not None:
             W -= mean
         if b is not None:
-            b -= mean_b
+            b -= self._mean_b(b)
         return v
 
-    def _means(self, v: Vector, penalised: npt.NDArray[np.bool_] | bool) -> tuple[Array | None, float]:
-        """Return the means over the classes that `determined` subtracts, of weights (D,) if any, and of intercepts."""
-        (W, b), mean = self.views(v), None
-        if self.binary:
-            return None, 0.0
-        if not (penalised is True or np.all(penalised)):
-            mean = W.sum(axis=0) / self.count
-            mean = mean if penalised is False else np.where(penalised, 0, mean)
-        return mean, 0.0 if b is None else float(b.sum() / self.count)
+    def _mean(self, W: Array, penalised: npt.NDArray[np.bool_] | bool) -> Array | None:
+        """Return the weights' means over the classes that `determined` subtracts, (D,), if there are any."""
+        if self.binary or penalised is True or (penalised is not False and np.all(penalised)):
+            return None
+        mean: Array = W.sum(axis=0) / self.count
+        return mean if penalised is False else np.where(penalised, 0, mean)
+
+    def _mean_b(self, b: Array) -> float:
+        """Return what `determined` subtracts from the intercepts."""
+        return 0.0 if self.binary else float(b.sum() / self.count)
 
     def centred(self, w: Vector, fixed: npt.NDArray[np.bool_] | bool = False) -> Vector:
         """Return w with parameters that sum to 0 over the classes, except the weights of `fixed` features, (D,).

@@ -89,11 +89,13 @@ class Penalty:
 
     def factors(self, D: int) -> Vector:
         """Return the features' factors v (D,); raise ValueError if `weights` has another length."""
-        if self.weights is None:
-            return np.ones(D)
-        if len(self.weights) != D:
+        self.check(D)
+        return np.ones(D) if self.weights is None else self.weights
+
+    def check(self, D: int) -> None:
+        """Raise ValueError if `weights` has another length than D."""
+        if self.weights is not None and len(self.weights) != D:
             raise ValueError(f"penalty weights must be one for each feature, ({D},), got shape {self.weights.shape}")
-        return self.weights
 
     def value(self, W: Array, n_threads: int = 1) -> float:
         """Return the penalty of W (K, D); every number of threads gives the same bits."""

@@ -14,6 +14,7 @@ that is a combination of those before it adds no column to L, so repeated sample
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from .._core import dispatch, turns, workspace
 from .._core.vectors import dots, largest, steady
 from .._inputs.csr import CSR
-from .._inputs.dtypes import F8
+from .._inputs.dtypes import F8, contiguous
 from .._inputs.rows import Rows
 from .parameters import Parameters
 
@@ -66,7 +67,7 @@ def space_of(rows: Rows, parameters: Parameters, n_threads: int) -> RowsSpace | 
     if not isinstance(X, CSR) and X.dtype != rows.dtype:
         return None
     space = RowsSpace(X, parameters, n_threads)
-    return space if len(space.kept) and np.isfinite(space.Z).all() else None
+    return space if len(space.kept) and math.isfinite(largest(space.Z.reshape(-1))) else None
 
 
 class RowsSpace:
@@ -78,7 +79,7 @@ class RowsSpace:
 
     def __init__(self, X: Any, parameters: Parameters, n_threads: int) -> None:
         self.n_threads, self.wide = n_threads, parameters
-        self.X: Any = X.scipy(np.float64) if isinstance(X, CSR) else np.require(X, X.dtype, ["C", "A"])
+        self.X: Any = X.scipy(np.float64) if isinstance(X, CSR) else contiguous(X, X.dtype)
         N = self.X.shape[0]
         Z, R, kept = np.empty(N * N), np.empty(N * N), np.empty(N, np.intp)
         r = self._coordinates(Z, R, kept)
@@ -125,7 +126,7 @@ class RowsSpace:
             count = self.wide.count
             n_threads = self.n_threads if N * D * len(V) * count >= PARALLEL_PRODUCTS else 1
             space = workspace.take(kernels.lift_space(N, D, len(V) * count, n_threads), F8, 0)
-            kernels.rows_lift(self.X, self.R, self.kept, V, W, space.work, count, n_threads)
+            kernels.rows_lift(self.X, self.R, self.kept, V, W, space.work, count, n_threads, turn=turns.mine())
             workspace.give(space)
             return list(W)
         V = np.concatenate([self.narrow.weights(v) for v in vectors])

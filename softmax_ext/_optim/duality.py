@@ -21,6 +21,7 @@ f(w) / l1 times the largest (|G| / v - l1)₊. The smaller of the two is used.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ import numpy.typing as npt
 
 from .._core.vectors import combine, product, square, steady
 from .._inputs.dtypes import TINY
+from .._objective.memory import SoftmaxObjective
 from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .descent import Descent
@@ -180,9 +182,24 @@ def gap_of(run: Descent) -> float:
     """
     objective, value = run.objective, run.asked[0]
     penalty = objective.penalty
-    if not penalty.l2 or not np.isfinite(value):
-        return np.nan
-    return DualOfOne(objective, run.at_zero).gap(run.w, value, run.asked[1], penalty)
+    if not penalty.l2 or not math.isfinite(value):
+        return math.nan
+    dual = DualOfOne(objective, run.at_zero)
+    found = by_kernel(objective, dual, run.w, run.asked)
+    return dual.gap(run.w, value, run.asked[1], penalty) if found is None else found
+
+
+def by_kernel(objective: Any, dual: Dual, w: Vector, asked: tuple[float, Vector]) -> float | None:
+    """Return the gap by one call of a kernel, or None where it has to be composed.
+
+    `asked` is the value and the gradient at w. See "Around the passes of a small fit" in docs/notes.md.
+    """
+    layout = dual.layout
+    if layout.binary or not layout.intercept or dual.moments is not None or not isinstance(objective, SoftmaxObjective):
+        return None
+    if not (objective.penalty.l2 and objective.lends) or objective.sums_classes:
+        return None
+    return objective.lend(lambda function, l2: function.gap(w, asked, dual.frequencies, dual.mass, l2))
 
 
 def conjugate(mixture: Sequence[tuple[float, Vector]], value: float, penalty: Penalty) -> float:

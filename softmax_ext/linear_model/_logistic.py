@@ -332,7 +332,6 @@ class LogisticRegression(
         self.grouped = grouped
         self.penalty_weights = penalty_weights
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, offset: Any = None) -> Self:
         """Fit the model.
 
@@ -362,9 +361,19 @@ class LogisticRegression(
         If a fit is interrupted by Ctrl-C, or by an error while reading or in a callback, the estimator keeps the best
         coefficients so far, from which a fit with `warm_start` goes on.
         """
+        # What scikit-learn prepares around a fit is for its callbacks and validated functions. In a small fit it would
+        # take as long as the checks of the data.
+        if not self._is_small(X):
+            return self._fit_in_context(X, y, sample_weight, offset)  # type: ignore[no-any-return]
+        if not sklearn.get_config()["skip_parameter_validation"]:
+            self._validate_params()
+        with turn():
+            return self._fit_in_memory(X, y, sample_weight, offset)
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def _fit_in_context(self, X: Any, y: Any, sample_weight: Any, offset: Any) -> Self:
         if not isinstance(X, Chunks):
-            with turn() if self._is_small(X) else nullcontext():
-                return self._fit_in_memory(X, y, sample_weight, offset)
+            return self._fit_in_memory(X, y, sample_weight, offset)
         asked = self._asked(None)
         if offset is not None:
             raise TypeError("the offsets of chunks are in them: name them where the chunks are made")
@@ -398,10 +407,8 @@ class LogisticRegression(
         """Begin a fit to arrays, and return the checked data, the penalty, and y as scikit-learn converts it."""
         asked = self._asked(self.checkpoint)
         # The first pass of an optimiser finds NaN and infinity in X, but the first mini-batch sees only a few rows.
-        finite = self.solver in RULES
-        rows, self.classes_, y = check_data(
-            self, X, y, sample_weight, class_weight=self.class_weight, solver=self.solver, finite=finite
-        )
+        more: dict[str, Any] = {"solver": self.solver, "finite": self.solver in RULES}
+        rows, self.classes_, y = check_data(self, X, y, sample_weight, class_weight=self.class_weight, **more)
         rows.offset = finite_offset(offset, len(rows), len(self.classes_))
         rows = rows.smoothed(len(self.classes_), self.label_smoothing)
         return rows, self._penalty(asked, rows.total), y
@@ -731,7 +738,8 @@ class LogisticRegression(
 
     def _is_small(self, X: Any) -> bool:
         """Return whether a fit to X takes turns with others: it is small, and calls nothing of the user's."""
-        return type(X) is np.ndarray and X.size <= SMALL and self.solver not in RULES and not self._watched
+        small = type(X) is np.ndarray and X.size <= SMALL and isinstance(self.solver, str)
+        return small and self.solver not in RULES and not self._watched
 
     @contextmanager
     def _observers(self, X: Any, y: Any, sample_weight: Any, start: Array) -> Iterator[Observer | None]:

@@ -75,9 +75,15 @@ cdef class Function:
         """
         cdef const double *v = <const double *>numbers(w, b"f", sizeof(double), self.weights + self.biases, False)
         cdef double *to = <double *>numbers(grad, b"f", sizeof(double), self.weights + self.biases, True)
+        cdef double penalty = 0
+        loss = self.visit(l2, v, to, space, &penalty)
+        return <object>loss + penalty  # see `get`
+
+    cdef double visit(self, double l2, const double *v, double *to, space, double *penalty) except? -1:
+        """Return the loss at v and write the gradient; the penalty is left beside."""
         cdef void *work
         cdef double *sums
-        cdef double loss, penalty
+        cdef double loss
         cdef fexcept_t flags
         if self.plan is None:
             raise ValueError("there are no samples")
@@ -89,12 +95,59 @@ cdef class Function:
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
         if self.plan.parallel:
             with nogil:
-                loss = evaluate(self, l2, v, to, work, sums, &penalty)
+                loss = evaluate(self, l2, v, to, work, sums, penalty)
         else:  # a pass of some microseconds keeps the GIL: see kernels.pyx
-            loss = evaluate(self, l2, v, to, work, sums, &penalty)
-        value = <object>loss + penalty  # see `get`
+            loss = evaluate(self, l2, v, to, work, sums, penalty)
         fesetexceptflag(&flags, FE_ALL_EXCEPT)
-        return value
+        return loss
+
+    def gap(
+        self,
+        w,                      # IN     (size,), float64
+        grad,                   # IN     (size,), float64: the gradient there, with that of the penalty
+        frequencies,            # IN     (K,), float64: what the targets of each class weigh
+        room,                   # WORK   (2 size,), float64
+        space,                  # WORK   of a pass
+        *,
+        double value,           # at w, with the penalty
+        double mass,            # what all targets weigh
+        double l2,
+    ):
+        """Return how far the value lies above the minimum at most, with one pass.
+
+        `Dual.gap` of softmax_ext/_optim/duality.py specifies it. All classes have parameters, with biases.
+        """
+        cdef Py_ssize_t k, K = self.biases, n = self.weights, size = n + K, count = 2
+        cdef const double *at = <const double *>numbers(w, b"f", sizeof(double), size, False)
+        cdef const double *g = <const double *>numbers(grad, b"f", sizeof(double), size, False)
+        cdef const double *shares = <const double *>numbers(frequencies, b"f", sizeof(double), K, False)
+        cdef double *constant = <double *>numbers(room, b"f", sizeof(double), 2 * size, True)
+        cdef double q, t = 0, used = 0, penalty = 0.5 * l2 * product(at, at, n)
+        cdef double entropy = product(g, at, size) - 2 * penalty - (value - penalty)
+        cdef const double *parts[MOST]
+        cdef double times[MOST]
+        cdef fexcept_t flags
+        if not K or self.before or self.between or not l2 > 0:
+            raise ValueError("expected biases of all classes, and a penalty")
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
+        for k in range(K):
+            if g[n + k] > 0:
+                t = max(t, g[n + k] / (shares[k] + g[n + k]))
+        t = min(t, 1)
+        if t > 0:
+            memset(constant, 0, n * sizeof(double))
+            for k in range(K):
+                q = max(shares[k] + g[n + k] - g[n + k] / t, 0) / mass
+                if q > 0:
+                    used += q * log(q)
+                constant[n + k] = log(max(q, DBL_MIN))
+            entropy = (1 - t) * entropy + t * mass * used
+            self.visit(0, constant, constant + size, space, &penalty)
+            parts[2], times[2], count = constant + size, t, 3
+        parts[0], times[0], parts[1], times[1] = g, 1 - t, at, -(1 - t) * l2
+        entropy += value + square(parts, times, count, n) / (2 * l2)
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
+        return 0.0 if entropy < 0 else entropy
 
 
 cdef double evaluate(

@@ -247,6 +247,7 @@ def rows_lift(
     work,                   # WORK   lift_space
     Py_ssize_t count,
     int n_threads,
+    bint turn,              # whether this thread has the turn, and leaves it to others meanwhile
 ):
     """Return from coordinates among the rows to their features."""
     cdef Py_ssize_t N, ldx, a, i, m, D = X.shape[1], itemsize = X.itemsize, r = R.shape[0], M = V.shape[0]
@@ -262,6 +263,8 @@ def rows_lift(
         raise ValueError(f"expected {M} vectors of {count * D + more} numbers")
     fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
+        if turn:
+            turn_give()
         for m in range(M):
             memcpy(solved + m * each, &V[m, 0], each * sizeof(double))
             memcpy(&W[m, 0] + count * D, &V[m, 0] + each, more * sizeof(double))
@@ -278,6 +281,8 @@ def rows_lift(
             combine_slices(
                 <const double *>x, N, D, ldx, False, shares, count, M, memory, space, &W[0, 0], W.shape[1], n_threads,
             )
+        if turn:
+            turn_take()  # before Python's lock, which another thread may have while it has the turn
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 

@@ -4,6 +4,7 @@ cdef extern from "turn.h" nogil:
     int turn_try() noexcept
     void turn_take() noexcept
     void turn_give() noexcept
+    void turn_leave() noexcept
 
 
 def take_turn():
@@ -13,6 +14,11 @@ def take_turn():
             turn_take()
 
 
+def leave_turn():
+    """Give back the turn, which others take after a while if this thread does not take it again."""
+    turn_leave()
+
+
 def give_turn():
-    """Give the turn to who waits for it; who forks gives that of the child's other threads, which are not there."""
+    """Give the turn at once; who forks gives that of the child's other threads, which are not there."""
     turn_give()

@@ -4,6 +4,7 @@
 cdef enum:
     CHUNK = 2048             # coefficients: a row's chunk and that of a vector of doubles fit the first cache
     MOST = 3                 # vectors whose combination is squared
+    CENTRED = 64             # columns that are centred at a time
 
 VECTOR_CHUNK = CHUNK
 
@@ -191,10 +192,9 @@ def vectors_square(
     const double[::1] shares,       # IN     one for each
 ):
     """Return the sum of squares of sum_i shares_i rows_i, which is nowhere stored."""
-    cdef Py_ssize_t size = rows[0].size, count = shares.shape[0], i, j, n
+    cdef Py_ssize_t size = rows[0].size, count = shares.shape[0], i
     cdef const double *of[MOST]
-    cdef double part[CHUNK]
-    cdef double found = 0
+    cdef double found
     cdef fexcept_t flags
     if not 0 < count == len(rows) <= MOST:
         raise ValueError(f"expected up to {MOST} vectors and as many shares, got {len(rows)} and {count}")
@@ -202,11 +202,60 @@ def vectors_square(
         of[i] = <const double *>numbers(rows[i], b"f", sizeof(double), size, False)
     fegetexceptflag(&flags, FE_ALL_EXCEPT)
     with nogil:
-        for j in range((size + CHUNK - 1) // CHUNK):
-            n = min(CHUNK, size - j * CHUNK)
-            memset(part, 0, n * sizeof(double))
-            for i in range(count):
-                add_share(shares[i], of[i] + j * CHUNK, n, part)
-            found += dot(part, part, n)
+        found = square(of, &shares[0], count, size)
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
     return found
+
+
+cdef double square(const double **of, const double *shares, Py_ssize_t count, Py_ssize_t size) noexcept nogil:
+    """Return the sum of squares of sum_i shares_i of_i."""
+    cdef Py_ssize_t i, j, n
+    cdef double part[CHUNK]
+    cdef double found = 0
+    for j in range((size + CHUNK - 1) // CHUNK):
+        n = min(CHUNK, size - j * CHUNK)
+        memset(part, 0, n * sizeof(double))
+        for i in range(count):
+            add_share(shares[i], of[i] + j * CHUNK, n, part)
+        found += dot(part, part, n)
+    return found
+
+
+cdef void subtract_mean(const double *w, Py_ssize_t count, Py_ssize_t D, floating *out) noexcept nogil:
+    cdef double mean[CENTRED]
+    cdef Py_ssize_t d = 0, j, k, n
+    while d < D:
+        n = min(CENTRED, D - d)
+        memcpy(mean, w + d, n * sizeof(double))
+        for k in range(1, count):
+            for j in range(n):
+                mean[j] += w[k * D + d + j]
+        for j in range(n):
+            mean[j] /= count
+        for k in range(count):
+            for j in range(n):
+                out[k * D + d + j] = <floating>(w[k * D + d + j] - mean[j])
+        d += n
+
+
+def less_mean(
+    w,                              # IN     (count D,) or more, float64: rows of D numbers
+    out,                            # OUT    (count, D), float32 or float64
+):
+    """Write rows less their mean."""
+    cdef Py_ssize_t count = out.shape[0], D = out.shape[1], itemsize = out.itemsize
+    cdef const double *rows = <const double *>numbers(w, b"f", sizeof(double), count * D, False)
+    cdef void *to = numbers(out, b"f", itemsize, count * D, True)
+    cdef fexcept_t flags
+    fegetexceptflag(&flags, FE_ALL_EXCEPT)
+    if count * D >= RELEASING:
+        with nogil:
+            if itemsize == sizeof(float):
+                subtract_mean(rows, count, D, <float *>to)
+            else:
+                subtract_mean(rows, count, D, <double *>to)
+    elif itemsize == sizeof(float):
+        subtract_mean(rows, count, D, <float *>to)
+    else:
+        subtract_mean(rows, count, D, <double *>to)
+    fesetexceptflag(&flags, FE_ALL_EXCEPT)
