@@ -247,3 +247,16 @@ def test_ctrl_c_ends_all_threads():
     with pytest.raises(KeyboardInterrupt):
         fit_many(LogisticRegression(), tasks(), n_jobs=2)
     assert threading.active_count() == before
+
+
+def test_ctrl_c_while_threads_start_ends_those_that_have(monkeypatch):
+    start, before = threading.Thread.start, threading.active_count()
+
+    def interrupted(thread):
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit_many(LogisticRegression(), (task(seed) for seed in range(10**4)), n_jobs=3)
+    assert threading.active_count() == before

@@ -130,14 +130,15 @@ class _Jobs:
     def run(self) -> None:
         """Do all tasks; this thread takes its share, and is the one that Ctrl-C interrupts."""
         threads = [threading.Thread(target=self._work, name=f"softmax_ext_fit_{i}") for i in range(1, self.n_threads)]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             self._work()
         except BaseException as error:  # Ctrl-C where no task is being done
             self.error = self.error or error
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:  # it has been started
+                thread.join()
         if self.error is not None:
             raise self.error
 
