@@ -142,10 +142,10 @@ class RowsSpace:
         return isinstance(self.X, np.ndarray)
 
     def bounds(self, grad: Vector) -> tuple[float, float]:
-        """Return a lower and an upper bound of the largest component that a gradient has after `lift`.
+        """Return about what the largest component of a gradient is after `lift`, and what it is at most.
 
-        They follow from the norms of its rows, which `lift` does not change, and often spare the call of `lift`.
+        They follow from the norms of its rows, which `lift` does not change, and mostly spare the call of `lift`.
         """
         assert dispatch.kernels is not None
-        least, most = dispatch.kernels.gradient_bounds(grad, self.narrow.count, self.narrow.D, self.wide.D)
-        return least, most
+        likely, most = dispatch.kernels.gradient_bounds(grad, self.narrow.count, self.narrow.D, self.wide.D)
+        return likely, most

@@ -14,7 +14,7 @@ cdef struct Point:          # where a descent is
     double *grad            # with that of the extra penalty; the same memory if there is none
     double asked_value, value
     double largest          # the gradient's largest component, or what it is at most
-    double least            # likewise, or what it is at least
+    double likely           # likewise, or about what it is
 
 cdef enum:
     VECTORS = 13            # doubles of work space for each parameter
@@ -126,9 +126,9 @@ cdef class Stretch:
         self.rows, self.wide = rows, wide
         self.lay_out()
         self.at.asked_value, self.at.value, self.at.largest = self.values[n_iter], value, self.largests[n_iter]
-        self.at.least = self.at.largest
+        self.at.likely = self.at.largest
         if wide:
-            row_bounds(to_asked, rows, f.weights // rows, size, wide, &self.at.least)
+            row_bounds(to_asked, rows, f.weights // rows, size, wide, &self.at.likely)
         self.least, self.bettered, self.evaluations = least_value, False, 0
         f.d.loss.l2 = l2
         fegetexceptflag(&flags, FE_ALL_EXCEPT)
@@ -192,7 +192,7 @@ cdef bint may_end(Stretch t) noexcept nogil:
     """Return whether Python has to judge: wherever it might end the descent, or there is no direction of descent."""
     cdef double predicted = -0.5 * t.slope, tolerated
     tolerated = t.rules.part * (t.tol if t.tol > t.at.asked_value else t.at.asked_value)
-    if not t.slope < 0 or t.at.largest <= t.enough or (predicted <= tolerated and t.at.least <= t.tol):
+    if not t.slope < 0 or t.at.largest <= t.enough or (predicted <= tolerated and t.at.likely <= t.tol):
         return True
     if t.extra != NULL:
         return predicted <= t.rules.enough * tolerated
@@ -284,9 +284,9 @@ cdef void move(Stretch t) noexcept nogil:
     """Go to the point that was tried last, and note its value."""
     t.at, t.tried = t.tried, t.at
     if t.wide:
-        t.at.largest = row_bounds(t.at.asked, t.rows, t.f.weights // t.rows, t.pairs.size, t.wide, &t.at.least)
+        t.at.largest = row_bounds(t.at.asked, t.rows, t.f.weights // t.rows, t.pairs.size, t.wide, &t.at.likely)
     else:
-        t.at.largest = t.at.least = largest(t.at.asked, t.pairs.size)
+        t.at.largest = t.at.likely = largest(t.at.asked, t.pairs.size)
     t.n_iter = t.n_iter + 1
     t.values[t.n_iter], t.largests[t.n_iter] = t.at.asked_value, t.at.largest
     if t.at.asked_value < t.least:
@@ -295,11 +295,12 @@ cdef void move(Stretch t) noexcept nogil:
 
 
 cdef double row_bounds(
-    const double *grad, Py_ssize_t rows, Py_ssize_t D, Py_ssize_t size, Py_ssize_t wide, double *least,
+    const double *grad, Py_ssize_t rows, Py_ssize_t D, Py_ssize_t size, Py_ssize_t wide, double *likely,
 ) noexcept nogil:
-    """Return what a gradient's largest component is at most, and at least, once its rows are turned in a wider space.
+    """Return what a gradient's largest component is at most, and about, once its rows are turned in a wider space.
 
-    To turn a row keeps its norm, and leaves the intercepts as they are.
+    To turn a row keeps its norm, and leaves the intercepts as they are. Of D components in a random direction the
+    largest is about sqrt(2 log D / D) times the norm.
     """
     cdef Py_ssize_t k
     cdef double square, most = 0, others = largest(grad + rows * D, size - rows * D)
@@ -309,8 +310,8 @@ cdef double row_bounds(
         if square != square:
             break
     most = sqrt(most)
-    least[0] = most / sqrt(<double>wide)
-    least[0] = others if others > least[0] or others != others else least[0]
+    likely[0] = most * sqrt(max(2 * log(<double>wide), 1) / wide)
+    likely[0] = others if others > likely[0] or others != others else likely[0]
     return others if others > most or others != others else most
 
 
@@ -320,12 +321,12 @@ def gradient_bounds(
     Py_ssize_t D,
     Py_ssize_t wide,        # the number of features in the wider space
 ):
-    """Return a lower and an upper bound of a gradient's largest component in a wider space; see `row_bounds`."""
-    cdef double least, most
+    """Return about what a gradient's largest component is in a wider space, and at most; see `row_bounds`."""
+    cdef double likely, most
     cdef Py_ssize_t size = grad.size
     if size < rows * D:
         raise ValueError(f"expected {rows * D} numbers or more, got {size}")
     most = row_bounds(
-        <const double *>numbers(grad, b"f", sizeof(double), size, False), rows, D, size, wide, &least,
+        <const double *>numbers(grad, b"f", sizeof(double), size, False), rows, D, size, wide, &likely,
     )
-    return least, most
+    return likely, most
