@@ -140,7 +140,9 @@ def test_a_cluster_gives_the_inference_of_memory():
     X, y = data(3)
     reference = LogisticRegression(C=np.inf).inference(X, y)
     with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         model = OnDask(C=np.inf, client=client)

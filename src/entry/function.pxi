@@ -75,16 +75,19 @@ cdef class Function:
         """
         cdef const double *v = <const double *>numbers(w, b"f", sizeof(double), self.weights + self.biases, False)
         cdef double *to = <double *>numbers(grad, b"f", sizeof(double), self.weights + self.biases, True)
-        cdef double penalty = 0
+        cdef double loss, penalty = 0
+        cdef fexcept_t flags
+        fegetexceptflag(&flags, FE_ALL_EXCEPT)
         loss = self.visit(l2, v, to, space, &penalty)
-        return <object>loss + penalty  # see `get`
+        value = <object>loss + penalty  # see `get`
+        fesetexceptflag(&flags, FE_ALL_EXCEPT)
+        return value
 
     cdef double visit(self, double l2, const double *v, double *to, space, double *penalty) except? -1:
-        """Return the loss at v and write the gradient; the penalty is left beside."""
+        """Return the loss at v and write the gradient; the penalty is left beside, and flags as they come."""
         cdef void *work
         cdef double *sums
         cdef double loss
-        cdef fexcept_t flags
         if self.plan is None:
             raise ValueError("there are no samples")
         self.d.loss.l2 = l2
@@ -92,13 +95,11 @@ cdef class Function:
             space.work, b"f", self.plan.itemsize, self.plan.shared + self.n_threads * self.plan.work, True,
         )
         sums = <double *>numbers(space.sums, b"f", sizeof(double), self.plan.sums, True)
-        fegetexceptflag(&flags, FE_ALL_EXCEPT)
         if self.plan.parallel:
             with nogil:
                 loss = evaluate(self, l2, v, to, work, sums, penalty)
         else:  # a pass of some microseconds keeps the GIL: see kernels.pyx
             loss = evaluate(self, l2, v, to, work, sums, penalty)
-        fesetexceptflag(&flags, FE_ALL_EXCEPT)
         return loss
 
     def gap(
