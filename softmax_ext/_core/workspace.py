@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .._inputs.dtypes import F8
 
 MOST = 64 * 2**20  # a work space of more bytes is not kept
+SHARED = 2 * 2**20  # a space of at most so many bytes also has room for the call before
 HUGE = 2**21  # bytes of a huge page of Linux on x86-64
 
 
@@ -38,9 +39,9 @@ def take(work: int, dtype: np.dtype[Any], sums: int) -> Space:
         if space.work.dtype == dtype:
             if space.work.size >= work and space.sums.size >= sums:
                 return space
-            # Calls that take turns find room for each of them.
+            # Small calls in turn come to share one.
             most = max(work, space.work.size), max(sums, space.sums.size)
-            if most[0] * dtype.itemsize + 8 * most[1] <= MOST:
+            if most[0] * dtype.itemsize + 8 * most[1] <= SHARED:
                 work, sums = most
     return Space(_empty(work, dtype), _empty(sums, F8), work * dtype.itemsize + 8 * sums <= MOST)
 
