@@ -198,11 +198,13 @@ def test_a_block_takes_less_than_a_second(shape, storage, dtype):
         columns = np.random.default_rng(0).integers(0, D, N * entries)
         X = scipy.sparse.csr_array((np.ones(N * entries, dtype), columns, np.arange(N + 1) * entries), shape=(N, D))
     y, W = np.arange(N) % K, np.ones((K, D), dtype)
+    seconds = []
     with dispatch.using(level):
-        begin = time.perf_counter()
-        loss_grad(X, y, W, n_threads=1)
-        seconds = time.perf_counter() - begin
-    assert seconds * block / N < SECONDS
+        for _ in range(3):  # the machine may be busy for a moment
+            begin = time.perf_counter()
+            loss_grad(X, y, W, n_threads=1)
+            seconds.append(time.perf_counter() - begin)
+    assert min(seconds) * block / N < SECONDS
 
 
 # A pass of a tenth of a second, within one block where it can be, for every way of cutting the work.
