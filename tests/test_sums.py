@@ -49,6 +49,20 @@ def test_sums_of_classes_are_right(isa, dtype, kind, weighed, blocks, monkeypatc
     np.testing.assert_allclose(found[0], 2 * want, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_worker_without_kernels_adds_the_same(kind, dtype, weighed):
+    """The last classes may have no sample there."""
+    X, y, s, wide = samples(kind, dtype)
+    s = s if weighed else None
+    found, features = np.ones((7, 37)), None if hasattr(X, "scipy") else np.ones((2, 37))
+    with dispatch.using(dispatch.REFERENCE):
+        sums.add_classes(X, y, s, found, 1, features)
+    np.testing.assert_allclose(found, 1 + ((1 if s is None else s) * np.eye(7)[y].T) @ wide, rtol=1e-13, atol=1e-13)
+    if features is not None:
+        np.testing.assert_allclose(features, [1 + wide.sum(axis=0), 1 + np.square(wide).sum(axis=0)], rtol=1e-12)
+
+
 @needs_kernels
 @pytest.mark.pairs(3)
 @pytest.mark.parametrize("K, D", [(5, 37), (32, 37), (33, 37), (33, 200), (3, 1100)])

@@ -36,9 +36,9 @@ def add_classes(
     If X is an array, `features` (2, D), what `moments` returns is added in the same read of X.
     """
     if dispatch.kernels is None:  # a worker of a cluster, whose client has kernels
-        members = scipy.sparse.csr_array((np.ones(len(y)) if s is None else s, (y, np.arange(len(y)))))
-        members.resize(len(sums), len(y))
-        sums += members @ (X.scipy(np.float64) if isinstance(X, CSR) else X.astype(np.float64))
+        N = len(y)
+        members = scipy.sparse.csr_array((np.ones(N) if s is None else s, (y, np.arange(N))), shape=(len(sums), N))
+        sums += (members @ X.scipy(np.float64)).toarray() if isinstance(X, CSR) else members @ X.astype(np.float64)
         if features is not None:
             features += moments(X, n_threads)
         return
