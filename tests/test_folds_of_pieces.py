@@ -10,7 +10,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import fbeta_score, make_scorer
 from sklearn.model_selection import KFold
 
+from softmax_ext import SoftmaxObjective
 from softmax_ext._objective import sample
+from softmax_ext._objective.folds import Folds
 from softmax_ext.chunks import ChunksObjective, from_iterable, from_npy
 from softmax_ext.linear_model import LogisticRegressionCV
 
@@ -134,6 +136,23 @@ def test_threads_and_company_change_no_bit_of_a_choice_over_chunks(K, D, penalty
     monkeypatch.setattr(ChunksObjective, "together", lambda self, asks: [together(self, [ask])[0] for ask in asks])
     ends.append(cv(**options).fit(chunked(X, y)))
     assert len({model.coef_.tobytes() + model.coefs_paths_.tobytes() + model.scores_.tobytes() for model in ends}) == 1
+
+
+def test_the_sums_that_a_fold_begins_with_are_of_its_own_rows():
+    X, y = problem(4, 50, N=400)
+    objective, w = ChunksObjective(chunked(X, y), l2=0.1), np.zeros(4 * 51)
+    whole = objective.at_constant(w)
+    objective.folds, objective.weights_of_folds = (
+        Folds(3),
+        [np.count_nonzero(np.arange(400) % 3 != f) for f in range(3)],
+    )
+    for fold, (train, _) in enumerate(by_turns(400, 3)):
+        found = objective.beside(lambda ask: objective.answered([ask])[0], fold).at_constant(w)
+        value, grad = SoftmaxObjective(X[train], y[train], l2=0.1).at_constant(w)
+        assert found[0] == pytest.approx(value, rel=1e-12)
+        np.testing.assert_allclose(found[1], grad, atol=1e-12)
+    again = objective.at_constant(w)
+    assert again[0] == whole[0] and again[1].tobytes() == whole[1].tobytes()
 
 
 def test_all_folds_share_the_passes(monkeypatch):

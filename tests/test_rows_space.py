@@ -81,6 +81,14 @@ def test_a_fit_ends_where_one_that_is_watched_does(tol):
     assert found.w.tobytes() == seen.w.tobytes() and found.largest_gradient == watched[-1]
 
 
+def test_the_last_iteration_is_judged_by_all_features(monkeypatch):
+    """Even where the norm of the gradient says that it is not likely to be small."""
+    bounds, objective = RowsSpace.bounds, wide_objective("dense", np.float64, 3)
+    monkeypatch.setattr(RowsSpace, "bounds", lambda self, grad: (np.inf, bounds(self, grad)[1]))
+    found = minimize(objective, np.zeros(objective.size), tol=1e-2, max_iter=12, callback=lambda *state: None)
+    assert found.n_iter == 12 and found.converged and "the gradient is within tol" in found.report
+
+
 def centred(parameters, w):
     """Compare what determines the scores: with more than two classes, all rows of W may have the same vector added."""
     W = parameters.by_class(w, np.float64)

@@ -741,6 +741,30 @@ def test_a_step_that_is_likely_to_be_the_last_takes_the_hessian_of_the_one_befor
     assert found.largest_gradient <= max(tol, 1e-10) and found.value - best <= 1e-3 * max(best, tol)
 
 
+@pytest.mark.skipif(dispatch.kernels is None, reason="the reference's Hessians of so many samples take a minute")
+@pytest.mark.parametrize("call", [0, 1])
+def test_a_step_that_finds_no_decrease_is_followed_by_one_with_the_whole_hessian_there(call, monkeypatch):
+    """The first one here is by a Hessian of fewer rows; or the next one by the whole Hessian of the point before."""
+    objective, search, hessians, tried = of_two_classes("usual"), newton.search, [], []
+    if call == 1:
+        monkeypatch.setattr(BinomialObjective, "thinned", lambda self: None)
+
+    def fails_once(run, *direction):
+        tried.append((len(hessians), run.w.tobytes()))
+        if len(tried) - 1 == call:
+            run.reason = "the line search sees only rounding"
+            return False
+        return search(run, *direction)
+
+    inverse = newton.inverse_hessian
+    monkeypatch.setattr(newton, "LAST", 0.0)
+    monkeypatch.setattr(newton, "search", fails_once)
+    monkeypatch.setattr(newton, "inverse_hessian", lambda model, w: hessians.append(model) or inverse(model, w))
+    found = optim.newton(objective, np.zeros(objective.size))
+    (before, point), (after, same) = tried[call : call + 2]
+    assert found.converged and point == same and after == before + 1 and hessians[after - 1] is objective
+
+
 def test_few_parameters_take_the_whole_hessian():
     assert objective_of("iris").size <= FEW < objective_of("digits").size
     found = minimize(objective_of("iris"), np.zeros(15))

@@ -241,8 +241,6 @@ def seed_of(random_state: Any) -> int:
 
 def warn_of_idle_options(solver: str, *, checkpoint: object, early_stopping: bool) -> None:
     """Warn of options that only solvers of mini-batches use."""
-    if checkpoint is None and not early_stopping:
-        return
     asked = {"checkpoint": checkpoint is not None, "early_stopping": early_stopping}
     more = ", or fit to chunks" if checkpoint is not None and not early_stopping else ""
     if idle := [name for name, given in asked.items() if given]:

@@ -280,7 +280,7 @@ class Fisher:
         self.diagonal = dispatch.kernels.Diagonal(diagonal, self.mean, layout.count, layout.intercept)
 
     def _add_squares(self, c: Vector, weight: Vector, sums: Vector) -> None:
-        """Add to `sums` (classes, D) the squares of the features, with the weights c (n, classes) of the rows."""
+        """Write the features' squares, summed with the weights c (n, classes) of the rows, to `sums`, which is 0."""
         D, X = self.parameters.D, self.X
         if isinstance(X, CSR):
             squares = X.scipy(np.float64)

@@ -252,9 +252,7 @@ class SoftmaxObjective(SquaredScores):
             value, grad = plain.value_and_grad(self._rows, self.parameters, w, self._part)
             penalty.add_gradient(self.parameters.weights(w), self.parameters.weights(grad))
             return value + self._penalty_at(w), grad
-        function = self._kept.take(self.n_threads, self._function)
-        asked = function(w, self._l2_of_a_pass)
-        self._kept.give(self.n_threads, function)
+        asked = self.lend(lambda function, l2: function(w, l2))
         return self._with_penalty(w, *asked)
 
     def lend(self, use: Callable[[Function, float], Result]) -> Result:

@@ -359,7 +359,7 @@ class PiecesObjective:
         self.sample = problem.objective(sample, m=sample.total, penalty=problem.penalty)
         self.some = sample
         self.best: tuple[float, Vector] | None = None  # the least value so far, and its w
-        self.class_sums: Vector | None = None  # those of `SoftmaxObjective`, once they are known
+        self._class_sums: Vector | None = None  # those of `SoftmaxObjective`, once they are known
         self.journal: Journal | None = None
         self.sweep: Any = None  # what keeps the answers to fits that go side by side: see _fit/journal.py
         self.folds: Folds | None = None
@@ -417,7 +417,7 @@ class PiecesObjective:
         other = copy.copy(self)
         other.sample, other.fold, other.ask_beside = copy.copy(self.sample), fold, beside
         other.sample.n_threads = 1  # the threads are busy with other fits
-        other.class_sums = None  # they are those of the fold
+        other._class_sums = None  # they are those of the fold
         if fold is not None:
             other.problem = self.problem._replace(m=self.weights_of_folds[fold])
         return other
@@ -485,9 +485,9 @@ class PiecesObjective:
         if not sums_classes(self.sample._rows, self.parameters, self.flops):
             return self.value_and_grad(w)
         K = self.parameters.K
-        if self.class_sums is None:
-            self.class_sums = self._passed("class_sums", K + K * self.parameters.D)
-        return at_constant(w, self.parameters, self.class_sums[:K], self.class_sums[K:].reshape(K, -1))
+        if self._class_sums is None:
+            self._class_sums = self._passed("class_sums", K + K * self.parameters.D)
+        return at_constant(w, self.parameters, self._class_sums[:K], self._class_sums[K:].reshape(K, -1))
 
     def unmoved(self, w: Vector) -> tuple[float, Vector]:
         """Return the loss and its gradient as they would be without the offset."""

@@ -407,8 +407,9 @@ class LogisticRegression(
         """Begin a fit to arrays, and return the checked data, the penalty, and y as scikit-learn converts it."""
         asked = self._asked(self.checkpoint)
         # The first pass of an optimiser finds NaN and infinity in X, but the first mini-batch sees only a few rows.
-        more: dict[str, Any] = {"solver": self.solver, "finite": self.solver in RULES}
-        rows, self.classes_, y = check_data(self, X, y, sample_weight, class_weight=self.class_weight, **more)
+        rows, self.classes_, y = check_data(
+            self, X, y, sample_weight, class_weight=self.class_weight, solver=self.solver, finite=self.solver in RULES
+        )
         rows.offset = finite_offset(offset, len(rows), len(self.classes_))
         rows = rows.smoothed(len(self.classes_), self.label_smoothing)
         return rows, self._penalty(asked, rows.total), y

@@ -274,6 +274,7 @@ cdef double divide_batch(
         if db != NULL:
             db[k] = <floating>(bias[k] * scale)
         for j in range(p.D):
+            # 0 is added, as sums begin with it: -0 becomes 0.
             dW[k * p.D + j] = <floating>((0.0 + batch[k * p.ldw + j]) * scale)
     return divide(p, sums, m, <floating *>NULL, <floating *>NULL, 1)
 
