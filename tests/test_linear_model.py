@@ -32,7 +32,7 @@ from sklearn.utils.validation import validate_data  # noqa: E402
 from softmax_ext._fit.observers import Course, observing  # noqa: E402
 from softmax_ext._fit.training_data import check_data, encoded  # noqa: E402
 from softmax_ext._optim.descent import Descent  # noqa: E402
-from softmax_ext._optim.solvers import minimize  # noqa: E402
+from softmax_ext._optim.solvers import steps  # noqa: E402
 from softmax_ext.chunks import from_iterable  # noqa: E402
 from softmax_ext.linear_model import LogisticRegression, _logistic  # noqa: E402
 from softmax_ext.linear_model._logistic import RULES, SOLVERS  # noqa: E402
@@ -593,7 +593,7 @@ def test_a_callback_of_scikit_learn_gets_the_fitted_estimator_without_another_fi
             if context.task_name == "iteration" and fitted_estimator is not None:
                 seen.append(fitted_estimator.coef_.copy())
 
-    monkeypatch.setattr(_logistic, "minimize", lambda *args, **kw: fits.append(args) or minimize(*args, **kw))
+    monkeypatch.setattr(_logistic, "steps", lambda *args, **kw: fits.append(args) or steps(*args, **kw))
     model = LogisticRegression().set_callbacks(Look()).fit(X, y)
     assert len(fits) == 1 and len(seen) == model.n_iter_[0]
     np.testing.assert_array_equal(seen[-1], model.coef_)

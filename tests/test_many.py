@@ -75,6 +75,22 @@ def test_many_fits_have_the_bits_of_single_fits(isa, dtype, estimator, kind, n_j
     assert not hasattr(estimator, "coef_")
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_fits_of_all_kinds_meet_at_the_kernels(monkeypatch):
+    """Calls in work space of either dtype are made together, and some fits need more calls than others, or none."""
+    wide, narrow = [task(seed, 40, 400, 5) for seed in range(3)], [task(seed) for seed in range(4)]
+    tasks = [each for pair in zip(wide, narrow, strict=False) for each in pair]
+    tasks += [(X.astype(np.float32), y) for X, y in wide + narrow]
+    tasks += [(scipy.sparse.csr_array(X), y) for X, y in wide] + [task(9, 60, 3, 2), task(9, 90, 400, 2)]
+    met, together = [], _many.together
+    monkeypatch.setattr(_many, "together", lambda calls: (met.append(len(calls)), together(calls))[1])
+    monkeypatch.setattr(_many, "AT_ONCE", len(tasks))
+    found = fit_many(LogisticRegression(max_iter=40), tasks * 4, n_jobs=1)
+    assert max(met) > len(tasks) // 2
+    for model, each in zip(found, tasks * 4, strict=True):
+        assert_same(model, LogisticRegression(max_iter=40).fit(*each))
+
+
 def test_a_mapping_names_its_models():
     tasks = {name: task(seed) for seed, name in enumerate(["b", "a", ("c", 1)])}
     found = fit_many(LogisticRegression(), tasks)

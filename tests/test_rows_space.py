@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedKFold
 from softmax_ext import SoftmaxObjective, explain_plan
 from softmax_ext._objective import rows_space
 from softmax_ext._objective.parameters import Parameters
-from softmax_ext._objective.rows_space import RowsSpace, is_wide
+from softmax_ext._objective.rows_space import RowsSpace, is_wide, spanned
 from softmax_ext._optim.solvers import minimize
 from softmax_ext._optim.stretch import Stretch
 from softmax_ext.linear_model import LogisticRegression, LogisticRegressionCV, logistic_regression_path
@@ -215,7 +215,7 @@ def test_samples_of_any_rank_keep_their_products(N, D, dtype, isa):
     X = rng.standard_normal((N, D)).astype(dtype)
     X[2::3] = -2 * X[1::3][: len(X[2::3])]
     X[-1] = 0 if N > 2 else X[-1]
-    space = RowsSpace(X, Parameters(4, D, True, False), 2)
+    space = spanned(X, Parameters(4, D, True, False), 2).run()
     rank, whole = np.linalg.matrix_rank(X.astype(np.float64)), X.astype(np.float64)
     assert space.Z.shape == (N, rank) and len(space.kept) == rank
     gram = whole @ whole.T
@@ -233,6 +233,6 @@ def test_many_features_are_taken_in_several_goes(monkeypatch):
     """Python looks for Ctrl-C between them."""
     X = np.random.default_rng(0).standard_normal((40, 5000))
     of = Parameters(3, 5000, True, False)
-    Z = RowsSpace(X, of, 2).Z
+    Z = spanned(X, of, 2).run().Z
     monkeypatch.setattr(rows_space, "AT_ONCE", 1)
-    np.testing.assert_allclose(RowsSpace(X, of, 2).Z, Z, atol=1e-10)
+    np.testing.assert_allclose(spanned(X, of, 2).run().Z, Z, atol=1e-10)

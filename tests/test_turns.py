@@ -33,7 +33,7 @@ def test_one_thread_has_the_turn(isa):
     inside, most = [], []
 
     def work(_):
-        with turns.turn():
+        with turns.Turn():
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.001)
@@ -48,7 +48,7 @@ def test_one_thread_has_the_turn(isa):
 
 @needs_kernels
 def test_a_turn_is_given_back_after_an_error():
-    with pytest.raises(KeyboardInterrupt), turns.turn(), turns.turn():
+    with pytest.raises(KeyboardInterrupt), turns.Turn(), turns.Turn():
         assert turns.mine() == turns.locked()
         raise KeyboardInterrupt
     assert not turns.mine()
@@ -80,7 +80,7 @@ def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have():
     over, begun = threading.Event(), threading.Event()
 
     def hold():
-        with turns.turn():
+        with turns.Turn():
             begun.set()
             over.wait()
 

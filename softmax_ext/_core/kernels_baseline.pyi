@@ -27,6 +27,12 @@ STRETCH_VECTORS: int
 __test__: dict[str, str]
 
 @disjoint_base
+class Call:
+    def use(self, space: Space) -> None: ...
+
+def run_calls(calls: Sequence[Call], turn: bool) -> None: ...
+
+@disjoint_base
 class Visit:
     row: Final[int]
     offset: Final[int]
@@ -267,7 +273,9 @@ class Function:
     ) -> float: ...
 
 @disjoint_base
-class Stretch:
+class Stretch(Call):
+    taken: Final[int]
+    waits: Final[bool]
     evaluations: Final[int]
     bettered: Final[bool]
     value: Final[float]
@@ -286,10 +294,9 @@ class Stretch:
         gain: float,
         window: int,
     ) -> None: ...
-    def go(
+    def prepare(
         self,
         f: Function,
-        space: Space,
         inverse: Inverse,
         n_threads: int,
         w: _Doubles,
@@ -311,8 +318,7 @@ class Stretch:
         eps: float,
         rows: int,
         wide: int,
-        turn: bool,
-    ) -> tuple[int, bool]: ...
+    ) -> None: ...
 
 @disjoint_base
 class Coordinates:
@@ -408,33 +414,34 @@ def block_units(
     weight: _Doubles, squares: _Doubles, added: _Doubles, damping: float, penalty: _Floats, unit: _Doubles | None
 ) -> None: ...
 def gram_factor(G: _Doubles, T: _Doubles, work: _Doubles, new: float) -> None: ...
-def gram_coordinates(
-    X: _Floats | None,
-    G: _Doubles,
-    work: _Doubles,
-    sums: _Doubles | None,
-    new: float,
-    Z: _Doubles,
-    R: _Doubles,
-    kept: _Labels,
-    n_threads: int,
-    turn: bool,
-) -> int: ...
+
+@disjoint_base
+class Factoring(Call):
+    rank: Final[int]
+    def __init__(
+        self,
+        X: _Floats | None,
+        G: _Doubles,
+        work: _Doubles,
+        sums: _Doubles | None,
+        new: float,
+        Z: _Doubles,
+        R: _Doubles,
+        kept: _Labels,
+        n_threads: int,
+    ) -> None: ...
+
 def triangle_solve(U: _Doubles, V: _Doubles, transposed: bool) -> None: ...
 def rows_combine(
     X: _Floats, shares: _Doubles, out: _Doubles, work: _Doubles, n_threads: int, squared: bool = False
 ) -> None: ...
-def rows_lift(
-    X: _Floats,
-    R: _Doubles,
-    kept: _Labels,
-    V: _Doubles,
-    W: _Doubles,
-    work: _Doubles,
-    count: int,
-    n_threads: int,
-    turn: bool,
-) -> None: ...
+
+@disjoint_base
+class Lifting(Call):
+    def __init__(
+        self, X: _Floats, R: _Doubles, kept: _Labels, V: _Doubles, W: _Doubles, count: int, n_threads: int
+    ) -> None: ...
+
 def lift_space(N: int, D: int, vectors: int, n_threads: int) -> int: ...
 def gradient_bounds(grad: _Doubles, rows: int, D: int, wide: int) -> tuple[float, float]: ...
 def combine_space(N: int, D: int) -> int: ...

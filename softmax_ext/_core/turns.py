@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 
 from . import dispatch
@@ -33,23 +31,27 @@ def locked() -> bool:
     return _is_gil_enabled is None or bool(_is_gil_enabled())
 
 
-@contextmanager
-def turn() -> Iterator[None]:
+class Turn:
     """Wait for the turn, and have it inside of the `with` block; a thread that has it already keeps it.
 
     Nothing inside may wait for another thread's fit.
     """
-    kernels = dispatch.kernels
-    if kernels is None or _here.by is not None or not locked():
-        yield
-        return
-    _here.by = kernels
-    try:
-        kernels.take_turn()  # inside of `try`, since Ctrl-C may come as soon as it returns
-        yield
-    finally:
-        _here.by = None
-        kernels.leave_turn()
+
+    def __enter__(self) -> None:
+        self.kernels = None if _here.by is not None or not locked() else dispatch.kernels
+        if self.kernels is None:
+            return
+        _here.by = self.kernels
+        try:
+            self.kernels.take_turn()  # inside of `try`, since Ctrl-C may come as soon as it returns
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self.kernels is not None:
+            _here.by = None
+            self.kernels.leave_turn()
 
 
 def mine() -> bool:

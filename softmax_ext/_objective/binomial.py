@@ -89,7 +89,7 @@ class BinomialObjective(SoftmaxObjective):
             way = one._one_row(models=len(some))
             assert way is not None
             functions = [each._kept.take(each.n_threads, each._function) for each in some]
-            asked = together(functions, way, [(w, each._l2_of_a_pass) for w, each in zip(points, some, strict=True)])
+            asked = together(functions, way, [(w, each.l2_of_a_pass) for w, each in zip(points, some, strict=True)])
             for each, function, w, (value, grad) in zip(some, functions, points, asked, strict=True):
                 each._kept.give(each.n_threads, function)
                 found.append(each._with_penalty(w, value, grad))

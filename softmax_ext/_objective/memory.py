@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core import dispatch, threads
+from .._core.calls import Prepared
 from .._core.plan import hessian_plan, plan
 from .._core.run import run
 from .._core.sums import class_means, moments
@@ -258,9 +259,17 @@ class SoftmaxObjective(SquaredScores):
     def lend(self, use: Callable[[Function, float], Result]) -> Result:
         """Return what `use` returns for the loss and its gradient as a function, and the penalty that a pass adds."""
         function = self._kept.take(self.n_threads, self._function)
-        found = use(function, self._l2_of_a_pass)
+        found = use(function, self.l2_of_a_pass)
         self._kept.give(self.n_threads, function)
         return found
+
+    def borrow(self) -> Function:
+        """Return the loss and its gradient as a function that nobody else gets until it is given back."""
+        return self._kept.take(self.n_threads, self._function)
+
+    def give_back(self, function: Function) -> None:
+        """Keep a function for whoever asks next."""
+        self._kept.give(self.n_threads, function)
 
     @property
     def lends(self) -> bool:
@@ -270,10 +279,14 @@ class SoftmaxObjective(SquaredScores):
         """
         if type(self).value_and_grad is not _VALUE_AND_GRAD or self.penalty.l1 or not self.penalty.uniform:
             return False
-        return dispatch.kernels is not None and self.lend(lambda function, _: function.at_once)
+        if dispatch.kernels is None:
+            return False
+        function = self.borrow()
+        self.give_back(function)
+        return function.at_once
 
     @property
-    def _l2_of_a_pass(self) -> float:
+    def l2_of_a_pass(self) -> float:
         """The strength of the penalty that a pass adds."""
         return self.penalty.l2 if self.penalty.uniform else 0.0
 
@@ -545,23 +558,32 @@ class SoftmaxObjective(SquaredScores):
         stored = self._rows.stored
         return 4 * self.K * (self.N * self.D if stored is None else stored)
 
-    @property
-    def _rows_space(self) -> RowsSpace | None:
-        """The space of the samples, if the features are far more than the samples; it is kept.
+    def spanning(self) -> Prepared[None] | None:
+        """Return the call that finds the space of the samples, before `in_rows_space` asks for it.
 
-        Not by `cached_property`, whose lock, up to Python 3.11, all objects share: a thread that computes the space
-        leaves its turn to another one, which would wait for the lock.
+        It is None if that is known already, or if a fit there is not faster.
         """
-        if "_space" not in vars(self):
-            self._space = space_of(self._rows, self.parameters, self.n_threads)
-        return self._space
+        if "_space" in vars(self) or not self.penalty.uniform:
+            return None
+        prepared = space_of(self._rows, self.parameters, self.n_threads)
+        if prepared is None:
+            self._keep_space(None)
+            return None
+        return prepared.then(self._keep_space)
+
+    def _keep_space(self, space: RowsSpace | None) -> None:
+        self._space = space
 
     def in_rows_space(self) -> tuple[RowsSpace, SoftmaxObjective] | None:
         """Return the space of the samples and the same objective in it, or None if that is not faster.
 
-        The objective has at most as many features as samples; see `RowsSpace`.
+        The objective has at most as many features as samples; see `RowsSpace`. The space is kept, but not by
+        `cached_property`, whose lock, up to Python 3.11, all objects share: a thread that computes the space leaves its
+        turn to another one, which would wait for the lock.
         """
-        space, rows = self._rows_space if self.penalty.uniform else None, self._rows
+        if (prepared := self.spanning()) is not None:
+            prepared.run()
+        space, rows = self._space if self.penalty.uniform else None, self._rows
         if space is None:
             return None
         narrow = Rows(space.Z, rows.y, rows.Y, rows.s, offset=rows.offset)

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._core import dispatch, turns, workspace
+from .._core import dispatch
+from .._core.calls import Prepared
 from .._core.vectors import dots, largest, steady
 from .._inputs.csr import CSR
 from .._inputs.dtypes import F8, contiguous
@@ -54,8 +55,8 @@ def is_wide(N: int, D: int, K: int) -> bool:
     return N <= MOST_ROWS and D >= features_per_row(N, K) * N
 
 
-def space_of(rows: Rows, parameters: Parameters, n_threads: int) -> RowsSpace | None:
-    """Return the space that samples span, if the features are far more than they, and a fit is faster there.
+def space_of(rows: Rows, parameters: Parameters, n_threads: int) -> Prepared[RowsSpace | None] | None:
+    """Return the call that finds the space of the samples, if features are far more, and a fit is faster there.
 
     Samples whose squares overflow have none.
     """
@@ -66,8 +67,36 @@ def space_of(rows: Rows, parameters: Parameters, n_threads: int) -> RowsSpace | 
         X = X.astype(rows.dtype, order="C")
     if not isinstance(X, CSR) and X.dtype != rows.dtype:
         return None
-    space = RowsSpace(X, parameters, n_threads)
-    return space if len(space.kept) and math.isfinite(largest(space.Z.reshape(-1))) else None
+    return spanned(X, parameters, n_threads)
+
+
+def spanned(X: Any, parameters: Parameters, n_threads: int) -> Prepared[RowsSpace | None]:
+    """Return the call that factors X Xᵀ, and so finds the space that the samples X span, if there is one."""
+    kernels = dispatch.kernels
+    assert kernels is not None
+    X = X.scipy(np.float64) if isinstance(X, CSR) else contiguous(X, X.dtype)
+    N, D = X.shape
+    Z, R, kept = np.empty(N * N), np.empty(N * N), np.empty(N, np.intp)
+    ld, space = kernels.gram_space(N)
+    gram = np.zeros((N, ld))
+    if not isinstance(X, np.ndarray):
+        gram[:, :N] = (X @ X.T).toarray()
+        call = kernels.Factoring(None, gram, np.empty(space + N), None, NEW, Z, R, kept, 1)
+    else:
+        team = n_threads if N * N * D >= PARALLEL_PRODUCTS else 1
+        at_once, work = max(SLICE, AT_ONCE // N**2), np.empty(team * space + N)
+        sums = np.empty((max(1, min(SLICES, min(D, at_once) // SLICE)), N, ld))
+        last = D - 1 - (D - 1) % at_once
+        for start in range(0, last, at_once):
+            some = work[: team * space].reshape(team, space)
+            kernels.gram_add(X[:, start : start + at_once], gram, some, sums, team)
+        call = kernels.Factoring(X[:, last:], gram, work, sums, NEW, Z, R, kept, team)
+
+    def result() -> RowsSpace | None:
+        space = RowsSpace(X, parameters, n_threads, Z, R, kept, call.rank)
+        return space if call.rank and math.isfinite(largest(space.Z.reshape(-1))) else None
+
+    return Prepared(call, result)
 
 
 class RowsSpace:
@@ -77,34 +106,20 @@ class RowsSpace:
     `narrow` are the layouts of the parameters in all features and in this space.
     """
 
-    def __init__(self, X: Any, parameters: Parameters, n_threads: int) -> None:
-        self.n_threads, self.wide = n_threads, parameters
-        self.X: Any = X.scipy(np.float64) if isinstance(X, CSR) else contiguous(X, X.dtype)
-        N = self.X.shape[0]
-        Z, R, kept = np.empty(N * N), np.empty(N * N), np.empty(N, np.intp)
-        r = self._coordinates(Z, R, kept)
+    def __init__(
+        self,
+        X: Any,  # (N, D): an array of float32 or float64, or SciPy's
+        parameters: Parameters,
+        n_threads: int,
+        Z: Vector,  # from here on what the call of `spanned` has found, in room for r = N
+        R: Vector,
+        kept: npt.NDArray[np.intp],
+        r: int,
+    ) -> None:
+        N = X.shape[0]
+        self.X, self.wide, self.n_threads = X, parameters, n_threads
         self.Z, self.R, self.kept = Z[: N * r].reshape(N, r), R[: r * r].reshape(r, r), kept[:r]
         self.narrow = Parameters(parameters.K, r, parameters.intercept, parameters.binary)
-
-    def _coordinates(self, Z: Vector, R: Vector, kept: npt.NDArray[np.intp]) -> int:
-        """Factor X Xᵀ, and return its rank."""
-        kernels, (N, D) = dispatch.kernels, self.X.shape
-        assert kernels is not None
-        ld, space = kernels.gram_space(N)
-        gram = np.zeros((N, ld))
-        if not self._dense:
-            gram[:, :N] = (self.X @ self.X.T).toarray()
-            work = np.empty(space + N)
-            return int(kernels.gram_coordinates(None, gram, work, None, NEW, Z, R, kept, n_threads=1, turn=False))
-        n_threads = self.n_threads if N * N * D >= PARALLEL_PRODUCTS else 1
-        at_once, work = max(SLICE, AT_ONCE // N**2), np.empty(n_threads * space + N)
-        sums = np.empty((max(1, min(SLICES, min(D, at_once) // SLICE)), N, ld))
-        last = D - 1 - (D - 1) % at_once
-        for start in range(0, last, at_once):
-            some = work[: n_threads * space].reshape(n_threads, space)
-            kernels.gram_add(self.X[:, start : start + at_once], gram, some, sums, n_threads)
-        X, options = self.X[:, last:], {"n_threads": n_threads, "turn": turns.mine()}
-        return int(kernels.gram_coordinates(X, gram, work, sums, NEW, Z, R, kept, **options))
 
     def lower(self, w: Array) -> Vector:
         """Return the parameters in this space that give the same scores as w."""
@@ -119,22 +134,27 @@ class RowsSpace:
 
     def lift(self, *vectors: Array) -> list[Vector]:
         """Return each vector of parameters of this space, or gradient by them, in the coordinates of all features."""
-        kernels, (N, D) = dispatch.kernels, self.X.shape
-        assert kernels is not None
-        if self._dense:
-            V, W = np.array(vectors, np.float64), np.empty((len(vectors), self.wide.size))
-            count = self.wide.count
-            n_threads = self.n_threads if N * D * len(V) * count >= PARALLEL_PRODUCTS else 1
-            space = workspace.take(kernels.lift_space(N, D, len(V) * count, n_threads), F8, 0)
-            kernels.rows_lift(self.X, self.R, self.kept, V, W, space.work, count, n_threads, turn=turns.mine())
-            workspace.give(space)
-            return list(W)
+        prepared = self.lifting(*vectors)
+        if prepared is not None:
+            return prepared.run()
+        assert dispatch.kernels is not None
         V = np.concatenate([self.narrow.weights(v) for v in vectors])
-        kernels.triangle_solve(self.R, V, False)
-        shares = np.zeros((N, len(V)))
+        dispatch.kernels.triangle_solve(self.R, V, False)
+        shares = np.zeros((self.X.shape[0], len(V)))
         shares[self.kept] = V.T
         each = np.split((self.X.T @ shares).T, len(vectors))
         return [self.wide.join(W, self.narrow.intercepts(v)) for W, v in zip(each, vectors, strict=True)]
+
+    def lifting(self, *vectors: Array) -> Prepared[list[Vector]] | None:
+        """Return the call that `lift` makes, or None if X is sparse."""
+        if not self._dense:
+            return None
+        kernels, (N, D), count = dispatch.kernels, self.X.shape, self.wide.count
+        assert kernels is not None
+        V, W = np.array(vectors, np.float64), np.empty((len(vectors), self.wide.size))
+        n_threads = self.n_threads if N * D * len(V) * count >= PARALLEL_PRODUCTS else 1
+        call = kernels.Lifting(self.X, self.R, self.kept, V, W, count, n_threads)
+        return Prepared(call, lambda: list(W), (kernels.lift_space(N, D, len(V) * count, n_threads), F8, 0))
 
     @property
     def _dense(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .._core.calls import Prepared
 from .._core.threads import effective
 from .._core.vectors import combine, largest, product, steady
 from .._inputs.arrays import check_real
@@ -237,8 +238,20 @@ class Descent:
         if self.space is not None:
             if not exact:
                 return self.space.bounds(grad)[1]
-            grad, self.lifted = self.space.lift(grad, self.w)  # at once, since to read the samples takes as long again
+            # At once, since to read the samples takes as long again.
+            grad, self.lifted = self.space.lift(grad, self.w)
         return largest(grad)
+
+    def ahead(self) -> Prepared[None] | None:
+        """Return the call that finds the gradient by all features, if the descent may end here and needs one."""
+        if self.space is None or self.exact or self._goes_on:
+            return None
+        prepared = self.space.lifting(self.asked[1], self.w)
+        return None if prepared is None else prepared.then(self._keep_lifted)
+
+    def _keep_lifted(self, lifted: list[Vector]) -> None:
+        grad, self.lifted = lifted
+        self.exact, self.largest_gradient = True, largest(grad)
 
     def evaluate(self, w: Vector) -> tuple[float, Vector]:
         """Return the value and the gradient of the objective itself, without an extra penalty."""

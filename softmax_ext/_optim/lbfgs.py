@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._core.calls import Steps
 from .._inputs.scalars import check_integer
 from .descent import DIAGONAL_ITERATIONS, Callback, Descent, Objective, Solution, check_optimiser
 from .history import History
@@ -104,6 +105,7 @@ class LBFGS:
         # The first iteration with a preconditioner of this history, and the one in which it is computed next.
         self.first, self.due = run.n_iter, run.n_iter + refresh
         self.again = AGAIN if run.space is None else DIAGONAL_ITERATIONS
+        self.since = run.n_iter, run.evaluations  # where the part of the descent began that the report tells next
 
     def to_the_end(self, most: int | None = None, least: float = 0.0, settled: float = 0.0) -> None:
         """Go on until the descent ends, for `most` iterations, or until the gradient's largest component is `least`.
@@ -111,9 +113,21 @@ class LBFGS:
         L-BFGS also breaks off when the preconditioner is due and the predicted decrease is at most `settled` times the
         largest with which a fit may end: there Newton's method needs few steps to reduce the gradient, too.
         """
-        since = self.run.n_iter, self.run.evaluations
-        self._go(self.run.max_iter if most is None else most, least, settled)
-        self.run.tell("L-BFGS", since)
+        self._go(self.since[0] + (self.run.max_iter if most is None else most), least, settled)
+        self.run.tell("L-BFGS", self.since)
+
+    def ahead(self, most: int | None, least: float) -> Steps[None]:
+        """Yield the calls with which `to_the_end` begins, to be made before: of iterations, and of where they lead."""
+        run = self.run
+        if self.stretch is None or not math.isfinite(run.value):
+            return
+        if run.n_iter == self.due:
+            self._refresh()
+        prepared = self.stretch.ahead(self._until(run.max_iter if most is None else run.n_iter + most), least)
+        if prepared is not None:
+            yield prepared
+            if (prepared := run.ahead()) is not None:
+                yield prepared
 
     def ease(self, easing: Any) -> None:
         """Approach the objective's minimum over those with stronger penalties, of which each is near the next.
@@ -122,9 +136,8 @@ class LBFGS:
         few iterations. The pairs are kept, since it is known how another penalty changes them.
         """
         run, part, stage = self.run, 1.0, 0
-        since = run.n_iter, run.evaluations
         run.ease(easing.diagonal)
-        self._go(EASE_FIRST)
+        self._go(run.n_iter + EASE_FIRST)
         while not run.reason:
             share, before, part, stage = run.value - run.asked[0], run.extra, EASE * part, stage + 1
             value = run.asked[0]
@@ -134,12 +147,13 @@ class LBFGS:
             self.history.ease(-before if run.extra is None else run.extra - before)
             if over:
                 break
-            self._go(EASE_ITERATIONS + (stage + 1) // 2)
-        run.tell(f"L-BFGS with an extra penalty that falls to {part:.2g} of its strength", since)
+            self._go(run.n_iter + EASE_ITERATIONS + (stage + 1) // 2)
+        run.tell(f"L-BFGS with an extra penalty that falls to {part:.2g} of its strength", self.since)
+        self.since = run.n_iter, run.evaluations
 
-    def _go(self, most: int, least: float = -math.inf, settled: float = 0.0) -> None:
-        """Iterate until one of the conditions of `to_the_end` holds."""
-        run, end = self.run, self.run.n_iter + most
+    def _go(self, end: int, least: float = -math.inf, settled: float = 0.0) -> None:
+        """Iterate up to iteration `end`, or until another one of the conditions of `to_the_end` holds."""
+        run = self.run
         while math.isfinite(run.value):
             if run.extra is not None and run.n_iter == end < run.max_iter and not run.reason:
                 break  # the next direction will be for another penalty
@@ -150,12 +164,8 @@ class LBFGS:
                         break
                 elif self.history and settled and -0.5 * self._aim()[1] <= settled * run.most_decrease:
                     break
-                run.refresh()
-                # See "When the preconditioner is computed again" in docs/notes.md.
-                gap = self.due - self.first
-                self.due = self.first + (min(3 * gap, gap + 30) if gap else self.again)
-            most = min(end, self.due, run.max_iter) - run.n_iter
-            aimed = self._aim() if self.stretch is None else self.stretch.go(most, least)
+                self._refresh()
+            aimed = self._aim() if self.stretch is None else self.stretch.go(self._until(end), least)
             if aimed is None:
                 continue
             direction, slope = aimed
@@ -175,6 +185,16 @@ class LBFGS:
                 if run.extra is not None:
                     run.reason = ""  # a decrease may be found with the next penalty
                 break
+
+    def _refresh(self) -> None:
+        """Compute the preconditioner; see "When the preconditioner is computed again" in docs/notes.md."""
+        self.run.refresh()
+        gap = self.due - self.first
+        self.due = self.first + (min(3 * gap, gap + 30) if gap else self.again)
+
+    def _until(self, end: int) -> int:
+        """Return how many iterations may be taken before something else than an iteration is due."""
+        return min(end, self.due, self.run.max_iter) - self.run.n_iter
 
     def _aim(self) -> tuple[Vector, float]:
         """Return the next direction and the slope along it."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._core.calls import Steps, alone
 from .._objective.rows_space import RowsSpace
 from . import newton
 from .descent import Callback, Descent, Preconditioner, Solution, has_l1
@@ -41,7 +42,19 @@ def within(objective: Any, solver: str = "auto") -> tuple[RowsSpace | None, Any]
     return (None, objective) if found is None else found
 
 
-def minimize(
+def spanning(objective: Any, solver: str) -> Steps[None]:
+    """Yield the call that finds the space of the samples, if `within` needs it."""
+    prepared = getattr(objective, "spanning", lambda: None)() if solver == "auto" else None
+    if prepared is not None:
+        yield prepared
+
+
+def minimize(objective: Any, w: Vector, solver: str = "auto", **options: Any) -> Solution:
+    """Minimise as `steps` says, which also has the other arguments."""
+    return alone(steps(objective, w, solver, **options))
+
+
+def steps(
     objective: Any,
     w: Vector,
     solver: str = "auto",
@@ -53,7 +66,8 @@ def minimize(
     begun: Callable[[Descent], object] | None = None,
     asked: tuple[float, Vector] | None = None,
     space: RowsSpace | None = None,
-) -> Solution:
+    meeting: bool = False,
+) -> Steps[Solution]:
     """Minimise by `solver`, "lbfgs", "newton" or "auto"; if the objective has an L1 penalty, always by `proximal`.
 
     "auto" takes Newton's method for up to 128 parameters. For more it begins with L-BFGS. After 60 iterations, or at a
@@ -69,6 +83,9 @@ def minimize(
     `begun` is called with the descent before its first step, for callers that want the best point if the fit is broken
     off. `asked` is the value and the gradient at w, if they are known. `space` is given if the objective and w are
     already in the space of the samples.
+
+    If it is `meeting` others, the long calls of a small fit are yielded before they are made, to be made together with
+    those of others: for the space of the samples, for the first iterations, and for the gradient by all features.
     """
     if has_l1(objective):
         descent = ProximalDescent(objective, w, tol, max_iter, callback, asked=asked)
@@ -78,6 +95,8 @@ def minimize(
         return descent.solution()
     near = preconditioner is not None
     if space is None and not near:
+        if meeting:
+            yield from spanning(objective, solver)
         space, objective = within(objective, solver)
         if space is not None:
             w, asked = space.lower(np.asarray(w)), None
@@ -96,18 +115,25 @@ def minimize(
     if solver == "lbfgs":
         lbfgs.to_the_end()
         return run.solution()
+    yield from follow_both(lbfgs, LBFGS_ITERATIONS if chosen == "lbfgs" else NEAR_ITERATIONS, near, meeting)
+    return run.solution()
+
+
+def follow_both(lbfgs: LBFGS, most: int | None, near: bool, meeting: bool) -> Steps[None]:
+    """Take up to `most` iterations of L-BFGS, or as many as after an extra penalty, and go on by Newton's method."""
+    run = lbfgs.run
     cold = not near and run.from_zero
-    easing = objective.easing() if cold and hasattr(objective, "easing") else None
+    easing = run.objective.easing() if cold and hasattr(run.objective, "easing") else None
     if easing is not None:
         lbfgs.ease(easing)
-    most: int | None = LBFGS_ITERATIONS if chosen == "lbfgs" else NEAR_ITERATIONS
-    tight = tol < LBFGS_TOL
-    settled = 0.0
+    tight = run.tol < LBFGS_TOL
+    least, settled = LBFGS_TOL if tight else 0.0, 0.0
     # After an extra penalty Newton's method would take thousands of products, unless the tolerance is tight or little
     # is left to gain; see "From stronger penalties to weak ones" in docs/notes.md.
     if easing is not None and not tight:
         most, settled = None, SETTLED
-    lbfgs.to_the_end(most, LBFGS_TOL if tight else 0.0, settled)
+    if meeting and easing is None:
+        yield from lbfgs.ahead(most, least)
+    lbfgs.to_the_end(most, least, settled)
     if not run.reason:
         newton.follow(run)
-    return run.solution()

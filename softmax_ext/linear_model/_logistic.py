@@ -12,7 +12,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -24,7 +24,8 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.linear_model._base import LinearClassifierMixin, SparseCoefMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._core.turns import turn
+from .._core.calls import Steps, alone
+from .._core.turns import Turn
 from .._data.files import save
 from .._fit.journal import Journal, course
 from .._fit.minibatch import Checkpoint, MiniBatches, continued, problem_of, seed_of, warn_of_idle_options
@@ -51,7 +52,7 @@ from .._objective.penalty import Penalty
 from .._objective.pieces import Pieces, PiecesObjective, Problem, Survey, finite_piece
 from .._optim.descent import Solution
 from .._optim.duality import gap_of
-from .._optim.solvers import minimize
+from .._optim.solvers import steps
 from ..chunks import Chunks
 from ..inference import Inference
 from ..inference._estimate import inferred
@@ -367,7 +368,7 @@ class LogisticRegression(
             return self._fit_in_context(X, y, sample_weight, offset)  # type: ignore[no-any-return]
         if not sklearn.get_config()["skip_parameter_validation"]:
             self._validate_params()
-        with turn():
+        with Turn():
             return self._fit_in_memory(X, y, sample_weight, offset)
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -700,34 +701,48 @@ class LogisticRegression(
 
     def _minimise(self, objective: Any, dtype: np.dtype[Any], X: Any, y: Any, sample_weight: Any) -> Self:
         start = self._start()
-        with self._observers(X, y, sample_weight, start) if self._watched else nullcontext() as call:
-            solution = self._solution(objective, dtype, start, call)
-            self._end(solution, dtype, X)
-        return self._warned(solution, start)
+        if not self._watched:
+            return self._ended(self._solution(objective, dtype, start), start, dtype, X)
+        with self._observers(X, y, sample_weight, start) as call:
+            return self._ended(self._solution(objective, dtype, start, call), start, dtype, X)
 
     def _solution(self, objective: Any, dtype: np.dtype[Any], start: Array, call: Observer | None = None) -> Solution:
         """Return the minimum; if the way there is broken off, keep the best coefficients so far."""
+        with np.errstate(over="ignore", invalid="ignore"):  # errors and warnings say what they lead to
+            return alone(self._steps(objective, dtype, start, call))
+
+    def _steps(
+        self,
+        objective: Any,
+        dtype: np.dtype[Any],
+        start: Array,
+        call: Observer | None = None,
+        *,
+        meeting: bool = False,
+    ) -> Steps[Solution]:
+        """Do what `_solution` does; if it is `meeting` others, yield the calls that `steps` does."""
         method, _ = SOLVERS[self.solver]
         scaled = isinstance(objective, StandardisedObjective)
-        descend = minimize_standardised if scaled else minimize
         course = Course(start, objective.raw if scaled else None)
+        options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "callback": call, "begun": course.begin}
         try:
-            with np.errstate(over="ignore", invalid="ignore"):  # errors and warnings below say what they lead to
-                tol, most = self.tol, self.max_iter
-                solution = descend(objective, start, method, tol=tol, max_iter=most, callback=call, begun=course.begin)
-                if course.descent is not None and course.descent.smooth:
-                    solution = solution._replace(gap=gap_of(course.descent))
+            if scaled:
+                solution = minimize_standardised(objective, start, method, **options)
+            else:
+                solution = yield from steps(objective, start, method, meeting=meeting, **options)
+            if course.descent is not None and course.descent.smooth:
+                solution = solution._replace(gap=gap_of(course.descent))
+        except GeneratorExit:  # another fit has failed, or been interrupted
+            raise
         except BaseException as error:  # such as Ctrl-C, or an error in a callback
             self._keep(course.broken_off(error), dtype)
             raise
         return solution
 
-    def _end(self, solution: Solution, dtype: np.dtype[Any], X: Any) -> None:
+    def _ended(self, solution: Solution, start: Array, dtype: np.dtype[Any], X: Any) -> Self:
         if not (solution.n_iter or math.isfinite(solution.largest_gradient)) and X is not None:
             check_finite(X, self)
         self._keep(solution, dtype)
-
-    def _warned(self, solution: Solution, start: Array) -> Self:
         if not solution.converged:
             warn_of_the_end(solution, self.solver, self.tol, self.max_iter, from_zero=not start.any())
         return self

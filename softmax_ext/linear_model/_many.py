@@ -11,9 +11,11 @@ import numpy as np
 from sklearn import config_context, get_config
 from sklearn.base import clone
 
+from .._core.calls import advance, together
 from .._core.threads import effective
-from .._core.turns import turn
+from .._core.turns import Turn
 from .._fit.warning import Kept, keeping, warn
+from .._optim.descent import Solution
 from ._logistic import LogisticRegression
 
 __all__ = ["fit_many"]
@@ -159,7 +161,7 @@ class _Jobs:
                 while self.error is None and (taken := self._take()):
                     small = [each for each in taken if self._is_small(each[1])]
                     if small:
-                        with turn():
+                        with Turn():
                             self._fit_small(small, kept)
                     for i, task in taken[len(small) :]:
                         model = self._model()
@@ -215,8 +217,12 @@ class _Jobs:
         self.models[i] = model
 
     def _fit_small(self, tasks: list[tuple[int, Task]], kept: Kept) -> None:
-        """Do what `fit` does, but each stage for all of these tasks, as `AT_ONCE` says."""
-        begun, failed, ended = [], None, []
+        """Do what `fit` does, but each stage for all of these tasks, as `AT_ONCE` says.
+
+        They meet where they call the kernels that take long, and these calls are one.
+        """
+        begun, failed = [], None
+        ended: dict[int, Solution] = {}
         for i, task in tasks:
             model = self._model()
             try:
@@ -224,12 +230,24 @@ class _Jobs:
             except Exception as error:
                 failed = error  # if no task before fails
                 break
-        for i, model, objective, rows, start in begun:
-            solution = self._do(i, kept, model._solution, objective, rows.X.dtype, start)
-            ended.append((i, model, solution, rows.X, start))
-        for i, model, solution, X, start in ended:
-            self._do(i, kept, model._end, solution, X.dtype, X)
-            self._do(i, kept, model._warned, solution, start)
+        with np.errstate(over="ignore", invalid="ignore"):  # as in `_solution`
+            going = {
+                i: model._steps(objective, rows.X.dtype, start, meeting=True)
+                for i, model, objective, rows, start in begun
+            }
+            while going:
+                calls = []
+                for i in list(going):
+                    call, solution = self._do(i, kept, advance, going[i])
+                    if call is not None:
+                        calls.append(call)
+                    elif solution is not None:
+                        ended[i] = solution
+                        del going[i]
+                if calls:
+                    together(calls)
+        for i, model, _, rows, start in begun:
+            self._do(i, kept, model._ended, ended[i], start, rows.X.dtype, rows.X)
             self._done(i, model)
         if failed is not None:
             raise failed

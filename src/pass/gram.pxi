@@ -100,48 +100,67 @@ def gram_factor(
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
-def gram_coordinates(
-    X,                      # IN     None, or (N, D), columns contiguous: X X^T is added to G before
-    double[:, ::1] G,       # INOUT  (N, ld), upper triangle, of any rank r: overwritten
-    work,                   # WORK   that of gram_add, then N numbers
-    sums,                   # WORK   as for gram_add, or None without X
-    double new,             # the share of a row's square that must lie in a new direction
-    Z,                      # OUT    L (N, r) with L L^T = G, in room for (N, N)
-    R,                      # OUT    (r, r), likewise: L^T of the rows that add a direction
-    kept,                   # OUT    r numbers of these rows, in room for N
-    int n_threads,
-    bint turn,              # whether this thread has the turn, and leaves it to others meanwhile
-):
-    """Factor X X^T, and return its rank r."""
-    cdef Py_ssize_t r = 0, ldx = 0, D = 0, itemsize = 0, slices = 0, N = G.shape[0], ld = G.shape[1], size = N * N
-    cdef Py_ssize_t space = n_threads * GRAM_FEATURES * ld
-    cdef const void *x = NULL
-    cdef double *memory = <double *>numbers(work, b"f", sizeof(double), space + N, True)
-    cdef double *each = NULL
-    cdef double *to_Z = <double *>numbers(Z, b"f", sizeof(double), size, True)
-    cdef double *to_R = <double *>numbers(R, b"f", sizeof(double), size, True)
-    cdef Py_ssize_t *which = <Py_ssize_t *>numbers(kept, b"i", sizeof(Py_ssize_t), N, True)
-    cdef fexcept_t flags
-    if X is not None:
-        D, itemsize, slices = X.shape[1], X.itemsize, sums.shape[0]
-        x = rows_of(X, itemsize, D, &N, &ldx)
-        each = <double *>numbers(sums, b"f", sizeof(double), slices * N * ld, True)
-        if N != G.shape[0]:
-            raise ValueError(f"expected {G.shape[0]} rows, got {N}")
-    fegetexceptflag(&flags, FE_ALL_EXCEPT)
-    with nogil:
-        if turn:
-            turn_give()
-        if itemsize == sizeof(float):
-            gram_slices(<const float *>x, N, D, ldx, memory, each, slices, &G[0, 0], ld, n_threads)
-        elif itemsize == sizeof(double):
-            gram_slices(<const double *>x, N, D, ldx, memory, each, slices, &G[0, 0], ld, n_threads)
-        factor(&G[0, 0], N, ld, memory + space, new, True, memory)
-        r = take_coordinates(&G[0, 0], N, ld, memory + space, to_Z, to_R, which)
-        if turn:
-            turn_take()  # before Python's lock, which another thread may have while it has the turn
-    fesetexceptflag(&flags, FE_ALL_EXCEPT)
-    return r
+cdef class Factoring(Call):
+    """Multiplies the rows with one another, X X^T, and factors that; `rank` is its rank then."""
+
+    cdef const void *X      # or NULL: X X^T is in G already
+    cdef Py_ssize_t N, D, ldx, itemsize, ld, slices
+    cdef double *G
+    cdef double *work
+    cdef double *sums
+    cdef double *Z
+    cdef double *R
+    cdef double *T
+    cdef Py_ssize_t *kept
+    cdef double new
+    cdef int n_threads
+    cdef tuple held         # the arrays, which must live as long
+    cdef readonly Py_ssize_t rank
+
+    def __init__(
+        self,
+        X,                      # IN     None, or (N, D), columns contiguous: X X^T is added to G before
+        G,                      # INOUT  (N, ld), upper triangle, of any rank r: overwritten
+        work,                   # WORK   that of gram_add, then N numbers
+        sums,                   # WORK   as for gram_add, or None without X
+        double new,             # the share of a row's square that must lie in a new direction
+        Z,                      # OUT    L (N, r) with L L^T = G, in room for (N, N)
+        R,                      # OUT    (r, r), likewise: L^T of the rows that add a direction
+        kept,                   # OUT    r numbers of these rows, in room for N
+        int n_threads,
+    ):
+        cdef Py_ssize_t N = G.shape[0], space, rows
+        self.N, self.ld, self.new, self.n_threads, self.held = N, G.shape[1], new, n_threads, (X, G, work, sums, Z, R)
+        self.held += (kept,)
+        space = n_threads * GRAM_FEATURES * self.ld
+        self.G = <double *>numbers(G, b"f", sizeof(double), N * self.ld, True)
+        self.work = <double *>numbers(work, b"f", sizeof(double), space + N, True)
+        self.T = self.work + space
+        self.Z = <double *>numbers(Z, b"f", sizeof(double), N * N, True)
+        self.R = <double *>numbers(R, b"f", sizeof(double), N * N, True)
+        self.kept = <Py_ssize_t *>numbers(kept, b"i", sizeof(Py_ssize_t), N, True)
+        if X is None:
+            return
+        self.D, self.itemsize, self.slices = X.shape[1], X.itemsize, sums.shape[0]
+        self.X = rows_of(X, self.itemsize, self.D, &rows, &self.ldx)
+        self.sums = <double *>numbers(sums, b"f", sizeof(double), self.slices * N * self.ld, True)
+        if rows != N:
+            raise ValueError(f"expected {N} rows, got {rows}")
+
+    cdef int run(self) except -1 nogil:
+        if self.X != NULL and self.itemsize == sizeof(float):
+            gram_slices(
+                <const float *>self.X, self.N, self.D, self.ldx, self.work, self.sums, self.slices, self.G, self.ld,
+                self.n_threads,
+            )
+        elif self.X != NULL:
+            gram_slices(
+                <const double *>self.X, self.N, self.D, self.ldx, self.work, self.sums, self.slices, self.G, self.ld,
+                self.n_threads,
+            )
+        factor(self.G, self.N, self.ld, self.T, self.new, True, self.work)
+        self.rank = take_coordinates(self.G, self.N, self.ld, self.T, self.Z, self.R, self.kept)
+        return 0
 
 
 cdef Py_ssize_t take_coordinates(
@@ -238,59 +257,77 @@ def rows_combine(
     fesetexceptflag(&flags, FE_ALL_EXCEPT)
 
 
-def rows_lift(
-    X,                      # IN     (N, D), columns contiguous
-    const double[:, ::1] R,  # IN     (r, r), r at least 1: see gram_coordinates
-    kept,                   # IN     r numbers of rows
-    const double[:, ::1] V,  # IN     (M, count r + more): in a row `count` vectors of coordinates, then other numbers
-    double[:, ::1] W,       # OUT    (M, count D + more): the combinations of the rows with these coordinates
-    work,                   # WORK   lift_space
-    Py_ssize_t count,
-    int n_threads,
-    bint turn,              # whether this thread has the turn, and leaves it to others meanwhile
-):
-    """Return from coordinates among the rows to their features."""
-    cdef Py_ssize_t N, ldx, a, i, m, D = X.shape[1], itemsize = X.itemsize, r = R.shape[0], M = V.shape[0]
-    cdef Py_ssize_t more = V.shape[1] - count * r, each = count * r
-    cdef const void *x = rows_of(X, itemsize, D, &N, &ldx)
-    cdef const Py_ssize_t *which = <const Py_ssize_t *>numbers(kept, b"i", sizeof(Py_ssize_t), r, False)
-    cdef Py_ssize_t space = combine_space(N, D)
-    cdef double *memory = <double *>numbers(work, b"f", sizeof(double), lift_space(N, D, M * count, n_threads), True)
-    cdef double *shares = memory + n_threads * space
-    cdef double *solved = shares + N * M * count
-    cdef fexcept_t flags
-    if more < 0 or W.shape[0] != M or W.shape[1] != count * D + more:
-        raise ValueError(f"expected {M} vectors of {count * D + more} numbers")
-    fegetexceptflag(&flags, FE_ALL_EXCEPT)
-    with nogil:
-        if turn:
-            turn_give()
-        for m in range(M):
-            memcpy(solved + m * each, &V[m, 0], each * sizeof(double))
-            memcpy(&W[m, 0] + count * D, &V[m, 0] + each, more * sizeof(double))
-        solve_triangle(&R[0, 0], r, r, False, solved, M * count, r)
-        memset(shares, 0, N * M * count * sizeof(double))
-        for a in range(r):
-            for i in range(M * count):
-                shares[which[a] * M * count + i] = solved[i * r + a]
-        if itemsize == sizeof(float):
+cdef class Lifting(Call):
+    """Returns from coordinates among the rows to their features."""
+
+    cdef const void *X
+    cdef Py_ssize_t N, D, ldx, itemsize, r, M, count, ldv, ldw
+    cdef const double *R
+    cdef const Py_ssize_t *kept
+    cdef const double *V
+    cdef double *W
+    cdef double *work
+    cdef int n_threads
+    cdef tuple held         # the arrays, which must live as long
+
+    def __init__(
+        self,
+        X,                      # IN     (N, D), columns contiguous
+        R,                      # IN     (r, r), r at least 1: see Factoring
+        kept,                   # IN     r numbers of rows
+        V,                      # IN     (M, count r + more): in a row `count` vectors of coordinates, then others
+        W,                      # OUT    (M, count D + more): the combinations of the rows with these coordinates
+        Py_ssize_t count,
+        int n_threads,
+    ):
+        self.D, self.itemsize, self.r, self.M, self.count = X.shape[1], X.itemsize, R.shape[0], V.shape[0], count
+        self.ldv, self.ldw, self.n_threads, self.held = V.shape[1], W.shape[1], n_threads, (X, R, kept, V, W)
+        if self.ldv < count * self.r or self.ldw - count * self.D != self.ldv - count * self.r:
+            raise ValueError(f"expected {self.M} vectors of {count * self.D + self.ldv - count * self.r} numbers")
+        self.X = rows_of(X, self.itemsize, self.D, &self.N, &self.ldx)
+        self.R = <const double *>numbers(R, b"f", sizeof(double), self.r * self.r, False)
+        self.kept = <const Py_ssize_t *>numbers(kept, b"i", sizeof(Py_ssize_t), self.r, False)
+        self.V = <const double *>numbers(V, b"f", sizeof(double), self.M * self.ldv, False)
+        self.W = <double *>numbers(W, b"f", sizeof(double), self.M * self.ldw, True)
+
+    def use(self, space):
+        """Take a work space of `lift_space`."""
+        cdef Py_ssize_t size = lift_space(self.N, self.D, self.M * self.count, self.n_threads)
+        self.work = <double *>numbers(space.work, b"f", sizeof(double), size, True)
+
+    cdef int run(self) except -1 nogil:
+        cdef Py_ssize_t a, i, m, each = self.count * self.r, vectors = self.M * self.count
+        cdef Py_ssize_t space = combine_space(self.N, self.D)
+        cdef double *shares = self.work + self.n_threads * space
+        cdef double *solved = shares + self.N * vectors
+        cdef const double *v
+        for m in range(self.M):
+            v = self.V + m * self.ldv
+            memcpy(solved + m * each, v, each * sizeof(double))
+            memcpy(self.W + m * self.ldw + self.count * self.D, v + each, (self.ldv - each) * sizeof(double))
+        solve_triangle(self.R, self.r, self.r, False, solved, vectors, self.r)
+        memset(shares, 0, self.N * vectors * sizeof(double))
+        for a in range(self.r):
+            for i in range(vectors):
+                shares[self.kept[a] * vectors + i] = solved[i * self.r + a]
+        if self.itemsize == sizeof(float):
             combine_slices(
-                <const float *>x, N, D, ldx, False, shares, count, M, memory, space, &W[0, 0], W.shape[1], n_threads,
+                <const float *>self.X, self.N, self.D, self.ldx, False, shares, self.count, self.M, self.work, space,
+                self.W, self.ldw, self.n_threads,
             )
         else:
             combine_slices(
-                <const double *>x, N, D, ldx, False, shares, count, M, memory, space, &W[0, 0], W.shape[1], n_threads,
+                <const double *>self.X, self.N, self.D, self.ldx, False, shares, self.count, self.M, self.work, space,
+                self.W, self.ldw, self.n_threads,
             )
-        if turn:
-            turn_take()  # before Python's lock, which another thread may have while it has the turn
-    fesetexceptflag(&flags, FE_ALL_EXCEPT)
+        return 0
 
 
-cpdef Py_ssize_t lift_space(Py_ssize_t N, Py_ssize_t D, Py_ssize_t vectors, int n_threads):
-    """Return the elements of the work space of `rows_lift`."""
+cpdef Py_ssize_t lift_space(Py_ssize_t N, Py_ssize_t D, Py_ssize_t vectors, int n_threads) noexcept nogil:
+    """Return the elements of the work space of `Lifting`."""
     return n_threads * combine_space(N, D) + 2 * N * vectors
 
 
-cpdef Py_ssize_t combine_space(Py_ssize_t N, Py_ssize_t D):
+cpdef Py_ssize_t combine_space(Py_ssize_t N, Py_ssize_t D) noexcept nogil:
     """Return the elements of each thread's work space for `rows_combine`."""
     return N * whole(min(D, max(64, LIFTED // N)), lanes_f64)

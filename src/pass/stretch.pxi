@@ -22,8 +22,11 @@ cdef enum:
 STRETCH_VECTORS = VECTORS
 
 
-cdef class Stretch:
-    """A descent of L-BFGS between two calls of Python."""
+cdef class Stretch(Call):
+    """A descent of L-BFGS between two calls of Python: up to `most` iterations.
+
+    Then `taken` says how many were taken, and `waits` whether there is a judgement to make.
+    """
 
     cdef Pairs pairs
     cdef Function f
@@ -46,7 +49,16 @@ cdef class Stretch:
     cdef Py_ssize_t rows, wide  # of the coefficients, and of how many features the space is that they are in, or 0
     cdef void *work         # of a pass
     cdef double *sums
+    cdef double *to_w       # where Python reads what a point has, and the direction
+    cdef double *to_asked
+    cdef double *to_grad
+    cdef double *to_direction
+    cdef double *to_best
+    cdef Py_ssize_t most
     cdef tuple held         # the arrays, which must live as long
+    cdef tuple held_now     # those of this call
+    cdef readonly Py_ssize_t taken
+    cdef readonly bint waits
     cdef readonly Py_ssize_t evaluations    # of iterations that were taken
     cdef readonly bint bettered
     cdef readonly double value  # at the present point, with the extra penalty
@@ -76,10 +88,9 @@ cdef class Stretch:
         if self.extra == NULL:
             self.at.grad, self.tried.grad = self.at.asked, self.tried.asked
 
-    def go(
+    def prepare(
         self,
         Function f,
-        space,                  # WORK   of a pass
         Inverse inverse,
         int n_threads,          # that multiply by it
         w,                      # INOUT  (size,), as all vectors are: the present point
@@ -101,63 +112,54 @@ cdef class Stretch:
         double eps,             # of the objective's dtype
         Py_ssize_t rows,        # of the coefficients
         Py_ssize_t wide,        # the number of features, if the coefficients are in the space of the samples, or 0
-        bint turn,              # whether this thread has the turn, and leaves it to others meanwhile
     ):
-        """Take up to `most` iterations; return how many were taken, and whether there is a judgement to make."""
-        cdef Py_ssize_t size = self.pairs.size, taken
-        cdef double *to_w = <double *>numbers(w, b"f", sizeof(double), size, True)
-        cdef double *to_asked = <double *>numbers(asked, b"f", sizeof(double), size, True)
-        cdef double *to_grad = <double *>numbers(grad, b"f", sizeof(double), size, True)
-        cdef double *to_direction = <double *>numbers(direction, b"f", sizeof(double), size, True)
-        cdef double *to_best = <double *>numbers(best, b"f", sizeof(double), size, True)
-        cdef bint waits = False, away = False
-        cdef fexcept_t flags
+        """Read the arguments of the next call."""
+        cdef Py_ssize_t size = self.pairs.size
         if f.plan is None or f.weights + f.biases != size or inverse.size != size:
             raise ValueError(f"expected a function of {size} parameters of samples in memory, and its preconditioner")
         self.f, self.inverse, self.n_threads = f, inverse, n_threads
+        self.held_now = w, asked, grad, direction, best, extra, values, largests
+        self.to_w = <double *>numbers(w, b"f", sizeof(double), size, True)
+        self.to_asked = <double *>numbers(asked, b"f", sizeof(double), size, True)
+        self.to_grad = <double *>numbers(grad, b"f", sizeof(double), size, True)
+        self.to_direction = <double *>numbers(direction, b"f", sizeof(double), size, True)
+        self.to_best = <double *>numbers(best, b"f", sizeof(double), size, True)
+        self.extra = <const double *>numbers(extra, b"f", sizeof(double), size, False)
+        self.values = <double *>numbers(values, b"f", sizeof(double), n_iter + most + 1, True)
+        self.largests = <double *>numbers(largests, b"f", sizeof(double), n_iter + most + 1, True)
+        self.n_iter, self.most, self.value, self.least, self.l2 = n_iter, most, value, least_value, l2
+        self.tol, self.enough, self.rounding, self.rows, self.wide = tol, enough, 8 * eps, rows, wide
+
+    def use(self, space):
+        """Take the work space of a pass."""
+        cdef Function f = self.f
         self.work = aligned(numbers(
             space.work, b"f", f.plan.itemsize, f.plan.shared + f.n_threads * f.plan.work, True,
         ))
         self.sums = <double *>numbers(space.sums, b"f", sizeof(double), f.plan.sums, True)
-        self.extra = <const double *>numbers(extra, b"f", sizeof(double), size, False)
-        self.values = <double *>numbers(values, b"f", sizeof(double), n_iter + most + 1, True)
-        self.largests = <double *>numbers(largests, b"f", sizeof(double), n_iter + most + 1, True)
-        self.n_iter, self.l2, self.tol, self.enough, self.rounding = n_iter, l2, tol, enough, 8 * eps
-        self.rows, self.wide = rows, wide
+
+    cdef int run(self) except -1 nogil:
+        cdef Py_ssize_t size = self.pairs.size
         self.lay_out()
-        self.at.asked_value, self.at.value, self.at.largest = self.values[n_iter], value, self.largests[n_iter]
-        self.at.likely = self.at.largest
-        if wide:
-            row_bounds(to_asked, rows, f.weights // rows, size, wide, &self.at.likely)
-        self.least, self.bettered, self.evaluations = least_value, False, 0
-        f.d.loss.l2 = l2
-        fegetexceptflag(&flags, FE_ALL_EXCEPT)
-        try:
-            with nogil:
-                if turn:
-                    turn_give()
-                    away = True
-                memcpy(self.at.w, to_w, size * sizeof(double))
-                memcpy(self.at.asked, to_asked, size * sizeof(double))
-                memcpy(self.at.grad, to_grad, size * sizeof(double))
-                taken = iterate(self, most, &waits)
-                memcpy(to_w, self.at.w, size * sizeof(double))
-                memcpy(to_asked, self.at.asked, size * sizeof(double))
-                memcpy(to_grad, self.at.grad, size * sizeof(double))
-                if waits:
-                    memcpy(to_direction, self.z, size * sizeof(double))
-                if self.bettered:
-                    memcpy(to_best, self.best, size * sizeof(double))
-                if turn:
-                    turn_take()  # before Python's lock, which another thread may have while it has the turn
-                    away = False
-        finally:
-            if away:
-                with nogil:
-                    turn_take()
-            fesetexceptflag(&flags, FE_ALL_EXCEPT)
+        self.at.asked_value, self.at.value = self.values[self.n_iter], self.value
+        self.at.largest = self.at.likely = self.largests[self.n_iter]
+        if self.wide:
+            row_bounds(self.to_asked, self.rows, self.f.weights // self.rows, size, self.wide, &self.at.likely)
+        self.bettered, self.evaluations, self.waits = False, 0, False
+        self.f.d.loss.l2 = self.l2
+        memcpy(self.at.w, self.to_w, size * sizeof(double))
+        memcpy(self.at.asked, self.to_asked, size * sizeof(double))
+        memcpy(self.at.grad, self.to_grad, size * sizeof(double))
+        self.taken = iterate(self, self.most, &self.waits)
+        memcpy(self.to_w, self.at.w, size * sizeof(double))
+        memcpy(self.to_asked, self.at.asked, size * sizeof(double))
+        memcpy(self.to_grad, self.at.grad, size * sizeof(double))
+        if self.waits:
+            memcpy(self.to_direction, self.z, size * sizeof(double))
+        if self.bettered:
+            memcpy(self.to_best, self.best, size * sizeof(double))
         self.value = self.at.value
-        return taken, waits
+        return 0
 
 
 cdef Py_ssize_t iterate(Stretch t, Py_ssize_t most, bint *waits) except? -1 nogil:
