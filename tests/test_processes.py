@@ -158,7 +158,7 @@ def test_executors_of_every_start_method_compute_the_same(method, problem):
             np.testing.assert_array_equal(dW, want.dW)
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
+@pytest.mark.parametrize("backend", ["loky", "threading", pytest.param("multiprocessing", marks=FORKS)])
 def test_joblibs_backends_compute_the_same(backend, problem):
     """loky maps large arrays into its processes' memory, read-only."""
     joblib = pytest.importorskip("joblib")

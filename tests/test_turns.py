@@ -47,6 +47,25 @@ def test_one_thread_has_the_turn(isa):
 
 
 @needs_kernels
+@pytest.mark.skipif(not turns.locked(), reason="nobody takes turns without a GIL")
+def test_a_call_that_leaves_the_turn_has_it_again_afterwards(isa):
+    seen = []
+
+    def work():
+        with turns.Turn():
+            seen.append("other")
+
+    with turns.Turn():
+        dispatch.kernels.run_calls([dispatch.kernels.Call()], turns.mine())
+        other = threading.Thread(target=work)
+        other.start()
+        other.join(timeout=0.05)
+        seen.append("this")
+    other.join()
+    assert seen == ["this", "other"]
+
+
+@needs_kernels
 def test_a_turn_is_given_back_after_an_error():
     with pytest.raises(KeyboardInterrupt), turns.Turn(), turns.Turn():
         assert turns.mine() == turns.locked()
