@@ -116,38 +116,41 @@ class LBFGS:
         self._go(self.since[0] + (self.run.max_iter if most is None else most), least, settled)
         self.run.tell("L-BFGS", self.since)
 
-    def ahead(self, most: int | None, least: float) -> Steps[None]:
+    def ahead(self, most: int, least: float) -> Steps[None]:
         """Yield the calls with which `to_the_end` begins, to be made before: of iterations, and of where they lead."""
         run = self.run
         if self.stretch is None or not math.isfinite(run.value):
             return
         if run.n_iter == self.due:
             self._refresh()
-        prepared = self.stretch.ahead(self._until(run.max_iter if most is None else run.n_iter + most), least)
+        prepared = self.stretch.ahead(self._until(run.n_iter + most), least)
         if prepared is not None:
             yield prepared
             if (prepared := run.ahead()) is not None:
                 yield prepared
 
-    def ease(self, easing: Any) -> None:
+    def ease(self, easing: Any, end: int) -> None:
         """Approach the objective's minimum over those with stronger penalties, of which each is near the next.
+
+        From iteration `end` on there is no other penalty.
 
         It is a continuation, or homotopy (Nocedal and Wright 2006, section 11.3). The minima with strong penalties take
         few iterations. The pairs are kept, since it is known how another penalty changes them.
         """
         run, part, stage = self.run, 1.0, 0
         run.ease(easing.diagonal)
-        self._go(run.n_iter + EASE_FIRST)
+        self._go(min(run.n_iter + EASE_FIRST, end))
         while not run.reason:
             share, before, part, stage = run.value - run.asked[0], run.extra, EASE * part, stage + 1
             value = run.asked[0]
             over = part <= easing.least or share <= EASE_PART * max(value, run.tol) or value <= EASE_VALUE
+            over = over or run.n_iter >= end
             run.ease(None if over else part * easing.diagonal)
             assert before is not None
             self.history.ease(-before if run.extra is None else run.extra - before)
             if over:
                 break
-            self._go(run.n_iter + EASE_ITERATIONS + (stage + 1) // 2)
+            self._go(min(run.n_iter + EASE_ITERATIONS + (stage + 1) // 2, end))
         run.tell(f"L-BFGS with an extra penalty that falls to {part:.2g} of its strength", self.since)
         self.since = run.n_iter, run.evaluations
 

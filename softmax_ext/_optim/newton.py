@@ -88,8 +88,8 @@ def follow(run: Descent) -> None:
     The last step may be by the whole Hessian of the point before. Conjugate gradients take their preconditioner from
     the whole Hessian of a point if they have taken long.
     """
-    since, size = (run.n_iter, run.evaluations), run.w.size if hasattr(run.objective, "hessian") else math.inf
-    exact, many = size <= FEW, size <= MANY
+    since, many = (run.n_iter, run.evaluations), has_hessian(run)
+    exact = many and run.w.size <= FEW
     inverse: Callable[[Vector], Vector] | None = None
     whole: Callable[[Vector], Vector] | None = None  # the preconditioner, once it is a whole Hessian's inverse
     products = 0  # with the Hessian, by the last step's conjugate gradients
@@ -134,6 +134,11 @@ def follow(run: Descent) -> None:
         elif not went:
             break
     run.tell("Newton's method" if exact else "Newton's method by conjugate gradients", since)
+
+
+def has_hessian(run: Descent) -> bool:
+    """Return whether there is a whole Hessian, and it takes less time than many products."""
+    return run.w.size <= MANY and hasattr(run.objective, "hessian")
 
 
 def _nearly_ends(run: Descent) -> bool:

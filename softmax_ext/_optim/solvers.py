@@ -27,6 +27,10 @@ NEAR_ITERATIONS, NEAR_REFRESH = 8, 15
 # L-BFGS after an extra penalty is followed by Newton's method where the predicted decrease is this part of the largest
 # with which a fit may end, but the gradient is not small; see "A Hessian as preconditioner" in docs/notes.md.
 SETTLED = 1e-3
+# Where a whole Hessian can be the preconditioner, the last LAST_ITERATIONS of `max_iter`, or LAST_PART of them if that
+# is less, are Newton's in any case: what has not converged until then is ill-conditioned, and they mostly reach its
+# end; see there, too.
+LAST_ITERATIONS, LAST_PART = 20, 0.2
 
 
 def choose(size: int) -> str:
@@ -119,19 +123,22 @@ def steps(
     return run.solution()
 
 
-def follow_both(lbfgs: LBFGS, most: int | None, near: bool, meeting: bool) -> Steps[None]:
-    """Take up to `most` iterations of L-BFGS, or as many as after an extra penalty, and go on by Newton's method."""
+def follow_both(lbfgs: LBFGS, most: int, near: bool, meeting: bool) -> Steps[None]:
+    """Take up to `most` iterations of L-BFGS, or more after an extra penalty, and go on by Newton's method."""
     run = lbfgs.run
     cold = not near and run.from_zero
     easing = run.objective.easing() if cold and hasattr(run.objective, "easing") else None
-    if easing is not None:
-        lbfgs.ease(easing)
     tight = run.tol < LBFGS_TOL
     least, settled = LBFGS_TOL if tight else 0.0, 0.0
-    # After an extra penalty Newton's method would take thousands of products, unless the tolerance is tight or little
-    # is left to gain; see "From stronger penalties to weak ones" in docs/notes.md.
-    if easing is not None and not tight:
-        most, settled = None, SETTLED
+    if easing is not None:
+        end = run.max_iter
+        if newton.has_hessian(run):
+            end -= min(LAST_ITERATIONS, int(LAST_PART * run.max_iter))
+        lbfgs.ease(easing, end)
+        left = max(0, end - run.n_iter)
+        # Newton's method would now take thousands of products, unless the tolerance is tight, little is left to gain,
+        # or there is a whole Hessian; see "From stronger penalties to weak ones" in docs/notes.md.
+        most, settled = (min(most, left), 0.0) if tight else (left, SETTLED)
     if meeting and easing is None:
         yield from lbfgs.ahead(most, least)
     lbfgs.to_the_end(most, least, settled)
