@@ -3,8 +3,9 @@
     python benchmarks/around.py [FITS]
 
 A row has a fit's microseconds and CPU time, the passes that its report counts and the one at the start, what a pass
-takes by `value_and_grad`, and what is allowed: twice the passes and 0.5 ms. Then 1000 fits on two Python threads beside
-the same on one, and a call of `loss_grad` beside the same pass in NumPy. Times are lower quartiles, of FITS fits each.
+takes by `value_and_grad`, and what is allowed: twice the passes and 0.5 ms. Then 1000 fits on two threads beside the
+same on one, by `fit_many` and by loops in threads of one's own, and a call of `loss_grad` beside the same pass in
+NumPy. Times are lower quartiles, of FITS fits each.
 """
 
 import re
@@ -18,7 +19,7 @@ from sklearn.datasets import load_digits, load_iris
 from suite.contenders import numpy as numpy_pass
 
 from softmax_ext import SoftmaxObjective, loss_grad
-from softmax_ext.linear_model import LogisticRegression
+from softmax_ext.linear_model import LogisticRegression, fit_many
 from softmax_ext.objective import BinomialObjective
 
 
@@ -78,9 +79,14 @@ def two_threads():
             thread.join()
         return time.perf_counter() - start
 
-    for _ in range(2):
-        one, two = seconds(1), seconds(2)
-        print(f"1000 fits of 80x384x10-f4: {one:.2f} s, on two threads {two:.2f}, {two / one:.2f} of it", flush=True)
+    def many(threads):
+        start = time.perf_counter()
+        fit_many(LogisticRegression(), [(X, y)] * 1000, n_jobs=threads)
+        return time.perf_counter() - start
+
+    for name, of in (("fit_many", many), ("loops", seconds)) * 2:
+        one, two = of(1), of(2)
+        print(f"1000 fits of 80x384x10-f4 by {name}: {one:.2f} s, on two threads {two:.2f}, {two / one:.2f} of it")
 
 
 def one_call():
