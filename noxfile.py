@@ -125,6 +125,8 @@ def aarch64(session: nox.Session) -> None:
     python.chmod(0o755)
     env = {"SOFTMAX_EXT_TEST_EMULATED": "1"}
     workers = [f"--numprocesses={os.cpu_count()}", "--dist=worksteal"]  # nothing here measures time
+    # A test that hangs is one that fails, and another process goes on with the next. The longest one took 211 s.
+    workers += ["-o", "faulthandler_timeout=1200", "-o", "faulthandler_exit_on_timeout=true"]
     session.run(str(python), "-m", "pytest", *workers, *session.posargs, env=env, external=True)
 
 

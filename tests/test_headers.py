@@ -73,6 +73,7 @@ def test_headers_compute_what_plain_loops_do(target, at_once, tmp_path_factory):
     assert ("vectors of 0 bytes" in done.stdout) == ("without vectors" in target)
 
 
+@pytest.mark.native("the compiler is that of the machine around it, and finds no file there")
 def test_clang_cl_knows_what_it_is_told(tmp_path, monkeypatch):
     """Clang stands in the place of MSVC, as it does on Windows, and warns of a flag that it does not know."""
     clang = shutil.which("clang-19")
