@@ -88,7 +88,7 @@ def test_the_gap_takes_one_pass_with_intercepts_and_none_without(intercept, monk
     monkeypatch.setattr(SoftmaxObjective, "value_and_grad", lambda self, w: (passes.append(1), ask(self, w))[1])
     model = LogisticRegression(fit_intercept=intercept, solver="lbfgs").fit(X, y, s)
     assert np.isfinite(model.gap_)
-    monkeypatch.setattr("softmax_ext.linear_model._logistic.gap_of", lambda run: np.nan)
+    monkeypatch.setattr("softmax_ext._fit.observers.gap_of", lambda run: np.nan)
     with_it = len(passes)
     passes.clear()
     model.fit(X, y, s)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._optim.descent import Descent, Solution, seeing
+from .._optim.duality import gap_of
 
 Array = npt.NDArray[Any]
 FitObserver = Callable[[int, int], object]  # called with the number of fits that are done, and with that of all
@@ -32,6 +33,12 @@ class Course:
     def begin(self, descent: Descent) -> None:
         """Remember the descent that moves the vector from here on."""
         self.descent = descent
+
+    def certified(self, solution: Solution) -> Solution:
+        """Return the solution with its duality gap, if the descent has not computed it."""
+        if self.descent is None or not self.descent.smooth:
+            return solution
+        return solution._replace(gap=gap_of(self.descent))
 
     def broken_off(self, error: BaseException) -> Solution:
         """Return the best vector so far as a solution, after Ctrl-C or an error in a callback."""

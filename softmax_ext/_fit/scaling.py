@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self, cast
 import numpy as np
 import numpy.typing as npt
 
+from .._core.calls import Steps
 from .._core.coordinates import Columns
 from .._core.vectors import combine, dots
 from .._inputs.csr import CSR
@@ -30,7 +31,7 @@ from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .._objective.pieces import Pieces, PiecesObjective
 from .._optim.descent import Descent, Solution
-from .._optim.solvers import minimize
+from .._optim.solvers import steps
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -362,7 +363,7 @@ def _sparse_moments(block: Any, s: Vector, share: float) -> tuple[Vector, Vector
     return mean, spread + (share - np.bincount(rows.indices, of_entry, D)) * mean**2
 
 
-def minimize_standardised(
+def steps_standardised(
     objective: StandardisedObjective,
     w: Vector,
     solver: str,
@@ -371,13 +372,15 @@ def minimize_standardised(
     max_iter: int,
     callback: Callable[..., object] | None,
     begun: Callable[[Descent], object] | None = None,
-) -> Solution:
-    """Minimise as `minimize` does. The given w, the callback's and the solution's are coefficients of x."""
+    meeting: bool = False,
+) -> Steps[Solution]:
+    """Minimise as `steps` does. The given w, the callback's and the solution's are coefficients of x."""
 
     def told(iteration: int, value: float, gradient: float, w: Array) -> object:
         assert callback is not None
         return callback(iteration, value, gradient, objective.raw(w))
 
     start, tell = objective.standardised(w), None if callback is None else told
-    solution = minimize(objective, start, solver, tol=tol, max_iter=max_iter, callback=tell, begun=begun)
+    options: dict[str, Any] = {"tol": tol, "max_iter": max_iter, "callback": tell, "begun": begun, "meeting": meeting}
+    solution = yield from steps(objective, start, solver, **options)
     return solution._replace(w=objective.raw(solution.w))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
@@ -253,8 +253,7 @@ class SoftmaxObjective(SquaredScores):
             value, grad = plain.value_and_grad(self._rows, self.parameters, w, self._part)
             penalty.add_gradient(self.parameters.weights(w), self.parameters.weights(grad))
             return value + self._penalty_at(w), grad
-        asked = self.lend(lambda function, l2: function(w, l2))
-        return self._with_penalty(w, *asked)
+        return self._with_penalty(w, *self.lend(lambda function, l2: function(w, l2)))
 
     def lend(self, use: Callable[[Function, float], Result]) -> Result:
         """Return what `use` returns for the loss and its gradient as a function, and the penalty that a pass adds."""
@@ -277,9 +276,8 @@ class SoftmaxObjective(SquaredScores):
 
         A subclass may have a `value_and_grad` of its own.
         """
-        if type(self).value_and_grad is not _VALUE_AND_GRAD or self.penalty.l1 or not self.penalty.uniform:
-            return False
-        if dispatch.kernels is None:
+        own = type(self).value_and_grad is not _VALUE_AND_GRAD
+        if own or self.penalty.l1 or not self.penalty.uniform or dispatch.kernels is None:
             return False
         function = self.borrow()
         self.give_back(function)
@@ -567,12 +565,9 @@ class SoftmaxObjective(SquaredScores):
             return None
         prepared = space_of(self._rows, self.parameters, self.n_threads)
         if prepared is None:
-            self._keep_space(None)
+            self._space: RowsSpace | None = None
             return None
-        return prepared.then(self._keep_space)
-
-    def _keep_space(self, space: RowsSpace | None) -> None:
-        self._space = space
+        return prepared.then(partial(setattr, self, "_space"))
 
     def in_rows_space(self) -> tuple[RowsSpace, SoftmaxObjective] | None:
         """Return the space of the samples and the same objective in it, or None if that is not faster.

@@ -81,7 +81,7 @@ def spanned(X: Any, parameters: Parameters, n_threads: int) -> Prepared[RowsSpac
     gram = np.zeros((N, ld))
     if not isinstance(X, np.ndarray):
         gram[:, :N] = (X @ X.T).toarray()
-        call = kernels.Factoring(None, gram, np.empty(space + N), None, NEW, Z, R, kept, 1)
+        X_last, work, sums, team = None, np.empty(space + N), None, 1
     else:
         team = n_threads if N * N * D >= PARALLEL_PRODUCTS else 1
         at_once, work = max(SLICE, AT_ONCE // N**2), np.empty(team * space + N)
@@ -90,7 +90,8 @@ def spanned(X: Any, parameters: Parameters, n_threads: int) -> Prepared[RowsSpac
         for start in range(0, last, at_once):
             some = work[: team * space].reshape(team, space)
             kernels.gram_add(X[:, start : start + at_once], gram, some, sums, team)
-        call = kernels.Factoring(X[:, last:], gram, work, sums, NEW, Z, R, kept, team)
+        X_last = X[:, last:]
+    call = kernels.Factoring(X_last, gram, work, sums, NEW, Z=Z, R=R, kept=kept, n_threads=team)
 
     def result() -> RowsSpace | None:
         space = RowsSpace(X, parameters, n_threads, Z, R, kept, call.rank)

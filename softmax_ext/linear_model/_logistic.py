@@ -32,7 +32,7 @@ from .._fit.minibatch import Checkpoint, MiniBatches, continued, problem_of, see
 from .._fit.observers import Course, Observer, observing, scikit_learn_callbacks
 from .._fit.prediction import PredictionMixin
 from .._fit.readable import check_finite, finite_offset
-from .._fit.scaling import StandardisedObjective, minimize_standardised, standardised, standardised_pieces
+from .._fit.scaling import StandardisedObjective, standardised, standardised_pieces, steps_standardised
 from .._fit.scikit_learn import (
     CONSTRAINTS,
     SOLVERS,
@@ -51,7 +51,6 @@ from .._objective.parameters import Parameters
 from .._objective.penalty import Penalty
 from .._objective.pieces import Pieces, PiecesObjective, Problem, Survey, finite_piece
 from .._optim.descent import Solution
-from .._optim.duality import gap_of
 from .._optim.solvers import steps
 from ..chunks import Chunks
 from ..inference import Inference
@@ -712,13 +711,7 @@ class LogisticRegression(
             return alone(self._steps(objective, dtype, start, call))
 
     def _steps(
-        self,
-        objective: Any,
-        dtype: np.dtype[Any],
-        start: Array,
-        call: Observer | None = None,
-        *,
-        meeting: bool = False,
+        self, objective: Any, dtype: np.dtype[Any], start: Array, call: Observer | None = None, *, meeting: bool = False
     ) -> Steps[Solution]:
         """Do what `_solution` does; if it is `meeting` others, yield the calls that `steps` does."""
         method, _ = SOLVERS[self.solver]
@@ -726,18 +719,12 @@ class LogisticRegression(
         course = Course(start, objective.raw if scaled else None)
         options: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter, "callback": call, "begun": course.begin}
         try:
-            if scaled:
-                solution = minimize_standardised(objective, start, method, **options)
-            else:
-                solution = yield from steps(objective, start, method, meeting=meeting, **options)
-            if course.descent is not None and course.descent.smooth:
-                solution = solution._replace(gap=gap_of(course.descent))
-        except GeneratorExit:  # another fit has failed, or been interrupted
-            raise
+            descend = steps_standardised if scaled else steps
+            return course.certified((yield from descend(objective, start, method, meeting=meeting, **options)))
         except BaseException as error:  # such as Ctrl-C, or an error in a callback
-            self._keep(course.broken_off(error), dtype)
+            if not isinstance(error, GeneratorExit):  # another fit has failed, or been interrupted
+                self._keep(course.broken_off(error), dtype)
             raise
-        return solution
 
     def _ended(self, solution: Solution, start: Array, dtype: np.dtype[Any], X: Any) -> Self:
         if not (solution.n_iter or math.isfinite(solution.largest_gradient)) and X is not None:
@@ -819,8 +806,7 @@ class LogisticRegression(
         return Parameters.of_model(len(self.classes_), self.n_features_in_, intercept)
 
     def _keep(self, solution: Solution, dtype: np.dtype[Any]) -> None:
-        for name, value in self._coefficients(solution.w, dtype).items():
-            setattr(self, name, value)
+        self.__dict__.update(self._coefficients(solution.w, dtype))
         self.n_iter_ = np.array([solution.n_iter], np.int32)
         self.loss_curve_ = solution.curve
         self.converged_ = solution.converged
