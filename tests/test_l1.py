@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,7 +177,7 @@ def test_the_kernel_sweeps_as_its_twin_in_numpy(seed, blocks, grouped):
         twin, _ = coordinates.descend(model, entries, w, 1e-11)
         patch.setattr(coordinates, "WORK", 1.0)
     np.testing.assert_allclose(u, twin, atol=1e-8)
-    whole = np.diag(diagonal) if M is None else np.asarray(scipy.sparse.block_diag(M).todense())
+    whole = np.diag(diagonal) if M is None else scipy.linalg.block_diag(*M)
     np.testing.assert_allclose(z, whole @ (u - w), atol=1e-9)
     order = entries.coordinates()
     B = 1.3 * whole
@@ -202,7 +203,7 @@ def test_a_model_of_collinear_features_has_its_minimum(blocks, pairs, monkeypatc
         M[k], slopes[k] = whole, A.T @ rng.standard_normal(60) / 60
         parts[k] = 0.02 * whole @ rng.standard_normal((P, pairs))
     Q, gradient = parts.reshape(blocks * P, pairs), slopes.ravel()
-    B = 1.5 * np.asarray(scipy.sparse.block_diag(list(M)).todense()) - 0.5 * Q @ Q.T
+    B = 1.5 * scipy.linalg.block_diag(*M) - 0.5 * Q @ Q.T
     assert np.linalg.eigvalsh(B).min() > -1e-6
     n = len(gradient)
     diagonal = np.concatenate([block.diagonal() for block in M])

@@ -100,27 +100,18 @@ def magnitudes():
 @pytest.mark.skipif(dispatch.kernels is None, reason="the reference takes another path")
 @pytest.mark.parametrize("tol", [1e-4, 1e-7])
 @pytest.mark.parametrize("C", [1e-4, 1e-2, 1.0, 100.0, 1e4, np.inf])
-def test_features_of_all_magnitudes_converge_in_few_products(magnitudes, C, tol):
+@pytest.mark.parametrize("max_iter, most", [(1000, 199), (100, 100)])
+def test_features_of_all_magnitudes_converge_in_few_products(magnitudes, C, tol, max_iter, most):
     # The gradient of a feature of 1e5 is above tol while nothing is left to gain. L-BFGS took 1000 iterations and more
-    # from there, and conjugate gradients with diagonal blocks thousands of products.
+    # from there, and conjugate gradients with diagonal blocks thousands of products. With the default of 100 iterations
+    # the extra penalty may not be over when Newton's method begins.
     X, y = magnitudes
     objective = SoftmaxObjective(X, y, l2=1 / (C * len(X)))
-    found = minimize(objective, np.zeros(objective.size), tol=tol, max_iter=1000)
+    found = minimize(objective, np.zeros(objective.size), tol=tol, max_iter=max_iter)
     assert found.converged, found.report
-    assert found.n_iter < 200
+    assert found.n_iter <= most
     products = [int(line.rpartition(" ")[2]) for line in found.report.splitlines() if line.startswith("products")]
     assert sum(products) < 1000, found.report
-
-
-@pytest.mark.skipif(dispatch.kernels is None, reason="the reference takes another path")
-@pytest.mark.parametrize("tol", [1e-4, 1e-7])
-@pytest.mark.parametrize("C", [1e-4, 1e-2, 1.0, 100.0, 1e4, np.inf])
-def test_features_of_all_magnitudes_converge_within_the_default_iterations(magnitudes, C, tol):
-    """L-BFGS alone does not, whether its extra penalty is over by then or not."""
-    X, y = magnitudes
-    objective = SoftmaxObjective(X, y, l2=1 / (C * len(X)))
-    found = minimize(objective, np.zeros(objective.size), tol=tol)
-    assert found.converged and found.n_iter <= 100, found.report
 
 
 @pytest.mark.parametrize("solver", ["auto", "newton"])

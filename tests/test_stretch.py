@@ -98,8 +98,8 @@ def test_a_fit_is_a_few_calls_of_a_kernel(isa, monkeypatch):
     if isa == dispatch.REFERENCE:
         pytest.skip("the reference has no kernel that could take iterations")
     X, y = problem("few samples", np.float64)._rows.X, np.arange(80) % 10
-    evaluated, ask = [], SoftmaxObjective.lend
-    monkeypatch.setattr(SoftmaxObjective, "lend", lambda self, use: (evaluated.append(1), ask(self, use))[1])
+    evaluated, borrow = [], SoftmaxObjective.borrow
+    monkeypatch.setattr(SoftmaxObjective, "borrow", lambda self: (evaluated.append(1), borrow(self))[1])
     model = LogisticRegression(tol=1e-5).fit(X, y)
     assert model.n_iter_ > 8 and len(evaluated) < 9, model.convergence_report_
 

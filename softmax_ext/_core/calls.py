@@ -8,7 +8,7 @@ docs/notes.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -38,18 +38,8 @@ class Prepared(Generic[Result]):
 
     def run(self) -> Result:
         """Make the call, and return its result."""
-        kernels = dispatch.kernels
-        assert kernels is not None
-        if self.needs is None:
-            kernels.run_calls((self.call,), turns.mine())
-            return self.result()
-        space = workspace.take(*self.needs)
-        try:
-            self.call.use(space)
-            kernels.run_calls((self.call,), turns.mine())
-        finally:
-            workspace.give(space)
-        return self.result()
+        found: Result = together([self])[0]
+        return found
 
 
 Steps = Generator[Prepared[Any], None, Result]
@@ -88,9 +78,7 @@ def advance(steps: Steps[Result]) -> tuple[Prepared[Any] | None, Result | None]:
 def alone(steps: Steps[Result]) -> Result:
     """Return the result of a computation whose calls are made one by one."""
     while True:
-        try:
-            prepared = next(steps)
-        except StopIteration as end:
-            found: Result = end.value
-            return found
+        prepared, found = advance(steps)
+        if prepared is None:
+            return cast("Result", found)
         prepared.run()

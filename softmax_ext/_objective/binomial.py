@@ -88,10 +88,10 @@ class BinomialObjective(SoftmaxObjective):
             points = [steady(one.parameters.vector(w)) for w in at[start : start + most]]
             way = one._one_row(models=len(some))
             assert way is not None
-            functions = [each._kept.take(each.n_threads, each._function) for each in some]
+            functions = [each.borrow() for each in some]
             asked = together(functions, way, [(w, each.l2_of_a_pass) for w, each in zip(points, some, strict=True)])
             for each, function, w, (value, grad) in zip(some, functions, points, asked, strict=True):
-                each._kept.give(each.n_threads, function)
+                each.give_back(function)
                 found.append(each._with_penalty(w, value, grad))
         return found
 

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +47,6 @@ __all__ = ["Evaluation", "SoftmaxObjective"]
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
-Result = TypeVar("Result")
 
 
 class SoftmaxObjective(SquaredScores):
@@ -253,14 +252,10 @@ class SoftmaxObjective(SquaredScores):
             value, grad = plain.value_and_grad(self._rows, self.parameters, w, self._part)
             penalty.add_gradient(self.parameters.weights(w), self.parameters.weights(grad))
             return value + self._penalty_at(w), grad
-        return self._with_penalty(w, *self.lend(lambda function, l2: function(w, l2)))
-
-    def lend(self, use: Callable[[Function, float], Result]) -> Result:
-        """Return what `use` returns for the loss and its gradient as a function, and the penalty that a pass adds."""
-        function = self._kept.take(self.n_threads, self._function)
-        found = use(function, self.l2_of_a_pass)
-        self._kept.give(self.n_threads, function)
-        return found
+        function = self.borrow()
+        asked = function(w, self.l2_of_a_pass)
+        self.give_back(function)
+        return self._with_penalty(w, *asked)
 
     def borrow(self) -> Function:
         """Return the loss and its gradient as a function that nobody else gets until it is given back."""
@@ -272,7 +267,7 @@ class SoftmaxObjective(SquaredScores):
 
     @property
     def lends(self) -> bool:
-        """Whether the function of `lend` is all that there is to this objective, and one call of a kernel computes it.
+        """Whether the function of `borrow` is all there is to this objective, and one call of a kernel computes it.
 
         A subclass may have a `value_and_grad` of its own.
         """

@@ -235,18 +235,18 @@ class Descent:
         In the space of the samples this takes a product with X, so an upper bound is returned unless `exact`.
         """
         grad, self.exact = self.asked[1], exact or self.space is None
-        if self.space is not None:
-            if not exact:
-                return self.space.bounds(grad)[1]
-            # At once, since to read the samples takes as long again.
-            grad, self.lifted = self.space.lift(grad, self.w)
-        return largest(grad)
+        if self.space is None:
+            return largest(grad)
+        if not exact:
+            return self.space.bounds(grad)[1]
+        self._keep_lifted(self.space.lift(grad, self.w))
+        return self.largest_gradient
 
     def ahead(self) -> Prepared[None] | None:
         """Return the call that finds the gradient by all features, if the descent may end here and needs one."""
         if self.space is None or self.exact or self._goes_on:
             return None
-        prepared = self.space.lifting(self.asked[1], self.w)
+        prepared = self.space.lifting(self.asked[1], self.w)  # at once, since to read the samples takes as long again
         return None if prepared is None else prepared.then(self._keep_lifted)
 
     def _keep_lifted(self, lifted: list[Vector]) -> None:

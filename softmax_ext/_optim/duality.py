@@ -199,7 +199,10 @@ def by_kernel(objective: Any, dual: Dual, w: Vector, asked: tuple[float, Vector]
         return None
     if not (objective.penalty.l2 and objective.lends) or objective.sums_classes:
         return None
-    return objective.lend(lambda function, l2: function.gap(w, asked, dual.frequencies, dual.mass, l2))
+    function = objective.borrow()
+    found = function.gap(w, asked, dual.frequencies, dual.mass, objective.l2_of_a_pass)
+    objective.give_back(function)
+    return found
 
 
 def conjugate(mixture: Sequence[tuple[float, Vector]], value: float, penalty: Penalty) -> float:

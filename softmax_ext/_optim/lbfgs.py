@@ -143,8 +143,8 @@ class LBFGS:
         while not run.reason:
             share, before, part, stage = run.value - run.asked[0], run.extra, EASE * part, stage + 1
             value = run.asked[0]
-            over = part <= easing.least or share <= EASE_PART * max(value, run.tol) or value <= EASE_VALUE
-            over = over or run.n_iter >= end
+            small = share <= EASE_PART * max(value, run.tol) or value <= EASE_VALUE
+            over = small or part <= easing.least or run.n_iter >= end
             run.ease(None if over else part * easing.diagonal)
             assert before is not None
             self.history.ease(-before if run.extra is None else run.extra - before)

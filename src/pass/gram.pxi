@@ -103,8 +103,9 @@ def gram_factor(
 cdef class Factoring(Call):
     """Multiplies the rows with one another, X X^T, and factors that; `rank` is its rank then."""
 
-    cdef const void *X      # or NULL: X X^T is in G already
-    cdef Py_ssize_t N, D, ldx, itemsize, ld, slices
+    cdef const void *X
+    cdef Py_ssize_t N, D, ldx, ld, slices
+    cdef Py_ssize_t itemsize    # of X, or 0: X X^T is in G already
     cdef double *G
     cdef double *work
     cdef double *sums
@@ -130,8 +131,8 @@ cdef class Factoring(Call):
         int n_threads,
     ):
         cdef Py_ssize_t N = G.shape[0], space, rows
-        self.N, self.ld, self.new, self.n_threads, self.held = N, G.shape[1], new, n_threads, (X, G, work, sums, Z, R)
-        self.held += (kept,)
+        self.N, self.ld, self.new, self.n_threads = N, G.shape[1], new, n_threads
+        self.held = X, G, work, sums, Z, R, kept
         space = n_threads * GRAM_FEATURES * self.ld
         self.G = <double *>numbers(G, b"f", sizeof(double), N * self.ld, True)
         self.work = <double *>numbers(work, b"f", sizeof(double), space + N, True)
@@ -148,12 +149,12 @@ cdef class Factoring(Call):
             raise ValueError(f"expected {N} rows, got {rows}")
 
     cdef int run(self) except -1 nogil:
-        if self.X != NULL and self.itemsize == sizeof(float):
+        if self.itemsize == sizeof(float):
             gram_slices(
                 <const float *>self.X, self.N, self.D, self.ldx, self.work, self.sums, self.slices, self.G, self.ld,
                 self.n_threads,
             )
-        elif self.X != NULL:
+        elif self.itemsize == sizeof(double):
             gram_slices(
                 <const double *>self.X, self.N, self.D, self.ldx, self.work, self.sums, self.slices, self.G, self.ld,
                 self.n_threads,
