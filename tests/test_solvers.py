@@ -697,6 +697,22 @@ def test_newtons_method_ends_where_the_gradient_is_rounding(K):
         np.testing.assert_allclose(found[0].value, found[1].value, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "predicted, expected",
+    [
+        ([0.0106, 3.2e-4, 7.3e-7], False),
+        ([3.2e-4, 2.1e-6, 3.1e-8], True),
+        ([3.2e-4, 7.3e-7, 1.5e-6], True),
+        ([1e-8, 1e-6, 2e-6], True),
+        ([3.2e-4, 7.3e-7, 1.5e-9], False),
+    ],
+)
+def test_predicted_decreases_that_no_longer_fall_as_they_should_are_rounding(predicted, expected):
+    """Those of floats in seven classes, as above: a decrease may seem larger again after one that is rounding."""
+    run = SimpleNamespace(rounding=1.15e-6, most_decrease=1.2e-3)
+    assert newton._is_rounding(predicted, run) is expected
+
+
 def of_two_classes(kind, n_threads=None):
     """Samples so many that a fit begins with Hessians of some of them."""
     rng = np.random.default_rng(3)

@@ -160,6 +160,8 @@ def _is_rounding(predicted: list[float], run: Descent) -> bool:
     first, second, last = predicted[-3:]
     if last <= run.rounding:
         return last * first >= second**2
+    if second <= run.rounding:  # and now it is larger again
+        return True
     return max(predicted[-3:]) <= run.most_decrease and min(second, last) >= first / 2
 
 
