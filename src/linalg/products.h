@@ -361,6 +361,10 @@ KERNEL void NAME(pack_samples)(const real *B, ptrdiff_t N, ptrdiff_t ldb, ptrdif
         }
 }
 
+/* `outer_tall` adds the sums of so many panels to C at a time, 192 bytes of a row or more, since rows of C may lie pages
+ * apart: see "Sums of several panels are added at a time" in docs/notes.md. */
+#define TALL_PANELS ((191 + MAX_V * (ptrdiff_t)sizeof(vec)) / (MAX_V * (ptrdiff_t)sizeof(vec)))
+
 /* C (M, N) += A^T B as `outer` does, over many samples and for few rows M, for B's panels `start` to `stop` as pack_samples
  * leaves them.  A is as it lies, lda apart, or as pack_columns leaves it where lda is 0.  The sums of a panel stay in a
  * first cache until all samples are in them: see "Residuals of owned classes are packed" in docs/notes.md. */
@@ -369,28 +373,33 @@ KERNEL void NAME(outer_tall)(const real *A, ptrdiff_t M, ptrdiff_t lda, const re
 {
     const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V), size = out == ADD_DOUBLE ? 8 : sizeof(real);
     const ptrdiff_t depths = parts_of(n, TALL), groups = parts_of(M, MAX_ROWS[MAX_V]);
-    real sums[TALL_MOST * MAX_V * NAME(lanes)];
-    for (ptrdiff_t i = start; i < stop; i++) {
-        const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first, begin = first * L;
-        const ptrdiff_t columns = smaller(V * L, wanted - begin);
-        const char *end = (const char *)(B + part(nv, panels, smaller(i + 2, stop)) * L * n); /* of the next panel */
-        const char *next = (const char *)(B + (first + V) * L * n);
+    real sums[TALL_MOST * TALL_PANELS * MAX_V * NAME(lanes)];
+    for (ptrdiff_t from = start, to; from < stop; from = to) {
+        to = smaller(from + TALL_PANELS, stop);
+        const ptrdiff_t begin = part(nv, panels, from) * L, ld = part(nv, panels, to) * L - begin;
         char *c = (char *)C + begin * size;
-        for (ptrdiff_t q = 0; q < depths; q++) {
-            const ptrdiff_t d = part(n, depths, q), depth = part(n, depths, q + 1) - d;
-            for (ptrdiff_t g = 0; g < groups; g++) {
-                const ptrdiff_t m = part(M, groups, g), rows = part(M, groups, g + 1) - m;
-                if (out != STORE && q == depths - 1) /* what the sums are added to is fetched meanwhile */
-                    for (ptrdiff_t r = m; r < m + rows; r++)
-                        for (ptrdiff_t at = 0; at < columns * size; at += 64) PREFETCH_TO_WRITE(c + r * ldc * size + at);
-                NAME(down)[V][rows](depth, lda ? A + d * lda + m : A + d * M + m * depth, 1, lda ? lda : rows,
-                                    B + (first * n + V * d) * L, V * L, next < end ? next : NULL, NULL, sums + m * V * L,
-                                    V * L, q ? ADD : STORE);
-                next += depth * sizeof(vec);
+        for (ptrdiff_t i = from; i < to; i++) {
+            const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first, at = first * L - begin;
+            const char *end = (const char *)(B + part(nv, panels, smaller(i + 2, stop)) * L * n); /* of the next panel */
+            const char *next = (const char *)(B + (first + V) * L * n);
+            for (ptrdiff_t q = 0; q < depths; q++) {
+                const ptrdiff_t d = part(n, depths, q), depth = part(n, depths, q + 1) - d;
+                for (ptrdiff_t g = 0; g < groups; g++) {
+                    const ptrdiff_t m = part(M, groups, g), rows = part(M, groups, g + 1) - m;
+                    if (out != STORE && q == depths - 1) /* what the sums are added to is fetched meanwhile */
+                        for (ptrdiff_t r = m; r < m + rows; r++)
+                            for (ptrdiff_t j = 0; j < V * L * size; j += 64)
+                                PREFETCH_TO_WRITE(c + (r * ldc + at) * size + j);
+                    NAME(down)[V][rows](depth, lda ? A + d * lda + m : A + d * M + m * depth, 1, lda ? lda : rows,
+                                        B + (first * n + V * d) * L, V * L, next < end ? next : NULL, NULL,
+                                        sums + m * ld + at, ld, q ? ADD : STORE);
+                    next += depth * sizeof(vec);
+                }
             }
         }
+        const ptrdiff_t columns = smaller(ld, wanted - begin);
         for (ptrdiff_t m = 0; m < M; m++) {
-            const real *sum = sums + m * V * L;
+            const real *sum = sums + m * ld;
             if (out == ADD_DOUBLE) LANES for (ptrdiff_t j = 0; j < columns; j++) ((double *)c)[m * ldc + j] += sum[j];
             else if (out == ADD) LANES for (ptrdiff_t j = 0; j < columns; j++) ((real *)c)[m * ldc + j] += sum[j];
             else memcpy((real *)c + m * ldc, sum, columns * sizeof(real));

@@ -282,14 +282,22 @@ KERNEL void NAME(curvatures)(real *S, const real *Q, ptrdiff_t n, ptrdiff_t K, p
     }
 }
 
-/* Adds the columns' sums to db. */
+/* Adds the residuals of `count` classes, in V vectors of each row, to db. */
+INLINE void NAME(add_some_columns)(const int V, const real *R, ptrdiff_t n, ptrdiff_t count, ptrdiff_t ldr, double *db)
+{
+    vec sum[4];
+    real lane[4 * NAME(lanes)];
+    UNROLL for (int v = 0; v < V; v++) sum[v] = NAME(set1)(0);
+    for (ptrdiff_t i = 0; i < n; i++)
+        UNROLL for (int v = 0; v < V; v++) sum[v] += NAME(load)(R + i * ldr + v * L);
+    UNROLL for (int v = 0; v < V; v++) NAME(store)(lane + v * L, sum[v]);
+    for (ptrdiff_t k = 0; k < count; k++) db[k] += lane[k];
+}
+
+/* Adds the columns' sums to db, of four vectors at a time, since rows of many classes lie pages apart. */
 KERNEL void NAME(add_columns)(const real *R, ptrdiff_t n, ptrdiff_t K, ptrdiff_t ldr, double *db)
 {
-    for (ptrdiff_t k = 0; k < K; k += L) {
-        vec sum = NAME(set1)(0);
-        for (ptrdiff_t i = 0; i < n; i++) sum += NAME(load)(R + i * ldr + k);
-        real lane[NAME(lanes)];
-        NAME(store)(lane, sum);
-        for (ptrdiff_t l = 0; l < smaller(L, K - k); l++) db[k + l] += lane[l];
-    }
+    ptrdiff_t k = 0;
+    for (; k + 3 * L < K; k += 4 * L) NAME(add_some_columns)(4, R + k, n, smaller(4 * L, K - k), ldr, db + k);
+    for (; k < K; k += L) NAME(add_some_columns)(1, R + k, n, smaller(L, K - k), ldr, db + k);
 }
