@@ -247,7 +247,7 @@ print("untouched")
 # What a caller must not do: other threads write to all inputs during the pass. The results mean nothing, but labels
 # and indices that were checked are those that are used.
 CHANGED = """
-import sys, threading
+import sys, threading, time
 import numpy as np
 from softmax_ext import cross_entropy_grad, loss_grad, predict_proba
 
@@ -259,26 +259,38 @@ y, s, Z = rng.integers(0, K, N), rng.random(N) + 0.1, rng.random((N, K)).astype(
 kept = [array.copy() for array in (X, W, b, Y, y, s, Z)]
 stop = threading.Event()
 
-def scribble():
-    while not stop.is_set():
-        for array in (X, W, b, Y, s, Z):
-            array[...] = np.nan
-            array[...] = -1e30
-        y[...] = 2**62
-        y[...] = -1
-        for array, values in zip((X, W, b, Y, y, s, Z), kept):
-            array[...] = values
+def call():
+    loss_grad(X, y, W, b, n_threads=2)
+    loss_grad(X, Y, W, b, sample_weight=s, n_threads=2)
+    predict_proba(X, W, b, n_threads=2)
+    cross_entropy_grad(Z, y, n_threads=2)
 
+def scribble():
+    # Now and then it rests for three rounds of calls: else hardly a round would be done where each thread has a
+    # processor, and an emulator would take many minutes to twenty of them.
+    while not stop.is_set():
+        until = time.perf_counter() + 3 * took
+        while time.perf_counter() < until:
+            for array in (X, W, b, Y, s, Z):
+                array[...] = np.nan
+                array[...] = -1e30
+            y[...] = 2**62
+            y[...] = -1
+            for array, values in zip((X, W, b, Y, y, s, Z), kept):
+                array[...] = values
+        stop.wait(3 * took)
+
+call()
+started = time.perf_counter()
+call()
+took = time.perf_counter() - started
 writer = threading.Thread(target=scribble)
 writer.start()
 done = refused = 0
 try:
     while done < 20 or refused < 20:
         try:
-            loss_grad(X, y, W, b, n_threads=2)
-            loss_grad(X, Y, W, b, sample_weight=s, n_threads=2)
-            predict_proba(X, W, b, n_threads=2)
-            cross_entropy_grad(Z, y, n_threads=2)
+            call()
             done += 1
         except ValueError:
             refused += 1
