@@ -477,7 +477,7 @@ def test_one_row_costs_little_more_than_its_validation(K, method):
 
     calls = [lambda: getattr(model, method)(x), lambda: validate_data(model, x, reset=False)]
     whole, validation = np.min([[timeit.timeit(call, number=50) for call in calls] for _ in range(40)], axis=0)
-    assert whole < 1.4 * validation  # 1.0 with scikit-learn 1.9, whose validation takes longest
+    assert whole < validation  # 0.3 to 0.6 with scikit-learn 1.9
 
 
 # Stopping

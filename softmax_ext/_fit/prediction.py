@@ -23,7 +23,7 @@ from .._objective.parameters import Parameters
 from ..chunks import Chunks
 from ..functional import predict_proba
 from . import two_classes
-from .readable import are_probabilities, finite_offset, is_narrow, validated
+from .readable import are_probabilities, check_finite, finite_offset, has_plain_rows, is_narrow, validated
 
 Array = npt.NDArray[Any]
 
@@ -253,7 +253,9 @@ class PredictionMixin:
         if not hasattr(self, "coef_"):
             check_is_fitted(self, "coef_")
         nameless = type(X) is np.ndarray and not hasattr(self, "feature_names_in_") and not is_narrow(X)
-        if nameless:
+        if nameless and has_plain_rows(X):
+            check_finite(X, self)
+        elif nameless:
             X = check_array(X, input_name="X", estimator=self)
         if not nameless or X.shape[1] != self.n_features_in_:
             X = validated(self, X, reset=False)

@@ -47,12 +47,16 @@ def validated(estimator: Any, X: Any, *y: Any, **keywords: Any) -> Any:
     return found
 
 
+def has_plain_rows(X: Any) -> bool:
+    """Return whether X needs no conversion: rows of floats that a kernel reads."""
+    plain = type(X) is np.ndarray and X.ndim == 2 and X.dtype.str in PLAIN
+    return plain and X.size > 0 and is_native(X, X.dtype)
+
+
 def is_plain(X: Any, y: Any) -> bool:
-    """Return whether X and y need no conversion: rows of floats that a kernel reads, and one label for each."""
-    if type(X) is not np.ndarray or type(y) is not np.ndarray or X.ndim != 2 or y.ndim != 1:
-        return False
-    labels = y.dtype.kind in "iub" and len(y) == len(X)
-    return labels and X.dtype.str in PLAIN and X.size > 0 and is_native(X, X.dtype)
+    """Return whether X and y need no conversion: plain rows, and one label for each."""
+    labels = type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iub"
+    return labels and has_plain_rows(X) and len(y) == len(X)
 
 
 def is_narrow(X: Any) -> bool:
