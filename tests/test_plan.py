@@ -25,7 +25,7 @@ needs_kernels = pytest.mark.skipif(not dispatch.available(), reason="nothing is 
 MOST_BYTES = 64 * MiB
 
 N_OF_ALL = (1, 7, 128, 255, 256, 4096, 60_000, 10**7, 2**40)
-D_OF_ALL = (1, 7, 16, 54, 192, 784, 4096, 70_000)
+D_OF_ALL = (1, 7, 16, 54, 192, 784, 4096, 16_384, 70_000)
 K_OF_ALL = (1, 2, 10, 16, 64, 65, 300, 1000, 32_000, 2**17)
 ITEMSIZES = pytest.mark.parametrize("itemsize", [4, 8])
 
@@ -142,6 +142,45 @@ def test_choices_are_those_that_were_measured(isa, shape, choices):
         pytest.skip("the choices were measured with vectors of 8 and 16 floats, and baseline has 4")
     way = plan(*shape, 4, isa)
     assert {name: getattr(way, name) for name in choices} == choices
+
+
+@needs_kernels
+@ITEMSIZES
+@pytest.mark.parametrize("l1, apart", [(32, 512), (48, 1024), (64, 1024), (0, 512)])
+def test_rows_are_copied_if_the_first_cache_could_not_hold_the_lines_of_a_tile(
+    isa, itemsize, l1, apart, monkeypatch, fresh_plans
+):
+    monkeypatch.setattr(dispatch, "caches", lambda: Caches(l1 * 1024, MiB, 0))
+
+    def copied(row_bytes, K):
+        return plan(10_000, row_bytes // itemsize, K, itemsize, isa).copied
+
+    least = dispatch.load(isa).block_rows() + 1  # classes whose gradient reads a tile twice
+    assert [copied(row_bytes, 72) for row_bytes in (5 * apart // 2, 5 * apart, 4096)] == [False, True, True]
+    assert [copied(distance, K) for K in (least - 1, least) for distance in (2048, 4096)] == [False, False, False, True]
+
+
+@needs_kernels
+@ITEMSIZES
+def test_copies_of_rows_change_no_bit(isa, itemsize, make_problem, monkeypatch, fresh_plans):
+    arguments, _ = make_problem(333, 512 // itemsize, 77, f"f{itemsize}")
+    found = []
+    for l1 in (32, 48):
+        plan.cache_clear()
+        monkeypatch.setattr(dispatch, "caches", lambda l1=l1: Caches(l1 * 1024, MiB, 0))
+        assert plan(333, 512 // itemsize, 77, itemsize, isa).copied == (l1 == 32)
+        found.append(loss_grad(*arguments))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@needs_kernels
+@ITEMSIZES
+def test_a_tile_of_long_rows_still_has_many(isa, itemsize):
+    """Each tile reads and writes the gradient: 2000 x 20000 x 30 floats take 97 ms in eights, and 44 in sixteens."""
+    lanes = dispatch.load(isa).lanes_of(itemsize)
+    tiles = [plan(10_000, row_bytes // itemsize, 10, itemsize, isa).tile for row_bytes in (32_000, 200_000, 2_000_000)]
+    assert tiles == [32, 16, lanes]
 
 
 @needs_kernels

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from math import gcd
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +31,9 @@ BLOCK_FLOPS = 2**29
 # The most bytes of X in a block, and the most that are converted at a time where X cannot be read in place.
 BLOCK_BYTES = 256 * MiB
 CONVERTED_BYTES = 24 * MiB
+
+# Lines of memory so many bytes apart lie in the same set of a first cache, which has 64 sets on x86-64.
+WAY = 4096
 
 # To clear a slice's sums and to add them at the end is the work of some 50 rows, so a slice has at least 128 rows.
 SLICES = 32
@@ -148,17 +152,30 @@ def plan(
     # Lanes of the gradient run along the classes where that leaves fewer of them empty; see "Lanes along the classes"
     # in docs/notes.md.
     transposed = K > 64 and D * _ceil(K, L) < K * _ceil(D, L)
-    # Rows that do not end with a whole vector are copied into padded ones where rows are short, or where that is little
-    # work beside the products. Rows that lie a multiple of 1024 bytes apart are copied because they would share few
-    # sets of a cache.
-    copied |= (D % L != 0 and (D < 3 * L or K > 64)) or (K > 64 and D * itemsize % 1024 == 0)
     # A tile and its scores fill at most a quarter of the second cache, because the next tile is fetched meanwhile. And
     # a tile has at most 64 rows, so that its scores, which the gradient reads down the columns, stay in the first
-    # cache; see "Tiles of slices" in docs/notes.md.
-    rows = tile = max(L, min(64, cache // 4 // (itemsize * (D + K)) // L * L))
+    # cache. Of long rows that would be few, and each tile reads and writes the gradient, so it has 32 or 16 at least;
+    # see "Tiles of slices" in docs/notes.md.
+    length = D * itemsize
+    least = L if K > D else 32 if 32 * length <= MiB else 16 if 16 * length <= 4 * MiB else L
+    # The gradient of some features reads one or two lines of each row, for one block of classes after the other. Of
+    # rows whose distance has a large power of two in it, the first cache would not hold them until the last block. So
+    # these rows are copied; see "Rows that lie a power of two apart" in docs/notes.md.
+    apart, l1 = gcd(length, WAY), dispatch.caches().l1 or 2**15
+    crowded = apart == WAY
+    pays = K > kernels.block_rows() and least * length <= MiB
+    if crowded and not pays:
+        least = L
+    rows = tile = max(L, least, min(64, cache // 4 // (itemsize * (D + K)) // L * L))
+    copied |= crowded and pays and tile > l1 // WAY
+    copied |= K > 64 and 64 * apart >= min(l1, 2**16)
+    # Rows that do not end with a whole vector are copied into padded ones where rows are short, or where that is little
+    # work beside the products.
+    copied |= D % L != 0 and (D < 3 * L or K > 64)
     # The gradients of some 256 samples are summed before they are added in double, since the doubles would otherwise
-    # go through the second cache for each tile; see "A gradient in X's dtype for some 256 rows" in docs/notes.md.
-    batch = max(1, 256 // tile) if K * D <= 2**18 else 1
+    # go through the second cache for each tile, if a thread needs at most 2 MiB for it; see "A gradient in X's dtype for
+    # some 256 rows" in docs/notes.md.
+    batch = max(1, 256 // tile) if K * length <= 2 * MiB else 1
     block = slices * tile * max(1, most // (slices * tile))
     shape |= {"parallel": parallel, "rows": rows, "tile": tile, "block": block}
     sliced: Plan = kernels.SlicedPlan(

@@ -49,6 +49,7 @@ cdef extern from "<fenv.h>" nogil:
 
 cdef extern from "float_types.h" nogil:
     const Py_ssize_t lanes_f32, lanes_f64, MAX_V, TALL_MOST, COLUMNS_MOST
+    const Py_ssize_t *MAX_ROWS
     const int STORE, ADD, ADD_DOUBLE, LOGSUMEXP
     const int REAL, FLOAT16, BFLOAT16, INT8, UINT8
     ctypedef struct Piece:

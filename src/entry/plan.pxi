@@ -18,6 +18,11 @@ def lanes_of(Py_ssize_t itemsize):
     return lanes_f32 if itemsize == sizeof(float) else lanes_f64
 
 
+def block_rows():
+    """Return how many classes a gradient sums at a time, in registers."""
+    return MAX_ROWS[MAX_V]
+
+
 cdef class Visit:
     """What one call of a pass does: some rows of a block."""
 
