@@ -173,8 +173,8 @@ def plan(
     # work beside the products.
     copied |= D % L != 0 and (D < 3 * L or K > 64)
     # The gradients of some 256 samples are summed before they are added in double, since the doubles would otherwise
-    # go through the second cache for each tile, if a thread needs at most 2 MiB for it; see "A gradient in X's dtype for
-    # some 256 rows" in docs/notes.md.
+    # go through the second cache for each tile, if a thread needs at most 2 MiB for that; see "A gradient in X's dtype
+    # for some 256 rows" in docs/notes.md.
     batch = max(1, 256 // tile) if K * length <= 2 * MiB else 1
     block = slices * tile * max(1, most // (slices * tile))
     shape |= {"parallel": parallel, "rows": rows, "tile": tile, "block": block}
