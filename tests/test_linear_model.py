@@ -470,7 +470,7 @@ def test_sparsified_coefficients_predict_the_same(K):
 @pytest.mark.optimised
 @BINARY_AND_NOT
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
-def test_one_row_costs_little_more_than_its_validation(K, method):
+def test_one_row_costs_less_than_its_validation(K, method):
     X, y = problem(K)
     model = LogisticRegression().fit(X, y)
     x = X[:1]
