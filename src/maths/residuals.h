@@ -172,6 +172,8 @@ INLINE void NAME(residual_row)(real *z, ptrdiff_t K, ptrdiff_t lanes, ptrdiff_t 
             NAME(store)(z + k, NAME(load)(z + k) * scale - weight * NAME(targets)(Y, c, k, rest, even));
         for (; k < K; k++) z[k] = z[k] * NAME(first)(scale) - weight * NAME(target)(Y, c, k, rest, even);
     } else {
+        for (; k + 4 * L <= lanes; k += 4 * L)
+            UNROLL for (int v = 0; v < 4; v++) NAME(store)(z + k + v * L, NAME(load)(z + k + v * L) * scale);
         for (; k < lanes; k += L) NAME(store)(z + k, NAME(load)(z + k) * scale);
     }
     /* mass - T is 0 where all of the mass is the label's; s mass - s T is not, as an FMA rounds only one of the two. */

@@ -23,9 +23,8 @@
 #undef MANTISSA_BITS
 #undef WIDENING
 #undef EXPONENT_BIAS
-#undef SUBNORMAL_SHIFT
-#undef TWO_TO_MINUS_SHIFT
-#undef EXP_LOWEST
+#undef EXP_FACTOR
+#undef EXP_LAST
 #undef EXP_ZERO
 #undef NEGLIGIBLE
 #undef EXP_NEGLIGIBLE

@@ -143,9 +143,8 @@ static const double log_coefficients_f64[] = {
 #define MANTISSA_BITS 23
 #define WIDENING 1 /* whether samples may be of the types of widen.h */
 #define EXPONENT_BIAS 127
-#define SUBNORMAL_SHIFT 64
-#define TWO_TO_MINUS_SHIFT 0x1p-64f
-#define EXP_LOWEST -105.0f
+#define EXP_FACTOR 0x1p7f /* 2^(EXPONENT_BIAS + EXP_NEGLIGIBLE) */
+#define EXP_LAST 0x1p-31f /* 2^(EXPONENT_BIAS + EXP_ZERO) / EXP_FACTOR */
 #define EXP_ZERO -151.0f
 #define NEGLIGIBLE 0x1p-120f
 #define EXP_NEGLIGIBLE -120.0f /* a margin of 80 keeps its digits */
@@ -190,9 +189,8 @@ static const double log_coefficients_f64[] = {
 #define MANTISSA_BITS 52
 #define WIDENING 0
 #define EXPONENT_BIAS 1023
-#define SUBNORMAL_SHIFT 512
-#define TWO_TO_MINUS_SHIFT 0x1p-512
-#define EXP_LOWEST -746.0
+#define EXP_FACTOR 0x1p7
+#define EXP_LAST 0x1p-60
 #define EXP_ZERO -1076.0
 #define NEGLIGIBLE 0x1p-1016
 #define EXP_NEGLIGIBLE -1016.0 /* a margin of 700 keeps its digits */

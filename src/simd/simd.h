@@ -112,40 +112,46 @@ INLINE void NAME(store_some)(real *p, ptrdiff_t n, vec v)
 }
 
 /* Replaces `count` vectors (a constant) by e^x, in step: operations on one alone would wait for each other.  With
- * `normal`, a constant, e^x is 0 where it is about 2^EXP_NEGLIGIBLE or less: residuals then have hardly a subnormal number, with
- * which products would take several times as long (see "Subnormal residuals" in docs/notes.md). */
+ * `normal`, a constant, e^x is 0 where it is about 2^EXP_NEGLIGIBLE or less: residuals then have hardly a subnormal
+ * number, with which products would take several times as long (see "Subnormal residuals" in docs/notes.md). */
 INLINE void NAME(exps_in_step)(const int normal, const int count, vec *x)
 {
     const real zero = normal ? EXP_NEGLIGIBLE : EXP_ZERO;
     vec n[EXPS], r[EXPS], p[EXPS];
-#define EACH UNROLL for (int i = 0; i < count; i++)
-    EACH x[i] = NAME(max)(NAME(set1)(EXP_LOWEST), x[i]); /* the order of arguments lets NaN pass */
-    EACH p[i] = x[i] * (real)1.4426950408889634074 + ROUND_MAGIC;
-    EACH n[i] = p[i] - ROUND_MAGIC;
-    /* Where n is EXP_ZERO, as for EXP_LOWEST, e^x rounds to 0. That is masked, not computed, since some processors take
-     * long to underflow: see "Masked exponentials" in docs/notes.md. */
-#ifndef SIMD_SCALE
-    /* 2^(n + SUBNORMAL_SHIFT) is always normal: only the last product can round into the subnormals. */
+#ifdef SIMD_SCALE
+    const real factor = 1, magic = ROUND_MAGIC;
+#else
+    /* The bits that say n - zero become the exponent of `power`, which so is 0 where n is `zero`, and
+     * 2^n / (factor EXP_LAST) elsewhere, with 1 for EXP_LAST if `normal`: only the last product can be subnormal. */
+    const real factor = EXP_FACTOR, magic = ROUND_MAGIC - zero;
     ivec power[EXPS];
-    EACH power[i] = (NAME(to_bits)(p[i]) + (EXPONENT_BIAS + (normal ? 0 : SUBNORMAL_SHIFT))) << MANTISSA_BITS;
-    EACH power[i] &= MASK(n[i] > zero);
+#endif
+    const real of_terms = FMA ? factor : 1;
+#define EACH UNROLL for (int i = 0; i < count; i++)
+    /* Where n is `zero`, e^x is 0. That is not left to a product, since some processors take long to underflow: see
+     * "No exponential underflows" in docs/notes.md. The order of arguments lets NaN pass. */
+    EACH x[i] = NAME(max)(NAME(set1)(zero * (real)0.69314718055994530942), x[i]);
+    EACH p[i] = x[i] * (real)1.4426950408889634074 + magic;
+    EACH n[i] = p[i] - magic;
+#ifndef SIMD_SCALE
+    EACH power[i] = NAME(to_bits)(p[i]) << MANTISSA_BITS;
 #endif
     EACH x[i] = x[i] - n[i] * LN2_HIGH;
     EACH r[i] = x[i] - n[i] * LN2_LOW;
-    EACH p[i] = NAME(set1)(NAME(exp_coefficients)[0]);
+    EACH p[i] = NAME(set1)(of_terms * NAME(exp_coefficients)[0]);
     UNROLL for (size_t j = 1; j < sizeof(NAME(exp_coefficients)) / sizeof(real); j++)
-        EACH p[i] = p[i] * r[i] + NAME(exp_coefficients)[j];
+        EACH p[i] = p[i] * r[i] + of_terms * NAME(exp_coefficients)[j];
 #if FMA
-    EACH p[i] = p[i] * r[i] + 1;
+    EACH p[i] = p[i] * r[i] + factor;
 #else
     /* Without FMA that would err by 1.2 ULP: what rounding took from r is added to its square's term, as in fdlibm. */
-    EACH p[i] = 1 + (r[i] + (r[i] * (p[i] * r[i]) + ((x[i] - r[i]) - n[i] * LN2_LOW)));
+    EACH p[i] = factor * (1 + (r[i] + (r[i] * (p[i] * r[i]) + ((x[i] - r[i]) - n[i] * LN2_LOW))));
 #endif
 #ifdef SIMD_SCALE
     EACH x[i] = SIMD_SCALE(p[i], n[i], zero);
 #else
     EACH x[i] = p[i] * NAME(from_bits)(power[i]);
-    if (!normal) EACH x[i] = x[i] * TWO_TO_MINUS_SHIFT;
+    if (!normal) EACH x[i] = x[i] * EXP_LAST;
 #endif
 #undef EACH
 }
