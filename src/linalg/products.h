@@ -267,18 +267,21 @@ KERNEL void NAME(copy_rows)(const void *X, int element, ptrdiff_t n, ptrdiff_t D
 KERNEL const char *NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed,
                                 const real *bias, const char *next, ptrdiff_t K, real *Z, ptrdiff_t ldz)
 {
-    const ptrdiff_t nv = NAME(vectors)(K), panels = parts_of(nv, MAX_V), depths = parts_of(D, DEPTH);
-    for (ptrdiff_t q = 0; q < depths; q++) {
-        const ptrdiff_t d = part(D, depths, q), P = part(D, depths, q + 1) - d;
-        for (ptrdiff_t i = 0; i < panels; i++) {
-            const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
-            const ptrdiff_t groups = parts_of(n, ALONG_ROWS(V));
+    const ptrdiff_t nv = NAME(vectors)(K);
+    Walk depths = walk(D, parts_of(D, DEPTH)), groups[MAX_V + 1];
+    for (ptrdiff_t V = 1; V <= MAX_V; V++) groups[V] = walk(n, parts_of(n, ALONG_ROWS(V)));
+    for (ptrdiff_t d = 0, P; d < D; d += P) {
+        Walk panels = walk(nv, parts_of(nv, MAX_V));
+        P = next_part(&depths);
+        for (ptrdiff_t first = 0, V; first < nv; first += V) {
+            V = next_part(&panels);
+            Walk rows = groups[V];
             const real *B = packed + first * L * D + d * V * L;
-            for (ptrdiff_t g = 0; g < groups; g++) {
-                const ptrdiff_t r = part(n, groups, g), M = part(n, groups, g + 1) - r;
-                ALONG(V, K)[M](P, X + r * ldx + d, ldx, 1, B, V * L, i ? NULL : next, q ? NULL : bias + first * L,
-                               Z + r * ldz + first * L, ldz, q ? ADD : STORE);
-                if (next && i == 0) next += P * SCORES_PACE;
+            for (ptrdiff_t r = 0, M; r < n; r += M) {
+                M = next_part(&rows);
+                ALONG(V, K)[M](P, X + r * ldx + d, ldx, 1, B, V * L, first ? NULL : next, d ? NULL : bias + first * L,
+                               Z + r * ldz + first * L, ldz, d ? ADD : STORE);
+                if (next && first == 0) next += P * SCORES_PACE;
             }
         }
     }
@@ -292,13 +295,16 @@ KERNEL const char *NAME(scores)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff
 KERNEL void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B, ptrdiff_t N, ptrdiff_t ldb,
                         ptrdiff_t n, const char *next, void *C, ptrdiff_t ldc, ptrdiff_t wanted, int out)
 {
-    const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V), size = out == ADD_DOUBLE ? 8 : sizeof(real);
-    for (ptrdiff_t i = 0; i < panels; i++) {
-        const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
+    const ptrdiff_t nv = NAME(vectors)(N), size = out == ADD_DOUBLE ? 8 : sizeof(real);
+    Walk panels = walk(nv, parts_of(nv, MAX_V)), all_groups[MAX_V + 1];
+    for (ptrdiff_t V = 1; V <= MAX_V; V++) all_groups[V] = walk(M, parts_of(M, MAX_ROWS[V]));
+    for (ptrdiff_t first = 0, V; first < nv; first += V) {
+        V = next_part(&panels);
+        Walk groups = all_groups[V];
         const ptrdiff_t begin = first * L, end = smaller(begin + V * L, smaller(N, wanted));
-        const ptrdiff_t column = smaller(begin, N - V * L), groups = parts_of(M, MAX_ROWS[V]);
-        for (ptrdiff_t g = 0; g < groups; g++) {
-            const ptrdiff_t m = part(M, groups, g), rows = part(M, groups, g + 1) - m;
+        const ptrdiff_t column = smaller(begin, N - V * L);
+        for (ptrdiff_t m = 0, rows; m < M; m += rows) {
+            rows = next_part(&groups);
             char *c = (char *)C + (m * ldc + begin) * size;
             if (end - begin == V * L) {
                 NAME(down)[V][rows](n, A + m, 1, lda, B + column, ldb, next, NULL, c, ldc, out);
@@ -352,13 +358,16 @@ KERNEL void NAME(pack_columns)(const real *A, ptrdiff_t n, ptrdiff_t columns, pt
  * first panel of columns, side by side, then those of the next.  B's rows have whole vectors. */
 KERNEL void NAME(pack_samples)(const real *B, ptrdiff_t N, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t r, ptrdiff_t end, real *packed)
 {
-    const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V);
-    for (; r < end; r++)
-        for (ptrdiff_t i = 0; i < panels; i++) {
-            const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first;
+    const ptrdiff_t nv = NAME(vectors)(N);
+    const Walk all_panels = walk(nv, parts_of(nv, MAX_V));
+    for (; r < end; r++) {
+        Walk panels = all_panels;
+        for (ptrdiff_t first = 0, V; first < nv; first += V) {
+            V = next_part(&panels);
             real *to = packed + (first * n + V * r) * L;
             for (ptrdiff_t v = 0; v < V; v++) NAME(store)(to + v * L, NAME(load)(B + r * ldb + (first + v) * L));
         }
+    }
 }
 
 /* `outer_tall` adds the sums of so many panels to C at a time, 192 bytes of a row or more, since rows of C may lie pages
@@ -372,7 +381,7 @@ KERNEL void NAME(outer_tall)(const real *A, ptrdiff_t M, ptrdiff_t lda, const re
                              ptrdiff_t stop, void *C, ptrdiff_t ldc, ptrdiff_t wanted, int out)
 {
     const ptrdiff_t nv = NAME(vectors)(N), panels = parts_of(nv, MAX_V), size = out == ADD_DOUBLE ? 8 : sizeof(real);
-    const ptrdiff_t depths = parts_of(n, TALL), groups = parts_of(M, MAX_ROWS[MAX_V]);
+    const Walk all_depths = walk(n, parts_of(n, TALL)), all_groups = walk(M, parts_of(M, MAX_ROWS[MAX_V]));
     real sums[TALL_MOST * TALL_PANELS * MAX_V * NAME(lanes)];
     for (ptrdiff_t from = start, to; from < stop; from = to) {
         to = smaller(from + TALL_PANELS, stop);
@@ -382,17 +391,19 @@ KERNEL void NAME(outer_tall)(const real *A, ptrdiff_t M, ptrdiff_t lda, const re
             const ptrdiff_t first = part(nv, panels, i), V = part(nv, panels, i + 1) - first, at = first * L - begin;
             const char *end = (const char *)(B + part(nv, panels, smaller(i + 2, stop)) * L * n); /* of the next panel */
             const char *next = (const char *)(B + (first + V) * L * n);
-            for (ptrdiff_t q = 0; q < depths; q++) {
-                const ptrdiff_t d = part(n, depths, q), depth = part(n, depths, q + 1) - d;
-                for (ptrdiff_t g = 0; g < groups; g++) {
-                    const ptrdiff_t m = part(M, groups, g), rows = part(M, groups, g + 1) - m;
-                    if (out != STORE && q == depths - 1) /* what the sums are added to is fetched meanwhile */
+            Walk depths = all_depths;
+            for (ptrdiff_t d = 0, depth; d < n; d += depth) {
+                Walk groups = all_groups;
+                depth = next_part(&depths);
+                for (ptrdiff_t m = 0, rows; m < M; m += rows) {
+                    rows = next_part(&groups);
+                    if (out != STORE && d + depth == n) /* what the sums are added to is fetched meanwhile */
                         for (ptrdiff_t r = m; r < m + rows; r++)
                             for (ptrdiff_t j = 0; j < V * L * size; j += 64)
                                 PREFETCH_TO_WRITE(c + (r * ldc + at) * size + j);
                     NAME(down)[V][rows](depth, lda ? A + d * lda + m : A + d * M + m * depth, 1, lda ? lda : rows,
                                         B + (first * n + V * d) * L, V * L, next < end ? next : NULL, NULL,
-                                        sums + m * ld + at, ld, q ? ADD : STORE);
+                                        sums + m * ld + at, ld, d ? ADD : STORE);
                     next += depth * sizeof(vec);
                 }
             }

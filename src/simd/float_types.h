@@ -111,6 +111,24 @@ INLINE ptrdiff_t part(ptrdiff_t total, ptrdiff_t parts, ptrdiff_t i) { return to
 INLINE ptrdiff_t parts_of(ptrdiff_t total, ptrdiff_t most) { return (total + most - 1) / most; }
 INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
+/* Walks over the parts that `part` finds, from the first on.  A division for each would take as long as a block of ten
+ * steps: see "Parts without divisions" in docs/notes.md. */
+typedef struct {
+    ptrdiff_t least, more, parts, due; /* things of a part; those left over, of which each part brings more / parts */
+} Walk;
+INLINE Walk walk(ptrdiff_t total, ptrdiff_t parts)
+{
+    if (parts == 0) parts = 1; /* of nothing */
+    return (Walk){total / parts, total % parts, parts, 0};
+}
+INLINE ptrdiff_t next_part(Walk *w)
+{
+    w->due += w->more;
+    if (w->due < w->parts) return w->least;
+    w->due -= w->parts;
+    return w->least + 1;
+}
+
 /* Cython calls what is marked so.  declare.py declares each to it under one name for both floating types, from its
  * prototype: so a prototype has the parameters' names, and no macro for them. */
 #define KERNEL static
