@@ -185,6 +185,18 @@ def test_a_tile_of_long_rows_still_has_many(isa, itemsize):
 
 @needs_kernels
 @ITEMSIZES
+def test_a_tile_of_many_scores_still_has_rows(isa, itemsize, monkeypatch, fresh_plans):
+    """20000 x 50 x 1500 doubles take 247 ms in tiles of 8 rows, and 185 in tiles of 24."""
+    monkeypatch.setattr(dispatch, "caches", lambda: Caches(2**15, 2**19, 0))
+    lanes = dispatch.load(isa).lanes_of(itemsize)
+    ways = [plan(10_000, 1, row_bytes // itemsize, itemsize, isa) for row_bytes in (4000, 12_000, 64_000, 200_000)]
+    assert [way.cut for way in ways] == ["slices"] * 4
+    least = max(lanes, 24 // lanes * lanes)
+    assert [way.tile for way in ways] == [48, least, least, lanes]
+
+
+@needs_kernels
+@ITEMSIZES
 def test_rows_that_crowd_a_set_and_are_not_copied_have_small_tiles(isa, itemsize, monkeypatch, fresh_plans):
     """10000 x 8192 x 3 floats take 16.8 ms in tiles of 8, and 29.2 in tiles of 32."""
     monkeypatch.setattr(dispatch, "caches", lambda: Caches(2**15, 2**19, 0))

@@ -152,12 +152,17 @@ def plan(
     # Lanes of the gradient run along the classes where that leaves fewer of them empty; see "Lanes along the classes"
     # in docs/notes.md.
     transposed = K > 64 and D * _ceil(K, L) < K * _ceil(D, L)
-    # A tile and its scores fill at most a quarter of the second cache, because the next tile is fetched meanwhile. And
-    # a tile has at most 64 rows, so that its scores, which the gradient reads down the columns, stay in the first
-    # cache. Of long rows that would be few, and each tile reads and writes the gradient, so it has 32 or 16 at least,
-    # unless the scores are longer than the rows; see "Tiles of slices" in docs/notes.md.
+    # A tile and its scores fill at most a quarter of the second cache, because the next tile is fetched meanwhile, or
+    # three eighths where scores are longer than rows, of which little is fetched. And a tile has at most 64 rows, so
+    # that its scores, which the gradient reads down the columns, stay in the first cache. Of long rows or scores that
+    # would be few, and each tile reads and writes the gradient: so it has 32, 24 or 16 at least; see "Tiles of slices"
+    # in docs/notes.md.
     length = D * itemsize
-    least = L if K > D else 32 if 32 * length <= MiB else 16 if 16 * length <= 4 * MiB else L
+    room = 3 * cache // 8 if K > D else cache // 4
+    if K > D:
+        least = max(L, 24 // L * L) if 24 * K * itemsize <= 2 * MiB else L
+    else:
+        least = 32 if 32 * length <= MiB else 16 if 16 * length <= 4 * MiB else L
     # The gradient of some features reads one or two lines of each row, for one block of classes after the other. Of
     # rows whose distance has a large power of two in it, the first cache would not hold them until the last block. So
     # these rows are copied; see "Rows that lie a power of two apart" in docs/notes.md.
@@ -167,7 +172,7 @@ def plan(
     copied |= K > 64 and 64 * apart >= min(l1, 2**16)
     if crowded and not pays:
         least = L
-    rows = tile = max(least, min(64, cache // 4 // (itemsize * (D + K)) // L * L))
+    rows = tile = max(least, min(64, room // (itemsize * (D + K)) // L * L))
     # Rows that do not end with a whole vector are copied into padded ones where rows are short, or where that is little
     # work beside the products.
     copied |= D % L != 0 and (D < 3 * L or K > 64)
