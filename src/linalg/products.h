@@ -348,8 +348,10 @@ KERNEL void NAME(pack_columns)(const real *A, ptrdiff_t n, ptrdiff_t columns, pt
                 continue;
             }
 #endif
-            for (ptrdiff_t i = 0; i < depth; i++, from += lda, to += M)
+            for (ptrdiff_t i = 0; i < depth; i++, from += lda, to += M) {
+                PREFETCH((const char *)from + 64);
                 for (ptrdiff_t k = 0; k < M; k += L) NAME(store)(to + k, NAME(load)(from + k));
+            }
         }
     }
 }
