@@ -332,7 +332,8 @@ KERNEL void NAME(outer)(const real *A, ptrdiff_t M, ptrdiff_t lda, const real *B
 
 /* Copies columns of n rows of A in the order in which `outer_tall` reads them: of TALL rows the columns of its first block
  * of registers, side by side, then those of the next.  They are copied as whole vectors, and what is too much of one is
- * overwritten by the next row's: A and `packed` have room for a vector behind the last. */
+ * overwritten by the next row's: A and `packed` have room for a vector behind the last.  The next cache line of each row
+ * is fetched meanwhile, since rows may lie pages apart: see "Many classes with AVX2" in docs/notes.md. */
 KERNEL void NAME(pack_columns)(const real *A, ptrdiff_t n, ptrdiff_t columns, ptrdiff_t lda, real *packed)
 {
     const ptrdiff_t depths = parts_of(n, TALL), groups = parts_of(columns, MAX_ROWS[MAX_V]);
