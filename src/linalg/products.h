@@ -470,9 +470,14 @@ KERNEL void NAME(pack_rows)(const real *W, ptrdiff_t K, ptrdiff_t D, real *packe
 /* `dots` takes at most so many classes: a row's sums, not yet added across their lanes, wait in as many vectors. */
 #define DOTS_MOST 32
 
-/* `dots` sweeps so many bytes of W at a time, for all rows of the tile: two thirds of a first cache of 48 KiB, whose
- * rest is X's.  See "One product serves all" in docs/notes.md. */
+/* `dots` sweeps so many bytes of W at a time, for all rows of the tile: two thirds of a first cache, whose rest is X's.
+ * That has 48 KiB, or 32 in most processors that have AVX2 alone.  Where W takes more, one group of classes is swept
+ * after the other.  See "One product serves all" in docs/notes.md. */
+#if SIMD_BYTES == 32
+#define DOTS_BYTES 21504
+#else
 #define DOTS_BYTES 32768
+#endif
 
 /* So many bytes are fetched at a step of R rows: half of what they read. */
 #define DOTS_PACE(R) (((R) + 1) / 2 * (ptrdiff_t)sizeof(vec))
@@ -542,29 +547,37 @@ static const NAME(dots_function) NAME(dots_functions)[2][DOTS_CLASSES + 1] = {
 KERNEL const char *NAME(dots)(const real *X, ptrdiff_t n, ptrdiff_t D, ptrdiff_t ldx, const real *packed, const real *bias,
                        const char *next, ptrdiff_t K, real *Z, ptrdiff_t ldz)
 {
-    const ptrdiff_t nv = NAME(vectors)(D), groups = parts_of(K, DOTS_CLASSES);
-    const ptrdiff_t sweeps = parts_of(nv * K * (ptrdiff_t)sizeof(vec), DOTS_BYTES);
+    const ptrdiff_t nv = NAME(vectors)(D), groups = parts_of(K, DOTS_CLASSES), lanes = NAME(vectors)(K) * L;
     const ptrdiff_t most = DOTS_ROWS(K); /* and of each group: several have 7 classes or more on AArch64, and 2 rows */
+    const ptrdiff_t bytes = nv * K * (ptrdiff_t)sizeof(vec), together = bytes > DOTS_BYTES ? 1 : groups;
+    const ptrdiff_t sweeps = parts_of(bytes * together / groups, DOTS_BYTES);
     vec sum[MOST_DOTS_ROWS * DOTS_MOST];
-    for (ptrdiff_t i = 0; i < most; i++)
-        for (ptrdiff_t k = K; k < DOTS_MOST; k++) sum[i * DOTS_MOST + k] = NAME(set1)(0);
-    for (ptrdiff_t q = 0; q < sweeps; q++) {
-        const ptrdiff_t from = part(nv, sweeps, q), to = part(nv, sweeps, q + 1);
-        for (ptrdiff_t r = 0, rows; r < n; r += rows) {
-            rows = n - r < most ? 1 : most;
-            for (ptrdiff_t g = 0; g < groups; g++) {
-                const ptrdiff_t k = part(K, groups, g), M = part(K, groups, g + 1) - k;
-                NAME(dots_functions)[rows > 1][M](X + r * ldx, D, ldx, from, to, packed + k * nv * L, g ? NULL : next,
-                                                  sum + k);
-            }
-            next = next ? next + (to - from) * DOTS_PACE(rows) : NULL;
-            for (ptrdiff_t i = 0; i < rows; i++)
-                for (ptrdiff_t k = 0; k < K; k += L) {
-                    real *z = Z + (r + i) * ldz + k;
-                    vec t[NAME(lanes)];
-                    UNROLL for (int l = 0; l < L; l++) t[l] = sum[i * DOTS_MOST + k + l];
-                    NAME(store)(z, NAME(sums)(t) + NAME(load)(q ? z : bias + k));
+    for (ptrdiff_t some = 0; some < groups; some += together) {
+        const ptrdiff_t first = part(K, groups, some), end = part(K, groups, some + together);
+        /* Where the vectors of sums begin; what they have of other classes and beyond is 0. */
+        const ptrdiff_t begin = end - first > L ? first / L * L : smaller(first, lanes - L);
+        for (ptrdiff_t k = 0; k < MOST_DOTS_ROWS * DOTS_MOST; k++) sum[k] = NAME(set1)(0);
+        for (ptrdiff_t q = 0; q < sweeps; q++) {
+            const ptrdiff_t from = part(nv, sweeps, q), to = part(nv, sweeps, q + 1);
+            for (ptrdiff_t r = 0, rows; r < n; r += rows) {
+                rows = n - r < most ? 1 : most;
+                for (ptrdiff_t g = some; g < some + together; g++) {
+                    const ptrdiff_t k = part(K, groups, g), M = part(K, groups, g + 1) - k;
+                    NAME(dots_functions)[rows > 1][M](X + r * ldx, D, ldx, from, to, packed + k * nv * L,
+                                                      g ? NULL : next, sum + k);
                 }
+                if (next && some == 0) next += (to - from) * DOTS_PACE(rows);
+                for (ptrdiff_t i = 0; i < rows; i++) {
+                    real *z = Z + (r + i) * ldz;
+                    if (some == 0 && q == 0)
+                        for (ptrdiff_t k = 0; k < lanes; k += L) NAME(store)(z + k, NAME(load)(bias + k));
+                    for (ptrdiff_t k = begin; k < end; k += L) {
+                        vec t[NAME(lanes)];
+                        UNROLL for (int l = 0; l < L; l++) t[l] = sum[i * DOTS_MOST + k + l];
+                        NAME(store)(z + k, NAME(sums)(t) + NAME(load)(z + k));
+                    }
+                }
+            }
         }
     }
     return next;
