@@ -211,6 +211,14 @@ def at_once(request, processors, started):
 
 
 @pytest.fixture
+def fresh_plans():
+    """Forget plans before and after a test that changes what they are made from."""
+    plan.plan.cache_clear()
+    yield
+    plan.plan.cache_clear()
+
+
+@pytest.fixture
 def small(monkeypatch):
     """Constants of the plan that make many groups, tiles and blocks of a small problem."""
 

@@ -60,6 +60,24 @@ def test_every_shape_is_right(
     assert_like_reference(on_one_and_two_threads(loss_grad, *arguments, **keywords), arguments, keywords)
 
 
+def test_few_classes_of_many_features_are_right(
+    isa, dtype, seed, make_problem, assert_like_reference, monkeypatch, fresh_plans
+):
+    """W passes through the first cache in groups of the classes, and each group in parts of the features.
+
+    All numbers of classes have lanes along the features here, since each fills vectors of sums in a way of its own.
+    """
+    kernels = dispatch.load(isa)
+    way = kernels.SlicedPlan
+    monkeypatch.setattr(kernels, "SlicedPlan", lambda **shape: way(**shape | {"dots": True}))
+    for K, D in [*((K, 1003) for K in range(2, 33)), (3, 5003), (10, 5003), (24, 5003)]:
+        assert plan(67, D, K, dtype.itemsize, isa).dots
+        arguments, keywords = make_problem(
+            67, D, K, dtype, seed, labels="labels", weights="unweighted", bias=K % 2 == 0
+        )
+        assert_like_reference(on_one_and_two_threads(loss_grad, *arguments, **keywords), arguments, keywords)
+
+
 # Small problems that are cut as large ones are, and the sizes at which they are cut so without changed constants.
 CUT = {"SUMS_BYTES": 0, "TILE_BYTES": 2**17, "SCORES_BYTES": 2**17, "PARALLEL_FLOPS": 0}
 OWNED = {

@@ -30,14 +30,6 @@ K_OF_ALL = (1, 2, 10, 16, 64, 65, 300, 1000, 32_000, 2**17)
 ITEMSIZES = pytest.mark.parametrize("itemsize", [4, 8])
 
 
-@pytest.fixture
-def fresh_plans():
-    """Forget plans before and after a test that changes what they are made from."""
-    plan.cache_clear()
-    yield
-    plan.cache_clear()
-
-
 def all_plans(itemsize, isa):
     for N, D, K in itertools.product(N_OF_ALL, D_OF_ALL, K_OF_ALL):
         yield (N, D, K), plan(N, D, K, itemsize, isa)
