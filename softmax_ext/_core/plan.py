@@ -158,11 +158,10 @@ def plan(
     # would be few, and each tile reads and writes the gradient: so it has 32, 24 or 16 at least; see "Tiles of slices"
     # in docs/notes.md.
     length = D * itemsize
-    room = 3 * cache // 8 if K > D else cache // 4
     if K > D:
-        least = max(L, 24 // L * L) if 24 * K * itemsize <= 2 * MiB else L
+        room, least = 3 * cache // 8, max(L, 24 // L * L) if 24 * K * itemsize <= 2 * MiB else L
     else:
-        least = 32 if 32 * length <= MiB else 16 if 16 * length <= 4 * MiB else L
+        room, least = cache // 4, 32 if 32 * length <= MiB else 16 if 16 * length <= 4 * MiB else L
     # The gradient of some features reads one or two lines of each row, for one block of classes after the other. Of
     # rows whose distance has a large power of two in it, the first cache would not hold them until the last block. So
     # these rows are copied; see "Rows that lie a power of two apart" in docs/notes.md.

@@ -111,8 +111,8 @@ INLINE ptrdiff_t part(ptrdiff_t total, ptrdiff_t parts, ptrdiff_t i) { return to
 INLINE ptrdiff_t parts_of(ptrdiff_t total, ptrdiff_t most) { return (total + most - 1) / most; }
 INLINE ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
-/* Walks over the parts that `part` finds, from the first on.  A division for each would take as long as a block of ten
- * steps: see "Parts without divisions" in docs/notes.md. */
+/* Walks over the parts that `part` finds, from the first on, without a division for each: see "Parts without divisions"
+ * in docs/notes.md. */
 typedef struct {
     ptrdiff_t least, more, parts, due; /* things of a part; those left over, of which each part brings more / parts */
 } Walk;
