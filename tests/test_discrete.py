@@ -390,6 +390,83 @@ def test_what_is_not_separated_keeps_its_standard_errors():
     assert not results.converged
 
 
+GROUPS = np.arange(300) // 4
+COVARIANCES = {
+    "nonrobust": {},
+    "HC0": {"cov_type": "HC0"},
+    "HC1": {"cov_type": "HC1"},
+    "HAC": {"cov_type": "HAC", "cov_kwds": {"maxlags": 3}},
+    "cluster": {"cov_type": "cluster", "cov_kwds": {"groups": GROUPS, "use_correction": False}},
+    "clusters by two": {
+        "cov_type": "cluster",
+        "cov_kwds": {"groups": np.column_stack([GROUPS, np.arange(300) % 40]), "use_correction": False},
+    },
+}
+
+
+def of_some(options, kept):
+    """The same options of a fit to some of the samples."""
+    kinds = options.get("cov_kwds", {})
+    return options | {"cov_kwds": kinds | {"groups": kinds["groups"][kept]}} if "groups" in kinds else options
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", COVARIANCES)
+def test_a_separated_class_leaves_robust_covariances_to_the_others(kind):
+    """Class 2 is all of x1 > 1: the others have what a fit without it has, and effects averaged over more samples."""
+    rng = np.random.default_rng(0)
+    X = sm.add_constant(rng.standard_normal((300, 3)))
+    noisy = (X @ [0.2, 0.5, 1, -0.5] + rng.logistic(size=300) > 0).astype(int)
+    y = np.where(X[:, 1] > 1, 2, noisy)
+    kept = y < 2
+    options = COVARIANCES[kind]
+    if kind == "HAC":  # is of samples one after the other
+        order = np.argsort(~kept, kind="stable")
+        X, y, kept = X[order], y[order], kept[order]
+    results = MNLogit(y, X).fit(disp=0, **options)
+    rest = MNLogit(y[kept], X[kept]).fit(disp=0, **of_some(options, kept))
+    same(results.bse[:, 0], rest.bse[:, 0], rtol=1e-4)
+    assert np.isinf(results.bse[:, 1]).all()
+    same(results.cov_params()[:4, :4], rest.cov_params(), rtol=1e-4, atol=1e-6)
+    assert np.isnan(results.cov_params()[:4, 4:]).all()
+    contrast = np.eye(8)[1] - np.eye(8)[2]
+    same(results.cov_params(contrast), rest.cov_params(contrast[:4]), rtol=1e-4)
+    assert np.isinf(results.cov_params(np.eye(8)[6])) and np.isinf(results.cov_params(column=6))
+    same(results.cov_params(column=[0, 2]), rest.cov_params(column=[0, 2]), rtol=1e-4, atol=1e-6)
+    with_others = results.cov_params(contrast[np.newaxis], other=np.eye(8)[[1, 6]])
+    same(with_others, [[results.cov_params()[1, :4] @ contrast[:4], np.nan]])
+    ours, theirs = results.get_margeff(), rest.get_margeff()
+    same(ours.margeff[:, :2], theirs.margeff * kept.mean(), rtol=1e-4, atol=1e-6)
+    same(ours.margeff_se[:, :2], theirs.margeff_se * kept.mean(), rtol=1e-4)
+    assert np.isinf(ours.margeff_se[:, 2]).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("Model", [MNLogit, Logit])
+@pytest.mark.parametrize("kind", COVARIANCES)
+def test_an_undetermined_column_leaves_robust_covariances_to_the_others(Model, kind):
+    """A column is 0 but for samples of one class, or a copy of another, which leaves only their sum determined."""
+    X, y = data(2 if Model is Logit else 3, N=300)
+    only = np.zeros(300)
+    only[np.flatnonzero(y == 1)[::9]] = 1
+    kept, D = only == 0, X.shape[1]
+    options = COVARIANCES[kind]
+    if kind != "HAC":  # the samples that are left out would have been between others
+        results = Model(y, np.column_stack([X, only])).fit(disp=0, **options)
+        rest = Model(y[kept], X[kept]).fit(disp=0, **of_some(options, kept))
+        same(results.bse[:D], rest.bse, rtol=1e-4)
+        assert np.isinf(results.bse[D]).all()
+    results, rest = (Model(y, Z).fit(disp=0, **options) for Z in (np.column_stack([X, X[:, 1]]), X))
+    others = np.delete(np.arange(D), 1)
+    same(results.bse[others], rest.bse[others], rtol=1e-5)
+    assert np.isinf(results.bse[[1, D]]).all()
+    both = np.eye(results.params.size)[[1, D]].sum(axis=0)
+    same(results.cov_params(both), rest.cov_params(column=1), rtol=1e-5)
+    ours, theirs = (each.get_margeff().margeff_se for each in (results, rest))
+    same(ours[others[1:] - 1], theirs[others[1:] - 1], rtol=1e-5)
+    assert np.isinf(ours[[0, D - 1]]).all()
+
+
 def test_one_sample_on_the_other_side_is_no_separation():
     rng = np.random.default_rng(7)
     X = sm.add_constant(rng.standard_normal((5000, 2)))
@@ -440,8 +517,8 @@ def test_inverses_by_sweeps_and_by_lapack_are_right(P):
     X = rng.standard_normal((3 * P, P)) * np.logspace(-3, 3, P)
     X[:, -1] += 50 * X[:, 0]
     H = X.T @ X
-    C, determined = _identified.covariance(H, 2.0)
-    assert determined.all() and np.array_equal(C, C.T)
+    C, undetermined = _identified.covariance(H, 2.0)
+    assert undetermined is None and np.array_equal(C, C.T)
     scale = np.sqrt(H.diagonal())
     expected = np.linalg.inv(H / scale / scale[:, np.newaxis])
     same(2 * C * scale * scale[:, np.newaxis], expected, rtol=0, atol=1e-10 * np.abs(expected).max())

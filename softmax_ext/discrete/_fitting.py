@@ -53,7 +53,8 @@ def fitted(
         if model.raise_on_perfect_prediction:
             raise PerfectSeparationError(text)
         warnings.warn(text, PerfectSeparationWarning, stacklevel=3)
-        fit.normalized_cov_params = _covariance(model, found.hessian, ends=True)
+        f = model._likelihood
+        fit.normalized_cov_params, fit._undetermined = covariance(found.hessian, f.m, f.sizes())
     if model._weights is not None:
         fit.nobs = model._likelihood.m
     if chosen:
@@ -83,7 +84,9 @@ def _by_newton(
     if disp:
         _tell(found)
     H = found.hessian
-    fit = LikelihoodModelResults(model, found.theta, _covariance(model, H), scale=1.0)
+    inverse, undetermined = covariance(H, f.m)
+    fit = LikelihoodModelResults(model, found.theta, inverse, scale=1.0)
+    fit._undetermined = undetermined
     fit.mle_retvals = {
         "fopt": found.value,
         "iterations": found.n_iter,
@@ -137,12 +140,6 @@ def _warn_of_collinear(model: Any) -> None:
             CollinearityWarning,
             stacklevel=4,
         )
-
-
-def _covariance(model: Any, H: Vector, *, ends: bool = False) -> Vector:
-    """Return the covariance for a Hessian of the mean loss; `ends` says that it is one in the limit of a separation."""
-    f = model._likelihood
-    return covariance(H, f.m, f.sizes() if ends else None)[0]
 
 
 def _separation_at(model: Any, params: npt.ArrayLike) -> Separation | None:

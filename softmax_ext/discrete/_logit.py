@@ -11,7 +11,7 @@ import statsmodels.discrete.discrete_model as theirs
 
 from ._model import Model
 from ._params import flat
-from ._results import LogitResults
+from ._results import LogitResults, LogitResultsWrapper
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -128,4 +128,4 @@ class Logit(Model, theirs.Logit):  # type: ignore[misc]
         return start, self._check_perfect_pred if callback is None else callback
 
     def _results_of(self, fit: Any) -> Any:
-        return theirs.BinaryResultsWrapper(LogitResults(self, fit))
+        return LogitResultsWrapper(LogitResults(self, fit))

@@ -11,7 +11,7 @@ import statsmodels.discrete.discrete_model as theirs
 
 from ._model import Model
 from ._params import flat
-from ._results import MNLogitResults
+from ._results import MNLogitResults, MNLogitResultsWrapper
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -220,4 +220,4 @@ class MNLogit(Model, theirs.MNLogit):  # type: ignore[misc]
 
     def _results_of(self, fit: Any) -> Any:
         fit.params = fit.params.reshape(self.K, -1, order="F")
-        return theirs.MultinomialResultsWrapper(MNLogitResults(self, fit))
+        return MNLogitResultsWrapper(MNLogitResults(self, fit))

@@ -187,8 +187,8 @@ class Model:
 
         Returns
         -------
-        MultinomialResultsWrapper or BinaryResultsWrapper
-            statsmodels' results.
+        MNLogitResultsWrapper or LogitResultsWrapper
+            statsmodels' results, in a subclass of its wrapper.
 
         Raises
         ------

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import statsmodels.discrete.discrete_model as theirs
+from statsmodels.base.wrapper import populate_wrapper
 from statsmodels.iolib.summary import Summary, summary_params, table_extend
 from statsmodels.tools._decorators import cache_readonly
 
-from ..inference._identified import Separation
+from ..inference._identified import Separation, Undetermined, without
 from ._margins import Margins
 from ._robust import set_covariance
 
@@ -29,6 +30,8 @@ class Results:
     prsquared: float
     llr_pvalue: float
     _get_endog_name: Any
+    params: Vector
+    _undetermined: Undetermined | None = None  # directions of which `normalized_cov_params`, an inverse, knows nothing
 
     @property
     def separation(self) -> Separation | None:
@@ -49,6 +52,30 @@ class Results:
         null = type(model)(model.endog, np.ones(len(model.exog)), **model._get_init_kwds())
         fitted: float = null.fit(disp=0, warn_convergence=False).llf
         return fitted
+
+    def cov_params(
+        self, r_matrix: Any = None, column: Any = None, scale: Any = None, cov_p: Any = None, other: Any = None
+    ) -> Any:
+        """Return the covariance of parameters or contrasts; see `statsmodels.base.model.LikelihoodModelResults`.
+
+        What the data do not determine has an infinite variance, and NaN for covariances.
+        """
+        found = super().cov_params(r_matrix, column, scale, cov_p, other)  # type: ignore[misc]
+        if self._undetermined is None or cov_p is not None or hasattr(self, "constraints"):
+            return found
+        if r_matrix is None:
+            r_matrix = np.eye(self.params.size)
+            r_matrix = r_matrix if column is None else r_matrix[column]
+        lost = self._undetermined.lost(np.atleast_2d(r_matrix))
+        if other is None:
+            return without(np.atleast_2d(found), lost).reshape(np.shape(found))
+        return np.where(lost[:, np.newaxis] | self._undetermined.lost(np.atleast_2d(other)), np.nan, found)
+
+    def _covariance_of(self, A: Vector, part: float) -> Vector:
+        """Return the covariance of functions with these derivatives; those that are undetermined by a part are lost."""
+        found: Vector = super().cov_params(A)  # type: ignore[misc]
+        constrained = hasattr(self, "constraints")
+        return found if self._undetermined is None or constrained else without(found, self._undetermined.lost(A, part))
 
     def get_margeff(
         self, at: str = "overall", method: str = "dydx", atexog: Any = None, dummy: bool = False, count: bool = False
@@ -145,3 +172,16 @@ class LogitResults(Results, theirs.LogitResults):  # type: ignore[misc]
             found: Vector = super().pred_table(threshold)
             return found
         return self._counted(self.predict() > threshold, 2)
+
+
+# statsmodels' wrappers call its own methods, not those that a class overrides, unless they are made anew for the class.
+class MNLogitResultsWrapper(theirs.MultinomialResultsWrapper):  # type: ignore[misc]
+    """statsmodels' wrapper, which returns data frames where the data are some."""
+
+
+class LogitResultsWrapper(theirs.BinaryResultsWrapper):  # type: ignore[misc]
+    """statsmodels' wrapper, which returns data frames where the data are some."""
+
+
+populate_wrapper(MNLogitResultsWrapper, MNLogitResults)
+populate_wrapper(LogitResultsWrapper, LogitResults)

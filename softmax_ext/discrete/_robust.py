@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,8 @@ def set_covariance(model: Any, results: Any, kind: str, use_t: bool | None, opti
         bread = results.normalized_cov_params
         setattr(results, f"cov_{kind.upper()}", bread @ squared_scores(f, theta) @ bread)
     if kind.lower() != "cluster":
-        get_robustcov_results(results, cov_type=kind, use_self=True, use_t=use_t, **options)
+        with _invertible(model, results):
+            get_robustcov_results(results, cov_type=kind, use_self=True, use_t=use_t, **options)
         return
     if options.get("groups") is None:
         raise ValueError("cov_type='cluster' needs cov_kwds={'groups': ...}, a number or a name for each sample")
@@ -59,6 +62,24 @@ def set_covariance(model: Any, results: Any, kind: str, use_t: bool | None, opti
     }  # fmt: skip
     if adjust:
         results.df_resid_inference = fewest - 1
+
+
+@contextmanager
+def _invertible(model: Any, results: Any) -> Iterator[None]:
+    """Let statsmodels, which inverts the model's Hessian, find one that is regular in undetermined directions, too.
+
+    Scores have no part in such directions, so a sandwich does not depend on what the Hessian is there.
+    """
+    undetermined = getattr(results, "_undetermined", None)  # fits by statsmodels' own optimisers have none
+    if undetermined is None:
+        yield
+        return
+    hessian, null = model.hessian, undetermined.null / undetermined.scale[:, np.newaxis]
+    model.hessian = lambda params: hessian(params) - model._likelihood.m * null @ null.T
+    try:
+        yield
+    finally:
+        del model.hessian
 
 
 def _clustered(model: Any, results: Any, groups: Array, correct: bool) -> tuple[Vector, int]:

@@ -28,7 +28,7 @@ from .._inputs.dtypes import TINY
 from .._inputs.rows import Rows
 from .._optim.intercepts import of_intercepts
 from .._optim.lbfgs import lbfgs
-from ._identified import PART, Separation, collinear, null_space, separation
+from ._identified import PART, Separation, collinear, null_space, separation, without
 from ._likelihood import Likelihood
 from ._maximum import newton
 from ._result import Inference
@@ -211,9 +211,7 @@ def _covariance(f: _Determined, H: Vector, middle: Vector | None) -> Vector:
     part = np.einsum("ka,aer->ker", f.Q, (scale[:, np.newaxis] * null).reshape(*f.shape, -1))
     part = np.abs(part).reshape(len(found), -1).max(axis=1, initial=0.0)
     lost = part > PART * max(part.max(), TINY)
-    found[lost] = found[:, lost] = np.nan
-    np.fill_diagonal(found, np.where(lost, np.inf, found.diagonal()))
-    return found
+    return without(found, lost)
 
 
 def _emptied(f: _Determined, H: Vector) -> Vector | None:

@@ -212,25 +212,46 @@ def null_space(H: Vector, size: Vector | None = None) -> tuple[Vector, Vector, V
     return scale, vectors[:, ~rest], (half / values[rest]) @ half.T
 
 
-def covariance(H: Vector, m: float, size: Vector | None = None) -> tuple[Vector, Array]:
-    """Return the inverse of m H, and a mask of the parameters that H determines.
+class Undetermined(NamedTuple):
+    """The directions about which an information matrix says nothing, once parameters are divided by a scale."""
 
-    The others have an infinite variance, and NaN for covariances. For `size` see `null_space`.
+    scale: Vector  # (P,)
+    null: Vector  # (P, R), orthonormal columns
+
+    def lost(self, A: Vector, part: float = PART) -> Array:
+        """Return a mask of the linear functions A θ, a row for each, of which more than this part is undetermined."""
+        A = A * self.scale
+        mask: Array = np.abs(A @ self.null).max(axis=1, initial=0.0) > part * np.linalg.norm(A, axis=1)
+        return mask
+
+
+def covariance(H: Vector, m: float, size: Vector | None = None) -> tuple[Vector, Undetermined | None]:
+    """Return a generalised inverse of m H, and what H leaves undetermined; None if it determines all parameters.
+
+    What is made of the inverse, as a sandwich is, holds for what H determines; `without` leaves out the rest. For
+    `size` see `null_space`.
     """
     P = len(H)
     if not np.isfinite(H).all():
-        return np.full((P, P), np.nan), np.zeros(P, bool)
+        return np.full((P, P), np.nan), None
     if size is None and (H.diagonal() > 0).all():
         scale = 1 / np.sqrt(H.diagonal())
         inverse = inverse_of(H * scale * scale[:, np.newaxis])
         if inverse is not None:
-            return np.asfortranarray(inverse * (scale * scale[:, np.newaxis] / m)), np.ones(P, bool)
-    _, null, inverse = null_space(H, size)
-    undetermined = np.abs(null).max(axis=1, initial=0.0) > PART
-    inverse /= m
-    inverse[undetermined] = inverse[:, undetermined] = np.nan
-    np.fill_diagonal(inverse, np.where(undetermined, np.inf, inverse.diagonal()))
-    return np.asfortranarray((inverse + inverse.T) / 2), ~undetermined
+            return np.asfortranarray(inverse * (scale * scale[:, np.newaxis] / m)), None
+    scale, null, inverse = null_space(H, size)
+    found = Undetermined(scale, null) if null.size else None
+    return np.asfortranarray((inverse + inverse.T) / (2 * m)), found
+
+
+def without(covariance: Vector, lost: Array) -> Vector:
+    """Return a covariance in which what is lost has an infinite variance, and NaN for covariances."""
+    if not lost.any():
+        return covariance
+    found = np.array(covariance)
+    found[lost] = found[:, lost] = np.nan
+    np.fill_diagonal(found, np.where(lost, np.inf, found.diagonal()))
+    return found
 
 
 def inverse_of(A: Vector) -> Vector | None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._display import InferenceDisplay
-from ._identified import Separation
+from ._identified import Separation, without
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
@@ -166,9 +166,7 @@ class Inference:
         with np.errstate(invalid="ignore"):
             made = np.einsum("ak,kelf,bl->aebf", A, np.where(np.isfinite(C), C, 0), A)
         lost = (np.abs(A) > 0).astype(float) @ ~np.isfinite(variance) > 0
-        matrix = made.reshape(len(kept) * P, -1)
-        matrix[lost.ravel()] = matrix[:, lost.ravel()] = np.nan
-        np.fill_diagonal(matrix, np.where(lost.ravel(), np.inf, matrix.diagonal()))
+        matrix = without(made.reshape(len(kept) * P, -1), lost.ravel())
         return replace(self, estimate=A @ self.estimate, covariance=matrix, rows=classes[kept], base=base)
 
     def _lines(self) -> list[tuple[str, ...]]:
