@@ -27,7 +27,7 @@ import numpy.typing as npt
 from ._chunks import arrays
 from ._chunks.arrays import PathLike
 from ._chunks.arrow import Columns
-from ._chunks.look import Look, fingerprint
+from ._chunks.look import Look, fingerprint, mark
 from ._data.files import check_folder
 from ._inputs.rows import Rows
 from ._inputs.weights import class_weights, no_class_weights
@@ -84,6 +84,7 @@ class Chunks(Pieces):
         self._kept: Path | None = None  # the file that keeps the results of the first look
         self.names = None if names is None else tuple(names)
         self.read_ahead = True
+        self._marks: dict[str, tuple[object, ...]] = {}  # of the pieces that a function yielded for the last look
         self._readers: dict[int, list[ThreadPoolExecutor]] | None = None  # by the process, while `reading`
 
     def __repr__(self) -> str:
@@ -142,7 +143,10 @@ class Chunks(Pieces):
 
     def look(self) -> Look:
         """Return the results of the first look: from the file that keeps them, if they are of these data."""
-        if self._kept is None or self._origin is None:
+        if self._origin is None:
+            self._marks = {}
+            return Look.at(self.pieces(self.unchanged))
+        if self._kept is None:
             return Look.at(self.pieces())
         data = fingerprint(*self._origin())
         found = Look.load(self._kept, data)
@@ -151,6 +155,17 @@ class Chunks(Pieces):
             if fingerprint(*self._origin()) == data:  # else the data changed while they were read
                 found.save(self._kept, data)
         return found
+
+    def unchanged(self, piece: Rows) -> Rows:
+        """Return a piece; raise ValueError if a function yielded another one for the last look."""
+        if self._origin is None:
+            now = mark(piece)
+            if self._marks.setdefault(piece.where, now) != now:
+                raise ValueError(
+                    f"{piece.where} has other values than in the fit's first pass: each pass must yield the same, so "
+                    "seed what is drawn at random inside of the function"
+                )
+        return piece
 
     def pieces(self, prepare: Callable[[Rows], Any] = lambda piece: piece) -> Iterator[Any]:
         """Yield the chunks as `Rows`; the thread that reads a chunk also calls `prepare` on it."""
@@ -234,7 +249,8 @@ def from_iterable(factory: Callable[[], Iterable[tuple[Any, ...]]]) -> Chunks:
     TypeError
         If `factory` is not callable, as a generator is not: it can be read only once, so pass a function that makes it.
     ValueError
-        In a fit: if chunks do not fit together, or a later pass yields other rows. The message has the chunk's number.
+        In a fit: if chunks do not fit together, or a later pass yields other values or more or fewer rows. The message
+        has the chunk's number.
 
     Examples
     --------
@@ -646,7 +662,7 @@ class ChunksObjective(PiecesObjective):
 
     def _part(self, piece: Rows) -> tuple[int, SoftmaxObjective | None, npt.NDArray[np.intp]]:
         """Return the rows of a chunk, its term of the sum unless it has no weight, and the memory of its labels."""
-        encoded, n = self.problem.encoded(piece), len(piece)
+        encoded, n = self.problem.encoded(self.chunks.unchanged(piece)), len(piece)
         if not weighs(encoded):
             finite_piece(piece)
             return n, None, np.empty(0, np.intp)

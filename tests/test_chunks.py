@@ -717,6 +717,49 @@ def test_chunks_that_cannot_be_fitted_are_refused():
         LogisticRegression().fit(cut(X, y), y)
 
 
+CHANGES = {
+    "a value": (0, lambda X: X + 1e-9 * (np.arange(X.size) == 411).reshape(X.shape)),
+    "a label": (1, lambda y: np.where(np.arange(len(y)) == 411, 1 - y, y)),
+    "a weight": (2, lambda s: s + (np.arange(len(s)) == 411)),
+    "an offset": (3, lambda offset: offset + (np.arange(len(offset)) == 411)),
+    "order": (0, lambda X: X[::-1]),
+    "all": (0, lambda X: np.random.default_rng(0).standard_normal(X.shape)),
+}
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "saga", "adam"])
+@pytest.mark.parametrize("storage", [np.ascontiguousarray, np.asfortranarray, scipy.sparse.csr_array])
+@pytest.mark.parametrize("change", CHANGES)
+def test_passes_that_yield_other_values_are_refused(change, storage, solver):
+    """A function that draws its rows anew, or shuffles them, has no minimum to end at."""
+    X, y = problem(K=2)
+    first = [X, y, np.ones(len(X)), np.zeros(len(X))]
+    index, other = CHANGES[change]
+    changed = [other(array) if i == index else array for i, array in enumerate(first)]
+    passes = iter([first])
+
+    def read():
+        X, *others = next(passes, changed)
+        yield storage(X[:7]), *(array[:7] for array in others)
+        yield storage(X[7:]), *(array[7:] for array in others)
+
+    with pytest.raises(ValueError, match=r"chunk \d of the iterable has other values than in the fit's first pass"):
+        LogisticRegression(solver=solver).fit(chunks.from_iterable(read))
+
+
+def test_other_data_may_be_fitted_by_the_same_function():
+    """Only the passes of one fit must be alike: another day's fit may read another day's rows."""
+    X, y = problem()
+    day = {"first": 0}
+    data = chunks.from_iterable(lambda: [(X[day["first"] :], y[day["first"] :])])
+    LogisticRegression().fit(data)
+    day["first"] = 100
+    model = LogisticRegression().fit(data)
+    np.testing.assert_array_equal(model.coef_, LogisticRegression().fit(cut(X[100:], y[100:], rows=997)).coef_)
+    day["first"] = 50
+    assert len(model.predict(data)) == len(X) - 50
+
+
 def test_parquet_that_does_not_fit_is_refused(parquet, tmp_path):
     X, y = problem()
     parquet(X, np.array(["a", "b", "c"])[y])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ VERSION = 1  # of the file's format
 # For a fingerprint, so many pages of so many bytes are read from the data's files, spread evenly. They are likely to
 # show that data were overwritten even if a file's size and date are as before.
 PAGE, PAGES = 4096, 4096
+# So many of an array's words, spread evenly, are hashed in their order; of all of them their exclusive or is taken,
+# which 64 MiB take 3 ms for, against 18 ms for a CRC.
+WORDS = 1024
 SPARSE = "data", "indices", "indptr"  # the arrays of a sparse X
 
 
@@ -80,6 +84,21 @@ class Look(NamedTuple):
             return cls(found, rows)
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
+
+
+def mark(piece: Rows) -> tuple[object, ...]:
+    """Return numbers that change if any value of a piece does, and, very likely, if its rows change places."""
+    X = [getattr(piece.X, name) for name in SPARSE] if scipy.sparse.issparse(piece.X) else [piece.X]
+    return tuple(_mark(each) for each in (*X, piece.y, piece.Y, piece.s, piece.offset) if each is not None)
+
+
+def _mark(array: Array) -> tuple[object, ...]:
+    """Return the mark of one array."""
+    flat = array.ravel(order="K").view(np.uint8)
+    words = flat[: len(flat) // 8 * 8].view(np.uint64)
+    some = words[:: max(1, len(words) // WORDS)].tobytes()
+    rest = zlib.crc32(flat[words.nbytes :].tobytes(), zlib.crc32(some))
+    return array.shape, array.dtype.str, int(np.bitwise_xor.reduce(words)), rest
 
 
 def fingerprint(files: Sequence[str], taken: Sequence[object]) -> str:

@@ -654,7 +654,7 @@ class LogisticRegression(
         if self.solver in RULES and isinstance(pieces, Chunks):
 
             def prepared(piece: Rows) -> Rows:
-                return problem.encoded(finite_piece(piece))
+                return problem.encoded(finite_piece(pieces.unchanged(piece)))
 
             return self._fit_batches(lambda: pieces.pieces(prepared), problem, problem.encoded(sample))
         return self._minimise_pieces(pieces, pieces.objective(problem, sample))
